@@ -331,28 +331,28 @@ BUGS = (
     ),
     Bug(
         "images_seen_twice_count_twice",
-        "src/gestalt/measures/classification/metric.py",
+        "src/gestalt/measures/classification/callback.py",
         old="rows = self.unique_rows()",
         new="rows = torch.cat(self.rows).numpy()",
         test="tests/gestalt/measures/test_merged_ranks.py::test_padding_is_dropped_and_an_image_seen_twice_counts_once",
     ),
     Bug(
         "mean_over_objects",
-        "src/gestalt/measures/grouping/metric.py",
+        "src/gestalt/measures/grouping/callback.py",
         old="jaccard=_mean(image[counted])",
         new="jaccard=_mean(objects[:, 2] / objects[:, 3])",
         test="tests/gestalt/measures/grouping/test_metric.py::test_jaccard_is_averaged_over_images_and_not_over_objects",
     ),
     Bug(
         "clusters_matched_on_the_first_image",
-        "src/gestalt/measures/matching/metric.py",
+        "src/gestalt/measures/matching/callback.py",
         old="match = best_match(total)",
         new="match = best_match(images[0])",
         test="tests/gestalt/measures/matching/test_metric.py::test_an_image_unlike_the_others_does_not_decide_the_match",
     ),
     Bug(
         "ties_with_strangers_are_hits",
-        "src/gestalt/measures/retrieval/metric.py",
+        "src/gestalt/measures/retrieval/callback.py",
         old="(~(similarity < best) & ~partner)",
         new="((similarity > best) & ~partner)",
         test="tests/gestalt/measures/test_metrics.py::test_constant_embeddings_have_zero_recall",
@@ -603,7 +603,7 @@ BUGS = (
     ),
     Bug(
         "seen_pixels_never_match",
-        "src/gestalt/measures/segmentation/dense/offsets.py",
+        "src/gestalt/measures/segmentation/engine.py",
         old="return [(pixels_hash(image), row) for image, row in zip(readable, largest, strict=True)]",
         new=(
             "return [(pixels_hash(windows.image), row) for windows, row in zip(pieces, largest, "

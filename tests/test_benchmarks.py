@@ -15,7 +15,7 @@ from gestalt.data_modules.image_sets import ImageSet, LabelSet, open_image_set
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.measures import MEASURES
 from gestalt.measures.context import Context
-from gestalt.measures.matching.metric import MatchedIoU
+from gestalt.measures.matching.callback import MatchedIoU
 from gestalt.measures.robustness.callback import Robustness
 from gestalt.measures.segmentation.class_maps import MeanIoU
 from gestalt.support.label_values import IGNORE, ignored_value

@@ -9,7 +9,6 @@ filtered source, and thereby checkpoints and results.
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -20,7 +19,7 @@ from gestalt.data_modules.order import Key
 from gestalt.data_modules.sources import Relocated, Source
 from gestalt.support.addresses import change_texts, without_secrets
 from gestalt.support.files import file_hash, replacing
-from gestalt.support.json_files import read_json
+from gestalt.support.json_files import Fields, read_json
 
 FORMAT = 1
 MOST_BYTES = 2**30
@@ -30,9 +29,7 @@ Bad = tuple[int, str, str, str]
 """Index in the source, reason, where, key."""
 
 
-def write_manifest(
-    path: Path, *, source: Source, bad: Sequence[Bad], counted: dict[str, Any]
-) -> str:
+def write_manifest(path: Path, source: Source, bad: Sequence[Bad], counted: Fields) -> str:
     """Write a manifest atomically.  Returns the file's SHA-256.
 
     Args:
@@ -109,7 +106,7 @@ class WithoutKnownBad(Relocated):
         """Return the index in the whole source."""
         return index + int(np.searchsorted(self._good_before, index, side="right"))
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> Fields:
         """Return the source's facts, the manifest's hash and the number of samples left out."""
         return {
             **self._source.about(),
@@ -118,7 +115,7 @@ class WithoutKnownBad(Relocated):
         }
 
 
-def _read(path: Path) -> tuple[dict[str, Any], str]:
+def _read(path: Path) -> tuple[Fields, str]:
     """Return the content of a manifest and its SHA-256."""
     try:
         manifest = read_json(path, "manifest", most=MOST_BYTES)

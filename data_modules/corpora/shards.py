@@ -82,7 +82,7 @@ def filesystem(url: str) -> tuple[Any, str]:
     return system, path
 
 
-def with_retries(request: Callable[[], Any], *, url: str) -> Any:
+def with_retries(request: Callable[[], Any], url: str) -> Any:
     """Repeat a request up to ``TRIES`` times; messages name the URL without its secrets.
 
     Raises:
@@ -109,7 +109,7 @@ def with_retries(request: Callable[[], Any], *, url: str) -> Any:
         time.sleep(2 ** (attempt - 3))
 
 
-def read_range(url: str, start: int, *, stop: int) -> bytes:
+def read_range(url: str, start: int, stop: int) -> bytes:
     """Read bytes ``start`` to ``stop`` of a remote file.
 
     Raises:
@@ -117,44 +117,13 @@ def read_range(url: str, start: int, *, stop: int) -> bytes:
         ValueError: the server sends the whole file instead.
     """
     system, path = filesystem(url)
-    content = with_retries(lambda: system.cat_file(path, start=start, end=stop), url=url)
+    content = with_retries(lambda: system.cat_file(path, start=start, end=stop), url)
     if len(content) > stop - start:
         raise ValueError(
             f"{url}: the server does not support range requests (requested {stop - start} bytes, "
             f"got {len(content)}); download it"
         )
     return content
-
-
-def remote_state(url: str) -> tuple[int, str] | None:
-    """Return the size of a remote file in bytes, and its entity tag or modification time, empty if
-    unknown; None if it is missing.
-
-    Raises:
-        ValueError: its server cannot be reached, refuses, does not report the size, or cannot send
-            a range of the bytes.
-    """
-    system, path = filesystem(url)
-    try:
-        if over_http(url):
-            from fsspec.asyn import sync
-
-            size, stamp = with_retries(lambda: sync(system.loop, _http_state, system, url), url=url)
-        else:
-            info = with_retries(lambda: system.info(path), url=url)
-            names = ("ETag", "etag", "mtime", "LastModified", "last_modified", "created", "blob_id")
-            stamp = next((str(info[name]) for name in names if info.get(name)), "")
-            size = info.get("size")
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise ValueError(f"{url}: cannot be reached: {error}") from error
-    if size is None:
-        raise ValueError(
-            f"{url}: the server does not report its size, so it cannot be read by range; download "
-            "it"
-        )
-    return size, stamp
 
 
 async def _http_state(system: Any, url: str) -> tuple[int | None, str]:
@@ -185,21 +154,6 @@ async def _http_state(system: Any, url: str) -> tuple[int | None, str]:
             "that does"
         )
     return size, headers.get("ETag") or headers.get("Last-Modified") or ""
-
-
-def open_remote(url: str, *, size: int) -> Any:
-    """Open a remote file of this size in bytes as a file object that reads ahead by ``BLOCK``, and
-    repeats a failed request.
-    """
-    from fsspec.spec import AbstractBufferedFile
-
-    class Ranges(AbstractBufferedFile):  # type: ignore[misc]
-        """The file's bytes, by ``read_range``."""
-
-        def _fetch_range(self, start: int, end: int) -> bytes:
-            return read_range(url, start, stop=end)
-
-    return Ranges(*filesystem(url), size=size, block_size=BLOCK)
 
 
 MAX_NAMES = 1_000_000
@@ -262,10 +216,7 @@ def unpacked_name(url: str) -> str:
     """Return the name of a compressed tar once unpacked, ``x.tar`` for ``x.tar.gz`` and ``x.tgz``;
     other names unchanged.
     """
-    for ending in COMPRESSED:
-        if url.endswith(ending):
-            return f"{url.removesuffix(ending)}.tar"
-    return url
+    return re.sub(r"\.(tar\.gz|tgz)\Z", ".tar", url)
 
 
 def cache_folder(cache: str | None) -> Path:
@@ -295,7 +246,7 @@ def expand(pattern: str) -> list[str]:
     return urls
 
 
-def _expand(pattern: str, *, lists: tuple[str, ...] = ()) -> list[str]:
+def _expand(pattern: str, lists: tuple[str, ...] = ()) -> list[str]:
     """List the URLs without checking for duplicates; ``lists`` are the ``.txt`` files that led
     here.
     """
@@ -365,7 +316,7 @@ def _matching(url: str) -> list[str]:
         try:
             names = [
                 system.unstrip_protocol(name)
-                for name in with_retries(lambda: system.glob(pattern), url=url)
+                for name in with_retries(lambda: system.glob(pattern), url)
             ]
         except FileNotFoundError:
             names = []
@@ -418,15 +369,45 @@ def _names_in(folder: str) -> list[str]:
     return [path.rsplit("/", 1)[-1] for path in paths]
 
 
+def _look_up_remote(url: str) -> Shard | None:
+    """Return the state of a remote file, whose stamp is its entity tag or modification time, empty
+    if unknown; None if it is missing.
+
+    Raises:
+        ValueError: its server cannot be reached, refuses, does not report the size, or cannot send
+            a range of the bytes.
+    """
+    system, path = filesystem(url)
+    try:
+        if over_http(url):
+            from fsspec.asyn import sync
+
+            size, stamp = with_retries(lambda: sync(system.loop, _http_state, system, url), url)
+        else:
+            info = with_retries(lambda: system.info(path), url)
+            names = ("ETag", "etag", "mtime", "LastModified", "last_modified", "created", "blob_id")
+            stamp = next((str(info[name]) for name in names if info.get(name)), "")
+            size = info.get("size")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ValueError(f"{url}: cannot be reached: {error}") from error
+    if size is None:
+        raise ValueError(
+            f"{url}: the server does not report its size, so it cannot be read by range; download "
+            "it"
+        )
+    return Shard(url, size, stamp)
+
+
 def look_up(url: str) -> Shard | None:
     """Return the current state of a shard; None if it does not exist.
 
     Raises:
-        ValueError: not a regular file (a pipe might never end), or as ``remote_state``.
+        ValueError: not a regular file (a pipe might never end), or as ``_look_up_remote``.
     """
     if is_remote(url):
-        state = remote_state(url)
-        return None if state is None else Shard(url, *state)
+        return _look_up_remote(url)
     try:
         status = os.stat(url)
     except (FileNotFoundError, NotADirectoryError):
@@ -439,10 +420,20 @@ def look_up(url: str) -> Shard | None:
 
 
 def open_binary(shard: Shard) -> Any:
-    """Open a shard for reading from its start."""
-    if is_remote(shard.path):
-        return open_remote(shard.path, size=shard.size)
-    return open(shard.path, "rb")
+    """Open a shard for reading from its start; a remote one reads ahead by ``BLOCK``, and repeats a
+    failed request.
+    """
+    if not is_remote(shard.path):
+        return open(shard.path, "rb")
+    from fsspec.spec import AbstractBufferedFile
+
+    class Ranges(AbstractBufferedFile):  # type: ignore[misc]
+        """The file's bytes, by ``read_range``."""
+
+        def _fetch_range(self, start: int, end: int) -> bytes:
+            return read_range(shard.path, start, end)
+
+    return Ranges(*filesystem(shard.path), size=shard.size, block_size=BLOCK)
 
 
 class ShardReader:
@@ -459,7 +450,7 @@ class ShardReader:
         """Read ranges; the bytes are fewer where the shard ends early.
 
         Raises:
-            OSError: they cannot be read, for a remote shard within the limits of ``remote``.
+            OSError: they cannot be read, for a remote shard within the limits of ``with_retries``.
             ValueError: a local shard has changed its size since the run began.
         """
         first = min(offset for offset, _ in ranges)
@@ -476,7 +467,7 @@ class ShardReader:
         if start >= stop:
             return b""
         if is_remote(shard.path):
-            return read_range(shard.path, start, stop=stop)
+            return read_range(shard.path, start, stop)
         file = self._files.get(shard.path, lambda: (_open(shard), 1))
         return os.pread(file, stop - start, start)
 

@@ -20,7 +20,6 @@ import os
 import re
 import shutil
 import tarfile
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +62,7 @@ RECORD = np.dtype([*((name, "<u4") for name in PLACES), ("reason", "i1")])
 _MEMBER = re.compile(r"^((?:.*/)?[^/.]+)\.([^/]*)$")
 
 
-def open_tar(file: Any, *, url: str) -> tarfile.TarFile:
+def open_tar(file: Any, url: str) -> tarfile.TarFile:
     """Open a tar for reading its members; names that are not UTF-8 keep their bytes as surrogates.
 
     Raises:
@@ -97,7 +96,7 @@ def list_tars(root: str | None) -> list[str]:
     return urls
 
 
-def unpack_tar(shard: Shard, *, cache: Path) -> Shard:
+def unpack_tar(shard: Shard, cache: Path) -> Shard:
     """Return a compressed tar with its unpacked copy in the cache, which is made if missing, since
     a compressed tar can only be read from its start; any other tar as it is.
 
@@ -149,35 +148,30 @@ def check_first_tar(root: str | None) -> None:
             open_tar(file, url=first)
 
 
-@dataclass
-class TarScan:
-    """Samples of a tar.
-
-    Attributes:
-        samples: each with its key and the fields of its ``RECORD`` that are not 0, and ``reason``,
-            in order of first member.
-        captions: hash over the bytes of all ``.txt`` and ``.json``, in order.
-        truncated: True if the tar lacks its closing blocks.
-    """
-
-    samples: list[tuple[str, dict[str, int]]] = field(default_factory=list)
-    captions: Any = field(default_factory=hashlib.sha256)
-    truncated: bool = True
+Samples = list[tuple[str, dict[str, int]]]
+"""Each sample with its key and the fields of its ``RECORD`` that are not 0, and ``reason``, in
+order of first member.
+"""
 
 
-def scan_tar(shard: Shard) -> TarScan:
+def scan_tar(shard: Shard) -> tuple[Samples, str, bool]:
     """List the samples of a tar up to its end or its first damaged header.
+
+    Returns:
+        The samples, the hash over the bytes of all ``.txt`` and ``.json``, in order, and whether
+        the tar lacks its closing blocks.
 
     Raises:
         ValueError: not a tar, or one that cannot be read.
     """
-    scan, position = TarScan(), 0
+    samples: Samples = []
+    captions, truncated, position = hashlib.sha256(), True, 0
     if not shard.size:
-        return scan
+        return samples, captions.hexdigest(), truncated
     latest: dict[str, dict[str, int]] = {}  # key to its row, the latest of duplicates
     dotted = {}  # name of an image with a further dot to its sample's key
     try:
-        with open_binary(shard) as file, open_tar(file, url=shard.url) as tar:
+        with open_binary(shard) as file, open_tar(file, shard.url) as tar:
             while position <= shard.size and (member := tar.next()):
                 tar.members.clear()  # type: ignore[attr-defined]  # which would hold millions
                 if member.size < 0 or tar.offset <= position:
@@ -200,7 +194,7 @@ def scan_tar(shard: Shard) -> TarScan:
                 if not row or part in row:
                     row = {"reason": REASONS.index("duplicate_key") if row else GOOD}
                     latest[key] = row
-                    scan.samples.append((key, row))
+                    samples.append((key, row))
                 reason = _refusal(member, shard)
                 size = min(member.size, 2**32 - 1)  # a larger one is refused
                 row |= {part: member.offset_data // BLOCK, f"{part}_size": size}
@@ -208,10 +202,10 @@ def scan_tar(shard: Shard) -> TarScan:
                     row["reason"] = REASONS.index(reason)
                 if part != "image" and reason is None and size <= LONGEST_TEXT:
                     file.seek(member.offset_data)
-                    scan.captions.update(file.read(size))
+                    captions.update(file.read(size))
             if position <= shard.size:
                 file.seek(position)
-                scan.truncated = file.read(BLOCK) != bytes(BLOCK)
+                truncated = file.read(BLOCK) != bytes(BLOCK)
     except ValueError:
         raise
     except tarfile.ReadError:  # a damaged header ends the list
@@ -220,8 +214,8 @@ def scan_tar(shard: Shard) -> TarScan:
         # of the library, whose reader of headers raises many types, of the disk or the network
         raise ValueError(f"{shard.url}: cannot be read: {str(error)[:200]}") from error
     bad = {"reason": REASONS.index("dotted_name")}
-    scan.samples += [(name, bad) for name, key in dotted.items() if key not in latest]
-    return scan
+    samples += [(name, bad) for name, key in dotted.items() if key not in latest]
+    return samples, captions.hexdigest(), truncated
 
 
 def _refusal(member: tarfile.TarInfo, shard: Shard) -> str | None:
@@ -270,7 +264,7 @@ class TarIndex:
         return key.decode("utf-8", "backslashreplace")
 
 
-def index_places(shard: Shard, *, cache: Path) -> list[Path]:
+def index_places(shard: Shard, cache: Path) -> list[Path]:
     """List the possible paths of a tar's index: beside a local tar first, then in the cache."""
     cached = cache / "indices" / short_digest(_address(shard)) / f"{shard.name}.index"
     return [cached] if is_remote(shard.path) else [Path(f"{shard.path}.index"), cached]
@@ -295,11 +289,11 @@ CONTENT = {"samples", "digest", "captions", "truncated"}
 """Keys of a header besides ``tar_state``."""
 
 
-def find_index(shard: Shard, *, cache: Path) -> tuple[Path, Header] | None:
+def find_index(shard: Shard, cache: Path) -> tuple[Path, Header] | None:
     """Return path and header of a tar's index; None if there is none for the tar's present
     state.
     """
-    for path in index_places(shard, cache=cache):
+    for path in index_places(shard, cache):
         try:
             if not path.is_file():  # a pipe would wait for ever
                 continue
@@ -316,19 +310,19 @@ def find_index(shard: Shard, *, cache: Path) -> tuple[Path, Header] | None:
     return None
 
 
-def index_tar(shard: Shard, *, cache: Path) -> tuple[Path, Header]:
+def index_tar(shard: Shard, cache: Path) -> tuple[Path, Header]:
     """Make a tar's index if it is missing.  Returns its path and header.
 
     Raises:
         ValueError: not a tar, or no place to write to.
     """
-    existing = find_index(shard, cache=cache)
+    existing = find_index(shard, cache)
     if existing is not None:
         return existing
-    scan = scan_tar(shard)
-    keys = [key.encode("utf-8", "surrogateescape") for key, _ in scan.samples]
+    samples, captions, truncated = scan_tar(shard)
+    keys = [key.encode("utf-8", "surrogateescape") for key, _ in samples]
     ends = np.cumsum([len(key) for key in keys], dtype=np.int64).astype("<u4")
-    fields = [tuple(row.get(name, 0) for name in RECORD.names or ()) for _, row in scan.samples]
+    fields = [tuple(row.get(name, 0) for name in RECORD.names or ()) for _, row in samples]
     records = np.array(fields, dtype=RECORD)
     records["reason"][(records["image"] == 0) & (records["reason"] == GOOD)] = REASONS.index(
         "missing_image"
@@ -338,11 +332,11 @@ def index_tar(shard: Shard, *, cache: Path) -> tuple[Path, Header]:
         **tar_state(shard),
         "samples": len(keys),
         "digest": hashlib.sha256(body).hexdigest()[:32],
-        "captions": scan.captions.hexdigest()[:32],
-        "truncated": scan.truncated,
+        "captions": captions[:32],
+        "truncated": truncated,
     }
     content = json.dumps(header).encode().ljust(HEADER - 1) + b"\n" + body
-    for path in index_places(shard, cache=cache):
+    for path in index_places(shard, cache):
         try:
             with replacing(path) as partial:
                 partial.write_bytes(content)

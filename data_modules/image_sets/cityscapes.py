@@ -64,7 +64,7 @@ def open_here(
     )
     images, truth = folder / "leftImg8bit" / split, folder / "gtFine" / split
     kind = "labelIds" if any(truth.glob("*/*_labelIds.png")) else "labelTrainIds"
-    labels, maps = select_tables("cityscapes", label_sets, kind=kind)
+    labels, maps = select_tables("cityscapes", label_sets, kind)
     has_objects = any(truth.glob("*/*_instanceIds.png"))
     frames = {
         (path.parent.name, path.name.removesuffix(suffix))

@@ -29,7 +29,7 @@ _MAPS = ("stuffthingmaps_trainval2017", "stuffthingmaps", "annotations")
 _KINDS = ("", "_labelTrainIds")  # endings of the archive, and of mmsegmentation's converter
 
 
-def _stuff_maps(folder: Path, *, split: str) -> tuple[Path, str]:
+def _stuff_maps(folder: Path, split: str) -> tuple[Path, str]:
     """Return the folder of the COCO-Stuff maps and the ending of their stems.
 
     Raises:
@@ -76,7 +76,7 @@ def open_here(
         if PANOPTIC in labels
         else None
     )
-    stuff, kind = _stuff_maps(folder, split=split) if set(labels) - {PANOPTIC} else (None, "")
+    stuff, kind = _stuff_maps(folder, split) if set(labels) - {PANOPTIC} else (None, "")
     names = [] if panoptic is None else panoptic.names
     if panoptic is None and stuff is not None:
         mapped = [name for name in list_files(stuff, suffix=f"{kind}.png") if name.isdigit()]

@@ -49,7 +49,7 @@ def open_here(
     """
     whole = coco.open_here(root=root, split=split, limit=None, label_sets=[_LABEL_SET])
     select_label_sets(whole.label_sets, label_sets)
-    split = "val" if split is None else split
+    split = split or "val"
     images = whole.photographs[0].image.parent
     folder = images.parents[images.parent.name == "images"]
     listed = folder / "curated" / f"{split}2017" / _LIST

@@ -55,4 +55,4 @@ def open_here(
             "image set flickr needs its folder; choose the one with Images/, captions.txt and "
             "Flickr_8k.devImages.txt"
         )
-    return FlickrSet(read_split(Path(root), split=split)[:limit])
+    return FlickrSet(read_split(Path(root), split)[:limit])

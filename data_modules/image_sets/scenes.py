@@ -48,7 +48,7 @@ class SceneSet(HeldOutScenes):
     def sample(self, index: int) -> ImageSetSample:
         """Draw a scene: (3, S, S) image, (S, S) maps, captions."""
         layout, seed = self.layout(index), self.recipe.validation_seed
-        scene = self.maker.scene(layout, size=self.size)
+        scene = self.maker.scene(layout, self.size)
         return {
             "image": torch.from_numpy(scene.image),
             "name": f"{index:05d}",

@@ -80,7 +80,7 @@ def open_here(
         )
     return ClassifiedPhotographs(
         "waterbirds",
-        evenly(photographs, limit=limit),
+        evenly(photographs, limit),
         label_sets=select_label_sets(LABELS, label_sets),
         official_length=_OFFICIAL[split],
         train_groups=[[train.count((y, place)) for place in (0, 1)] for y in (0, 1)],

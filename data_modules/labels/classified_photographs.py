@@ -71,7 +71,7 @@ class ClassifiedPhotographs:
         return sample
 
 
-def evenly(photographs: Sequence[Photograph], *, limit: int | None) -> Sequence[Photograph]:
+def evenly(photographs: Sequence[Photograph], limit: int | None) -> Sequence[Photograph]:
     """Return at most ``limit`` photographs, spread evenly over all classes, since they are sorted
     by class.
     """
@@ -133,11 +133,11 @@ def imagenet_opener(
         photographs = [
             Photograph(folder / name / f"{stem}{suffix}", class_label=classes[name])
             for name in sorted(names, key=classes.__getitem__)
-            for stem in list_files(folder / name, suffix=suffix)
+            for stem in list_files(folder / name, suffix)
         ]
         return ClassifiedPhotographs(
             image_set,
-            evenly(photographs, limit=limit),
+            evenly(photographs, limit),
             label_sets=select_label_sets({IMAGENET: table.labels}, label_sets),
             official_length=official_length,
         )

@@ -12,7 +12,7 @@ from gestalt.data_modules.pixels.formats import endings
 
 
 def open_defined(
-    path: str, *, label_set: str | None, split: str | None, limit: int | None
+    path: str, label_set: str | None, split: str | None, limit: int | None
 ) -> LabelledPhotographs:
     """Open the image set of a benchmark's file; ``limit`` keeps the first images by name.
 
@@ -26,8 +26,8 @@ def open_defined(
     if known.splits or split is not None:
         split = select_split(known.name, split, known=known.splits, default="val")
         listed = folder / known.splits[split]
-    images = images_in(folder / known.images, suffix=known.image_suffix)
-    masks = images_in(folder / known.masks, suffix=known.mask_suffix)
+    images = images_in(folder / known.images, known.image_suffix)
+    masks = images_in(folder / known.masks, known.mask_suffix)
     names = sorted(images | masks)
     if listed is not None:
         names = _listed(listed, images, folder=folder)
@@ -65,7 +65,7 @@ def open_defined(
     return opened
 
 
-def _listed(listed: Path, images: dict[str, Path], *, folder: Path) -> list[str]:
+def _listed(listed: Path, images: dict[str, Path], folder: Path) -> list[str]:
     """Return the names of the images in a list, whose lines are names, file names or paths from
     the benchmark's folder; a line that names no image is returned.
 
@@ -88,7 +88,7 @@ def _listed(listed: Path, images: dict[str, Path], *, folder: Path) -> list[str]
     return list(lines)
 
 
-def images_in(folder: Path, *, suffix: str) -> dict[str, Path]:
+def images_in(folder: Path, suffix: str) -> dict[str, Path]:
     """Return the images in a folder by name: the file's, without suffix and ending.
 
     Raises:

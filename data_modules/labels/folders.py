@@ -39,7 +39,7 @@ def find_folder(
     )
 
 
-def list_files(folder: Path, *, suffix: str) -> list[str]:
+def list_files(folder: Path, suffix: str) -> list[str]:
     """List the stems of the files with this suffix, sorted, without hidden files.
 
     Raises:
@@ -74,7 +74,7 @@ def read_list(path: Path) -> list[str]:
     return names
 
 
-def check_files(paths: Iterable[Path], *, required_by: object) -> None:
+def check_files(paths: Iterable[Path], required_by: object) -> None:
     """Check that all files exist.  Each folder is listed once, so that tens of thousands of files
     take little time.
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from gestalt.data_modules.image_sets import ImageSetSample, LabelSet, select_split
@@ -27,6 +26,7 @@ from gestalt.data_modules.labels.masks import (
 )
 from gestalt.data_modules.pixels.decoding import orientation
 from gestalt.data_modules.pixels.photographs import open_rgb, to_tensor
+from gestalt.support.arrays import Ints
 from gestalt.support.strange_files import MAX_LISTING, read_whole
 
 PANOPTIC = "coco_panoptic_133"
@@ -58,7 +58,7 @@ class Panoptic:
                 f"no folder {self.folder}; unpack the {self.folder.name}.zip inside the archive"
             )
         self._table = table
-        self._segments: dict[str, NDArray[np.int64]] = {}
+        self._segments: dict[str, Ints] = {}
         try:
             for entry in json.loads(read_whole(self.annotations, most=MAX_LISTING))["annotations"]:
                 segments = [
@@ -75,7 +75,7 @@ class Panoptic:
             ) from error
         self.names = sorted(self._segments)
 
-    def read(self, name: str, *, image: Tensor) -> tuple[Tensor, Tensor]:
+    def read(self, name: str, image: Tensor) -> tuple[Tensor, Tensor]:
         """Read the class map and the instance map of an image, both (H, W) uint8.
 
         Things are objects, stuff is background; crowds and pixels without segment are void.
@@ -278,7 +278,7 @@ def opener_of(
             else sorted(
                 {
                     *list_files(image_folder, suffix=".jpg"),
-                    *list_files(mask_folder, suffix=suffix),
+                    *list_files(mask_folder, suffix),
                 }
             )
         )

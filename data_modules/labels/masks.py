@@ -15,7 +15,7 @@ from functools import cache
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from torch import Tensor
 from gestalt.data_modules.image_sets import LabelSet, select_label_sets
 from gestalt.data_modules.pixels.formats import MASKS
 from gestalt.data_modules.pixels.photographs import open_as
+from gestalt.support.arrays import Array, Ints
+from gestalt.support.json_files import Fields
 from gestalt.support.label_values import IGNORE, WIDE, ignored_value, map_type
 
 _PACKED = np.array([65_536, 256, 1])
@@ -35,7 +37,7 @@ SIXTEEN_BITS = ("I;16", "I;16B", "I;16L")
 """Pillow modes of 16-bit grey masks, by the order of their bytes."""
 
 
-def packed(colours: NDArray[Any]) -> NDArray[np.int64]:
+def packed(colours: Array) -> Ints:
     """Return colours (..., 3) as one number each: 65536 red + 256 green + blue."""
     return colours.astype(np.int64) @ _PACKED
 
@@ -56,12 +58,11 @@ class ValueMap:
         self,
         classes: Mapping[int, int],
         *,
-        ignored: Collection[int] = (),
-        count: int | None = None,
+        ignored: Collection[int],
+        count: int,
         painted: bool = False,
     ) -> None:
         assert not set(classes) & set(ignored)
-        count = max(classes.values()) + 1 if count is None else count
         assert max(classes.values()) < count <= WIDE
         self.painted = painted
         values = 2**24 if painted else 2**16
@@ -70,7 +71,7 @@ class ValueMap:
         self._class = np.full(values, ignored_value(count), dtype=map_type(count))
         self._class[list(classes)] = list(classes.values())
 
-    def __call__(self, values: NDArray[np.integer[Any]], *, path: Path) -> Tensor:
+    def __call__(self, values: Array, *, path: Path) -> Tensor:
         """Return the classes of a mask (H, W), or (H, W, 3) if it is painted: (H, W) of their
         ``map_type``, with ``ignored_value`` where it is not scored.
 
@@ -90,9 +91,7 @@ class ValueMap:
         return torch.from_numpy(self._class[values])
 
 
-def read_mask(
-    path: Path, *, image: Tensor | None, modes: Sequence[str] = ("P", "L")
-) -> NDArray[Any]:
+def read_mask(path: Path, *, image: Tensor | None, modes: Sequence[str] = ("P", "L")) -> Array:
     """Read the stored values of a mask without conversion, so palette indices are the
     values.  Returns (H, W) integers, (H, W, 3) for RGB.
 
@@ -123,16 +122,16 @@ def read_mask(
     return values
 
 
-def _ranges(values: NDArray[Any]) -> str:
+def _ranges(values: Array) -> str:
     """Format ascending values as ranges: ``0-20, 255``."""
     runs = np.split(values, np.flatnonzero(np.diff(values) != 1) + 1)
     return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
 
 
 def objects(
-    values: NDArray[np.integer[Any]],
+    values: Array,
     *,
-    kept: NDArray[np.integer[Any]],
+    kept: Array,
     void: NDArray[np.bool_],
     path: Path,
 ) -> Tensor:
@@ -167,7 +166,7 @@ class Table(NamedTuple):
 
     labels: LabelSet
     maps: dict[str, ValueMap]
-    entry: dict[str, Any]
+    entry: Fields
 
 
 @cache
@@ -181,7 +180,7 @@ def read_tables(name: str) -> dict[str, Table]:
     }
 
 
-def _table(entry: dict[str, Any], *, parts: dict[str, Any]) -> Table:
+def _table(entry: Fields, parts: Fields) -> Table:
     """Make a table of groups of the classes of ``parts``, each in exactly one; a class is a group
     of its own where the table has no groups.
     """
@@ -197,12 +196,18 @@ def _table(entry: dict[str, Any], *, parts: dict[str, Any]) -> Table:
     phrases = [[each] if isinstance(each, str) else each for each in phrases]
     prompts = [tuple(chain(*(phrases[number] for number in numbers))) for numbers in members]
     labels = LabelSet(tuple(groups or names), tuple(prompts), entry.get("background"))
-    maps = {kind: _value_map(row, order) for kind, row in parts.get("maps", {}).items()}
+    maps = {}
+    for kind, row in parts.get("maps", {}).items():
+        background, values = _numbers(row.get("background", "")), _numbers(row["values"])
+        pairs = dict.fromkeys(background, order[0])
+        pairs |= zip(values, order[bool(background) :], strict=True)
+        ignored = _numbers(row.get("ignored", ""))
+        maps[kind] = ValueMap(pairs, ignored=ignored, count=len(members))
     return Table(labels, maps, entry)
 
 
 def select_tables(
-    name: str, label_sets: list[str] | None, *, kind: str
+    name: str, label_sets: list[str] | None, kind: str
 ) -> tuple[dict[str, LabelSet], dict[str, ValueMap]]:
     """Return the named label sets, or all, that can be read from a kind of file; and their maps
     from its values to classes.
@@ -213,14 +218,6 @@ def select_tables(
     tables = {key: table for key, table in read_tables(name).items() if kind in table.maps}
     labels = select_label_sets({key: table.labels for key, table in tables.items()}, label_sets)
     return labels, {key: tables[key].maps[kind] for key in labels}
-
-
-def _value_map(row: dict[str, str], order: list[int]) -> ValueMap:
-    """Return the map from the values of files to the groups of the classes in order."""
-    background, values = _numbers(row.get("background", "")), _numbers(row["values"])
-    pairs = dict.fromkeys(background, order[0])
-    pairs |= zip(values, order[bool(background) :], strict=True)
-    return ValueMap(pairs, ignored=_numbers(row.get("ignored", "")), count=max(order) + 1)
 
 
 def _numbers(words: str) -> list[int]:

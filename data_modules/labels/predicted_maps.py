@@ -5,17 +5,15 @@ to classes.  H W pixels.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from gestalt.data_modules.image_sets import ImageSet, ImageSetSample
 from gestalt.data_modules.labels.masks import ValueMap, packed, read_mask
 from gestalt.data_modules.pixels.photographs import PIXEL_LIMIT
-from gestalt.support.arrays import map_array
+from gestalt.support.arrays import Array, Pixels, map_array
 from gestalt.support.label_values import IGNORE, ignored_value
 from gestalt.support.names import nearest
 
@@ -32,7 +30,7 @@ Values = Callable[..., Tensor]
 """Maps the values of a file to classes, or groups, (H, W); ``path`` is for messages."""
 
 
-def find_maps(folder: Path, names: Sequence[str], *, suffix: str = "") -> list[Path]:
+def find_maps(folder: Path, names: Sequence[str], suffix: str = "") -> list[Path]:
     """Find the file of each image in a folder or its sub-folders: ``<name><suffix>.png`` or
     ``.npy``.
 
@@ -109,7 +107,7 @@ def value_map(
     return ValueMap(classes, ignored={*values, none} - set(classes), count=len(names))
 
 
-def colour_map(colours: NDArray[np.uint8], *, unnamed: Sequence[tuple[int, int, int]]) -> ValueMap:
+def colour_map(colours: Pixels, unnamed: Sequence[tuple[int, int, int]]) -> ValueMap:
     """Return the map from painted maps to classes.
 
     Args:
@@ -122,7 +120,7 @@ def colour_map(colours: NDArray[np.uint8], *, unnamed: Sequence[tuple[int, int, 
     return ValueMap(classes, ignored=none, count=len(colours), painted=True)
 
 
-def group_map(values: NDArray[Any], *, path: Path) -> Tensor:
+def group_map(values: Array, path: Path) -> Tensor:
     """Number the groups of a map from 0 on, in order of value; every value is a group.  Returns
     (H, W) uint8.
 
@@ -135,14 +133,14 @@ def group_map(values: NDArray[Any], *, path: Path) -> Tensor:
     return torch.from_numpy(groups.reshape(values.shape).astype(np.uint8))
 
 
-def read_map(path: Path, *, painted: bool = False) -> NDArray[Any]:
+def read_map(path: Path, *, painted: bool = False) -> Array:
     """Read the stored values of a label map.  Returns (H, W) integers, 0 to 65535; or (H, W, 3)
     uint8 if it is painted.
 
     Raises:
         ValueError: unreadable, of another kind, or a value out of range.
     """
-    values: NDArray[Any]
+    values: Array
     if path.suffix.lower() == ".npy":
         values = map_array(path)
         if painted or values.ndim != 2 or values.dtype.kind not in "iu":
@@ -166,7 +164,7 @@ def read_map(path: Path, *, painted: bool = False) -> NDArray[Any]:
     return values
 
 
-def nearest_pixels(values: NDArray[Any], *, size: tuple[int, int]) -> NDArray[Any]:
+def nearest_pixels(values: Array, size: tuple[int, int]) -> Array:
     """Scale a map to a size (H, W): each pixel is the nearest of the original, by centres."""
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(np.int64)

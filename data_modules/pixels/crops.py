@@ -70,7 +70,7 @@ def draw_crop(
         left, right = right, left
         pixels = ImageOps.mirror(pixels)
     if rng.random() < JITTER:
-        pixels = _jittered(pixels, rng=rng)
+        pixels = _jittered(pixels, rng)
     if rng.random() < GREY:
         pixels = pixels.convert("L").convert("RGB")
     if rng.random() < view.blur:
@@ -81,7 +81,7 @@ def draw_crop(
     return to_tensor(pixels), (left, top, right, bottom)
 
 
-def _jittered(image: Image.Image, *, rng: np.random.Generator) -> Image.Image:
+def _jittered(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Change brightness, contrast, saturation and hue, in random order."""
     factors = 1 + np.array([BRIGHTNESS, CONTRAST, SATURATION]) * (2 * rng.random(3) - 1)
     shift = round(256 * HUE * (2 * rng.random() - 1))

@@ -82,7 +82,7 @@ def read_frame(content: bytes) -> Frame | None:
     return None
 
 
-def decode_jpeg(content: bytes, frame: Frame, *, divisor: int) -> Pixels | None:
+def decode_jpeg(content: bytes, frame: Frame, divisor: int) -> Pixels | None:
     """Decode to RGB, (ceil(H / divisor), ceil(W / divisor), 3), divisor 1, 2, 4 or 8; None for a
     file that the decoder warns of.
 
@@ -128,7 +128,7 @@ _TURNS = {
 
 
 def prepare_crop(
-    content: bytes, size: int, *, choose: Callable[[int, int], Box]
+    content: bytes, size: int, choose: Callable[[int, int], Box]
 ) -> Callable[[], Tensor]:
     """Read the head of an image and choose a box; the result decodes the box and resizes it to a
     square, bicubic.
@@ -147,21 +147,21 @@ def prepare_crop(
     if frame is None or not _is_usual(frame, content):
         return partial(_decode_by_pillow, content, size, choose=choose)
     box = choose(frame.width, frame.height)
-    return partial(_decode, content, size, frame=frame, box=box, divisor=divisor_of(box, size=size))
+    return partial(_decode, content, size, frame=frame, box=box, divisor=divisor_of(box, size))
 
 
-def _decode(content: bytes, size: int, *, frame: Frame, box: Box, divisor: int) -> Tensor:
+def _decode(content: bytes, size: int, frame: Frame, box: Box, divisor: int) -> Tensor:
     """Decode a box of a JPEG and resize it with antialiasing; the memory stays ordered by pixel."""
-    pixels = decode_jpeg(content, frame, divisor=divisor)
+    pixels = decode_jpeg(content, frame, divisor)
     if pixels is None:
         return _decode_by_pillow(content, size, choose=lambda width, height: box)
-    left, top, right, bottom = whole_box(box, divisor=divisor)
+    left, top, right, bottom = whole_box(box, divisor)
     # so that torch sees channels_last
     crop = torch.from_numpy(pixels[top:bottom, left:right]).unsqueeze(0).permute(0, 3, 1, 2)
     return functional.interpolate(crop, size=(size, size), mode="bicubic", antialias=True)[0]
 
 
-def whole_box(box: Box, *, divisor: int) -> tuple[int, int, int, int]:
+def whole_box(box: Box, divisor: int) -> tuple[int, int, int, int]:
     """Return a box in whole pixels of an image at 1/divisor of its size: the nearest edges, at
     least a pixel a side.
     """
@@ -182,7 +182,7 @@ def _is_usual(frame: Frame, content: bytes) -> bool:
         return False
 
 
-def _decode_by_pillow(content: bytes, size: int, *, choose: Callable[[int, int], Box]) -> Tensor:
+def _decode_by_pillow(content: bytes, size: int, choose: Callable[[int, int], Box]) -> Tensor:
     """Decode and resize a box of any supported file by Pillow."""
     with decoding():
         image = open_checked(content)
@@ -192,8 +192,8 @@ def _decode_by_pillow(content: bytes, size: int, *, choose: Callable[[int, int],
             image.load()
         turn = orientation(image)
     _check_side(image)
-    box = _stored(choose(*_shown_size(image, turn)), size=image.size, turn=turn)
-    divisor = divisor_of(box, size=size) if jpeg else 1
+    box = _stored(choose(*_shown_size(image, turn)), image.size, turn)
+    divisor = divisor_of(box, size) if jpeg else 1
     with decoding():
         if divisor > 1:
             # chooses the largest divisor with at least this size
@@ -254,7 +254,7 @@ def _shown_size(image: Image.Image, turn: int | None) -> tuple[int, int]:
     return (height, width) if turn is not None and _TURNS[turn][0] else (width, height)
 
 
-def _stored(box: Box, *, size: tuple[int, int], turn: int | None) -> Box:
+def _stored(box: Box, size: tuple[int, int], turn: int | None) -> Box:
     """Map a box of the displayed image to the stored pixels."""
     if turn is None:
         return box
@@ -269,7 +269,7 @@ def _stored(box: Box, *, size: tuple[int, int], turn: int | None) -> Box:
     return left, top, right, bottom
 
 
-def divisor_of(box: Box, *, size: int) -> int:
+def divisor_of(box: Box, size: int) -> int:
     """Return the largest k such that the box has S pixels a side in a JPEG decoded at 1/k of its
     size.
     """

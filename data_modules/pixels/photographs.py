@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from gestalt.data_modules.corpora.bad_samples import Unusable
 from gestalt.data_modules.pixels.formats import FORMATS
+from gestalt.support.arrays import Array, Pixels
 from gestalt.support.strange_files import Strange, TooLarge, read_whole
 
 PIXEL_LIMIT = 89_478_485
@@ -141,7 +141,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
+def eight_bits(values: Array) -> Pixels:
     """Scale values of 16 bits to 8."""
     # of the largest image 360 MB, half of int64
     return ((values.astype(np.uint32) * 255 + 32_767) // 65_535).astype(np.uint8)

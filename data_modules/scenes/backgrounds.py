@@ -113,7 +113,7 @@ PAINTERS = {
 
 
 @cache
-def paint_tile(name: str, variant: int, *, size: int) -> Pixels:
+def paint_tile(name: str, variant: int, size: int) -> Pixels:
     """Paint one tile of a background, which looks the same at any size.  Returns (2S, 2S, 3) for a
     scene of side ``size``, which callers must not write to.
     """

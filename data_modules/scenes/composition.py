@@ -15,7 +15,7 @@ combination.
 """
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -137,7 +137,7 @@ class HeldOut:
         self.backgrounds = numbers[:, None] % backgrounds == np.arange(backgrounds)
         """(C, K), True for a class that is held out against a background."""
 
-    def shows(self, kinds: list[int], *, background: int) -> bool:
+    def shows(self, kinds: list[int], background: int) -> bool:
         """Return True if a scene has a held-out combination."""
         return bool(
             self.pairs[np.ix_(kinds, kinds)].any() or self.backgrounds[kinds, background].any()
@@ -154,24 +154,77 @@ def choose(rng: Generator, items: Any) -> Any:
     return items[_pick(rng, len(items))]
 
 
-@dataclass
-class Planner:
-    """Plans the scenes of one recipe.
+def corner(top: float, left: float, *, shape: tuple[int, ...], size: int) -> tuple[int, int]:
+    """Return the first row and column of a cut-out in pixels, wholly inside a square of ``size``
+    pixels if it fits.
+    """
+    return int(top * (max(0, size - shape[0]) + 1)), int(left * (max(0, size - shape[1]) + 1))
+
+
+_NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+_CONSONANT_SOUNDS = ("uni", "use", "eu", "one", "ukulele")
+_FRAMES = (
+    "a photo of {}",
+    "a picture of {}",
+    "an image of {}",
+    "a drawing of {}",
+    "{} in a picture",
+)
+
+
+def with_article(noun: str) -> str:
+    """Prefix a noun with "a" or "an" by the sound of its first letters."""
+    vowel = noun[0] in "aeiou" and not noun.startswith(_CONSONANT_SOUNDS)
+    return f"{'an' if vowel else 'a'} {noun}"
+
+
+def _listed(phrases: list[str]) -> str:
+    """Join phrases as in a sentence: "a dog, a cat and two apples"."""
+    *others, last = phrases
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+class Scene(NamedTuple):
+    """A scene with its ground truth.
+
+    Attributes:
+        image: (3, S, S) uint8.
+        label: (S, S) uint8, 0 background, 1..C the recipe's classes in order.
+        instance: (S, S) uint8, 0 background, 1..n the objects in pasting order.
+    """
+
+    image: Pixels
+    label: Pixels
+    instance: Pixels
+
+
+class SceneMaker:
+    """Plans, draws and describes the scenes of one recipe.
 
     Attributes:
         recipe: what the scenes show.
-        cutouts: for measuring overlap.
+        cutouts: the pictures, also for measuring overlap.
         pictures: numbers of the pictures of each class.
     """
 
-    recipe: SceneRecipe
-    cutouts: CutOuts
-    pictures: list[list[int]]
+    def __init__(self, recipe: SceneRecipe, *, root: str | None = None) -> None:
+        """Take the recipe; with ``root``, classes and pictures come from a folder of cut-outs
+        instead of OpenMoji.
 
-    def __post_init__(self) -> None:
-        self.held_out = HeldOut(self.recipe)
-        if isinstance(self.recipe, SpuriousRecipe):
-            self._twins = Twins(self.recipe)
+        Raises:
+            ValueError: the folder has too few usable cut-outs.
+        """
+        if root is not None:
+            classes, digest = read_folder(Path(root), limit=len(recipe.classes))
+            recipe = replace(recipe, classes=classes, pictures=f"folder:{digest}")
+        names = [picture for noun in recipe.classes for picture in noun.pictures]
+        numbers = count()
+        self.recipe = recipe
+        self.cutouts = CutOuts(names, root=None if root is None else Path(root))
+        self.pictures = [[next(numbers) for _ in noun.pictures] for noun in recipe.classes]
+        self.held_out = HeldOut(recipe)
+        if isinstance(recipe, SpuriousRecipe):
+            self._twins = Twins(recipe)
 
     def plan(
         self, index: int, *, seed: int, split: str, shown: tuple[int, list[int]] | None = None
@@ -197,7 +250,7 @@ class Planner:
             objects = self.place(rng, kinds)
             free = shown is not None or split == "train"
             present = [placed.kind for placed in objects]
-            if objects and (free or self.held_out.shows(present, background=background)):
+            if objects and (free or self.held_out.shows(present, background)):
                 break
         crop = (rng.random(), rng.random())
         light = 0.88 + 0.2 * rng.random()
@@ -273,36 +326,48 @@ class Planner:
                     break
         return tuple(objects)
 
+    def image(self, layout: Layout, size: int) -> Pixels:
+        """Draw the pixels only, blended in integer arithmetic, so that they are equal on all
+        machines.  Returns (3, S, S) uint8.
+        """
+        canvas = self._background(layout, size)
+        for placed in layout.objects:
+            drawn, rows, columns = self.cut_out(placed, size)
+            under = canvas[rows, columns]
+            under *= drawn.see_through
+            under += 127
+            under //= 255
+            under += drawn.colour
+        return np.ascontiguousarray(canvas.astype(np.uint8).transpose(2, 0, 1))
 
-def corner(top: float, left: float, *, shape: tuple[int, ...], size: int) -> tuple[int, int]:
-    """Return the first row and column of a cut-out in pixels, wholly inside a square of ``size``
-    pixels if it fits.
-    """
-    return int(top * (max(0, size - shape[0]) + 1)), int(left * (max(0, size - shape[1]) + 1))
+    def scene(self, layout: Layout, size: int) -> Scene:
+        """Draw pixels and masks."""
+        label, instance = np.zeros((2, size, size), dtype=np.uint8)
+        for number, placed in enumerate(layout.objects, start=1):
+            drawn, rows, columns = self.cut_out(placed, size)
+            label[rows, columns][drawn.mask] = placed.kind + 1
+            instance[rows, columns][drawn.mask] = number
+        return Scene(self.image(layout, size=size), label, instance)
 
+    def cut_out(self, placed: Placed, size: int) -> tuple[CutOut, slice, slice]:
+        """Draw an object, cropped to the scene.  Returns its rows and columns in the scene, too."""
+        side = max(1, round(placed.scale * size))
+        drawn = self.cutouts.draw(placed.picture, side=side, degrees=placed.degrees)
+        height, width = drawn.mask.shape
+        row, column = corner(placed.top, placed.left, shape=(height, width), size=size)
+        step = -1 if placed.flip else 1
+        cropped = CutOut._make(part[:, ::step][:size, :size] for part in drawn)
+        return cropped, slice(row, row + height), slice(column, column + width)
 
-_NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-_CONSONANT_SOUNDS = ("uni", "use", "eu", "one", "ukulele")
-_FRAMES = (
-    "a photo of {}",
-    "a picture of {}",
-    "an image of {}",
-    "a drawing of {}",
-    "{} in a picture",
-)
-
-
-def with_article(noun: str) -> str:
-    """Prefix a noun with "a" or "an" by the sound of its first letters."""
-    vowel = noun[0] in "aeiou" and not noun.startswith(_CONSONANT_SOUNDS)
-    return f"{'an' if vowel else 'a'} {noun}"
-
-
-@dataclass
-class Writer:
-    """Writes captions for one recipe."""
-
-    recipe: SceneRecipe
+    def _background(self, layout: Layout, size: int) -> NDArray[np.uint16]:
+        """Draw the tinted texture.  Returns (S, S, 3) uint16 in [0, 255]."""
+        name = self.recipe.backgrounds[layout.background].name
+        row, column = (int(share * size) for share in layout.crop)
+        patch = paint_tile(name, layout.variant, size)[row : row + size, column : column + size]
+        patch = patch[:, ::-1] if layout.mirrored else patch
+        # 255 * 128 * 2 fits in 16 bits
+        gain = np.array([round(128 * gain) for gain in layout.tint], dtype=np.uint16)
+        return np.minimum((patch * gain) >> 7, 255)
 
     def caption(self, layout: Layout, *, seed: int, epoch: int, index: int) -> str:
         """Write a caption of a scene, pure in (seed, epoch, index)."""
@@ -341,95 +406,3 @@ class Writer:
         if rng.random() < self.recipe.grammar.say_number:
             return f"{_NUMBERS[number] if number < len(_NUMBERS) else number} {noun.plural}"
         return noun.plural
-
-
-def _listed(phrases: list[str]) -> str:
-    """Join phrases as in a sentence: "a dog, a cat and two apples"."""
-    *others, last = phrases
-    return f"{', '.join(others)} and {last}" if others else last
-
-
-class Scene(NamedTuple):
-    """A scene with its ground truth.
-
-    Attributes:
-        image: (3, S, S) uint8.
-        label: (S, S) uint8, 0 background, 1..C the recipe's classes in order.
-        instance: (S, S) uint8, 0 background, 1..n the objects in pasting order.
-    """
-
-    image: Pixels
-    label: Pixels
-    instance: Pixels
-
-
-class SceneMaker(Planner):
-    """Plans, draws and describes the scenes of one recipe.
-
-    Attributes:
-        caption: as ``Writer.caption``.
-    """
-
-    def __init__(self, recipe: SceneRecipe, *, root: str | None = None) -> None:
-        """Take the recipe; with ``root``, classes and pictures come from a folder of cut-outs
-        instead of OpenMoji.
-
-        Raises:
-            ValueError: the folder has too few usable cut-outs.
-        """
-        if root is not None:
-            classes, digest = read_folder(Path(root), limit=len(recipe.classes))
-            recipe = replace(recipe, classes=classes, pictures=f"folder:{digest}")
-        names = [picture for noun in recipe.classes for picture in noun.pictures]
-        numbers = count()
-        super().__init__(
-            recipe,
-            cutouts=CutOuts(names, root=None if root is None else Path(root)),
-            pictures=[[next(numbers) for _ in noun.pictures] for noun in recipe.classes],
-        )
-        self.caption = Writer(recipe).caption
-
-    def image(self, layout: Layout, *, size: int) -> Pixels:
-        """Draw the pixels only, blended in integer arithmetic, so that they are equal on all
-        machines.  Returns (3, S, S) uint8.
-        """
-        canvas = self._background(layout, size=size)
-        for placed in layout.objects:
-            drawn, rows, columns = self.cut_out(placed, size=size)
-            under = canvas[rows, columns]
-            under *= drawn.see_through
-            under += 127
-            under //= 255
-            under += drawn.colour
-        return np.ascontiguousarray(canvas.astype(np.uint8).transpose(2, 0, 1))
-
-    def scene(self, layout: Layout, *, size: int) -> Scene:
-        """Draw pixels and masks."""
-        label, instance = np.zeros((2, size, size), dtype=np.uint8)
-        for number, placed in enumerate(layout.objects, start=1):
-            drawn, rows, columns = self.cut_out(placed, size=size)
-            label[rows, columns][drawn.mask] = placed.kind + 1
-            instance[rows, columns][drawn.mask] = number
-        return Scene(self.image(layout, size=size), label, instance)
-
-    def cut_out(self, placed: Placed, *, size: int) -> tuple[CutOut, slice, slice]:
-        """Draw an object, cropped to the scene.  Returns its rows and columns in the scene, too."""
-        side = max(1, round(placed.scale * size))
-        drawn = self.cutouts.draw(placed.picture, side=side, degrees=placed.degrees)
-        height, width = drawn.mask.shape
-        row, column = corner(placed.top, placed.left, shape=(height, width), size=size)
-        step = -1 if placed.flip else 1
-        cropped = CutOut._make(part[:, ::step][:size, :size] for part in drawn)
-        return cropped, slice(row, row + height), slice(column, column + width)
-
-    def _background(self, layout: Layout, *, size: int) -> NDArray[np.uint16]:
-        """Draw the tinted texture.  Returns (S, S, 3) uint16 in [0, 255]."""
-        name = self.recipe.backgrounds[layout.background].name
-        row, column = (int(share * size) for share in layout.crop)
-        patch = paint_tile(name, layout.variant, size=size)[
-            row : row + size, column : column + size
-        ]
-        patch = patch[:, ::-1] if layout.mirrored else patch
-        # 255 * 128 * 2 fits in 16 bits
-        gain = np.array([round(128 * gain) for gain in layout.tint], dtype=np.uint16)
-        return np.minimum((patch * gain) >> 7, 255)

@@ -64,7 +64,7 @@ def _openmoji_font() -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(get_openmoji_font_data() / "glyf_colr0.ttf"), MASTER)
 
 
-def open_file(name: str, *, root: Path) -> Image.Image:
+def open_file(name: str, root: Path) -> Image.Image:
     """Read ``root/name`` as RGBA, trimmed, longest side ``MASTER``."""
     return open_as(root / name, lambda image: trimmed(image.convert("RGBA")), ("PNG",))
 
@@ -76,7 +76,7 @@ def trimmed(image: Image.Image) -> Image.Image:
     return _resized(image.crop(box), MASTER, Image.Resampling.LANCZOS)
 
 
-def _rotated(master: Image.Image, *, side: int, degrees: int) -> Image.Image:
+def _rotated(master: Image.Image, side: int, degrees: int) -> Image.Image:
     """Resize the picture to longest side ``side`` pixels, rotate it, and trim it."""
     image = _resized(master, side, Image.Resampling.BOX)
     if degrees:
@@ -117,7 +117,7 @@ class CutOuts:
             (picture, side, degrees), partial(self._draw, picture, side=side, degrees=degrees)
         )
 
-    def _draw(self, picture: int, *, side: int, degrees: int) -> tuple[CutOut, int]:
+    def _draw(self, picture: int, side: int, degrees: int) -> tuple[CutOut, int]:
         """Draw the picture.  Returns its number of pixels too."""
         if picture not in self._masters:
             self._masters[picture] = self._open(self._names[picture])

@@ -32,7 +32,7 @@ def noun_of(caption: str) -> str | None:
     return match and match[1]
 
 
-def read_folder(root: Path, *, limit: int) -> tuple[tuple[Noun, ...], str]:
+def read_folder(root: Path, limit: int) -> tuple[tuple[Noun, ...], str]:
     """Find the usable cut-outs under ``root`` and its sub-folders; keep the ``limit`` classes with
     most pictures, ties by name.  Returns the classes, and the digest of their files.
 

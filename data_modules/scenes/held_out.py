@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from gestalt.data_modules.image_sets import (
-    ImageSetSample,
     LabelSet,
     select_label_sets,
     select_split,
@@ -55,7 +54,7 @@ class HeldOutScenes(ABC):
         Raises:
             ValueError: unknown split, label set or recipe.
         """
-        self.maker = SceneMaker(find_recipe(recipe, object_centred=self.object_centred), root=root)
+        self.maker = SceneMaker(find_recipe(recipe, self.object_centred), root=root)
         self.recipe = self.maker.recipe
         self.split = select_split(
             self.name, split, known=[name for name in SPLITS if name != "train"], default="val"
@@ -71,10 +70,6 @@ class HeldOutScenes(ABC):
     @abstractmethod
     def labels(self) -> Mapping[str, LabelSet]:
         """Return the label sets of the scenes by name."""
-
-    @abstractmethod
-    def sample(self, index: int) -> ImageSetSample:
-        """Draw a scene with its ground truth."""
 
     def layout(self, index: int) -> Layout:
         """Return the layout of a scene."""

@@ -156,7 +156,7 @@ def plural_of(noun: str) -> str:
     return f"{start} {last}".strip()
 
 
-def _nouns(names: Iterable[str], *, most: int) -> tuple[Noun, ...]:
+def _nouns(names: Iterable[str], most: int) -> tuple[Noun, ...]:
     """Return the named classes, each with at most ``most`` pictures."""
     return tuple(Noun(name, plural_of(name), tuple(_PICTURES[name][:most])) for name in names)
 
@@ -208,7 +208,7 @@ RECIPES |= {
 OBJECT_CENTRED_SCALES = (0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
 
 
-def find_recipe(name: str, *, object_centred: bool = False) -> SceneRecipe:
+def find_recipe(name: str, object_centred: bool = False) -> SceneRecipe:
     """Return a recipe by name; ``object_centred`` gives each scene one large object, for
     classification sets like ImageNet.
 

@@ -17,7 +17,7 @@ from gestalt.data_modules.labels.folders import read_list
 SPLITS = ("train", "dev", "test")
 
 
-def read_split(root: Path, *, split: str) -> list[tuple[Path, list[str]]]:
+def read_split(root: Path, split: str) -> list[tuple[Path, list[str]]]:
     """List the photographs of a split, in the order of the split file, with their captions.
 
     Raises:
@@ -104,7 +104,7 @@ def open_here(
         raise ValueError(
             f"data.caption={captions.column}: Flickr8k captions have no columns; choose null"
         )
-    pairs = read_split(Path(root), split=split)
+    pairs = read_split(Path(root), split)
     files = short_digest("".join(f"{path.name}\0{path.stat().st_size}\0" for path, _ in pairs))
     return ImageFiles(
         pairs, digest=short_digest(f"{files}\0{json.dumps([captions for _, captions in pairs])}")

@@ -27,45 +27,52 @@ from gestalt.data_modules.corpora.stored_pairs import Store, image_bytes
 from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.pixels.photographs import read_bytes
 from gestalt.data_modules.sources import StoredPair
+from gestalt.support.json_files import Fields
 
 _AT_ONCE = 10_000  # captions hashed at a time
 # number of rows that enter the digest, of a map-style set and of a stream
 _HASHED, _HASHED_FIRST = 64, 8
 
 
+@dataclass(eq=False)
 class _HubStore(Store):
-    """Rows of a data set, with their image and caption columns."""
+    """Rows of a data set, with their image and caption columns.
 
-    def __init__(
-        self,
-        rows: Any,
-        *,
-        where: str,
-        length: int,
-        columns: list[str | None],
-    ) -> None:
-        """Take the rows and find their columns, as ``find_columns``; images stay undecoded.
+    Attributes:
+        rows: as the library opens them; then their two columns, with undecoded images.
+        where: name of the data set.
+        length: number of rows.
+        columns: image and caption column, as ``find_columns``.
+    """
+
+    rows: Any
+    where: str
+    length: int
+    columns: list[str | None]
+
+    def __post_init__(self) -> None:
+        """Find the columns.
 
         Raises:
             ValueError: undeclared columns, or as ``find_columns``.
         """
-        if rows.features is None:
+        features = self.rows.features
+        if features is None:
             raise ValueError(
-                f"hub: the stream {where} does not declare its columns, so it cannot be read; set "
-                "data.options.streaming=false"
+                f"hub: the stream {self.where} does not declare its columns, so it cannot be read; "
+                "set data.options.streaming=false"
             )
-        images = [name for name, kind in rows.features.items() if isinstance(kind, datasets.Image)]
-        self._where = where
-        self._length = length
+        images = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
         self._image, self._caption = found = find_columns(
-            list(rows.features), columns, where=where, usual=images or IMAGES
+            list(features), self.columns, where=self.where, usual=images or IMAGES
         )
-        self._rows = rows.select_columns(found)
+        self.rows = self.rows.select_columns(found)
         if self._image in images:
-            self._rows = self._rows.cast_column(self._image, datasets.Image(decode=False))
+            self.rows = self.rows.cast_column(self._image, datasets.Image(decode=False))
+        self._opened: LRUCache[_Position] = LRUCache(0)
 
     def __len__(self) -> int:
-        return self._length
+        return self.length
 
     def read(self, index: int) -> StoredPair:
         """Read a row's image and captions.
@@ -75,15 +82,15 @@ class _HubStore(Store):
             ValueError: as ``_row`` of a stream.
         """
         key = f"row {index}"
-        with bad_sample_at(self._where, key):
+        with bad_sample_at(self.where, key):
             row = self._row(index)
             image = row[self._image]
             if isinstance(image, dict) and image.get("bytes") is None and image.get("path"):
                 image = read_bytes(Path(image["path"]))
-            return StoredPair(self._where, key, image_bytes(image), row[self._caption])
+            return StoredPair(self.where, key, image_bytes(image), row[self._caption])
 
     @abstractmethod
-    def _row(self, index: int) -> dict[str, Any]:
+    def _row(self, index: int) -> Fields:
         """Return a row.
 
         Raises:
@@ -108,7 +115,7 @@ class HubRows(_HubStore):
 
     def _written(self, row: int) -> str:
         try:
-            return repr(self._rows[row])
+            return repr(self.rows[row])
         except (OSError, UnicodeDecodeError, pa.ArrowException) as error:  # a bad sample
             return repr(error)
 
@@ -116,9 +123,7 @@ class HubRows(_HubStore):
     def _captions_hash(self) -> str:
         total = hashlib.sha256()
         for batch in (
-            self._rows.select_columns([self._caption])
-            .with_format("arrow")
-            .iter(batch_size=_AT_ONCE)
+            self.rows.select_columns([self._caption]).with_format("arrow").iter(batch_size=_AT_ONCE)
         ):
             column = batch.column(0)
             try:
@@ -134,9 +139,9 @@ class HubRows(_HubStore):
                 )
         return total.hexdigest()
 
-    def _row(self, index: int) -> dict[str, Any]:
+    def _row(self, index: int) -> Fields:
         try:
-            return dict(self._rows[index])
+            return dict(self.rows[index])
         except UnicodeDecodeError as error:
             raise Unusable("caption_encoding", str(error)) from error
         except (OSError, pa.ArrowException) as error:
@@ -148,36 +153,32 @@ class HubStream(_HubStore):
 
     in_sequence = True
 
-    @cached_property
-    def _opened(self) -> LRUCache["_Position"]:
-        return LRUCache(0)
-
     def digest(self) -> str:
         """Return the digest of the number of rows, the columns, and the first rows."""
-        reader = _Position(self._rows)
+        reader = _Position(self.rows)
         return self._digest_of(
-            repr(reader.row(row)) for row in range(min(_HASHED_FIRST, self._length))
+            repr(reader.row(row)) for row in range(min(_HASHED_FIRST, self.length))
         )
 
-    def _row(self, index: int) -> dict[str, Any]:
+    def _row(self, index: int) -> Fields:
         """Return a row.
 
         Raises:
             ValueError: the stream ends before this row, or cannot be read now.
         """
-        reader = self._opened.get("reader", lambda: (_Position(self._rows), 0))
+        reader = self._opened.get("reader", lambda: (_Position(self.rows), 0))
         try:
             row = reader.row(index)
         except Exception as error:  # the library reads over many protocols
             why = " ".join(f"{type(error).__name__}: {error}".split())
             raise ValueError(
-                f"hub: row {index} of the stream {self._where} cannot be read now: {why}; continue "
+                f"hub: row {index} of the stream {self.where} cannot be read now: {why}; continue "
                 "with resume=last"
             ) from error
         if row is None:
             raise ValueError(
-                f"hub: the stream {self._where} ends before row {index}, but "
-                f"data.limit={self._length}; lower it"
+                f"hub: the stream {self.where} ends before row {index}, but "
+                f"data.limit={self.length}; lower it"
             )
         return row
 
@@ -190,7 +191,7 @@ class _Position:
     next: int = 0
     iterator: Iterator[dict[str, list[Any]]] | None = None
 
-    def row(self, index: int) -> dict[str, Any] | None:
+    def row(self, index: int) -> Fields | None:
         """Return a row; None beyond the end."""
         if self.iterator is None or index < self.next:
             rows = self.rows.skip(index) if index else self.rows
@@ -257,7 +258,7 @@ def open_here(
         raise ValueError(f"hub: {root} cannot be opened: {' '.join(str(error).split())}") from error
     columns = [image_column, captions.column]
     if not streaming:
-        return HubRows(rows, where=root, length=len(rows), columns=columns)
+        return HubRows(rows, root, len(rows), columns)
     splits = rows.info.splits or {}
     known = splits[split].num_examples if split in splits else None
     length = limit if known is None else min(known, limit or known)
@@ -265,4 +266,4 @@ def open_here(
         raise ValueError(
             f"hub: the length of the stream {root} is unknown; set data.limit to the number of rows"
         )
-    return HubStream(rows, where=root, length=length, columns=columns)
+    return HubStream(rows, root, length, columns)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.manifest import WithoutKnownBad
@@ -19,6 +19,7 @@ from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.order import EndlessOrder
 from gestalt.data_modules.pixels.augment import USUAL, Augmentation
 from gestalt.data_modules.sources import Relocated, Source, open_source, options_taken
+from gestalt.support.json_files import Fields
 
 
 class Part(NamedTuple):
@@ -81,7 +82,7 @@ class Mixture(Relocated):
             rest -= weight
         raise AssertionError("the last part takes all remaining positions")
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> Fields:
         """Return each source's name, share of the pairs, number of samples and facts."""
         total = sum(self._weights)
         parts = [
@@ -112,7 +113,7 @@ def open_here(
     crops: int | None = None,
     augmentation: Augmentation = USUAL,
     captions: CaptionRule = ANY_CAPTION,
-    parts: Sequence[dict[str, Any]] = (),
+    parts: Sequence[Fields] = (),
     window: int = 1,
     cache: str | None = None,
     max_bad_share: float = 0.1,

@@ -90,7 +90,7 @@ def read_parquet(root: str, url: str, read: Callable[[Any], Any]) -> Any:
         ):
             return read(parquet)
 
-    return with_retries(request, url=url) if is_remote(url) else request()
+    return with_retries(request, url) if is_remote(url) else request()
 
 
 def find_parquet(root: str) -> list[Shard]:
@@ -278,7 +278,7 @@ class ParquetRows(ShardedStore):
         self._digest = short_digest(f"{layout}\0{self._captions_hash(footers, place=place)}")
         self._tables: LRUCache[pa.Table] = LRUCache(CACHED)
 
-    def _captions_hash(self, footers: Sequence[Any], *, place: Path) -> str:
+    def _captions_hash(self, footers: Sequence[Any], place: Path) -> str:
         """Return the hash over the stored bytes of all captions.
 
         That of an unchanged remote file is kept in the file ``place``, by its address, size and

@@ -2,7 +2,7 @@
 epoch, index).
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,33 +12,36 @@ from gestalt.data_modules.scenes.recipes import SpuriousRecipe, find_recipe
 from gestalt.data_modules.sources import Source
 
 
+@dataclass(eq=False)
 class Scenes(Source):
     """Scenes of a recipe at one size.
 
     Attributes:
+        maker: draws and describes scenes.
+        size: side in pixels.
+        seed: of layouts and captions.
+        length: number of scenes.
+        split: of the recipe.
         crops: 1; a scene is the same in each epoch.
         classes: the recipe's classes if every scene shows exactly one object, whose class labels
             the scene; None otherwise.
     """
 
+    maker: SceneMaker
+    size: int
+    seed: int
+    length: int
+    split: str
     crops = 1
 
-    def __init__(
-        self, maker: SceneMaker, *, size: int, seed: int, length: int, split: str = "train"
-    ) -> None:
-        self.maker = maker
-        self.classes = (
-            tuple(noun.name for noun in maker.recipe.classes)
-            if maker.recipe.max_objects == 1
-            else None
-        )
-        self._size = size
-        self._seed = seed
-        self._length = length
-        self._split = split
+    def __post_init__(self) -> None:
+        """Name the classes."""
+        recipe = self.maker.recipe
+        if recipe.max_objects == 1:
+            self.classes = tuple(noun.name for noun in recipe.classes)
 
     def __len__(self) -> int:
-        return self._length
+        return self.length
 
     def digest(self) -> str:
         """Return the digest of the recipe and its pictures."""
@@ -47,16 +50,16 @@ class Scenes(Source):
     def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
         """Draw a scene, (3, S, S) uint8, and one of its captions."""
         layout = self._layout(index)
-        caption = self.maker.caption(layout, seed=self._seed, epoch=epoch, index=index)
-        return torch.from_numpy(self.maker.image(layout, size=self._size)), caption
+        caption = self.maker.caption(layout, seed=self.seed, epoch=epoch, index=index)
+        return torch.from_numpy(self.maker.image(layout, size=self.size)), caption
 
     def image(self, index: int, epoch: int) -> Tensor:
         """Draw a scene, (3, S, S) uint8."""
-        return torch.from_numpy(self.maker.image(self._layout(index), size=self._size))
+        return torch.from_numpy(self.maker.image(self._layout(index), size=self.size))
 
     def caption(self, index: int, epoch: int) -> str:
         """Draw a caption of a scene."""
-        return self.maker.caption(self._layout(index), seed=self._seed, epoch=epoch, index=index)
+        return self.maker.caption(self._layout(index), seed=self.seed, epoch=epoch, index=index)
 
     def label(self, index: int) -> int:
         """Return the class of the only object."""
@@ -64,7 +67,7 @@ class Scenes(Source):
         return placed.kind
 
     def _layout(self, index: int) -> Layout:
-        return self.maker.plan(index, seed=self._seed, split=self._split)
+        return self.maker.plan(index, seed=self.seed, split=self.split)
 
 
 def open_here(
@@ -98,7 +101,7 @@ def open_here(
     """
     if split not in SPLITS:
         raise ValueError(f"scenes split {split!r} is unknown; known: {', '.join(SPLITS)}")
-    scenes = find_recipe(recipe, object_centred=object_centred)
+    scenes = find_recipe(recipe, object_centred)
     if correlation is not None:
         if not isinstance(scenes, SpuriousRecipe) or not 0.5 <= correlation <= 1:
             raise ValueError(
@@ -110,6 +113,4 @@ def open_here(
     training = split == "train"
     length = scenes.train_scenes if training else scenes.validation_scenes
     seed = seed if training else scenes.validation_seed
-    return Scenes(
-        maker, size=size, seed=seed, length=length if limit is None else limit, split=split
-    )
+    return Scenes(maker, size, seed, length if limit is None else limit, split)

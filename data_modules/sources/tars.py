@@ -169,7 +169,7 @@ class TarStore(ShardedStore):
 
     def _open_index(self, number: int) -> TarIndex:
         shard, header = self.tars[number]
-        present = find_index(shard, cache=self.cache)
+        present = find_index(shard, self.cache)
         if present is None or present[1] != header:
             raise ValueError(
                 f"the index of {shard.url} has disappeared since the run began; restart the run"
@@ -201,14 +201,14 @@ def open_here(
     with ThreadPoolExecutor(THREADS) as pool:
         states = list(pool.map(look_up, urls))
     missing = [url for url, shard in zip(urls, states, strict=True) if shard is None]
-    _check_share(missing, urls=urls, fault="missing", max_bad_share=max_bad_share)
+    _check_share(missing, urls, fault="missing", max_bad_share=max_bad_share)
     folder = cache_folder(cache)
     found = [shard for shard in states if shard is not None]
     if compressed := sum(shard.name.endswith(COMPRESSED) for shard in found):
         _report(f"tars: {compressed:,} compressed tars are unpacked, once, into {folder}/unpacked")
     tars = _index([unpack_tar(shard, cache=folder) for shard in found], cache=folder)
     empty = [shard.url for shard, header in tars if not header["samples"]]
-    _check_share(missing + empty, urls=urls, fault=EMPTY, max_bad_share=max_bad_share)
+    _check_share(missing + empty, urls, fault=EMPTY, max_bad_share=max_bad_share)
     truncated = [shard.url for shard, header in tars if header["truncated"]]
     faulty = {
         "missing": missing,
@@ -221,7 +221,7 @@ def open_here(
     return store
 
 
-def _check_share(bad: list[str], *, urls: list[str], fault: str, max_bad_share: float) -> None:
+def _check_share(bad: list[str], urls: list[str], fault: str, max_bad_share: float) -> None:
     if len(bad) == len(urls) or len(bad) > max_bad_share * len(urls):
         raise ValueError(
             f"data.root: {len(bad)} of {len(urls)} tars are {fault}, the first is {bad[0]}; "
@@ -230,7 +230,7 @@ def _check_share(bad: list[str], *, urls: list[str], fault: str, max_bad_share: 
         )
 
 
-def _index(shards: list[Shard], *, cache: Path) -> list[tuple[Shard, Header]]:
+def _index(shards: list[Shard], cache: Path) -> list[tuple[Shard, Header]]:
     """Return each tar with the header of its index; missing indices are made first, on all
     cores.
     """

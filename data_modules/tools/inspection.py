@@ -21,7 +21,7 @@ from functools import partial
 from io import BytesIO
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -46,6 +46,7 @@ from gestalt.data_modules.pixels.formats import FORMATS
 from gestalt.data_modules.pixels.photographs import decoding, open_checked
 from gestalt.data_modules.sources import Source, StoredPair
 from gestalt.support.files import file_hash, partial_beside
+from gestalt.support.json_files import Fields
 
 BATCH = 32  # number of samples that a process examines before it reports them
 
@@ -111,7 +112,7 @@ class Findings(Dataset[Finding]):
         return Finding(None, where, size, image, captions, len(texts) - len(usable))
 
 
-def inspect(source: Source, *, workers: int) -> tuple[list[Bad], dict[str, Any]]:
+def inspect(source: Source, workers: int) -> tuple[list[Bad], Fields]:
     """Examine all samples of a source in order.
 
     A few numbers are kept of each, so that eleven million samples fit into memory.
@@ -132,7 +133,7 @@ def inspect(source: Source, *, workers: int) -> tuple[list[Bad], dict[str, Any]]
     findings = enumerate(progress(chain.from_iterable(loader), total=len(source)))
     images, captions = array("Q"), array("Q")
     bad: list[Bad] = []
-    shards: list[dict[str, Any]] = []
+    shards: list[Fields] = []
     unusable = 0
     for length in source.blocks():
         content, where = hashlib.sha256(), ""
@@ -158,7 +159,7 @@ def inspect(source: Source, *, workers: int) -> tuple[list[Bad], dict[str, Any]]
         name: _spread(caption[:, column])
         for column, name in enumerate(("characters", "words"), start=1)
     }
-    by_reason: dict[str, dict[str, Any]] = {
+    by_reason: dict[str, Fields] = {
         reason: {"count": count}
         for reason, count in Counter(reason for _, reason, _, _ in bad).most_common()
     }
@@ -191,7 +192,7 @@ def _spread(values: NDArray[np.uint64]) -> dict[str, int]:
     return dict(zip(("least", "5%", "median", "95%", "most"), map(int, percentiles), strict=True))
 
 
-def _repeated(hashes: NDArray[np.uint64], owners: NDArray[np.uint64]) -> dict[str, Any]:
+def _repeated(hashes: NDArray[np.uint64], owners: NDArray[np.uint64]) -> Fields:
     """Return the number of values equal to an earlier one; of the commonest value, the count and
     its first two samples.
     """
@@ -216,7 +217,7 @@ SUFFIXES = {form: form.lower() for form in FORMATS} | {
 """Format of an image file -> its usual ending."""
 
 
-def pack(source: Source, folder: Path, *, shards: int) -> dict[str, int]:
+def pack(source: Source, folder: Path, shards: int) -> dict[str, int]:
     """Write a source's samples, in order, into a new folder.
 
     The folder appears when it is complete, and the same source gives the same bytes.  Image files
@@ -278,15 +279,15 @@ def _drawn(source: Source, index: int) -> StoredPair:
     return StoredPair(type(source).__name__, str(index), file.getvalue(), caption)
 
 
-def _parts(stored: StoredPair) -> dict[str, Any]:
+def _parts(stored: StoredPair) -> Fields:
     """Return the files of a sample by ending.  An unusable caption is kept in ``.txt`` if there is
     no other.
     """
     texts, usable = listed_texts(stored.captions), usable_texts(stored.captions, ANY_CAPTION)
-    fields: dict[str, Any] = {"key": stored.key}
+    fields: Fields = {"key": stored.key}
     if usable:
         fields["caption"] = usable[0] if len(usable) == 1 else usable
-    parts: dict[str, Any] = {
+    parts: Fields = {
         suffix_of(stored.image): stored.image,
         "json": json.dumps(fields, ensure_ascii=False, sort_keys=True),
     }

@@ -1,19 +1,32 @@
-"""Run a grid: train the cells that are not finished, choose values, evaluate, and write the
-page.
+"""Run a grid: train the cells that are not finished, a few at a time, choose values, evaluate, and
+write the page; failures are recorded, and no process is left behind.
 """
 
+import itertools
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from gestalt.ablation.grid import Grid
-from gestalt.ablation.jobs import Evaluating, Job, Training, read_state_file
-from gestalt.ablation.running import Outcome, Pool
+from gestalt.ablation.jobs import (
+    TICK,
+    Evaluating,
+    Job,
+    State,
+    Stopped,
+    Training,
+    read_state_file,
+    reason,
+)
 from gestalt.config.schema import ConfigError
 from gestalt.results.ablation_page import write_page
 from gestalt.results.reading import GridResults, Runs, read_result
 from gestalt.results.record import commit, write_record
+from gestalt.results.text import span
+from gestalt.support.signals import STOPPING, handle
 
 ATTEMPTS = "cells.json"
 
@@ -43,6 +56,8 @@ class Study:
     chosen: dict[str, tuple[str, ...]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    _running: dict[int, tuple[Job, State, Any, float]] = field(default_factory=dict)
+    _busy: list[Job] = field(default_factory=list)
 
     def tuning(self) -> list[Training]:
         """Return the runs on the tuning split: each cell with each value to choose from, with seed
@@ -113,12 +128,11 @@ class Study:
         """
         _entries(self.folder)  # a damaged file is refused before the first run
         self._refuse_other_commit()
-        pool = Pool(self.launcher, say=self.say, on_end=self._record)
-        pool.run(self.tuning())
+        self._run(self.tuning())
         if self.grid.choose:
             self.choose()
-        pool.run(self.reported())
-        pool.run(self.scoring())
+        self._run(self.reported())
+        self._run(self.scoring())
         scored = self.scoring()
         views = {"": _results(self.reported())}
         for size in self.grid.evaluate_at:
@@ -130,16 +144,12 @@ class Study:
             if (wall := entries.get(run.key, {}).get("wall"))
         }
         results = GridResults(self.grid.design(), views, [*self.remarks, *self.failures], walls)
-        return write_page(results, folder=self.folder, allow_mixed=self.allow_mixed)
+        return write_page(results, self.folder, self.allow_mixed)
 
     def _refuse_other_commit(self) -> None:
         """Refuse to start runs that could not be compared with finished runs of another commit."""
         states = [run.read_state() for run in [*self.tuning(), *self.reported()]]
-        commits = {
-            str(state.record["provenance"]["commit"])
-            for state in states
-            if state.record is not None
-        }
+        commits = {str(state.record["provenance"]["commit"]) for state in states if state.record}
         if (
             not self.allow_mixed
             and any(state.kind != "finished" for state in states)
@@ -152,8 +162,83 @@ class Study:
                 "--allow-mixed"
             )
 
-    def _record(self, job: Job, outcome: Outcome) -> None:
-        """Add an outcome to ``cells.json``; those of other seeds and overrides stay."""
+    def _run(self, jobs: Sequence[Job]) -> None:
+        """Run all jobs to their end, in order; finished ones are skipped, and those that another
+        process runs are waited for.
+
+        Raises:
+            Stopped: after Ctrl-C, SIGTERM or SIGUSR1.
+        """
+        waiting = deque(jobs)
+        self._left = len(jobs)
+        received: list[int] = []
+        with handle(*STOPPING, by=lambda number, frame: received.append(number)):
+            while waiting or self._running:
+                if received:
+                    self._stop(received)
+                self._collect()
+                self._fill(waiting)
+                time.sleep(10 * TICK if self._busy else TICK)
+
+    def _fill(self, waiting: deque[Job]) -> None:
+        """Start jobs while slots are free; look at each waiting job once."""
+        for _ in range(len(waiting)):
+            if len(self._running) == self.launcher.limit:
+                return
+            slot = next(slot for slot in itertools.count() if slot not in self._running)
+            job = waiting.popleft()
+            state = job.read_state()
+            if state.kind == "finished":
+                self._end(job, state.folder)
+            elif state.kind == "busy":
+                if job not in self._busy:
+                    self.say(f"{job.label}: another process trains it in {state.folder}; waiting")
+                    self._busy.append(job)
+                waiting.append(job)
+            else:
+                process = self.launcher.start(job, state, slot)
+                self._running[slot] = (job, state, process, time.monotonic())
+                begins = f"resumes in {state.folder}" if state.kind == "stopped" else "starts"
+                self.say(f"{job.label}: {begins}; log {process.log}")
+
+    def _collect(self) -> None:
+        """Record the outcomes of the processes that have ended."""
+        for slot, (job, before, process, start) in list(self._running.items()):
+            status = process.poll()
+            if status is None:
+                continue
+            del self._running[slot]
+            seconds = time.monotonic() - start
+            state = job.read_state()
+            why = ""
+            if status:
+                why = reason(process.output(), status)
+            elif state.kind != "finished":
+                why = "it ended without an error and without a result"
+            folder = None if why else state.folder
+            whole = not why and before.kind == "new"
+            self._end(job, folder, seconds, why, process.log, whole)
+
+    def _end(
+        self,
+        job: Job,
+        folder: Path | None,
+        seconds: float = 0.0,
+        why: str = "",
+        log: Path | None = None,
+        whole: bool = False,
+    ) -> None:
+        """Write and say how a job ended.
+
+        Args:
+            job: the job.
+            folder: folder of its run; None if it failed.
+            seconds: time of this call.
+            why: why it failed; empty if it did not.
+            log: its output; None if it was finished before.
+            whole: True if it ran from its start to its end in this call.
+        """
+        self._left -= 1
         entries = _entries(self.folder)
         earlier = entries.get(job.key, {})
         entries[job.key] = {
@@ -163,11 +248,11 @@ class Study:
             "overrides": list(job.words),
             "tuning": job.tuning,
             "config_hash": job.hash,
-            "status": "failed" if outcome.reason else "finished",
-            "reason": outcome.reason,
-            "folder": str(outcome.folder) if outcome.folder else None,
-            "log": str(outcome.log) if outcome.log else earlier.get("log"),
-            "wall": round(outcome.seconds, 1) if outcome.whole else earlier.get("wall"),
+            "status": "failed" if why else "finished",
+            "reason": why,
+            "folder": str(folder) if folder else None,
+            "log": str(log) if log else earlier.get("log"),
+            "wall": round(seconds, 1) if whole else earlier.get("wall"),
         }
         grid = self.grid
         record = {
@@ -178,10 +263,29 @@ class Study:
             "runs": list(entries.values()),
         }
         write_record(self.folder / ATTEMPTS, record)
-        if outcome.reason:
-            self.failures.append(
-                f"{job.cell}, seed {job.seed}: failed: {outcome.reason} (log {outcome.log})"
+        line = f"{folder}, {span(seconds)}"
+        if log is None:
+            line = f"finished before, {folder}"
+        elif why:
+            line = f"failed after {span(seconds)}: {why} (log {log})"
+            self.failures.append(f"{job.cell}, seed {job.seed}: failed: {why} (log {log})")
+        self.say(f"{job.label}: {line}; {self._left} to come")
+
+    def _stop(self, received: list[int]) -> None:
+        """Stop all processes and raise; a second signal kills them."""
+        processes = [process for _, _, process, _ in self._running.values()]
+        if not self.launcher.detached:
+            self.say(
+                f"stopping {len(processes)} runs after their step; press Ctrl-C again to kill them"
             )
+            for process in processes:
+                process.interrupt()
+            while any(process.poll() is None for process in processes):
+                if len(received) > 1:
+                    for process in processes:
+                        process.kill()
+                time.sleep(TICK)
+        raise Stopped(received[0], self.launcher.detached)
 
 
 def _results(jobs: Sequence[Job]) -> Runs:

@@ -49,7 +49,7 @@ def inspect_data(arguments: Namespace) -> str:
     source = build_source(config, size=DRAWING_SIZE)
     path = _place(arguments, source, ".json")
     bad, counted = inspect(source, workers=reading_processes(config))
-    digest = write_manifest(path, source=source, bad=bad, counted=counted)
+    digest = write_manifest(path, source, bad, counted)
     sizes = [f"{name} {_range(spread)}" for name, spread in counted["images"].items()]
     texts = counted["captions"]
     words = [f"{name} {_range(texts[name])}" for name in ("characters", "words")]
@@ -93,7 +93,7 @@ def pack_data(arguments: Namespace) -> str:
     config: Experiment = arguments.config
     to = arguments.to
     source = build_source(config, size=DRAWING_SIZE, **_inside(config))
-    counts = pack(source, Path(to), shards=arguments.shards)
+    counts = pack(source, Path(to), arguments.shards)
     packed = f"packed {counts.pop('samples'):,} samples into {arguments.shards} tars in {to}"
     if counts:
         left_out = ", ".join(f"{count} {reason}" for reason, count in counts.items())

@@ -33,7 +33,7 @@ def at_equal_cost(grid: Grid, folder: Path, *, write: bool) -> tuple[Grid, list[
         ConfigError: a cell cannot be counted, or cannot run for its number of steps; names the
             cell.
     """
-    from gestalt.commands import trial  # torch
+    from gestalt.commands import plan  # torch
 
     file = folder / COUNTS
     counts = read_state_file(file, "flop").get("counts", {})
@@ -42,11 +42,11 @@ def at_equal_cost(grid: Grid, folder: Path, *, write: bool) -> tuple[Grid, list[
         config = load(grid.base, scale=grid.scale, overrides=list(grid.words(cell, seed=0)))
         key = config_hash(config)
         if key not in counts:
-            trial.check_alone("equal: flop counts on")
+            plan.check_alone("equal: flop counts on")
             quiet()
             tell("counting the FLOP of a step")
             try:
-                flop, steps = trial.step_flop(config)
+                flop, steps = plan.step_flop(config)
             except ValueError as error:
                 raise ConfigError(
                     f"grid {grid.name}: cell {cell}: its FLOP cannot be counted: {error}"

@@ -2,10 +2,11 @@
 
 import time
 from argparse import Namespace
+from collections.abc import Callable
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -17,13 +18,12 @@ from gestalt.building.features import load_crops, whole_key
 from gestalt.building.model import build_model, check_machine, check_names
 from gestalt.building.source import build_source, train_size
 from gestalt.building.workers import loading_processes
+from gestalt.commands.plan import check_alone
 from gestalt.commands.process import quiet
 from gestalt.commands.stopping import tell
-from gestalt.commands.trial import check_alone
 from gestalt.config.schema import ConfigError, Experiment, refuse
 from gestalt.data_modules.sources import Source
 from gestalt.features.key import FILE, IMAGES, SUMS, Description, kept_share
-from gestalt.model import DualEncoder
 from gestalt.runs import locks
 from gestalt.subsampling import keep_indices, kept_tokens
 from gestalt.support.files import free_bytes
@@ -37,43 +37,6 @@ SAVED = 2**28
 
 SPARE = 2**26
 """Bytes to leave free on the disk."""
-
-
-class Tower(NamedTuple):
-    """The image tower of a run as its steps run it.
-
-    Attributes:
-        model: on its device.
-        fabric: device and number format.
-        config: configuration of the run.
-        pairs: number of pairs; crop c of image i is row c * pairs + i.
-    """
-
-    model: DualEncoder
-    fabric: Fabric
-    config: Experiment
-    pairs: int
-
-    @torch.no_grad()
-    def features(self, images: Tensor, rows: range) -> Tensor:
-        """Return the features of images (B, 3, S, S) uint8, given their rows."""
-        tower = self.model.image_tower
-        device = self.fabric.device
-        height, width = tower.grid(*images.shape[-2:])
-        number = torch.tensor(rows)
-        keep = None
-        total = height * width
-        share = kept_share(self.config.image)
-        if share < 1:
-            keep = keep_indices(
-                number % self.pairs,
-                number // self.pairs,
-                seed=self.config.seed,
-                total=total,
-                kept=kept_tokens(total, share),
-            ).to(device)
-        with self.fabric.autocast():
-            return tower.features(images.to(device), keep)
 
 
 def run(arguments: Namespace) -> int:
@@ -116,15 +79,37 @@ def cache(config: Experiment, folder: Path, *, stored: str, only_check: bool = F
         precision=config.trainer.precision,  # type: ignore[arg-type]
     )
     model = fabric.strategy.precision.convert_module(model).to(fabric.device)  # type: ignore[assignment]
-    tower = Tower(model, fabric, config, len(source))
+    pairs = len(source)
+
+    @torch.no_grad()
+    def encode(images: Tensor, rows: range) -> Tensor:
+        """Return the features of images (B, 3, S, S) uint8, as the run's steps compute them, given
+        their rows: crop c of image i is row c * pairs + i.
+        """
+        height, width = model.image_tower.grid(*images.shape[-2:])
+        number = torch.tensor(rows)
+        keep = None
+        total = height * width
+        share = kept_share(config.image)
+        if share < 1:
+            keep = keep_indices(
+                number % pairs,
+                number // pairs,
+                seed=config.seed,
+                total=total,
+                kept=kept_tokens(total, share),
+            ).to(fabric.device)
+        with fabric.autocast():
+            return model.image_tower.features(images.to(fabric.device), keep)
+
     size = train_size(config.image)
-    probe = tower.features(torch.zeros(1, 3, size, size, dtype=torch.uint8), range(1))
+    probe = encode(torch.zeros(1, 3, size, size, dtype=torch.uint8), range(1))
     wanted = Description(
         key, stored, list(probe.shape[1:]), str(probe.dtype).removeprefix("torch.")
     )
     busy = f"{folder}: another process is writing this cache; wait, or choose another --to"
     with locks.hold(folder / ".lock", busy):
-        description = _write(folder, _open_description(folder, wanted), source, tower)
+        description = _write(folder, _open_description(folder, wanted), source, config, encode)
     bad = f"{len(description.bad):,} of {description.written:,} images are bad; "
     tell(f"{folder}: complete; {bad if description.bad else ''}train with data.features={folder}")
 
@@ -154,31 +139,33 @@ def _open_description(folder: Path, wanted: Description) -> Description:
     return cached
 
 
-def _check_room(folder: Path, description: Description, count: int) -> None:
-    """Print the size of the cache, and refuse to begin what the disk cannot hold."""
+def _write(
+    folder: Path,
+    description: Description,
+    source: Source,
+    config: Experiment,
+    encode: Callable[[Tensor, range], Tensor],
+) -> Description:
+    """Write the images that are not written yet, unless the disk cannot hold them.  Returns the
+    description of the complete cache.
+    """
+    assert config.data.crops is not None
+    count = config.data.crops * len(source)
+    first = description.written
+    start = time.monotonic()
     row = prod(description.shape) * np.dtype(description.stored).itemsize
-    needed = (count - description.written) * row + SPARE
+    needed = (count - first) * row + SPARE
     free = free_bytes(folder)
     described = f"{count:,} images of {' x '.join(map(str, description.shape))}"
     tell(
         f"{folder}: {count * row / 2**30:.2f} GiB of {description.stored}: {described}; "
         f"{free / 2**30:.1f} GiB are free"
     )
-    if needed > free and description.written < count:
+    if needed > free and first < count:
         raise ConfigError(
             f"--to {folder}: {needed / 2**30:.2f} GiB more are needed and {free / 2**30:.2f} GiB "
             "are free; choose another disk, --dtype float16, fewer data.crops or a smaller image"
         )
-
-
-def _write(folder: Path, description: Description, source: Source, tower: Tower) -> Description:
-    """Write the images that are not written yet.  Returns the description of the complete cache."""
-    config = tower.config
-    assert config.data.crops is not None
-    count = config.data.crops * len(source)
-    first = description.written
-    start = time.monotonic()
-    _check_room(folder, description, count)
     description.write(folder)  # first, since a folder with rows alone is refused
     file = np.lib.format.open_memmap(
         folder / IMAGES,
@@ -199,7 +186,7 @@ def _write(folder: Path, description: Description, source: Source, tower: Tower)
         spans, source=source, size=train_size(config.image), workers=loading_processes(config)
     )
     for number, (span, (images, faults)) in enumerate(zip(spans, loaded, strict=True), start=1):
-        features = tower.features(images, span)
+        features = encode(images, span)
         features[[int(row) - span.start for row in faults]] = 0
         rows = np.ascontiguousarray(as_stored(features, description.stored))
         file[span.start : span.stop] = rows

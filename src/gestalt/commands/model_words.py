@@ -185,7 +185,13 @@ def check_eval(arguments: Namespace) -> None:
             f"evaluation.split={arguments.split}"
         )
     if sizes is not None:
-        arguments.sizes = _sizes(sizes)
+        sides = [int(word) if word.strip().isdecimal() else 0 for word in sizes.split(",")]
+        if len(set(sides)) < max(2, len(sides)) or min(sides) < 1:
+            raise ConfigError(
+                f'--sizes "{sizes}": name two or more different sizes in pixels, separated by '
+                "commas, such as 224,448"
+            )
+        arguments.sizes = sorted(sides)
     if protocols is not None:
         arguments.protocols = _protocols(protocols)
     if benchmark is not None:
@@ -211,17 +217,6 @@ def _protocols(text: str) -> list[str]:
                 f"--protocols {text}: {name!r} is unknown; {nearest(name, list(PRESETS))}, or all"
             )
     return list(dict.fromkeys(names))
-
-
-def _sizes(text: str) -> list[int]:
-    """Return the sizes in ascending order, pixels."""
-    sizes = [int(word) if word.strip().isdecimal() else 0 for word in text.split(",")]
-    if len(set(sizes)) < max(2, len(sizes)) or min(sizes) < 1:
-        raise ConfigError(
-            f'--sizes "{text}": name two or more different sizes in pixels, separated by commas, '
-            "such as 224,448"
-        )
-    return sorted(sizes)
 
 
 def check_reproduce(arguments: Namespace) -> None:

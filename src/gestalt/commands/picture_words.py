@@ -78,7 +78,6 @@ def check_segment(arguments: Namespace) -> None:
             f"--groups {arguments.groups}: segment shows groups on the page of --html FILE; name "
             "one, or call gestalt group"
         )
-    _check_groups(arguments.groups or 1)
     text = arguments.labels
     labels = [label.strip() for label in text.split(",") if label.strip()]
     if not labels:
@@ -93,25 +92,12 @@ def check_segment(arguments: Namespace) -> None:
     if len(set(labels)) < len(labels):
         raise ConfigError(f'--labels "{text}": a label is repeated; name each once')
     arguments.labels = labels
-    _check_protocol(arguments.protocol, PRESETS)
-    check_outputs(arguments, "labels", SEGMENTED)
-
-
-def _check_groups(groups: int) -> None:
-    if groups > MOST_GROUPS:
-        raise ConfigError(f"--groups {groups}: choose 1 to {MOST_GROUPS}")
+    check_outputs(arguments, "labels", SEGMENTED, PRESETS)
 
 
 def check_group(arguments: Namespace) -> None:
     """Check the names, and choose the ``pictures`` and what is written."""
-    _check_groups(arguments.groups)
-    _check_protocol(arguments.protocol, PARTITIONS)
-    check_outputs(arguments, "groups", GROUPED)
-
-
-def _check_protocol(name: str | None, known: Iterable[str]) -> None:
-    if name is not None and name not in known:
-        raise ConfigError(f"--protocol {name}: unknown; {nearest(name, list(known))}")
+    check_outputs(arguments, "groups", GROUPED, PARTITIONS)
 
 
 def pictures_of(words: list[str]) -> list[Path]:
@@ -224,19 +210,26 @@ def result_files(name: str, kind: str, npy: bool) -> Iterator[str]:
     yield f"{name}_{kind}.json"
 
 
-def check_outputs(arguments: Namespace, kind: str, single: str) -> None:
-    """Expand ``paths``, and choose what is written: sets ``kind``, ``pictures``, ``names``,
-    ``folders`` and ``output``, the file of one picture.
+def check_outputs(arguments: Namespace, kind: str, single: str, protocols: Iterable[str]) -> None:
+    """Check ``groups`` and ``protocol``, expand ``paths``, and choose what is written: sets
+    ``kind``, ``pictures``, ``names``, ``folders`` and ``output``, the file of one picture.
 
     Args:
         arguments: arguments of the command.
         kind: ``labels`` or ``groups``; the results' names end in it.
         single: ending of the name of a single picture's result, beside the picture.
+        protocols: the names to choose from.
 
     Raises:
-        ConfigError: no place for the results, a place that cannot be written to, a file that is
-            there already and was not named, or a model that is not there.
+        ConfigError: too many groups, an unknown protocol, no place for the results, a place that
+            cannot be written to, a file that is there already and was not named, or a model that
+            is not there.
     """
+    groups, protocol = arguments.groups, arguments.protocol
+    if groups is not None and groups > MOST_GROUPS:
+        raise ConfigError(f"--groups {groups}: choose 1 to {MOST_GROUPS}")
+    if protocol not in (None, *protocols):
+        raise ConfigError(f"--protocol {protocol}: unknown; {nearest(protocol, protocols)}")
     output = arguments.output
     to = arguments.to
     html = arguments.html

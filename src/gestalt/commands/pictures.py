@@ -4,12 +4,13 @@ similar locations; read pictures, map each with each model, write files and a pa
 
 import errno
 import sys
+import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,13 +27,14 @@ from gestalt.measures.grouping.protocol import grouping_protocol
 from gestalt.measures.segmentation.fitting import picture_protocol
 from gestalt.measures.segmentation.segmented import SegmentedImage
 from gestalt.publishing.picture_page import (
-    Numbers,
-    PicturePage,
     numbers,
+    page_entry,
+    write_page,
     write_result,
     write_summary,
 )
-from gestalt.support.caveats import print_caveats
+from gestalt.support.caveats import Caveat
+from gestalt.support.json_files import Fields
 
 AT_ONCE = 8
 """Most pictures in memory at one time."""
@@ -64,10 +66,10 @@ class Mapper:
     """
 
     model: Model
-    about: dict[str, Any]
+    about: Fields
     maps: dict[str, MapPictures] = field(default_factory=dict)
     protocols: list[ImageProtocol] = field(default_factory=list)
-    entries: list[Numbers] = field(default_factory=list)
+    entries: list[Fields] = field(default_factory=list)
     caveats: list[str] = field(default_factory=list)
 
     @cached_property
@@ -81,9 +83,21 @@ class Mapper:
         }
 
     def map(self, pictures: list[Tensor]) -> list[dict[str, SegmentedImage]]:
-        """Return the maps of each picture by their kind; print caveats."""
-        with print_caveats(self.model.name, self.caveats):
+        """Return the maps of each picture by their kind; print each caveat once, and keep it; other
+        warnings are shown as ever.
+        """
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", Caveat)
             mapped = [maps(pictures) for maps in self.maps.values()]
+        for warning in caught:
+            text = str(warning.message)
+            if not issubclass(warning.category, Caveat):
+                warnings.warn_explicit(
+                    warning.message, warning.category, warning.filename, warning.lineno
+                )
+            elif text not in self.caveats:
+                self.caveats.append(text)
+                tqdm.write(f"gestalt: {self.model.name}: {text}", file=sys.stderr)
         return [dict(zip(self.maps, row, strict=True)) for row in zip(*mapped, strict=True)]
 
 
@@ -114,7 +128,7 @@ def run(arguments: Namespace) -> int:
     skipped: dict[str, str] = {}
     for mapper in mappers:
         print(f"model: {mapper.model.origin}", file=sys.stderr, flush=True)
-    page = _page(mappers) if arguments.html else None
+    images: list[Fields] = []  # of the page
     protocols = [protocol for mapper in mappers for protocol in mapper.protocols]
     for batch in _batches(_read_pictures(arguments, skipped, protocols)):
         mapped = [mapper.map([picture.pixels for picture in batch]) for mapper in mappers]
@@ -132,13 +146,13 @@ def run(arguments: Namespace) -> int:
                 mapper.entries.append(entry)
             if arguments.output:
                 shown[0][kind].save(arguments.output)
-            if page is not None:
-                page.add(picture.name, shown)
+            if arguments.html:
+                images.append(page_entry(picture.name, shown))
     for mapper, folder in zip(mappers, arguments.folders, strict=False):
         about = {**mapper.identity, **mapper.about, "caveats": mapper.caveats, "skipped": skipped}
-        write_summary(mapper.entries, about=about, folder=folder, kind=kind)
-    if page is not None and page.images:
-        page.write(Path(arguments.html), caveats=[mapper.caveats for mapper in mappers])
+        write_summary(mapper.entries, about, folder, kind)
+    if images:
+        _write_page(Path(arguments.html), images, mappers)
     if len(arguments.pictures) > len(skipped):
         for place in (arguments.output, arguments.to, arguments.html):
             if place:
@@ -197,14 +211,14 @@ def _grouping(model: Model, groups: int, protocol: str | None) -> MapPictures:
     return mapped
 
 
-def _page(mappers: list[Mapper]) -> PicturePage:
-    """Return an empty page, with a note for each model."""
+def _write_page(path: Path, images: list[Fields], mappers: list[Mapper]) -> None:
+    """Write the page, with a note and the caveats of each model."""
     places = [place_of(mapper.model.identity) for mapper in mappers]
     notes = []
     for mapper in mappers:
         weights = f"weights SHA-256 {mapper.identity['weights_sha256']}"
         notes.append(", ".join(filter(None, (step_of(mapper.identity), weights))))
-    return PicturePage(places, notes=notes)
+    write_page(path, images, places, notes, [mapper.caveats for mapper in mappers])
 
 
 def _read_pictures(

@@ -1,10 +1,14 @@
 """train --plan: take a few real steps, and print what the whole run takes.  No file is written."""
 
 import math
+import os
 import statistics
+import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +16,195 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
 
 from gestalt.building.model import on_cuda
-from gestalt.building.run import Run
+from gestalt.building.run import Run, averaging, build
 from gestalt.building.source import pairs_a_step, steps
 from gestalt.building.workers import describe_workers, loading_processes, ranks_here, usable_cores
 from gestalt.commands.equal_cost import format_flop
 from gestalt.commands.train import prepare
-from gestalt.commands.trial import (
-    build_trial,
-    check_alone,
-    read_pairs,
-    repeat,
-    step_flop,
-    take_steps,
-    trial_trainer,
-)
-from gestalt.config.schema import Experiment, refuse
+from gestalt.config.schema import ConfigError, Experiment, refuse
 from gestalt.losses.matrix import BLOCK
 from gestalt.results.record import device_name
 from gestalt.results.text import span
 from gestalt.support.files import free_bytes
 from gestalt.support.memory import free_memory
+from gestalt.training.micro_batches import Batch
 from gestalt.training.progress import peak_memory
+from gestalt.training.trainer import keywords_of, make_trainer
+
+MOST_PAIRS = 64
+"""Largest number of pairs that are read for steps on pairs in memory."""
+
+SIZES = (2, 4, 6)
+"""Pairs of the steps whose FLOP are counted."""
+
+NOTHING_WRITTEN = {
+    "devices": 1,
+    "num_nodes": 1,
+    "strategy": "auto",
+    "max_epochs": -1,
+    "max_time": None,
+    "enable_progress_bar": False,
+    "limit_train_batches": None,
+    "limit_val_batches": 0,
+    "logger": False,
+    "enable_checkpointing": False,
+}
+"""Keywords of a trainer that takes steps on one device until it is told to stop."""
+
+
+def trial_trainer(trial: Run, *callbacks: Callback, **keywords: Any) -> Trainer:
+    """Return a trainer that steps as a run does and writes nothing."""
+    keywords = keywords_of(trial.config.trainer) | NOTHING_WRITTEN | keywords
+    return make_trainer(
+        Path(tempfile.gettempdir()),
+        rank_timeout=trial.config.rank_timeout,
+        callbacks=callbacks,
+        **keywords,
+    )
+
+
+def take_steps(trial: Run, *callbacks: Callback, steps: int, batch: Batch | None = None) -> None:
+    """Take training steps on the run's batches, or each on the same one."""
+    trainer = trial_trainer(trial, *averaging(trial.config), *callbacks, max_steps=steps)
+    if batch is None:
+        trainer.fit(trial.module, datamodule=trial.data)
+    else:
+        loader: DataLoader[Any] = DataLoader([batch] * steps, batch_size=None)  # type: ignore[arg-type]  # a list stands in for a data set
+        trainer.fit(trial.module, train_dataloaders=loader)
+
+
+def check_alone(what: str) -> None:
+    """Refuse the several processes of a launcher, each of which would do the same; ``what`` begins
+    the message.
+
+    Raises:
+        ConfigError: names the launcher.
+    """
+    for name, launcher in {"WORLD_SIZE": "torchrun", "SLURM_NTASKS": "SLURM"}.items():
+        count = os.environ.get(name, "1")
+        if count != "1":
+            raise ConfigError(
+                f"{what} one device in one process, and {launcher} started {count}; call it "
+                f"without {launcher}"
+            )
+
+
+def build_trial(config: Experiment) -> Run:
+    """Build the parts of a run for steps on one device."""
+    # the cache is a folder of the user's
+    config = replace(config, evaluation=replace(config.evaluation, prompt_cache=False))
+    trial = build(config)
+    trial.module.token_count = "trial"  # a first step with an empty one prints its token count
+    return trial
+
+
+def read_pairs(trial: Run) -> Batch:
+    """Read the pairs of the first batch, ``MOST_PAIRS`` at most, without those that cannot be read.
+
+    Raises:
+        ConfigError: none of them can be read.
+    """
+    loader = trial.data.train_dataloader()
+    batch = loader.dataset[next(iter(loader.sampler))[:MOST_PAIRS]]
+    valid = batch["valid"].nonzero().flatten().tolist()
+    if not valid:
+        raise ConfigError(
+            f"none of the first {len(batch['text'])} pairs can be read; gestalt data inspect "
+            f"{trial.config.data.source} names them"
+        )
+    return _select(batch, valid)
+
+
+def repeat(batch: Batch, count: int) -> Batch:
+    """Return a batch of so many pairs, which are repeated or cut."""
+    return _select(batch, [number % len(batch["text"]) for number in range(count)])
+
+
+def _select(batch: Batch, rows: list[int]) -> Batch:
+    """Return some rows, all valid."""
+    selected = {**batch, "valid_count": len(rows)}
+    for key, values in batch.items():
+        if isinstance(values, torch.Tensor):
+            selected[key] = values[rows]
+        elif isinstance(values, list):
+            selected[key] = [values[row] for row in rows]
+    return selected
+
+
+@contextmanager
+def counting() -> Iterator[FlopCounterMode]:
+    """Count FLOP of matrix products, convolutions and attention, with a multiplication and an
+    addition as two FLOP.
+
+    Attention is computed as plain matrix products meanwhile, because torch does not count its fused
+    CPU kernel.
+    """
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        yield counter
+
+
+def step_flop(config: Experiment) -> tuple[int, int]:
+    """Count the FLOP of a training step with all of its pairs on one device.  Returns them and the
+    number of steps of the run.
+
+    Configurations with the same hash have the same count: micro-batches, gradient checkpointing,
+    cached features and the blocks of the loss, which change no result, are left out, as are
+    elementwise operations.  Steps are taken on the CPU in float32, which any machine can do.  The
+    first is not counted: it includes work that is done once in a run, such as embedding nouns by a
+    frozen text tower.
+
+    Raises:
+        ConfigError: the configuration cannot run, or none of the first pairs can be read.
+    """
+    pairs = pairs_a_step(config)
+    config = replace(
+        config,
+        evaluation=replace(config.evaluation, benchmarks=[]),
+        image=replace(config.image, gradient_checkpointing=False),
+        loss=replace(config.loss, chunk=None),
+        data=replace(config.data, features=None, batch_size=pairs),
+        trainer=replace(
+            config.trainer, accumulate_grad_batches=1, accelerator="cpu", precision="32-true"
+        ),
+    )
+    trial = build_trial(config)
+    batch = read_pairs(trial)
+    take_steps(trial, steps=1, batch=repeat(batch, SIZES[0]))
+    return extrapolate(
+        {size: count_step(trial, repeat(batch, size)) for size in SIZES}, pairs
+    ), trial.total_steps
+
+
+def count_step(trial: Run, batch: Batch) -> int:
+    """Count the FLOP of a step: of its forward and backward pass, since the optimiser's update has
+    only elementwise operations.
+    """
+    with counting() as counter:
+        take_steps(trial, steps=1, batch=batch)
+    return counter.get_total_flops()
+
+
+def extrapolate(counts: dict[int, int], pairs: int) -> int:
+    """Return the FLOP of a step with more pairs, by the polynomial through three counts.
+
+    Towers cost a fixed amount for each pair, the loss one for each image and text, and the texts of
+    nouns one for each step, so that three counts give every batch size.  The similarities that a
+    large loss computes again in blocks are not included.
+    """
+    total = Fraction(0)
+    for size, count in counts.items():
+        share = Fraction(count)
+        for other in counts:
+            if other != size:
+                share *= Fraction(pairs - other, size - other)
+        total += share
+    return round(total)
+
 
 STEPS = 20
 """Steps that are timed, at most."""
@@ -98,7 +268,13 @@ def plan(config: Experiment) -> int:
     trial.data.workers = loading_processes(config, pairs)
     batch = pairs_a_step(trial.config)
     device = _device(config)
-    room = _memory_room(device, devices)
+    # bytes that this process may use in all: of the accelerator, or its share of the machine within
+    # its container's limit
+    room: float
+    if device.type == "cuda":
+        room = torch.cuda.mem_get_info()[0]
+    else:
+        room = (peak_memory(device) + free_memory()) / devices  # freed memory is kept
     trial_batch, probe = _take_steps(trial, batch, room, ranks)
     peak = peak_memory(device)
     weights = _bytes([*trial.module.parameters(), *trial.module.buffers()])
@@ -118,7 +294,7 @@ def plan(config: Experiment) -> int:
             lines += [
                 data_line(config, bad=probe.bad, pairs=batch * len(probe.computed)),
                 _line(describe_workers(config, pairs)),
-                waiting_line(config, probe, workers=trial.data.workers),
+                waiting_line(config, probe, trial.data.workers),
             ]
         step = statistics.mean(probe.waited) + statistics.mean(probe.computed)
         lines += _time_lines(config, trial, step * batch / trial_batch, batch, ranks)
@@ -316,7 +492,7 @@ def data_line(config: Experiment, *, bad: int, pairs: int) -> str:
     return _line(f"data: {bad} of {pairs:,} pairs cannot be read", mend)
 
 
-def waiting_line(config: Experiment, probe: StepProbe, *, workers: int) -> str:
+def waiting_line(config: Experiment, probe: StepProbe, workers: int) -> str:
     """Return the line on steps that wait for so many loading processes of a rank."""
     waited = sum(probe.waited)
     computed = sum(probe.computed)
@@ -339,15 +515,6 @@ def waiting_line(config: Experiment, probe: StepProbe, *, workers: int) -> str:
 def _device(config: Experiment) -> torch.device:
     """Return the device of a step."""
     return torch.device("cuda" if on_cuda(config.trainer) else "cpu")
-
-
-def _memory_room(device: torch.device, ranks: int) -> float:
-    """Return the bytes that this process may use in all: of the accelerator, or its share of the
-    machine within its container's limit.
-    """
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info()[0]
-    return (peak_memory(device) + free_memory()) / ranks  # freed memory is kept
 
 
 def _bytes(tensors: Iterable[Any]) -> int:

@@ -30,10 +30,10 @@ def run(arguments: Namespace) -> int:
     """Make the weights and print the file."""
     words = ["gestalt", "pretrain", "--init", arguments.init, "--scale", arguments.scale]
     command = shlex.join([*words, *arguments.overrides])
-    return until_stopped(lambda: pretrain(arguments.config, arguments.file, command=command))
+    return until_stopped(lambda: pretrain(arguments.config, arguments.file, command))
 
 
-def pretrain(config: Experiment, file: Path, *, command: str) -> None:
+def pretrain(config: Experiment, file: Path, command: str) -> None:
     """Make the weights of ``image.init``, and the JSON beside them; an interrupted run is resumed.
 
     Raises:
@@ -47,10 +47,10 @@ def pretrain(config: Experiment, file: Path, *, command: str) -> None:
     keep_freed_memory()
     folder = folder_of(file)
     busy = f"another process makes {file}: wait for it, or choose another --to"
-    with hold(folder / ".lock", busy=busy) if first_rank() else nullcontext():
+    with hold(folder / ".lock", busy) if first_rank() else nullcontext():
         if first_rank():
             _keep_keys(folder, config)
-        make(file, build_pretraining(config), config, command=command)
+        make(file, build_pretraining(config), config, command)
     tell(f"image.init {config.image.init}: {file}")
 
 

@@ -27,16 +27,14 @@ def run(arguments: Namespace) -> int:
     quiet()
     reproduce(
         published_number(arguments.name),
-        model=arguments.model,
-        overrides=arguments.overrides,
-        output=arguments.output,
+        arguments.model,
+        arguments.overrides,
+        arguments.output,
     )
     return 0
 
 
-def reproduce(
-    row: Published, *, model: str | None, overrides: list[str], output: str | None
-) -> None:
+def reproduce(row: Published, model: str | None, overrides: list[str], output: str | None) -> None:
     """Score a published number again, and print ours beside it.
 
     Args:

@@ -63,7 +63,7 @@ def run(arguments: Namespace) -> int:
         "predictions": {
             "folder": str(maps.folder),
             "files": len(files),
-            "sha256": files_hash(files, folder=maps.folder),
+            "sha256": files_hash(files, maps.folder),
             **kind,
             "notes": arguments.notes,
             "stated": stated,
@@ -78,7 +78,7 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def _statement(folder: Path, *, names: list[str] | None) -> Fields | None:
+def _statement(folder: Path, names: list[str] | None) -> Fields | None:
     """Return the file in which ``eval --predictions`` states what made the maps; None without one.
 
     Args:

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,15 +14,90 @@ from gestalt.building.model import check_machine
 from gestalt.building.targets import Target
 from gestalt.commands.stopping import tell
 from gestalt.config.check_launch import check_nodes
-from gestalt.config.schema import Experiment
+from gestalt.config.schema import ConfigError, Experiment
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.evaluation.weights import weights_hash
+from gestalt.measures.label_maps import STATEMENT, LabelMaps
 from gestalt.measures.segmentation.callback import Segmentation
-from gestalt.results.label_maps import state_origin, write_maps
+from gestalt.measures.segmentation.class_maps import ClassMaps
 from gestalt.results.outcome import describe, metrics_of, scored_images, write_outcome
+from gestalt.results.record import write_record
 from gestalt.runs.folders import check_writable, first_rank, new_evaluation
+from gestalt.support.files import check_free
+from gestalt.support.label_values import ignored_value
 from gestalt.support.memory import keep_freed_memory
 from gestalt.training.trainer import keywords_of, make_trainer
+
+ENTRY = (
+    "image_set",
+    "images",
+    "images_in_set",
+    "images_official",
+    "label_set",
+    "names",
+    "vocabulary",
+    "templates",
+    "protocol",
+)
+"""Keys of a benchmark's entry in the record that the statement repeats."""
+
+MODEL = (
+    "experiment",
+    "scale",
+    "seed",
+    "checkpoint",
+    "checkpoint_sha256",
+    "run",
+    "steps",
+    "steps_planned",
+    "weights_sha256",
+    "model",
+    "overrides",
+    "config_hash",
+    "provenance",
+)
+"""Keys of the record that the statement repeats."""
+
+
+def write_maps(callbacks: Iterable[Callback], folder: Path) -> list[ClassMaps]:
+    """Let every callback that scores class maps write them to ``<folder>/<benchmark>``.  Returns
+    these callbacks.
+
+    Raises:
+        ValueError: such a folder is not empty.
+        ConfigError: it cannot be written, or there is no such callback.
+    """
+    scorers = [callback for callback in callbacks if isinstance(callback, ClassMaps)]
+    if not scorers:
+        raise ConfigError(
+            f"--predictions {folder}: none of the benchmarks measures segmentation; leave it out"
+        )
+    for scorer in scorers:
+        place = folder / scorer.name
+        if first_rank():
+            check_free(place, option=f"--predictions {folder}")
+            check_writable(place, option="--predictions DIR")
+        assert scorer.labels is not None
+        scorer.label_maps = LabelMaps(place, labels=scorer.labels)
+    return scorers
+
+
+def state_origin(scorers: Iterable[ClassMaps], record: Mapping[str, Any]) -> None:
+    """Write ``predictions.json`` beside the maps: classes, protocol, model and weights, from the
+    record of their evaluation.
+    """
+    for scorer in scorers:
+        assert scorer.label_maps is not None
+        entry = scorer.result()
+        statement = {
+            "benchmark": scorer.name,
+            "split": record["config"].get("evaluation", {}).get("split"),
+            "unnamed": ignored_value(len(scorer.labels.names)),
+            "files": "<image name>.png, class indices",
+            **{key: entry[key] for key in ENTRY if key in entry},
+            **{key: record[key] for key in MODEL if key in record},
+        }
+        write_record(scorer.label_maps.folder / STATEMENT, statement)
 
 
 class ScoredModule(LightningModule):
@@ -124,7 +200,16 @@ def score(
     written = [] if predictions is None else write_maps(callbacks, Path(predictions))
     for line in validation.parts_scored(limit=config.evaluation.limit):
         tell(line)
-    _name_other_weights(callbacks, model)
+    for scorer in callbacks:
+        if (
+            isinstance(scorer, Segmentation)
+            and scorer.calibration
+            and scorer.calibration["weights_sha256"] != weights_hash(model)
+        ):
+            tell(
+                f"{scorer.name}: its threshold was calibrated with other weights "
+                f"({scorer.calibration['file']})"
+            )
     trainer = run_scorers(
         model,
         validation,
@@ -145,16 +230,4 @@ def score(
     if trainer.is_global_zero:
         path = write_evaluation(target.folder, record, callbacks)
         state_origin(written, record)
-    return ScoringResult(record, metrics, scored_images(record["benchmarks"]), path)
-
-
-def _name_other_weights(callbacks: list[Callback], model: DenseModel) -> None:
-    """Name each benchmark whose threshold was calibrated with other weights than the model's."""
-    for scorer in callbacks:
-        if not isinstance(scorer, Segmentation) or scorer.calibration is None:
-            continue
-        if scorer.calibration["weights_sha256"] != weights_hash(model):
-            tell(
-                f"{scorer.name}: its threshold was calibrated with other weights "
-                f"({scorer.calibration['file']})"
-            )
+    return ScoringResult(record, metrics, scored_images(record), path)

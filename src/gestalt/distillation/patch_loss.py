@@ -88,7 +88,7 @@ class PatchTerms(NamedTuple):
     entropy_of_mean: Tensor
 
 
-def patch_loss(student: Tensor, teacher: Tensor, *, places: Tensor) -> PatchTerms:
+def patch_loss(student: Tensor, teacher: Tensor, places: Tensor) -> PatchTerms:
     """Compare each patch of the student, masked or visible, with distributions of the teacher.
 
     Args:
@@ -128,7 +128,7 @@ def cross_view(logs: Tensor, target: Tensor, places: Tensor) -> Tensor:
     side = round(patches**0.5)
     total = weight = logs.new_zeros(())
     for one, other in permutations(range(views), 2):
-        grid, seen = find_places(places[one], places[other], side=side)  # (B, N, 2), (B, N)
+        grid, seen = find_places(places[one], places[other], side)  # (B, N, 2), (B, N)
         maps = target[other].transpose(1, 2).reshape(images, -1, side, side)
         there = functional.grid_sample(
             maps, grid.unsqueeze(1).to(maps.dtype), padding_mode="border", align_corners=False
@@ -139,7 +139,7 @@ def cross_view(logs: Tensor, target: Tensor, places: Tensor) -> Tensor:
     return total * rank_share(weight)
 
 
-def find_places(here: Tensor, there: Tensor, *, side: int) -> tuple[Tensor, Tensor]:
+def find_places(here: Tensor, there: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """Find the centres of one view's patches in another view of the same images.
 
     Args:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def as_map_type(values: "Tensor", *, classes: int) -> "Tensor":
+def as_map_type(values: "Tensor", classes: int) -> "Tensor":
     """Return a map of class indices in the ``map_type`` of that many classes; values for no class
     must be set afterwards.
     """
@@ -50,7 +50,7 @@ def labelled_pixels(
             f"the prediction is {tuple(prediction.shape)}, its label {tuple(label.shape)}; a "
             "prediction must have its label's size"
         )
-    predicted = classes if predicted is None else predicted
+    predicted = predicted or classes
     ignored = ignored_value(classes)
     labelled = label != ignored
     columns, rows = (values.masked_select(labelled).long() for values in (prediction, label))
@@ -66,18 +66,7 @@ def labelled_pixels(
     return rows, columns.masked_fill(columns == ignored, predicted) if unnamed else columns
 
 
-def counts_of(confusion: "Tensor") -> "Tensor":
-    """Return intersection, prediction and truth of each class, (3, C), of a confusion matrix
-    (C, C), or (C, C + 1) with ``unnamed``.
-    """
-    import torch
-
-    return torch.stack(
-        [confusion.diagonal(), confusion.sum(dim=0)[: len(confusion)], confusion.sum(dim=1)]
-    )
-
-
-def pixel_counts(prediction: Array, label: Array, *, classes: int) -> Ints:
+def pixel_counts(prediction: Array, label: Array, classes: int) -> Ints:
     """Count intersection, prediction and truth of each class in the labelled pixels of one image,
     (3, C) int64.
 
@@ -111,7 +100,7 @@ def image_miou(counts: Ints) -> Floats:
     return mean_without_nan(iou_of(counts), axis=1)
 
 
-def mean_without_nan(values: Floats, *, axis: int | tuple[int, ...]) -> Floats:
+def mean_without_nan(values: Floats, axis: int | tuple[int, ...]) -> Floats:
     """Return the mean over some axes of the values that are not nan; nan where all are."""
     present = ~np.isnan(values)
     return divide_or_nan(np.where(present, values, 0.0).sum(axis=axis), present.sum(axis=axis))

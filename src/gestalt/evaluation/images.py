@@ -92,7 +92,7 @@ def upsample(
     )[0]
 
 
-def squash(label: Tensor, *, side: int) -> Tensor:
+def squash(label: Tensor, side: int) -> Tensor:
     """Squash a label (H, W) to (side, side): each pixel is the nearest of the original, by
     centres.
     """

@@ -38,7 +38,7 @@ def voc_colours(count: int) -> Pixels:
     return (bits.reshape(count, 8, 3) * values[:, None]).sum(axis=1, dtype=np.uint8)
 
 
-def class_colours(count: int, *, background: int | None) -> Pixels:
+def class_colours(count: int, background: int | None) -> Pixels:
     """Return one colour per class, (count, 3): the background is black; the others take the VOC map
     in order, from its second colour on.
 
@@ -59,7 +59,7 @@ def map_image(values: Array, *, classes: int, background: int | None) -> Image.I
     if classes > NARROW:
         return Image.fromarray(values.astype(np.uint16))
     palette = np.full((NARROW + 1, 3), VOID, dtype=np.uint8)
-    palette[:classes] = class_colours(classes, background=background)
+    palette[:classes] = class_colours(classes, background)
     picture = Image.fromarray(values.astype(np.uint8))
     picture.putpalette(palette.tobytes())
     return picture
@@ -108,7 +108,7 @@ def render_segmentation(
     """Draw a mask over its image (3, H, W) uint8 beside the names of the classes in it, largest
     first, with their share of the pixels.
     """
-    colours = class_colours(len(names), background=background)
+    colours = class_colours(len(names), background)
     values = np.asarray(mask)
     pixels = np.bincount(values.ravel(), minlength=len(names))[: len(names)]
     entries = [
@@ -121,7 +121,7 @@ def render_segmentation(
 
 
 def segmentation_panels(
-    scored: ScoredImage, *, names: Sequence[str], background: int | None
+    scored: ScoredImage, names: Sequence[str], background: int | None
 ) -> Image.Image:
     """Draw image, prediction, truth and a legend with the IoU of each class in this image; the
     caption has the image's mean.
@@ -131,7 +131,7 @@ def segmentation_panels(
         names: C names.
         background: the class that is painted black, if any.
     """
-    colours = class_colours(len(names), background=background)
+    colours = class_colours(len(names), background)
     prediction, label = np.asarray(scored.prediction), np.asarray(scored.label)
     counts = pixel_counts(prediction, label, classes=len(names))
     iou = iou_of(counts)

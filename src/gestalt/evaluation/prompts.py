@@ -72,14 +72,14 @@ class ClassEmbeddings(NamedTuple):
             max(int(self.class_index.max()), -1 if self.background is None else self.background) + 1
         )
 
-    def tie(self, scores: Tensor, *, dim: int) -> Tensor:
+    def tie(self, scores: Tensor, dim: int) -> Tensor:
         """Return scores of which those of equal phrases, along ``dim`` of K prompts, are the very
         same.
         """
         return scores if self.twin is None else scores.index_select(dim, self.twin)
 
 
-def article(phrase: str, *, rule: str = "sound") -> str:
+def article(phrase: str, rule: str = "sound") -> str:
     """Return the indefinite article before a phrase: by its first sound, or ("letter") by its first
     letter alone.
     """
@@ -91,7 +91,7 @@ def article(phrase: str, *, rule: str = "sound") -> str:
     return "an" if start[:1] in tuple("aeiou") else "a"
 
 
-def expand(phrase: str, *, protocol: PromptProtocol) -> list[str]:
+def expand(phrase: str, protocol: PromptProtocol) -> list[str]:
     """Return one prompt per template of the protocol.  The phrase is not stripped: some published
     lists have a blank at its end.
     """
@@ -110,7 +110,7 @@ def templates_digest(protocol: PromptProtocol) -> str:
     return short_digest(json.dumps(rule))
 
 
-def used_prompts(labels: LabelSet, *, protocol: PromptProtocol) -> list[tuple[str, int]]:
+def used_prompts(labels: LabelSet, protocol: PromptProtocol) -> list[tuple[str, int]]:
     """Return (phrase, class) of every prompt that competes: all, or those of the foreground where a
     threshold decides the background.
 
@@ -162,7 +162,7 @@ def class_embeddings(
     Raises:
         ValueError: as ``used_prompts``.
     """
-    pairs = used_prompts(labels, protocol=protocol)
+    pairs = used_prompts(labels, protocol)
     texts = [prompt for phrase, _ in pairs for prompt in expand(phrase, protocol=protocol)]
 
     def embed() -> Tensor:

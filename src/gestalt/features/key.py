@@ -10,7 +10,7 @@ from typing import Any
 
 from gestalt.config.schema import ARCHITECTURE, Experiment, Image, refuse
 from gestalt.support.files import write_whole
-from gestalt.support.json_files import read_json
+from gestalt.support.json_files import Fields, read_json
 
 FORMAT = 2
 FILE, IMAGES, SUMS = "features.json", "images.npy", "sums.npy"
@@ -20,7 +20,7 @@ IMAGE = (*ARCHITECTURE, "frozen", "frozen_blocks")
 """Keys of ``image`` that decide features, besides the weights and the data themselves."""
 
 
-def key_of(config: Experiment) -> dict[str, Any]:
+def key_of(config: Experiment) -> Fields:
     """Return the configuration's part of what features depend on."""
     image = config.image
     return {
@@ -52,7 +52,7 @@ class Description:
         complete: True if all images are written.
     """
 
-    key: dict[str, Any]
+    key: Fields
     stored: str
     shape: list[int]
     computed: str

@@ -47,7 +47,7 @@ class Context:
         images, and digests of the file that defines it and of the images' names in order.
         """
         facts: Entry = {"images_official": self.image_set.official_length}
-        if (definition := getattr(self.image_set, "definition", None)) is not None:
+        if definition := getattr(self.image_set, "definition", None):
             facts["benchmark_hash"] = definition
         if (names := getattr(self.image_set, "names", None)) is not None:
             facts["image_names"] = short_digest("\n".join(names))

@@ -4,12 +4,12 @@ left out.
 
 import sys
 from abc import ABC, abstractmethod
-from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from gestalt.evaluation.predictions import Predictions
 from gestalt.support.arrays import Array
+from gestalt.support.json_files import Fields
 
 
 class Measured(Callback, ABC):
@@ -29,7 +29,7 @@ class Measured(Callback, ABC):
         self.name = name
 
     @abstractmethod
-    def result(self) -> dict[str, Any]:
+    def result(self) -> Fields:
         """Return the entry as JSON; its ``metrics`` are those of the last evaluation."""
 
     def per_image(self) -> dict[str, Array]:
@@ -64,6 +64,6 @@ class LeftOut(Measured):
             print(f"{self.name}: {self.measure} is left out, {self.why}", file=sys.stderr)
         self._printed = True
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> Fields:
         """Return the reason for a JSON record, without metrics."""
         return {"set": self.name, "left_out": self.measure, "why": self.why, "metrics": {}}

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -16,6 +16,7 @@ from gestalt.pretraining.module import Pretrainer
 from gestalt.results.record import provenance, write_record
 from gestalt.runs.names import CHECKPOINT
 from gestalt.support.files import file_hash, replacing
+from gestalt.support.json_files import Fields
 from gestalt.training.bad_samples import BadSamples
 from gestalt.training.checkpoints import EpochCheckpoint, SaveOnSignal, StepCheckpoint, restoring
 from gestalt.training.clock import Clock
@@ -55,7 +56,7 @@ class Parts(NamedTuple):
     bad_samples: BadSamples
     untrimmed: nn.Module
     size: int
-    description: dict[str, Any]
+    description: Fields
 
 
 def folder_of(file: Path) -> Path:
@@ -63,7 +64,7 @@ def folder_of(file: Path) -> Path:
     return file.with_suffix("")
 
 
-def make(file: Path, parts: Parts, config: Experiment, *, command: str) -> None:
+def make(file: Path, parts: Parts, config: Experiment, command: str) -> None:
     """Pretrain, from the checkpoint of an interrupted run if there is one, and write the file on
     the first rank.
 
@@ -73,7 +74,7 @@ def make(file: Path, parts: Parts, config: Experiment, *, command: str) -> None:
         TooManyBad: the share of unreadable images exceeds ``data.max_bad_share``.
     """
     clock = Clock(monotonic())
-    trainer = build_trainer(file, parts, config, clock=clock)
+    trainer = build_trainer(file, parts, config, clock)
     checkpoint = folder_of(file) / CHECKPOINT
     resume = checkpoint.is_file()
     if resume:
@@ -104,7 +105,7 @@ def make(file: Path, parts: Parts, config: Experiment, *, command: str) -> None:
     checkpoint.unlink(missing_ok=True)
 
 
-def build_trainer(file: Path, parts: Parts, config: Experiment, *, clock: Clock) -> Trainer:
+def build_trainer(file: Path, parts: Parts, config: Experiment, clock: Clock) -> Trainer:
     """Return the trainer of a run in the folder of the file."""
     folder = folder_of(file)
     speed = Speed()
@@ -132,7 +133,7 @@ def build_trainer(file: Path, parts: Parts, config: Experiment, *, clock: Clock)
 
 
 def write_init(
-    file: Path, tower: ImageTower, *, untrimmed: nn.Module, size: int, record: dict[str, Any]
+    file: Path, tower: ImageTower, *, untrimmed: nn.Module, size: int, record: Fields
 ) -> None:
     """Write JSON (mean, std and size, which the tower reads, and the record) and weights
     atomically, the weights last.

@@ -1,41 +1,277 @@
 """Export: a checkpoint as a folder that loads anywhere, written whole and read back before it
-appears.
+appears; with a model card, ``README.md`` with a head that the hub reads, and results from the
+records that belong to the weights of the checkpoint alone.
 """
 
+import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from gestalt.config.loading import code_of
 from gestalt.config.schema import Experiment
+from gestalt.config.schema_data import ONLY_SCENES, only_scenes
 from gestalt.evaluation.weights import weights_hash
 from gestalt.model import DualEncoder
-from gestalt.publishing.card import CardFacts, gather, provenance_of, write_card
-from gestalt.publishing.folder import CARD, load_folder, read_description, save_folder
+from gestalt.publishing.folder import CARD, load_folder, portable, read_description, save_folder
+from gestalt.results.intervals import Interval
+from gestalt.results.page import render
+from gestalt.results.reading import read_result
+from gestalt.results.record import commit, evaluations_in, package_version
+from gestalt.results.result import Result, headlines
+from gestalt.results.text import NONE, images_text, markdown_lines
+from gestalt.runs.names import RESULT, in_run
+from gestalt.runs.progress import progress
+from gestalt.support.addresses import published
 from gestalt.support.files import partial_beside
+from gestalt.support.json_files import Fields
+
+
+class Evidence(NamedTuple):
+    """Records of a run.
+
+    Attributes:
+        steps: number of training steps at the checkpoint.
+        planned: number of steps of the whole run; None if it is not known.
+        run: the run's own record; empty if it is not finished.
+        results: records whose weights are the checkpoint's; none for untrained weights.
+        weights: hash of the weights.
+    """
+
+    steps: int
+    planned: int | None
+    run: Fields
+    results: list[Result]
+    weights: str
+
+
+class Measurement(NamedTuple):
+    """A headline metric of a record.
+
+    Attributes:
+        metric: its key.
+        value: its value in the record.
+        interval: its 95 % interval over images; None as ``Result.interval``.
+        entry: entry of the record, on how it was measured.
+        split: the split that was requested; None for the set's default, on which results are
+            published.
+        commit: commit of the code.
+    """
+
+    metric: str
+    value: float
+    interval: Interval | None
+    entry: Mapping[str, Any]
+    split: str | None
+    commit: str
+
+
+def gather(checkpoint: Path, weights: str) -> Evidence:
+    """Return the records of a checkpoint's run that were made with its weights.
+
+    Raises:
+        ValueError: a record that was edited or is of a newer version, or a checkpoint that cannot
+            be read.
+    """
+    steps, planned = progress(checkpoint)
+    folder = checkpoint.resolve().parents[1]
+    paths = (folder / RESULT, *evaluations_in(folder)) if in_run(checkpoint) else ()
+    results = [read_result(path) for path in paths if path.is_file()]
+    run = next((result.record for result in results if not result.is_evaluation), {})
+    matching = [result for result in results if result.record.get("weights_sha256") == weights]
+    return Evidence(steps or 0, planned, run, matching if steps else [], weights)
+
+
+def measurements(evidence: Evidence) -> list[Measurement]:
+    """Return the headline metrics of the records; of several measurements of one kind, such as two
+    equal evaluations, the last.
+    """
+    last = {}
+    for result in evidence.results:
+        split = result.record["config"].get("evaluation", {}).get("split")
+        for metric in headlines([result]):
+            value, entry = result.value(metric), result.entry(metric)
+            if value is not None and entry:
+                known = (entry.get(key) for key in ("images", "label_set", "benchmark_hash"))
+                kind = metric, entry["protocol"]["digest"], *known
+                last[kind] = Measurement(
+                    metric, value, result.interval(metric), entry, split, result.commit
+                )
+    return list(last.values())
+
+
+def provenance_of(evidence: Evidence, config: Experiment, checkpoint: Path) -> Fields:
+    """Return the provenance written to an exported folder: what made its weights, from what, and
+    what exported them.
+    """
+    run = evidence.run
+    provenance = run.get("provenance", {})
+    return {
+        "experiment": config.name,
+        "scale": config.scale,
+        "seed": config.seed,
+        "config_hash": run.get("config_hash"),
+        "commit": provenance.get("commit"),
+        "packages": {
+            name: version
+            for name, version in provenance.get("packages", {}).items()
+            if version != "not installed"
+        },
+        "steps": evidence.steps,
+        "steps_planned": evidence.planned,
+        "seconds": run.get("seconds"),
+        "tokens_kept": run.get("tokens_kept"),
+        "data": {
+            key: run["data"][key] for key in ("digest", "samples") if key in run.get("data", {})
+        },
+        "run": f"{config.name}/{config.scale}/{checkpoint.resolve().parents[1].name}",
+        "checkpoint": checkpoint.name,
+        "weights_sha256": evidence.weights,
+        "exported_by": {"gestalt": package_version("gestalt-grouping"), "commit": commit()},
+    }
+
+
+HEADS = ("set", "metric", "value", "95 % interval", "protocol", "images scored")
+TASKS = {
+    "classification": "zero-shot-image-classification",
+    "robustness": "zero-shot-image-classification",
+    "retrieval": "zero-shot-retrieval",
+}
+SEGMENTATION = "image-segmentation"
+"""Task of the other measures, and of the model."""
+
+TAGS = (
+    "gestalt",
+    "clip",
+    "zero-shot",
+    "open-vocabulary",
+    "semantic-segmentation",
+    "perceptual-grouping",
+)
+
+
+class CardFacts(NamedTuple):
+    """The facts that a model card states.
+
+    Attributes:
+        name: name of the model.
+        config: configuration of its run.
+        parameters: their number.
+        provenance: as in ``config.json``.
+        license: an identifier of the hub's list; None if none was given.
+        datasets: names on the hub of the training data.
+    """
+
+    name: str
+    config: Experiment
+    parameters: int
+    provenance: Fields
+    license: str | None
+    datasets: Sequence[str]
+
+
+def write_card(facts: CardFacts, evidence: Evidence) -> str:
+    """Return the card as Markdown."""
+    measured, config = measurements(evidence), facts.config
+    head = ModelCardData(
+        library_name="gestalt",
+        license=facts.license,
+        datasets=list(facts.datasets) or None,
+        pipeline_tag=SEGMENTATION,
+        tags=list(TAGS),
+        model_name=facts.name if measured else None,
+        eval_results=[_eval_result(row) for row in measured] or None,
+    )
+    body = render(
+        Path(__file__).with_name("card.jinja"),
+        **facts._asdict(),
+        quoted_name=json.dumps(facts.name, ensure_ascii=False),
+        text_model=config.text.model.rpartition(":")[2].rpartition("/")[2]
+        if config.text.family == "sentence"
+        else config.text.family,
+        table=markdown_lines(HEADS, [_row(row) for row in measured]) if measured else [],
+        steps=evidence.steps,
+        notes=_notes(facts, measured, evidence),
+        manifest=portable(config.data.manifest),
+    )
+    return published(str(ModelCard(f"---\n{head.to_yaml()}\n---\n\n{body}")))
+
+
+def _eval_result(row: Measurement) -> EvalResult:
+    """Return a measurement as the head lists it."""
+    name = row.metric.partition("/")[2]
+    facts = {
+        "protocol": row.entry["protocol"]["name"],
+        "protocol_digest": row.entry["protocol"]["digest"],
+        "images": row.entry["images"],
+        "images_official": row.entry.get("images_official"),
+        "label_set": row.entry.get("label_set"),
+        "interval_95": None if row.interval is None else [round(end, 6) for end in row.interval],
+        "commit": row.commit,
+    }
+    return EvalResult(
+        task_type=TASKS.get(row.entry["measure"], SEGMENTATION),
+        dataset_type=row.entry.get("image_set") or row.entry["set"],
+        dataset_name=row.entry["set"],
+        # the hub puts results of equal type, config and split under one name
+        dataset_config=row.entry["set"],
+        dataset_split=row.split,
+        metric_type=name,
+        metric_name=name,
+        metric_value=round(row.value, 6),
+        metric_args={key: value for key, value in facts.items() if value is not None},
+    )
+
+
+def _row(row: Measurement) -> list[str]:
+    """Return a measurement as a row of the table under ``HEADS``."""
+    scored, metric = row.metric.split("/", 1)
+    protocol = row.entry["protocol"]
+    return [
+        f"{scored}, split {row.split}" if row.split else scored,
+        metric,
+        f"{row.value:.3f}",
+        NONE if row.interval is None else f"{row.interval.low:.3f} to {row.interval.high:.3f}",
+        f"{protocol['name']} `{protocol['digest']}`",
+        images_text(row.entry),
+    ]
+
+
+def _notes(facts: CardFacts, measured: Sequence[Measurement], evidence: Evidence) -> list[str]:
+    """Return the caveat of the training data, and what the records say was left out, or chosen
+    here; each once.
+    """
+    notes = []
+    if only_scenes(facts.config.data):
+        notes.append(f"{ONLY_SCENES[0].upper()}{ONLY_SCENES[1:]}.")
+    for row in measured:
+        protocol = row.entry["protocol"]
+        name = f"Protocol {protocol['name']}"
+        for text in protocol.get("left_out", ()):
+            notes.append(f"{name} leaves out a step of the original: {text}.")
+        for text in protocol.get("ours", ()):
+            notes.append(f"{name} makes a choice that the original does not state: {text}.")
+        if row.entry.get("images_official") not in (None, row.entry.get("images")):
+            notes.append(
+                f"{row.entry['set']} was scored on {images_text(row.entry)}; its numbers do not "
+                "compare with published ones."
+            )
+    for result in evidence.results:
+        for entry in result.record["benchmarks"]:
+            if "left_out" in entry:
+                notes.append(
+                    f"{entry['set']}: {entry['left_out']} was not measured, "
+                    f"{portable(entry.get('why', ''))}."
+                )
+    return list(dict.fromkeys(notes))
+
 
 PROBE = ["a photo of a dog", "Zebras, 2 of them; ünïcode", "x " * 200]
 """Texts that the exported tokenizer must tokenise as the model's does."""
-
-
-@contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
-    """Yield a folder beside ``folder`` that takes its place when the block ends without an error.
-
-    A symbolic link stays: the folder that it names is written.
-    """
-    folder = folder.resolve()
-    partial = partial_beside(folder)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if folder.exists():  # empty, or the system refuses
-            folder.rmdir()
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def export_checkpoint(
@@ -63,12 +299,15 @@ def export_checkpoint(
     """
     folder = folder.absolute()
     evidence = gather(checkpoint, weights=weights_hash(model))
-    provenance = provenance_of(evidence, config, checkpoint=checkpoint)
+    provenance = provenance_of(evidence, config, checkpoint)
     name = config.data.options.get("name")
     if not datasets and config.data.source == "hub" and isinstance(name, str):
         datasets = [name]
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    with _new_folder(folder) as partial:
+    place = folder.resolve()  # a symbolic link stays: the folder that it names is written
+    partial = partial_beside(place)
+    partial.mkdir(parents=True)
+    try:
         save_folder(model, config, path=partial, provenance=provenance)
         written = read_description(partial)["provenance"]
         facts = CardFacts(folder.name, config, parameters, written, license, datasets)
@@ -80,4 +319,9 @@ def export_checkpoint(
                 "export: the exported tokenizer tokenises texts differently from the model's; "
                 "nothing was written"
             )
+        if place.exists():  # empty, or the system refuses
+            place.rmdir()
+        os.replace(partial, place)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return folder

@@ -12,10 +12,8 @@ script.
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from gestalt.config.loading import LOGS
@@ -23,11 +21,9 @@ from gestalt.evaluation.pictures import class_colours, map_image, pil_image
 from gestalt.measures.segmentation.segmented import SegmentedImage
 from gestalt.publishing.folder import portable
 from gestalt.results.page import image_url, render
+from gestalt.support.arrays import Array, Pixels
 from gestalt.support.files import replacing, write_whole
 from gestalt.support.json_files import Fields
-
-Numbers = dict[str, Any]
-"""The numbers of a picture, as JSON."""
 
 COLUMNS = ("picture", "name", "area", "mean", "max")
 
@@ -37,7 +33,7 @@ def indexed(result: SegmentedImage) -> Image.Image:
     return map_image(result.map.numpy(), classes=len(result.labels), background=None)
 
 
-def numbers(result: SegmentedImage, *, picture: Path, kind: str) -> Numbers:
+def numbers(result: SegmentedImage, *, picture: Path, kind: str) -> Fields:
     """Return a picture's numbers as JSON: its size, and of each label the value in the map, colour,
     area and scores.
     """
@@ -63,7 +59,7 @@ def numbers(result: SegmentedImage, *, picture: Path, kind: str) -> Numbers:
     }
 
 
-def write_result(result: SegmentedImage, entry: Numbers, *, files: Sequence[Path]) -> None:
+def write_result(result: SegmentedImage, entry: Fields, files: Sequence[Path]) -> None:
     """Write a picture's result.
 
     Args:
@@ -84,9 +80,7 @@ def write_result(result: SegmentedImage, entry: Numbers, *, files: Sequence[Path
                 (result.overlay() if overlay else indexed(result)).save(file, format="PNG")
 
 
-def write_summary(
-    entries: list[Numbers], *, about: dict[str, Any], folder: Path, kind: str
-) -> None:
+def write_summary(entries: list[Fields], about: Fields, folder: Path, kind: str) -> None:
     """Write ``<kind>.json``, how the results were made and all numbers, and ``<kind>.csv``, a row
     for each name in each.
     """
@@ -98,7 +92,7 @@ def write_summary(
     write_whole(folder / f"{kind}.csv", table.to_csv(index=False, lineterminator="\n"))
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
+def _write_json(path: Path, content: Fields) -> None:
     write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -117,61 +111,57 @@ Maps = Mapping[str, SegmentedImage]
 """Maps of one image by one model, by their kind: ``labels``, ``groups`` or both."""
 
 
-class PicturePage:
-    """A page that grows by an image at a time; ``write`` closes it.
+def page_entry(name: str, by_model: Sequence[Maps]) -> Fields:
+    """Return an image with the maps of every model, for the page."""
+    any_map = next(iter(by_model[0].values()))
+    original = pil_image(any_map.image)
+    small = original.copy()
+    small.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
+    thumbnail = small.copy()
+    thumbnail.thumbnail((THUMBNAIL, THUMBNAIL))
+    return {
+        "name": name,
+        "original": original.size,
+        "size": small.size,
+        "base": image_url(small, "webp", quality=82),
+        "thumbnail": image_url(thumbnail, "webp", quality=82),
+        "views": [
+            [_layers(kind, result, small.size) for kind, result in maps.items()]
+            for maps in by_model
+        ],
+        "legends": [_legend(kind, [maps[kind] for maps in by_model]) for kind in by_model[0]],
+    }
+
+
+def write_page(
+    path: Path,
+    images: Sequence[Fields],
+    models: Sequence[str],
+    notes: Sequence[str] = (),
+    caveats: Sequence[Sequence[str]] = (),
+) -> None:
+    """Write the page; a file that is there is replaced.
 
     Args:
+        path: HTML file.
+        images: of ``page_entry``.
         models: where the models are from, such as runs' folders; they are shown side by side.
         notes: a note on each model, such as the step and the hash of its weights.
+        caveats: the caveats of each model.
     """
-
-    def __init__(self, models: Sequence[str], *, notes: Sequence[str] = ()) -> None:
-        self.models = titles(models)
-        self.notes = [
-            f"{model}: {note}." for model, note in zip(self.models, notes, strict=bool(notes))
-        ]
-        self.images: list[Fields] = []
-
-    def add(self, name: str, by_model: Sequence[Maps]) -> None:
-        """Add an image with the maps of every model."""
-        any_map = next(iter(by_model[0].values()))
-        original = pil_image(any_map.image)
-        small = original.copy()
-        small.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
-        thumbnail = small.copy()
-        thumbnail.thumbnail((THUMBNAIL, THUMBNAIL))
-        self.images.append(
-            {
-                "name": name,
-                "original": original.size,
-                "size": small.size,
-                "base": image_url(small, "webp", quality=82),
-                "thumbnail": image_url(thumbnail, "webp", quality=82),
-                "views": [
-                    [_layers(kind, result, size=small.size) for kind, result in maps.items()]
-                    for maps in by_model
-                ],
-                "legends": [
-                    _legend(kind, [maps[kind] for maps in by_model]) for kind in by_model[0]
-                ],
-            }
-        )
-
-    def write(self, path: Path, *, caveats: Sequence[Sequence[str]] = ()) -> None:
-        """Write the page, with the caveats of each model; a file that is there is replaced."""
-        warnings = [
+    models = titles(models)
+    html = render(
+        Path(__file__).with_name("pictures.html"),
+        models=models,
+        notes=[f"{model}: {note}." for model, note in zip(models, notes, strict=False)],
+        images=images,
+        warnings=[
             f"{model}: {caveat}"
-            for model, texts in zip(self.models, caveats, strict=False)
+            for model, texts in zip(models, caveats, strict=False)
             for caveat in texts
-        ]
-        html = render(
-            Path(__file__).with_name("pictures.html"),
-            models=self.models,
-            notes=self.notes,
-            images=self.images,
-            warnings=warnings,
-        )
-        write_whole(path, html)
+        ],
+    )
+    write_whole(path, html)
 
 
 def titles(models: Sequence[str]) -> list[str]:
@@ -190,7 +180,7 @@ def titles(models: Sequence[str]) -> list[str]:
     ]
 
 
-def _layers(kind: str, result: SegmentedImage, *, size: tuple[int, int]) -> Fields:
+def _layers(kind: str, result: SegmentedImage, size: tuple[int, int]) -> Fields:
     """Return a map's masks and heat maps by the positions of their names, the ends of the heat
     maps' scale, and areas in words.
 
@@ -207,7 +197,7 @@ def _layers(kind: str, result: SegmentedImage, *, size: tuple[int, int]) -> Fiel
         least, most = (end.item() for end in result.similarity.aminmax())
     for index in _listed([result]):
         palette = np.stack([np.zeros(3, dtype=np.uint8), colours[index]])
-        masks[index] = _png(values == index, palette=palette, transparency=0, bits=1)
+        masks[index] = _png(values == index, palette, transparency=0, bits=1)
         if len(result.similarity):
             shades = (result.similarity[index].numpy() - least) / max(most - least, 1e-9) * 255
             heat[index] = _png(np.rint(shades), palette=inferno)
@@ -254,7 +244,7 @@ def _listed(results: Sequence[SegmentedImage]) -> dict[int, str]:
     }
 
 
-def _png(values: NDArray[Any], *, palette: NDArray[np.uint8], **options: int) -> str:
+def _png(values: Array, palette: Pixels, **options: int) -> str:
     """Return positions in a palette as the address of an embedded PNG."""
     image = Image.fromarray(values.astype(np.uint8))
     image.putpalette(palette.tobytes())

@@ -23,7 +23,6 @@ from gestalt.results.text import (
     latex_table,
     markdown_lines,
     part_text,
-    score_text,
 )
 
 METHOD = (
@@ -97,7 +96,7 @@ class Table(NamedTuple):
                 [
                     *design.cells[cell],
                     str(len(score.values)),
-                    score_text(score.mean, score.deviation),
+                    score.text(),
                     interval_text(score.over_images, sign=""),
                     *texts,
                 ]

@@ -31,7 +31,7 @@ from gestalt.results.text import span
 from gestalt.support.files import write_whole
 
 
-def montage(runs: Mapping[str, Result], *, image_set: str) -> bytes | None:
+def montage(runs: Mapping[str, Result], image_set: str) -> bytes | None:
     """Draw a few images of a set with each run's prediction between image and truth, as PNG; None
     if no run kept its predictions.
 
@@ -66,7 +66,7 @@ def _row(by_cell: Mapping[str, Predictions], index: int) -> Image.Image:
     """
     first = next(iter(by_cell.values()))
     image = first.images[index]
-    colours = class_colours(len(first.names), background=first.background)
+    colours = class_colours(len(first.names), first.background)
     panels = {"image": scale_to_panel(pil_image(image.image), smooth=True)}
     maps = [image.label]
     for cell, predictions in by_cell.items():
@@ -86,7 +86,7 @@ def _row(by_cell: Mapping[str, Predictions], index: int) -> Image.Image:
 PICTURES = ("bars", "heat_map", "resolution", "montage")
 
 
-def write_page(grid: GridResults, *, folder: Path, allow_mixed: bool) -> str:
+def write_page(grid: GridResults, folder: Path, allow_mixed: bool) -> str:
     """Write tables, pictures and page, each file atomically, and return the page; the folder is
     made if missing.
 

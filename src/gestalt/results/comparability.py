@@ -16,6 +16,7 @@ from gestalt.config.schema import ARCHITECTURE
 from gestalt.results.record import CHANGED
 from gestalt.results.result import Result
 from gestalt.results.text import Texts
+from gestalt.support.json_files import Fields
 
 Settings = Mapping[str, Any]
 
@@ -70,11 +71,11 @@ NAMED = 3
 """Number of settings that a sentence names; ``Split.table`` has all."""
 
 
-def measurement(result: Result, metric: str) -> dict[str, Any]:
+def measurement(result: Result, metric: str) -> Fields:
     """Return the settings that must match for two results of a metric to be compared, flat; the
     model is not among them.
     """
-    settings: dict[str, Any] = {}
+    settings: Fields = {}
     for number, entry in enumerate(result.entries(metric)):
         described = _entry_settings(entry, metric)
         if "truth_pixels" not in described:  # then nothing in the entry identifies the split
@@ -227,7 +228,7 @@ def run_notes(results: Collection[Result]) -> list[str]:
     return notes
 
 
-def _entry_settings(entry: Settings, metric: str) -> dict[str, Any]:
+def _entry_settings(entry: Settings, metric: str) -> Fields:
     """Return the settings of one entry of a record; a calibrated threshold is not among them, its
     calibration is.
     """
@@ -247,7 +248,7 @@ def _entry_settings(entry: Settings, metric: str) -> dict[str, Any]:
     return settings
 
 
-def _requested_images(result: Result) -> dict[str, Any]:
+def _requested_images(result: Result) -> Fields:
     """Return the split and the limit that the configuration requests; None is the benchmark's
     default.
     """
@@ -255,7 +256,7 @@ def _requested_images(result: Result) -> dict[str, Any]:
     return {f"evaluation.{key}": evaluation.get(key) for key in ("split", "limit")}
 
 
-def _requested_data(result: Result) -> dict[str, Any]:
+def _requested_data(result: Result) -> Fields:
     """Return the keys that must lead to the same training data; of a path, its last part."""
     data = result.record["config"].get("data", {})
     parts = [{key: data.get(key) for key in TRAINING_DATA}, *data.get("mixture", ())]
@@ -267,7 +268,7 @@ def _requested_data(result: Result) -> dict[str, Any]:
     }
 
 
-def _requested_start(result: Result) -> dict[str, Any]:
+def _requested_start(result: Result) -> Fields:
     """Return the keys that must lead to the same first weights: start, architecture and init."""
     config = result.record["config"]
     image = config.get("image", {})

@@ -129,7 +129,7 @@ def compare(
     return Comparison(tuple(results), tuple(columns), (*separate, *_notes(results, columns)))
 
 
-def differing(results: Sequence[Result], *, metrics: Sequence[str] = ()) -> dict[str, Texts]:
+def differing(results: Sequence[Result], metrics: Sequence[str] = ()) -> dict[str, Texts]:
     """Return heads and rows of every setting of the measurement that differs, by the metrics
     concerned; empty if none does.
     """

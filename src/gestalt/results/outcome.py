@@ -3,12 +3,10 @@ closing printout.
 """
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from lightning.pytorch import Callback, Trainer
-from numpy.typing import NDArray
 
 from gestalt.config.identity import config_hash, to_plain
 from gestalt.config.schema import Experiment
@@ -18,7 +16,9 @@ from gestalt.measures.measured import Measured
 from gestalt.measures.segmentation.class_maps import write_extremes
 from gestalt.results.record import provenance, write_record
 from gestalt.results.text import images_text
+from gestalt.support.arrays import Array
 from gestalt.support.files import file_hash
+from gestalt.support.json_files import Fields
 
 MANY_CLASSES = 40
 """Largest number of classes of a benchmark whose IoUs are all printed."""
@@ -40,7 +40,7 @@ def metrics_of(callbacks: list[Callback]) -> dict[str, float]:
     return metrics
 
 
-def entries_of(callbacks: list[Callback]) -> list[dict[str, Any]]:
+def entries_of(callbacks: list[Callback]) -> list[Fields]:
     """Return the record's entries of all scorers, without their metrics."""
     return [
         {key: value for key, value in callback.result().items() if key != "metrics"}
@@ -55,7 +55,7 @@ def describe(
     *,
     tokens_kept: str,
     overrides: list[str],
-) -> dict[str, Any]:
+) -> Fields:
     """Return the record fields that ``train`` and ``eval`` share; ``tokens_kept`` describes the
     number of image tokens in a step.
     """
@@ -85,13 +85,13 @@ def describe(
     }
 
 
-def scored_images(benchmarks: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the number of scored images of each benchmark as text, by its name."""
-    return {entry["set"]: images_text(entry) for entry in benchmarks if "images" in entry}
+def scored_images(record: Fields) -> dict[str, str]:
+    """Return the number of scored images of each benchmark of a record as text, by its name."""
+    return {entry["set"]: images_text(entry) for entry in record["benchmarks"] if "images" in entry}
 
 
 def write_outcome(
-    path: Path, record: dict[str, Any], callbacks: list[Callback], *, arrays: Path, extremes: Path
+    path: Path, record: Fields, callbacks: list[Callback], *, arrays: Path, extremes: Path
 ) -> None:
     """Write a record and the files beside it; print its path, how many images of each benchmark
     were scored, and the metrics.
@@ -107,7 +107,7 @@ def write_outcome(
     write_extremes(extremes / EXTREMES, scorers)
     write_record(path, {**record, "arrays": write_per_image(arrays, scorers)})
     print(f"result: {path}", file=sys.stderr, flush=True)
-    print_metrics(record["metrics"], images=scored_images(record["benchmarks"]))
+    print_metrics(record["metrics"], scored_images(record))
 
 
 def write_per_image(folder: Path, scorers: Iterable[Measured]) -> dict[str, dict[str, str]]:
@@ -123,7 +123,7 @@ def write_per_image(folder: Path, scorers: Iterable[Measured]) -> dict[str, dict
         Fields for the record, by set: the file, relative to the parent of the folder, and its
             SHA-256.
     """
-    sets: dict[str, dict[str, NDArray[Any]]] = {}
+    sets: dict[str, dict[str, Array]] = {}
     for scorer in scorers:
         for key, array in scorer.per_image().items():
             name, _, array_name = key.partition("/")
@@ -136,7 +136,7 @@ def write_per_image(folder: Path, scorers: Iterable[Measured]) -> dict[str, dict
     return written
 
 
-def print_metrics(metrics: Mapping[str, float], *, images: Mapping[str, str]) -> None:
+def print_metrics(metrics: Mapping[str, float], images: Mapping[str, str]) -> None:
     """Print how many images of each benchmark were scored, then a line for each metric; of many
     classes, the best and the worst.
     """

@@ -10,7 +10,6 @@ import numpy as np
 from gestalt.results.ablation import Table
 from gestalt.results.intervals import LEVEL, Interval
 from gestalt.results.result import Score
-from gestalt.results.text import score_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,7 +86,7 @@ def bars(
                 markersize=3.5,
             )
         axes.annotate(
-            score_text(score.mean, score.deviation),
+            score.text(),
             (max([0.0, *interval, *values]), place),
             xytext=(5, 0),
             textcoords="offset points",
@@ -121,7 +120,7 @@ def heat_map(table: Table) -> bytes | None:
         line, column = map(list.index, (down, across), table.design.cells[cell])
         if score.mean is not None:
             means[line, column] = score.mean
-        text = score_text(score.mean, score.deviation, separator="\n")
+        text = score.text("\n")
         weight = "bold" if cell == table.design.against else "normal"
         axes.text(column, line, text, ha="center", va="center", fontsize=12, fontweight=weight)
     # light enough for black text

@@ -126,7 +126,7 @@ def read_results(
             if not results:
                 raise ConfigError(f"{target}: none of its runs is finished; repeat gestalt ablate")
         else:
-            results = list(map(read_result, result_paths(target, evaluations=evaluations)))
+            results = list(map(read_result, result_paths(target, evaluations)))
         for result in results:
             found.setdefault(result.path.resolve(), result)
     labels = Counter(result.label for result in found.values())

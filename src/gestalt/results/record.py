@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from math import isclose
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from gestalt.runs.finding import find_run
 from gestalt.runs.names import RESULT
 from gestalt.support.addresses import change_texts, without_secrets
 from gestalt.support.files import write_whole
-from gestalt.support.json_files import read_json
+from gestalt.support.json_files import Fields, read_json
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +48,7 @@ PACKAGES = (
 )
 
 
-def result_paths(target: str, *, evaluations: bool) -> list[Path]:
+def result_paths(target: str, evaluations: bool) -> list[Path]:
     """Return the files of the results that a target names.
 
     Args:
@@ -87,7 +87,7 @@ def evaluations_in(folder: Path) -> list[Path]:
     return [file for file in files if file.stat().st_size]
 
 
-def read_record(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> Fields:
     """Read the JSON of a run or an evaluation.
 
     Raises:
@@ -95,7 +95,7 @@ def read_record(path: Path) -> dict[str, Any]:
     """
     try:
         # an earlier version wrote whole addresses
-        record: dict[str, Any] = change_texts(read_json(path, "record"), without_secrets)
+        record: Fields = change_texts(read_json(path, "record"), without_secrets)
         for number, entry in enumerate(record["benchmarks"]):
             for problem in _contradictions(entry, record["metrics"]):
                 raise ValueError(f"benchmarks[{number}] of {entry['set']}: {problem}")
@@ -111,7 +111,7 @@ def read_record(path: Path) -> dict[str, Any]:
     return record
 
 
-def _contradictions(entry: dict[str, Any], metrics: dict[str, Any]) -> Iterator[str]:
+def _contradictions(entry: Fields, metrics: Fields) -> Iterator[str]:
     """Yield each contradiction in an entry of a record: missing metrics, rows of counts that do not
     fit, and metrics of label maps that do not follow from the counts.
     """
@@ -140,7 +140,7 @@ def _contradictions(entry: dict[str, Any], metrics: dict[str, Any]) -> Iterator[
             yield f"metrics have {key} {stored:.6f}, the counts give {value:.6f}"
 
 
-def write_record(path: Path, record: dict[str, Any]) -> None:
+def write_record(path: Path, record: Fields) -> None:
     """Write a record atomically as JSON, without the secrets of URLs; nan and infinity become
     null.
     """
@@ -150,7 +150,7 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
     write_whole(path, json.dumps(change_texts(finite, without_secrets), indent=1) + "\n")
 
 
-def provenance(device: "torch.device | None" = None) -> dict[str, Any]:
+def provenance(device: "torch.device | None" = None) -> Fields:
     """Return the commit of the code, the versions of the packages, and the machine with its first
     GPU, and the device if given.
     """

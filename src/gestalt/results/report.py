@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.pictures import segmentation_panels
@@ -23,7 +22,9 @@ from gestalt.results.page import HERE, data_url, image_url, render
 from gestalt.results.plots import Point, lines, render_figure
 from gestalt.results.reading import GridResults
 from gestalt.results.result import Result, companions, headlines
+from gestalt.support.arrays import Ints
 from gestalt.support.files import write_whole
+from gestalt.support.json_files import Fields
 from gestalt.training.tags import logged_key
 
 SUBTITLE = "Perceptual grouping of contrastive vision-language models, as measured."
@@ -45,7 +46,7 @@ WORST_PAIRS = 12
 
 
 def write_report(
-    results: Sequence[Result], output: Path, *, grids: Sequence[GridResults] = ()
+    results: Sequence[Result], output: Path, grids: Sequence[GridResults] = ()
 ) -> list[Path]:
     """Write the page atomically, and before it the pages of the results that do not fit into it, in
     a folder beside it.  An older report is overwritten; its pages that this one lacks are deleted.
@@ -91,9 +92,8 @@ def _is_report(path: Path) -> bool:
 
 def _page(
     results: Sequence[Result],
-    *,
     links: Sequence[str],
-    grids: Sequence[dict[str, Any]] = (),
+    grids: Sequence[Fields] = (),
     whole: str = "",
 ) -> str:
     """Return a page.
@@ -208,7 +208,7 @@ def metrics_of(result: Result, entry: Mapping[str, Any]) -> list[str]:
     return [key for key in keys if key not in baselines]
 
 
-def confusions(confusion: NDArray[np.int64], names: Sequence[str]) -> dict[str, Any]:
+def confusions(confusion: Ints, names: Sequence[str]) -> Fields:
     """Return the pairs of classes with the most confused pixels, and the matrix of shares of each
     true class.
 
@@ -238,7 +238,7 @@ def confusions(confusion: NDArray[np.int64], names: Sequence[str]) -> dict[str, 
     }
 
 
-def extremes(result: Result, entry: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+def extremes(result: Result, entry: Mapping[str, Any]) -> dict[str, list[Fields]]:
     """Draw the best and the worst images, each with its prediction and its truth; empty if they
     were not kept.
     """
@@ -249,9 +249,7 @@ def extremes(result: Result, entry: Mapping[str, Any]) -> dict[str, list[dict[st
         return {}
     cards = []
     for image, listed in zip(predictions.images, [*best, *worst], strict=True):
-        panels = segmentation_panels(
-            image, names=predictions.names, background=predictions.background
-        )
+        panels = segmentation_panels(image, predictions.names, predictions.background)
         source = image_url(panels, "jpeg", quality=85)
         cards.append({"title": image.title, "iou": listed["iou"], "source": source})
     return {"best": cards[: len(best)], "worst": cards[len(best) :]}

@@ -10,14 +10,15 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.measures import MEASURES
 from gestalt.evaluation.predictions import EXTREMES, Predictions, read_arrays, read_predictions
 from gestalt.results.intervals import Contribution, Interval, contribution, deviation, t_interval
 from gestalt.runs.names import RESULT
+from gestalt.support.arrays import Array
 from gestalt.support.files import file_hash
+from gestalt.support.json_files import Fields
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Result:
 
     label: str
     path: Path
-    record: dict[str, Any]
+    record: Fields
 
     @property
     def is_evaluation(self) -> bool:
@@ -63,7 +64,7 @@ class Result:
         value = self.record["metrics"].get(metric)
         return None if value is None else float(value)
 
-    def entries(self, metric: str) -> list[dict[str, Any]]:
+    def entries(self, metric: str) -> list[Fields]:
         """Return the record's entries on how a metric was measured; all entries of its set if none
         lists it, as for single classes.
         """
@@ -76,11 +77,11 @@ class Result:
             entry for entry in entries if metric in entry.get("metric_keys", [metric])
         ] or entries
 
-    def entry(self, metric: str) -> dict[str, Any]:
+    def entry(self, metric: str) -> Fields:
         """Return the first of these entries; empty if there is none."""
         return next(iter(self.entries(metric)), {})
 
-    def arrays(self, name: str) -> dict[str, NDArray[Any]]:
+    def arrays(self, name: str) -> dict[str, Array]:
         """Return the arrays of a set; empty if none were kept.
 
         Raises:
@@ -222,6 +223,13 @@ class Score(NamedTuple):
         """Mean over seeds."""
         return fmean(self.values.values()) if self.values else None
 
+    def text(self, separator: str = " ") -> str:
+        """Return the mean and its deviation over seeds such as ``0.230 ± 0.020``."""
+        if self.mean is None:
+            return "no result"
+        spread = "" if self.deviation is None else f"{separator}± {self.deviation:.3f}"
+        return f"{self.mean:.3f}{spread}"
+
     @property
     def deviation(self) -> float | None:
         """Sample standard deviation over seeds; None for fewer than two."""
@@ -243,7 +251,7 @@ def score_rows(
     Raises:
         ConfigError: the results are of different images; or as ``Result.contribution``.
     """
-    contributions = _contributions(rows, metric, allow_other_images=allow_other_images)
+    contributions = _contributions(rows, metric, allow_other_images)
     samples = {key: contribution.samples() for key, contribution in contributions.items()}
 
     def interval(seeds: Collection[int], *names: str) -> Interval | None:
@@ -274,7 +282,7 @@ def score_rows(
 
 
 def _contributions(
-    rows: Rows, metric: str, *, allow_other_images: bool
+    rows: Rows, metric: str, allow_other_images: bool
 ) -> dict[tuple[str, int], Contribution]:
     """Return the contributions by row and seed of the results that kept arrays, all of the same
     images, which pairs them.

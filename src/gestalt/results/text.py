@@ -46,13 +46,6 @@ def interval_text(interval: Interval | None, *, sign: str = "+", none: str = NON
     return f"[{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]{equal}"
 
 
-def score_text(mean: float | None, deviation: float | None, *, separator: str = " ") -> str:
-    """Return a mean and its deviation over seeds such as ``0.230 ± 0.020``."""
-    if mean is None:
-        return "no result"
-    return f"{mean:.3f}" if deviation is None else f"{mean:.3f}{separator}± {deviation:.3f}"
-
-
 def span(seconds: float) -> str:
     """Return a duration such as ``8 s``, ``4 min 44 s`` or ``2 h 05 min``."""
     whole = round(seconds)
@@ -106,7 +99,7 @@ def markdown_lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[
     return [f"| {' | '.join(row)} |" for row in (first, ["---"] * len(heads), *others)]
 
 
-def latex_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> str:
+def latex_table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
     """Return a tabular for ``\\usepackage{booktabs}``; the first ``left`` columns are aligned to
     the left, the others to the right.
     """

@@ -48,7 +48,7 @@ def new_evaluation(folder: Path, kind: str = "evaluations") -> Iterator[Path]:
             shutil.rmtree(path.with_suffix(""), ignore_errors=True)
 
 
-def check_writable(folder: Path, *, option: str = "--output DIR") -> None:
+def check_writable(folder: Path, option: str = "--output DIR") -> None:
     """Make a folder and write a temporary file in it.
 
     Raises:

@@ -1,7 +1,7 @@
 """How far a run is: whether it is finished, and the step of a checkpoint."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gestalt.config.schema import ConfigError
 from gestalt.runs.names import RESULT
@@ -60,6 +60,6 @@ def progress(checkpoint: Path) -> Progress:
     return progress_of(read_checkpoint(checkpoint))
 
 
-def progress_of(saved: dict[str, Any]) -> Progress:
+def progress_of(saved: Fields) -> Progress:
     """Return the step of the content of a run's checkpoint, and of how many."""
     return Progress(saved.get("global_step"), saved.get("gestalt", {}).get(PLANNED))

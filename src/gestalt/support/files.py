@@ -87,7 +87,7 @@ def _lives(process: int) -> bool:
     return True
 
 
-def check_free(folder: Path, *, option: str) -> None:
+def check_free(folder: Path, option: str) -> None:
     """Check that a folder is missing or empty.
 
     Raises:
@@ -105,7 +105,7 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def files_hash(paths: Iterable[Path], *, folder: Path) -> str:
+def files_hash(paths: Iterable[Path], folder: Path) -> str:
     """Return the SHA-256 over the names, relative to the folder, and the contents of files, in
     order of name.
     """

@@ -19,7 +19,7 @@ SYNONYMS = {
 """Other words of the field for keys and their values -> the words here."""
 
 
-def suggestion(name: str, known: Iterable[str], *, count: int = 1) -> str:
+def suggestion(name: str, known: Iterable[str], count: int = 1) -> str:
     """Return ``did you mean 'x'?``, or an empty string where no known name is near.
 
     First come at most three names whose last part is that of ``name`` or its synonym, of the same
@@ -46,7 +46,7 @@ def _last_part(name: str) -> str:
     return re.split("[./]", name)[-1]
 
 
-def nearest(name: str, choices: Iterable[str], *, known: Iterable[str] = ()) -> str:
+def nearest(name: str, choices: Iterable[str], known: Iterable[str] = ()) -> str:
     """Return ``did you mean 'x'? choose one of a, b, c``, without the question where no name of
     ``known``, by default the choices, is near.
     """

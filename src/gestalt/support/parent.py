@@ -30,7 +30,7 @@ def follow() -> None:
         end_with(int(parent), grace=GRACE)
 
 
-def end_with(parent: int, *, grace: float = 0.0) -> None:
+def end_with(parent: int, grace: float = 0.0) -> None:
     """Kill this process when its parent ends, by a thread that looks for it; with ``grace``, send
     SIGTERM so many seconds before.
     """

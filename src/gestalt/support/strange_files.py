@@ -21,7 +21,7 @@ class TooLarge(Strange):
     """A file beyond the bound of its reader."""
 
 
-def check_regular(path: Path | str, *, most: int | None = None) -> None:
+def check_regular(path: Path | str, most: int | None = None) -> None:
     """Check that a file is a regular one, links followed: a pipe would wait for ever, and a device
     has no end.
 
@@ -40,14 +40,14 @@ def check_regular(path: Path | str, *, most: int | None = None) -> None:
         raise TooLarge(f"{status.st_size:,} bytes, at most {most:,} are read")
 
 
-def read_whole(path: Path, *, most: int = MAX_BYTES) -> bytes:
+def read_whole(path: Path, most: int = MAX_BYTES) -> bytes:
     """Return the content of a regular file of at most so many bytes.
 
     Raises:
         Strange: another kind of file, or a larger one.
         OSError: it cannot be read.
     """
-    check_regular(path, most=most)
+    check_regular(path, most)
     return path.read_bytes()
 
 

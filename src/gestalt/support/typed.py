@@ -79,7 +79,7 @@ def convert(value: Any, kind: Any, *, origin: str, key: str = "", root: Any = No
     if first is Any or type(value) in options or value in inner:
         return value
     if is_dataclass(first) and isinstance(value, dict):
-        return _group(value, first, origin=origin, key=key, root=root or first)
+        return _group(value, first, origin, key, root=root or first)
     if is_dataclass(kind):
         raise ConfigError(
             f"{key}: {value!r} given for a group of keys (in {origin}); choose one of its keys, "
@@ -113,7 +113,7 @@ def convert(value: Any, kind: Any, *, origin: str, key: str = "", root: Any = No
     raise ConfigError(f"{key}={'null' if value is None else value}: {must} (in {origin})")
 
 
-def _group(values: dict[str, Any], group: Any, *, origin: str, key: str, root: Any) -> Any:
+def _group(values: dict[str, Any], group: Any, origin: str, key: str, root: Any) -> Any:
     """Build a group of keys from their values."""
     kinds = {item.name: item.type for item in fields(group)}
     called = f"the {group.__name__.removesuffix('File').lower()}"  # GridFile: the grid

@@ -63,7 +63,7 @@ _Words.add_implicit_resolver(
 )
 
 
-def read_values(text: str, *, words: bool = False) -> Any:
+def read_values(text: str, words: bool = False) -> Any:
     """Read YAML as JSON's types; with ``words`` all but null and whole numbers are text.
 
     Raises:
@@ -86,7 +86,7 @@ def read_keys(path: Path, *, words: bool = False) -> dict[str, Any]:
         ConfigError: it cannot be read, or holds something else.
     """
     try:
-        content = read_values(read_whole(path, most=MAX_BYTES).decode(), words=words) or {}
+        content = read_values(read_whole(path, most=MAX_BYTES).decode(), words) or {}
     except (OSError, UnicodeDecodeError, Strange) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     except ValueError as error:

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from gestalt.ablation.grid import read_grid
-from gestalt.ablation.jobs import Training
-from gestalt.ablation.running import ClusterJob, ClusterLauncher, read_parameters
+from gestalt.ablation.jobs import ClusterJob, ClusterLauncher, Training, read_parameters
 from gestalt.ablation.study import Study
 from gestalt.config.schema import ConfigError
 from tests.gestalt.ablation.fake_run import FAKE

@@ -6,9 +6,8 @@ import json
 
 import pytest
 
-from gestalt.commands.evaluate import calibrate
+from gestalt.commands.evaluate import calibrate, sweep_protocols
 from gestalt.commands.scoring import open_target
-from gestalt.commands.sweep import sweep_protocols
 from gestalt.evaluation.weights import weights_hash
 from tests.gestalt.command import run_here
 from tests.gestalt.test_api import saved_timm

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from gestalt.building.targets import Target
+from gestalt.commands.evaluate import plot_protocols, print_rows, sweep_protocols
 from gestalt.commands.model_words import check_eval
-from gestalt.commands.sweep import plot_protocols, print_rows, sweep_protocols
 from gestalt.config.schema import ConfigError
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.results.intervals import Interval
@@ -48,7 +48,7 @@ def test_a_setting_that_one_protocol_does_not_take_is_refused_before_any_is_scor
         config, SimpleNamespace(has_text=True), folder=Path(), identity={}, trained=None
     )
     monkeypatch.setattr(
-        "gestalt.commands.sweep.score", lambda *_, **__: pytest.fail("a protocol was scored")
+        "gestalt.commands.evaluate.score", lambda *_, **__: pytest.fail("a protocol was scored")
     )
     with pytest.raises(
         ConfigError, match="protocol mmseg-448/tcl: debias=largest does not go with scores=sigmoid"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gestalt.commands.sweep import plot_sizes
+from gestalt.commands.evaluate import plot_sizes
 from gestalt.data_modules.pixels.pictures import read_picture
 from tests.gestalt.command import TINY, TWO_RANKS, refused, succeed
 

@@ -12,10 +12,10 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from gestalt.data_modules.batches import PADDING
-from gestalt.measures.classification.metric import GroupAccuracy
-from gestalt.measures.grouping.metric import JaccardSimilarity
-from gestalt.measures.matching.metric import MatchedIoU
-from gestalt.measures.retrieval.metric import RetrievalRecall
+from gestalt.measures.classification.callback import GroupAccuracy
+from gestalt.measures.grouping.callback import JaccardSimilarity
+from gestalt.measures.matching.callback import MatchedIoU
+from gestalt.measures.retrieval.callback import RetrievalRecall
 from gestalt.measures.segmentation.class_maps import MeanIoU
 from tests.gestalt.measures.classification import test_metric as classification
 from tests.gestalt.measures.grouping import test_metric as grouping

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.measures.retrieval.metric import QUERIES_AT_ONCE, RetrievalRecall
+from gestalt.measures.retrieval.callback import QUERIES_AT_ONCE, RetrievalRecall
 from gestalt.measures.segmentation.class_maps import MeanIoU
 from gestalt.support.label_values import IGNORE
 from tests.gestalt.measures.stage import count

@@ -13,7 +13,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from gestalt.__main__ import main
 from gestalt.config.loading import load_saved
-from gestalt.publishing.card import CardFacts, gather, measurements, provenance_of, write_card
+from gestalt.publishing.export import CardFacts, gather, measurements, provenance_of, write_card
 from gestalt.results.reading import read_result
 
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from gestalt.measures.segmentation.segmented import SegmentedImage, Similarity
-from gestalt.publishing.picture_page import PicturePage, titles
+from gestalt.publishing.picture_page import page_entry, titles, write_page
 from tests.gestalt.browser import browsing, needs_chromium
 from tests.gestalt.painted import random_pixels
 from tests.gestalt.results.test_report import checked
@@ -41,10 +41,8 @@ def shown():
 @pytest.fixture
 def page(tmp_path):
     """Two models, two pictures, labels and groups."""
-    built = PicturePage(["first", "second"])
-    built.add("one<i>", [shown(), shown()])
-    built.add("two", [shown(), shown()])
-    built.write(tmp_path / "page.html")
+    entries = [page_entry(name, [shown(), shown()]) for name in ("one<i>", "two")]
+    write_page(tmp_path / "page.html", entries, ["first", "second"])
     return tmp_path / "page.html"
 
 
@@ -84,9 +82,8 @@ def test_heat_maps_share_a_scale_from_the_least_to_the_largest_similarity(page):
 
 
 def test_a_large_picture_is_scaled_down_and_the_page_says_so(tmp_path):
-    built = PicturePage(["model"])
-    built.add("large", [{"labels": result(size=(30, 3000))}])
-    built.write(tmp_path / "page.html")
+    entry = page_entry("large", [{"labels": result(size=(30, 3000))}])
+    write_page(tmp_path / "page.html", [entry], ["model"])
     text = (tmp_path / "page.html").read_text()
     assert "3000 x 30 pixels, shown at 1024 x 10" in text
     assert {image.size for kind in ("base", "mask") for image in images(text, kind)} == {(1024, 10)}

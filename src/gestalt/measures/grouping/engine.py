@@ -292,6 +292,6 @@ def bottom_up(
             similarity = image_similarity(tokens.flatten(1).T.contiguous(), protocol)
             yield similarity.reshape(-1, *tokens.shape[1:]).float().to(stack.device)
 
-    sizes = sizes_of(images) if sizes is None else sizes
+    sizes = sizes or sizes_of(images)
     decide = attention_masks if protocol.method == "attention" else choose_largest
     return regions(images, protocol, sizes, compare, decide)

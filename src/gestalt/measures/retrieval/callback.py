@@ -1,12 +1,165 @@
-"""Retrieval: recall of one captioned image set at each evaluation.  N images."""
+"""Retrieval of one image set at each evaluation: recall of the whole set, ranked once.  B images, T
+texts, E shared width.
+"""
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
 
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from gestalt.data_modules.batches import PADDING
+from gestalt.losses.contrastive import text_ids
 from gestalt.measures.callback import Batch, Entry, Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.retrieval.engine import embed_captions, embed_images
-from gestalt.measures.retrieval.metric import RetrievalRecall, RetrievalScore
 from gestalt.support.arrays import Ints
+
+RECALL_AT = (1, 5, 10)
+"""The k of recall at k."""
+
+QUERIES_AT_ONCE = 256
+"""Largest number of rows of the similarity matrix in memory at one time."""
+
+
+class RetrievalScore(NamedTuple):
+    """The result of ``RetrievalRecall``, the same on every rank.
+
+    Attributes:
+        recalls: metric name to share of queries in [0, 1]: ``image_to_text_recall_at_10``,
+            ``text_to_image_recall_at_10``, and their mean ``recall_at_10``, for each k.
+        images: queries from image to text.
+        captions: queries from text to image.
+        image_hits: metric name of each direction to (N, 2) int64, hits and queries of each image in
+            order of id: itself, or its captions.
+    """
+
+    recalls: dict[str, float]
+    images: int
+    captions: int
+    image_hits: dict[str, Ints]
+
+
+class RetrievalRecall(Metric):
+    """Recall at 1, 5 and 10 in both directions over a whole set: embeddings and ids are gathered,
+    then ranked once.
+
+    States hold one row per image and one per caption.
+    """
+
+    image: list[Tensor]
+    image_id: list[Tensor]
+    text: list[Tensor]
+    text_id: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        for state in ("image", "image_id", "text", "text_id"):
+            self.add_state(state, default=[], dist_reduce_fx="cat")
+
+    def update(
+        self, image: Tensor, text: Tensor, *, sample_id: Tensor, captions: Sequence[Sequence[str]]
+    ) -> None:
+        """Add a batch.
+
+        Args:
+            image: (B, E), L2-normalised.
+            text: (T, E), L2-normalised, the captions of the first image, then of the second, and so
+                on.
+            sample_id: (B,), the ids in the set; ``PADDING`` is not scored.
+            captions: B lists, T captions in all.
+        """
+        keys = [
+            (index, position, words)
+            for index, texts in zip(sample_id.tolist(), captions, strict=True)
+            for position, words in enumerate(text_ids(list(texts)).tolist())
+        ]
+        if len(keys) != len(text):
+            raise ValueError(f"{len(text)} caption embeddings for {len(keys)} captions")
+        self.image.append(image.float().to(self.device))
+        self.image_id.append(sample_id.to(device=self.device, dtype=torch.int64).reshape(-1, 1))
+        self.text.append(text.float().to(self.device))
+        self.text_id.append(
+            torch.tensor(keys, dtype=torch.int64, device=self.device).reshape(-1, 3)
+        )
+
+    def compute(self) -> RetrievalScore:
+        """Rank every caption for every image of all ranks and every image for every caption.
+
+        A caption belongs to every image that has a caption of the same words.  A query hits at k
+        when fewer than k strangers are as similar as, or more similar than, its most similar
+        partner: a tie with a stranger is a miss, so that a model that embeds everything the same
+        scores 0 and not 1; nan is a tie.  An image without captions is not a query, only a stranger
+        to every caption.
+        """
+        images, image_key = _once(self.image, keys=self.image_id)
+        texts, text_key = _once(self.text, keys=self.text_id)
+        _, word = np.unique(text_key[:, 2], return_inverse=True)
+        owner = np.searchsorted(image_key[:, 0], text_key[:, 0])
+        # (N, distinct captions)
+        owns = torch.zeros(len(images), int(word.max(initial=-1)) + 1, dtype=torch.bool)
+        words = torch.from_numpy(word)
+        owns[torch.from_numpy(owner), words] = True
+        image_ranks = _strangers_ahead(images, texts, partners=lambda rows: owns[rows][:, words])
+        text_ranks = _strangers_ahead(texts, images, partners=lambda rows: owns[:, words[rows]].T)
+        captioned = owns.any(dim=1).numpy()
+        # the ranks of the queries, and their images
+        queries = {
+            "image_to_text": (image_ranks[captioned], captioned.nonzero()[0]),
+            "text_to_image": (text_ranks, owner),
+        }
+        recalls: dict[str, float] = {}
+        image_hits: dict[str, Ints] = {}
+        for k in RECALL_AT:
+            for direction, (ranks, owners) in queries.items():
+                counts = np.column_stack(
+                    [
+                        np.bincount(chosen, minlength=len(images))
+                        for chosen in (owners[ranks < k], owners)
+                    ]
+                )
+                name = f"{direction}_recall_at_{k}"
+                image_hits[name] = counts
+                hits, total = counts.sum(axis=0).tolist()
+                recalls[name] = hits / total if total else float("nan")
+            recalls[f"recall_at_{k}"] = (
+                recalls[f"image_to_text_recall_at_{k}"] + recalls[f"text_to_image_recall_at_{k}"]
+            ) / 2
+        return RetrievalScore(
+            recalls, images=int(captioned.sum()), captions=len(texts), image_hits=image_hits
+        )
+
+
+def _once(vectors: Any, keys: Any) -> tuple[Tensor, Ints]:
+    """Return the vectors and keys of two list states, concatenated by the sync or not, sorted by
+    key, each key once, without padding: the same rows in the same order for any number of ranks.
+    """
+    stacked = dim_zero_cat(vectors)
+    different, first = np.unique(dim_zero_cat(keys).cpu().numpy(), axis=0, return_index=True)
+    real = different[:, 0] != PADDING
+    return stacked[torch.from_numpy(first[real]).to(stacked.device)], different[real]
+
+
+def _strangers_ahead(queries: Tensor, keys: Tensor, partners: Callable[[slice], Tensor]) -> Ints:
+    """Count for each query the keys that are not partners and at least as similar as the best
+    partner, (n,) int64.
+
+    ``partners`` maps rows of queries to (q, keys) bool, True for the keys that belong to a query.
+    """
+    ranks = [torch.zeros(0, dtype=torch.int64)]
+    parts = -(-len(queries) // QUERIES_AT_ONCE)
+    edges = [len(queries) * part // max(parts, 1) for part in range(parts + 1)]
+    # equal parts: the product of a single row rounds equal keys unequally
+    for rows in (slice(*ends) for ends in pairwise(edges)):
+        similarity = queries[rows] @ keys.T
+        partner = partners(rows).to(similarity.device)
+        best = similarity.masked_fill(~partner, float("-inf")).amax(dim=1, keepdim=True)
+        ranks.append((~(similarity < best) & ~partner).sum(dim=1).cpu())
+    return torch.cat(ranks).numpy()
 
 
 class Retrieval(Scorer):

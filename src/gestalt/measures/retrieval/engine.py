@@ -23,7 +23,7 @@ def embed_images(model: Any, images: Sequence[Tensor], protocol: ImageProtocol) 
 
 
 @torch.no_grad()
-def embed_captions(model: Any, captions: Sequence[Sequence[str]], *, like: Tensor) -> Tensor:
+def embed_captions(model: Any, captions: Sequence[Sequence[str]], like: Tensor) -> Tensor:
     """Embed all captions of a batch in order, (T, E) float32; no captions give (0, E), with E and
     device as ``like``.
     """

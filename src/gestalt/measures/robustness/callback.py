@@ -15,10 +15,13 @@ from gestalt.evaluation.images import resize, size_of, upsample
 from gestalt.evaluation.pictures import render_segmentation
 from gestalt.evaluation.predictions import ScoredImage
 from gestalt.measures.callback import Batch, Entry
-from gestalt.measures.classification.callback import ClassificationScorer
-from gestalt.measures.classification.engine import reduced_labels, with_third
+from gestalt.measures.classification.callback import (
+    AccuracyScore,
+    ClassificationScorer,
+    reduced_labels,
+    with_third,
+)
 from gestalt.measures.classification.groups import group_metrics
-from gestalt.measures.classification.metric import AccuracyScore
 from gestalt.measures.context import Context
 from gestalt.measures.robustness.protocol import RobustnessProtocol
 from gestalt.support.arrays import Floats
@@ -125,7 +128,7 @@ class Robustness(ClassificationScorer):
         )
         usual = "usual" if score.truth[row] == score.place[row] else "other"
         title = f"{shown.title}: a {true} at its {usual} place, named {predicted}"
-        seen, names = resize(shown.image, protocol=self.protocol), self.classes.names
+        seen, names = resize(shown.image, self.protocol), self.classes.names
         mask = upsample(shown.prediction[None].float(), size_of(seen), mode="nearest-exact")[0]
         mask = as_map_type(mask, classes=len(names))
         return render_segmentation(

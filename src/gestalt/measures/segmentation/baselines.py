@@ -17,7 +17,7 @@ LEVELS = 256
 """Thresholds of the shares among which ``object_oracle`` takes the best."""
 
 
-def shuffled_classes(count: int, *, prompts: ClassEmbeddings) -> Tensor:
+def shuffled_classes(count: int, prompts: ClassEmbeddings) -> Tensor:
     """Return the class that each class is predicted as when prompts are swapped: one fixed cycle
     over the classes that have prompts.
 
@@ -35,7 +35,7 @@ def shuffled_classes(count: int, *, prompts: ClassEmbeddings) -> Tensor:
     return torch.from_numpy(table).to(prompts.class_index.device)
 
 
-def patch_oracle(label: Tensor, grid: Size, *, ignored: int = IGNORE) -> Tensor:
+def patch_oracle(label: Tensor, grid: Size, ignored: int = IGNORE) -> Tensor:
     """Predict a label (H, W) by a map of the grid (h, w): class shares of each cell, up-sampled
     like logits, argmax.
 
@@ -113,13 +113,12 @@ def cell_areas(mask: Tensor, grid: Size) -> Tensor:
     that cells cut through counts in parts.
     """
     rows, columns = (
-        overlap(side, cells=cells, device=mask.device)
-        for side, cells in zip(mask.shape, grid, strict=True)
+        overlap(side, cells, mask.device) for side, cells in zip(mask.shape, grid, strict=True)
     )
     return rows @ mask.float() @ columns.T
 
 
-def overlap(side: int, *, cells: int, device: torch.device) -> Tensor:
+def overlap(side: int, cells: int, device: torch.device) -> Tensor:
     """Return the share of each pixel that lies in each of the equal cells of a side, (cells, side)
     float32 in [0, 1].
     """

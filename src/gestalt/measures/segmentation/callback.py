@@ -18,8 +18,7 @@ from gestalt.measures.callback import Batch, Entry
 from gestalt.measures.context import Context
 from gestalt.measures.segmentation.baselines import patch_oracle, shuffled_classes
 from gestalt.measures.segmentation.class_maps import ClassMaps, SegmentationScore
-from gestalt.measures.segmentation.dense.offsets import Largest, largest_cosines, pixels_hash
-from gestalt.measures.segmentation.engine import top_down
+from gestalt.measures.segmentation.engine import Largest, largest_cosines, pixels_hash, top_down
 from gestalt.measures.segmentation.fitting import fit_protocol, segmentation_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.measures.shown import spread
@@ -83,10 +82,10 @@ class Segmentation(ClassMaps):
 
     def fit_to(self, model: Any) -> None:
         """Fit the protocol to the model: see ``fit_protocol``."""
-        self.protocol = fit_protocol(self.protocol, model, requested=self._requested)
+        self.protocol = fit_protocol(self.protocol, model, self._requested)
         self._proxy = {"proxy": model.proxy.image_origin.record()} if self.protocol.proxy else {}
 
-    def embed(self, model: Any, *, protocol: TopDownProtocol, **embedding: Any) -> ClassEmbeddings:
+    def embed(self, model: Any, protocol: TopDownProtocol, **embedding: Any) -> ClassEmbeddings:
         """Embed the classes as ``Scorer``; under ``debias``, with offsets from the unlabelled
         images.  Every rank must call it.
 
@@ -124,7 +123,7 @@ class Segmentation(ClassMaps):
         images = top_down(model, batch["image"], self.prompts, self.protocol, sizes_of(truth))
         classes = len(self.labels.names)
         void = ignored_value(classes)
-        swap = shuffled_classes(classes, prompts=self.prompts)
+        swap = shuffled_classes(classes, self.prompts)
         predicted = [image.prediction for image in images]
         return self.count(
             predicted,
@@ -150,7 +149,7 @@ class Segmentation(ClassMaps):
             **self._proxy,
         }
         if self._largest is not None and self._unlabelled is not None:
-            phrases = [phrase for phrase, _ in used_prompts(self.labels, protocol=self.protocol)]
+            phrases = [phrase for phrase, _ in used_prompts(self.labels, self.protocol)]
             entry["debias"] = {
                 "source": self._unlabelled.source,
                 "images": self._largest.images,

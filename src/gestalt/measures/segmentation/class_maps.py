@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gestalt.data_modules.batches import PADDING
 from gestalt.data_modules.image_sets import LabelSet
-from gestalt.evaluation.confusion import counts_of, image_miou, labelled_pixels
+from gestalt.evaluation.confusion import image_miou, labelled_pixels
 from gestalt.evaluation.pictures import pil_image, segmentation_panels
 from gestalt.evaluation.predictions import Predictions, ScoredImage, write_predictions
 from gestalt.losses.gather import objects_on_first
@@ -61,7 +61,7 @@ Extremes = dict[int, tuple[float, ScoredImage]]
 """The best and the worst images so far, each with its mean IoU, by id."""
 
 
-def add_extreme(extremes: Extremes, shown: ScoredImage, *, iou: float) -> Extremes:
+def add_extreme(extremes: Extremes, shown: ScoredImage, iou: float) -> Extremes:
     """Return the images with one more; of more than ``2 * PER_END``, only the best and the worst
     ``PER_END``, none without a mean IoU.
     """
@@ -208,14 +208,16 @@ class MeanIoU(ImageMetric):
         images, classes = rows[of_image], rows[~of_image]
         counts = np.zeros((3, self.classes), dtype=np.int64)
         np.add.at(counts.T, classes[:, 1], classes[:, 2:])
-        if not np.array_equal(counts_of(self.confusion).cpu().numpy(), counts):
+        confusion = self.confusion.cpu().numpy().copy()
+        predicted = confusion.sum(axis=0)[: self.classes]
+        if not np.array_equal([confusion.diagonal(), predicted, confusion.sum(axis=1)], counts):
             raise RuntimeError(
                 "the confusion matrix and the images' counts differ: an image was scored by two "
                 "ranks; deal each to one"
             )
         return SegmentationScore(
             sample_id=images[:, 0],
-            confusion=self.confusion.cpu().numpy().copy(),
+            confusion=confusion,
             counts=counts,
             rows=classes,
             ignored_pixels=int(images[:, 2].sum()),
@@ -262,7 +264,6 @@ class ClassMaps(Scorer):
         self,
         predictions: list[Tensor],
         truth: Sequence[Tensor],
-        *,
         batch: Batch,
         **baselines: Baseline,
     ) -> list[Tensor]:
@@ -345,7 +346,7 @@ class ClassMaps(Scorer):
         """
         return {"counts": score.image_counts, "confusion": score.confusion}
 
-    def draw(self, trainer: Trainer, *, shown: Sequence[ScoredImage]) -> None:
+    def draw(self, trainer: Trainer, shown: Sequence[ScoredImage]) -> None:
         """Draw as ``Scorer``, and write the arrays that the pictures were drawn from."""
         for folder in log_folders(trainer):
             write_predictions(folder / "predictions" / f"{self.name}.npz", self._as_arrays(shown))
@@ -353,6 +354,4 @@ class ClassMaps(Scorer):
 
     def picture(self, shown: ScoredImage) -> Image.Image:
         """Draw image, prediction and truth."""
-        return segmentation_panels(
-            shown, names=self.labels.names, background=self.labels.background
-        )
+        return segmentation_panels(shown, self.labels.names, self.labels.background)

@@ -100,7 +100,7 @@ def picture_protocol(config: Experiment, model: Any, **choices: Unpack[Choices])
         protocol = replace(
             protocol, background="threshold", threshold=threshold, area_threshold=None
         )
-    return fit_protocol(protocol, model, requested=requested)
+    return fit_protocol(protocol, model, requested)
 
 
 def _templates(templates: str | Sequence[str]) -> tuple[str, ...]:
@@ -117,7 +117,7 @@ def _templates(templates: str | Sequence[str]) -> tuple[str, ...]:
     return TEMPLATES[templates]
 
 
-def fit_protocol(protocol: TopDownProtocol, model: Any, *, requested: bool) -> TopDownProtocol:
+def fit_protocol(protocol: TopDownProtocol, model: Any, requested: bool) -> TopDownProtocol:
     """Return the protocol fitted to a model's patches and last block, and attach the proxy model
     that its reading takes.
 

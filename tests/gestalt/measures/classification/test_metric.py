@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from gestalt.data_modules.batches import PADDING
+from gestalt.measures.classification.callback import AccuracyScore, GroupAccuracy
 from gestalt.measures.classification.groups import group_metrics
-from gestalt.measures.classification.metric import AccuracyScore, GroupAccuracy
 
 CLASSES, LENGTH = 3, 23
 

@@ -9,12 +9,12 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from gestalt.measures.grouping.callback import JaccardSimilarity
 from gestalt.measures.grouping.engine import (
     bottom_up,
     choose_largest,
     image_similarity,
 )
-from gestalt.measures.grouping.metric import JaccardSimilarity
 from gestalt.measures.grouping.protocol import PROTOCOLS, BottomUpProtocol
 from tests.gestalt.measures.segmentation.test_parity_others import components
 from tests.gestalt.painted import PaintedModel, blocky_label, painted

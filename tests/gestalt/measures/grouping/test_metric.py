@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gestalt.measures.grouping.metric import JaccardScore, JaccardSimilarity, best_overlaps
+from gestalt.measures.grouping.callback import JaccardScore, JaccardSimilarity, best_overlaps
 from gestalt.support.label_values import IGNORE
 from tests.gestalt.measures.stage import count
 

@@ -10,7 +10,11 @@ import pytest
 import torch
 
 from gestalt.measures.grouping.engine import kmeans_centres
-from gestalt.measures.matching.callback import draw_tokens, fit_centres, set_tokens
+from gestalt.measures.matching.callback import (
+    draw_tokens,
+    fit_centres,
+    set_tokens,
+)
 from gestalt.measures.matching.protocol import MatchingProtocol
 from tests.gestalt.painted import NAMES, PaintedModel, blocky_label, painted
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gestalt.measures.matching.metric import (
+from gestalt.measures.matching.callback import (
     NO_CLASS,
     MatchedIoU,
     MatchedScore,

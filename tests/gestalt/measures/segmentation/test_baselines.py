@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from gestalt.evaluation.prompts import ClassEmbeddings, class_embeddings
-from gestalt.measures.grouping.metric import best_overlaps
+from gestalt.measures.grouping.callback import best_overlaps
 from gestalt.measures.segmentation.baselines import (
     object_oracle,
     overlap,

@@ -1,1 +1,1 @@
-"""Dense prediction: windows, placement, scores, background, refinement."""
+"""Dense prediction: windows and scores, placement, winners."""

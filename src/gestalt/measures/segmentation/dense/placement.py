@@ -67,7 +67,7 @@ def window_starts(size: int, *, window: int, stride: int) -> tuple[int, ...]:
     return tuple(min(number * stride, max(size - window, 0)) for number in range(count))
 
 
-def resample(rows: Tensor, size: int, *, mode: str) -> Tensor:
+def resample(rows: Tensor, size: int, mode: str) -> Tensor:
     """Resample (n, m) to (size, m) along the first axis: bilinear with corners aligned or not, or
     nearest centre.
     """

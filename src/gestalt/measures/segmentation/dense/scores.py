@@ -1,12 +1,19 @@
-"""Windows, cut from images and embedded in batches of equal size, and the scores on their patch
-grid. K prompts, M maps, I J windows, E shared width, h w patch grid, H W pixels; rows R = I h,
-columns C = J w.
+"""Windows, cut from images and embedded in batches of equal size; the scores on their patch grid;
+and what refines scores to follow the image's edges.  K prompts or classes, M maps, P neighbours, I
+J windows, E shared width, h w patch grid, H W pixels; rows R = I h, columns C = J w.
+
+Pixel-adaptive mask refinement (PAMR): Araslanov and Roth 2020 (arXiv:2005.08104), section 3.3;
+constants as SCLIP, NACLIP and TCL have them (wangf3014/SCLIP at b56bd30, sinahmr/NACLIP at 0cac3a6,
+kakaobrain/tcl at bc2b551, their pamr.py).  CRF over all pairs of pixels with Gaussian edge
+potentials: Krähenbühl and Koltun 2011 (arXiv:1210.5644), by the library pydensecrf2 (the extra
+``crf``), on the CPU; the library's filter approximates the kernels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -20,9 +27,97 @@ from gestalt.evaluation.images import (
     size_of,
 )
 from gestalt.evaluation.prompts import ClassEmbeddings
-from gestalt.measures.segmentation.dense.pamr import pamr
 from gestalt.measures.segmentation.dense.placement import Axes, Axis, window_starts
-from gestalt.measures.segmentation.protocol import TopDownProtocol
+from gestalt.measures.segmentation.protocol import NO_CRF, Crf, TopDownProtocol
+
+
+def dense_crf(image: Tensor, energy: Tensor, *, potentials: Crf, iterations: int) -> Tensor:
+    """Infer each class's probability from its energy, by mean-field inference.
+
+    Args:
+        image: (3, H, W) uint8, whose edges are followed.
+        energy: (K, H, W), minus the logarithm of a probability, up to a constant of each pixel.
+        potentials: weights and standard deviations of the edge potentials.
+        iterations: number of iterations of mean-field inference.
+
+    Returns:
+        (K, H, W) float32 probabilities on the energy's device.
+
+    Raises:
+        ValueError: the library is not installed, or its result contains NaN or infinity.
+    """
+    try:
+        from pydensecrf.densecrf import DenseCRF2D
+    except ImportError as error:
+        raise ValueError(f"refinement=crf {NO_CRF} ({error})") from error
+    count, height, width = energy.shape
+    pixels = np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy())
+    field = DenseCRF2D(width, height, count)
+    field.setUnaryEnergy(np.ascontiguousarray(energy.float().cpu().numpy().reshape(count, -1)))
+    field.addPairwiseGaussian(sxy=potentials.position_std, compat=potentials.position_weight)
+    field.addPairwiseBilateral(
+        sxy=potentials.colour_position_std,
+        srgb=potentials.colour_std,
+        rgbim=pixels,
+        compat=potentials.colour_weight,
+    )
+    probability = torch.from_numpy(
+        np.array(field.inference(iterations), dtype=np.float32).reshape(energy.shape)
+    )
+    if not bool(torch.isfinite(probability).all()):
+        raise ValueError(
+            f"refinement=crf gave NaN or infinity at {height}x{width} pixels with {count} classes"
+        )
+    return probability.to(energy.device)
+
+
+RING = tuple(
+    (row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if (row, column) != (0, 0)
+)
+"""The eight neighbours, row by row."""
+
+
+def pamr(image: Tensor, maps: Tensor, iterations: int, dilations: tuple[int, ...]) -> Tensor:
+    """Replace each value repeatedly by the mean of its neighbours, weighted by the similarity of
+    their pixels.
+
+    Args:
+        image: (3, H, W) float32, of any scale.
+        maps: (M, H, W) float32.
+        iterations: repetitions.
+        dilations: distances in pixels of the rings of eight neighbours.
+    """
+    weights = affinity(image, dilations)
+    for _ in range(iterations):
+        # neighbour by neighbour, so that at most two copies of the maps are in memory
+        total = torch.zeros_like(maps)
+        for weight, shifted in zip(weights, _neighbours(maps, dilations), strict=True):
+            total.addcmul_(shifted, weight)
+        maps = total
+    return maps
+
+
+def affinity(image: Tensor, dilations: tuple[int, ...]) -> Tensor:
+    """Return weights (P, H, W), positive, sum 1 over P: softmax of -mean over channels of
+    |difference| / (1e-8 + 0.1 std).
+
+    The unbiased standard deviation is of a channel over the nine pixels of every ring.
+    """
+    neighbours = torch.stack(list(_neighbours(image, dilations)))  # (P, 3, H, W)
+    ring_pixels = torch.cat([neighbours, image.expand(len(dilations), -1, -1, -1)])
+    scale = 1e-8 + 0.1 * ring_pixels.std(dim=0)
+    return (-((image - neighbours).abs() / scale).mean(dim=1)).softmax(dim=0)
+
+
+def _neighbours(maps: Tensor, dilations: tuple[int, ...]) -> Iterator[Tensor]:
+    """Yield the maps shifted to each neighbour, ring by ring; edges are replicated."""
+    height, width = maps.shape[-2:]
+    for dilation in dilations:
+        padded = functional.pad(maps[None], (dilation,) * 4, mode="replicate")[0]
+        for row, column in RING:
+            top, left = dilation * (1 + row), dilation * (1 + column)
+            yield padded[:, top : top + height, left : left + width]
+
 
 PIXELS_AT_ONCE = 1 << 20
 """Pixels in one pass of the tower: 5 windows of 448 x 448, at least one.  More do not fit a CPU's
@@ -217,7 +312,7 @@ def grid_maps(
         values = torch.sigmoid(protocol.score_scale * values + protocol.score_bias)
     if protocol.scores == "affinity":
         values = _affinity(
-            values, pieces, prompts=prompts, top=protocol.top_classes, logit_scale=logit_scale
+            values, pieces, prompts, top=protocol.top_classes, logit_scale=logit_scale
         )
         if protocol.background == "affinity":
             assert prompts.background is not None
@@ -247,7 +342,7 @@ def side_by_side(windows: Tensor, pieces: Pieces) -> Tensor:
 
 
 def _affinity(
-    values: Tensor, pieces: Pieces, *, prompts: ClassEmbeddings, top: int | None, logit_scale: float
+    values: Tensor, pieces: Pieces, prompts: ClassEmbeddings, top: int | None, logit_scale: float
 ) -> Tensor:
     """Multiply the softmax over all prompts by the softmax over those nearest to the window's mean
     location.
@@ -277,8 +372,8 @@ def _refined(values: Tensor, pieces: Pieces, protocol: TopDownProtocol) -> Tenso
             pamr(
                 guide,
                 window,
-                iterations=protocol.refinement_iterations,
-                dilations=protocol.refinement_dilations,
+                protocol.refinement_iterations,
+                protocol.refinement_dilations,
             )
         )
     return side_by_side(torch.stack(refined), pieces)

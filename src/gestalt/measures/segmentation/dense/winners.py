@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from gestalt.evaluation.images import Size, interpolate, upsample
-from gestalt.measures.segmentation.dense.pamr import dense_crf, pamr
 from gestalt.measures.segmentation.dense.placement import (
     Axes,
     Bands,
@@ -25,7 +24,7 @@ from gestalt.measures.segmentation.dense.placement import (
     resample,
     window_matrix,
 )
-from gestalt.measures.segmentation.dense.scores import Maps, Pieces, by_window
+from gestalt.measures.segmentation.dense.scores import Maps, Pieces, by_window, dense_crf, pamr
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 
 TILE = 128
@@ -66,7 +65,7 @@ class Best(NamedTuple):
     total: Tensor | None
 
 
-def tile_side(device: torch.device, *, maps: int) -> int:
+def tile_side(device: torch.device, maps: int) -> int:
     """Return the side in pixels of a tile of this many maps on this device."""
     return (
         min(TILE, max(16, math.isqrt(TILE_VALUES // maps) // 16 * 16))
@@ -75,7 +74,7 @@ def tile_side(device: torch.device, *, maps: int) -> int:
     )
 
 
-def best_of(maps: Tensor, *, rows: Bands, columns: Bands, scale: float | None = None) -> Best:
+def best_of(maps: Tensor, rows: Bands, columns: Bands, scale: float | None = None) -> Best:
     """Return the largest of M maps at each pixel of the label.
 
     A pixel's score is a mean of its cells' scores, so that in a tile a map cannot win whose largest
@@ -90,9 +89,7 @@ def best_of(maps: Tensor, *, rows: Bands, columns: Bands, scale: float | None = 
     size = (rows[-1].place.stop, columns[-1].place.stop)
     value, index = maps.new_empty(size), torch.empty(size, dtype=torch.int64, device=maps.device)
     total = None if scale is None else maps.new_empty(size)
-    possible = _possible_winners(
-        maps, rows=rows, columns=columns, margin=MARGIN if scale is None else EVERY_MAP
-    )
+    possible = _possible_winners(maps, rows, columns, margin=MARGIN if scale is None else EVERY_MAP)
     most = int(possible.sum(dim=2).max())
     # shared by all tiles: new pages are slow
     room = maps.new_empty(2, most * len(rows[0].weights) * len(columns[0].weights))
@@ -142,7 +139,7 @@ def first_largest(
     return value, smaller.mul_(rising[-1] + 1).add_(rising).amin(dim=0).long()
 
 
-def _possible_winners(maps: Tensor, *, rows: Bands, columns: Bands, margin: float) -> Tensor:
+def _possible_winners(maps: Tensor, rows: Bands, columns: Bands, margin: float) -> Tensor:
     """Return where each map may win, (row bands, column bands, M) bool on the CPU: in the tiles in
     which its largest cell is not below the smallest cell of another.
 
@@ -160,7 +157,7 @@ def _possible_winners(maps: Tensor, *, rows: Bands, columns: Bands, margin: floa
     return (largest >= least).permute(1, 2, 0).cpu()
 
 
-def best_of_blocks(blocks: Iterator[Tensor], *, scale: float | None = None) -> Best:
+def best_of_blocks(blocks: Iterator[Tensor], scale: float | None = None) -> Best:
     """Return the largest at each pixel of maps in blocks (m, H, W), in order: running maximum,
     argmax and, with ``scale``, log-sum-exp.
     """
@@ -231,18 +228,18 @@ class Winners:
         if protocol.refinement == "crf":
             return self._by_crf(values, classes, axes)
         if protocol.refinement == "pamr" and protocol.refined_at == "label":
-            return best_of_blocks(self._refined_blocks(values, axes), scale=self.scale)
+            return best_of_blocks(self._refined_blocks(values, axes), self.scale)
         tile = tile_side(values.device, maps=len(self.maps.values))
         rows, columns = (label_bands(axis, tile, values.device, of_canvas=softmax) for axis in axes)
         if softmax:
             return self._by_softmax(values, axes, rows, columns)
-        return best_of(values, rows=rows, columns=columns, scale=self.scale)
+        return best_of(values, rows, columns, self.scale)
 
     def _by_crf(self, values: Tensor, classes: Tensor, axes: Axes) -> Best:
         """Return the classes chosen by a dense CRF, each as its first map; exp(scale * score -
         total) is a score's probability.
         """
-        rows, columns = _to_label(axes, device=values.device)
+        rows, columns = _to_label(axes, values.device)
         members = [classes == index for index in torch.unique(classes)]
         firsts = torch.stack([maps.nonzero()[0, 0] for maps in members])
         logits = (
@@ -273,7 +270,7 @@ class Winners:
         for row in rows:
             for column in columns:
                 mean = _mean_softmax(
-                    windows, self.pieces, inside=inside, rows=row.span, columns=column.span
+                    windows, self.pieces, inside, rows=row.span, columns=column.span
                 )
                 scores = row.weights @ mean @ column.weights.T
                 place = row.place, column.place
@@ -284,14 +281,14 @@ class Winners:
         """Yield blocks (m, H, W) of the maps in order, refined by PAMR on the label's pixels."""
         protocol, size = self.protocol, self.size
         step = max(1, BLOCK_VALUES // (size[0] * size[1]))
-        rows, columns = _to_label(axes, device=values.device)
+        rows, columns = _to_label(axes, values.device)
         guide = upsample(self.pieces.image.float(), size)
         for block in torch.split(values, step):
             yield pamr(
                 guide,
                 rows @ block @ columns.T,
-                iterations=protocol.refinement_iterations,
-                dilations=protocol.refinement_dilations,
+                protocol.refinement_iterations,
+                protocol.refinement_dilations,
             )
 
 
@@ -300,12 +297,12 @@ def place_maps(values: Tensor, pieces: Pieces, protocol: TopDownProtocol, size: 
     overlap.
     """
     axes = pieces.axes(size, upsample=protocol.window_upsample, at_once=protocol.window is None)
-    rows, columns = _to_label(axes, device=values.device)
+    rows, columns = _to_label(axes, values.device)
     return rows @ values @ columns.T
 
 
 def _mean_softmax(
-    windows: Tensor, pieces: Pieces, *, inside: list[Tensor], rows: slice, columns: slice
+    windows: Tensor, pieces: Pieces, inside: list[Tensor], rows: slice, columns: slice
 ) -> Tensor:
     """Return the mean over windows of the softmax over prompts of up-sampled cosines, (K, a, b), at
     some rows and columns of the canvas.
@@ -337,7 +334,7 @@ def _mean_softmax(
     return total.div_(count)
 
 
-def _to_label(axes: Axes, *, device: torch.device) -> tuple[Tensor, Tensor]:
+def _to_label(axes: Axes, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the matrices from a map's rows and columns to the label's, float32."""
     rows, columns = (
         resample(canvas_matrix(axis), axis.label, mode="bilinear").float().to(device)

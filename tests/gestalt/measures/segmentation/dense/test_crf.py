@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gestalt.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation.dense import winners as maps
-from gestalt.measures.segmentation.dense.pamr import dense_crf
+from gestalt.measures.segmentation.dense.scores import dense_crf
 from gestalt.measures.segmentation.engine import TopDown, top_down
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.measures.segmentation.protocol import Crf, TopDownProtocol

@@ -6,9 +6,8 @@ from torch.nn import functional
 
 from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.callback import Segmentation
-from gestalt.measures.segmentation.dense.offsets import largest_cosines, with_image_weight
 from gestalt.measures.segmentation.dense.scores import cut_and_embed
-from gestalt.measures.segmentation.engine import top_down
+from gestalt.measures.segmentation.engine import largest_cosines, top_down, with_image_weight
 from gestalt.measures.segmentation.presets import top_down_protocol
 from tests.gestalt.painted import LABELS, PaintedModel, blocky_label, painted, striped_label
 from tests.gestalt.ranks import be_rank, run_ranks

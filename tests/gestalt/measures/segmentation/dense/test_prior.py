@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from gestalt.evaluation.prompts import ClassEmbeddings
-from gestalt.measures.segmentation.dense.offsets import unlike_border, with_prior
 from gestalt.measures.segmentation.dense.scores import cosines, cut_and_embed
-from gestalt.measures.segmentation.engine import top_down
+from gestalt.measures.segmentation.engine import top_down, unlike_border, with_prior
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.measures.segmentation.segmented import similarity_maps
 from tests.gestalt.painted import LABELS, PaintedModel, blocky_label, painted

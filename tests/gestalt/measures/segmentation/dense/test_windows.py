@@ -12,7 +12,6 @@ from torch import Tensor
 
 from gestalt.evaluation.images import SharedImages
 from gestalt.evaluation.prompts import class_embeddings
-from gestalt.measures.segmentation.dense import pamr as refinement
 from gestalt.measures.segmentation.dense import winners as maps
 from gestalt.measures.segmentation.dense.placement import (
     Axis,
@@ -20,7 +19,7 @@ from gestalt.measures.segmentation.dense.placement import (
     label_bands,
     window_starts,
 )
-from gestalt.measures.segmentation.dense.scores import pieces_of
+from gestalt.measures.segmentation.dense.scores import pamr, pieces_of
 from gestalt.measures.segmentation.engine import TopDown, top_down
 from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
@@ -213,7 +212,7 @@ def test_pamr_keeps_constant_maps_and_sharpens_edges():
     image = torch.zeros(3, 20, 20)
     image[:, :, 10:] = 255
     flat = torch.full((1, 20, 20), 0.3)
-    torch.testing.assert_close(refinement.pamr(image, flat, iterations=10, dilations=(1, 2)), flat)
+    torch.testing.assert_close(pamr(image, flat, iterations=10, dilations=(1, 2)), flat)
     blurred = torch.linspace(0, 1, 20).expand(1, 20, 20)
-    sharp = refinement.pamr(image, blurred, iterations=10, dilations=(1, 2))[0]
+    sharp = pamr(image, blurred, iterations=10, dilations=(1, 2))[0]
     assert (sharp[:, 10] - sharp[:, 9]).min() > 3 * (1 / 19)
