@@ -19,23 +19,26 @@ its successors, and shifts the samples.
 """
 
 
-def interpolate_positions(positions: Tensor, *, old: Pair, new: Pair, how: str) -> Tensor:
-    """Resize position embeddings (h w, D) from one grid to another; equal grids keep them.
+def interpolate_positions(
+    positions: Tensor, *, prefix: int, old: Pair, new: Pair, how: str
+) -> Tensor:
+    """Resize position embeddings (prefix + h w, D) from one grid to another; equal grids keep them.
 
     Args:
-        positions: row-major, without those of class and register tokens.
+        positions: row-major, behind those of class and register tokens, which are kept.
+        prefix: number of these tokens.
         old, new: grids (h, w).
         how: "timm", bicubic with antialiasing; or "scale_factor", bicubic without, sampled by scale
             factors.
 
     Returns:
-        (h' w', D).
+        (prefix + h' w', D).
 
     Source: scale_factor: wangf3014/SCLIP at b56bd30, clip/model.py, after facebookresearch/dino.
     """
     if old == new:
         return positions
-    plane = positions.float().T.reshape(1, -1, *old)
+    plane = positions[prefix:].float().T.reshape(1, -1, *old)
     if how == "timm":
         wide = functional.interpolate(
             plane, size=new, mode="bicubic", antialias=True, align_corners=False
@@ -47,7 +50,7 @@ def interpolate_positions(positions: Tensor, *, old: Pair, new: Pair, how: str) 
         wide = functional.interpolate(
             plane, scale_factor=factors, mode="bicubic", align_corners=False
         )
-    return wide[0].flatten(1).T.to(positions.dtype)
+    return torch.cat([positions[:prefix], wide[0].flatten(1).T.to(positions.dtype)])
 
 
 @contextmanager
@@ -66,9 +69,9 @@ def timm_positions(trunk: Any, *, grid: Pair, how: str) -> Iterator[None]:
         )
     old = trunk.patch_embed.grid_size
     prefix = embedded.shape[1] - old[0] * old[1]
-    resized = interpolate_positions(embedded[0, prefix:], old=old, new=grid, how=how)
+    resized = interpolate_positions(embedded[0], prefix=prefix, old=old, new=grid, how=how)
     del trunk.pos_embed
-    trunk.pos_embed = torch.cat([embedded[:, :prefix], resized[None]], dim=1).detach()
+    trunk.pos_embed = resized[None].detach()
     trunk.patch_embed.grid_size = grid
     try:
         yield

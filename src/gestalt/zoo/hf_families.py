@@ -113,10 +113,9 @@ class HfModel(Adapter):
         )
         side = int((len(table) - self.prefix) ** 0.5)
         resized = interpolate_positions(
-            table[self.prefix :], old=(side, side), new=grid, how=positions
-        )
-        whole = torch.cat([table[: self.prefix], resized]).unsqueeze(0)
-        embeddings.interpolate_pos_encoding = lambda tokens, height, width: whole
+            table, prefix=self.prefix, old=(side, side), new=grid, how=positions
+        ).unsqueeze(0)
+        embeddings.interpolate_pos_encoding = lambda tokens, height, width: resized
         try:
             yield
         finally:

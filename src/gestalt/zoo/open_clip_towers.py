@@ -84,13 +84,15 @@ class OpenClipViT(OpenClipModel):
         """Encode normalised pixels (B, 3, H, W), up to the last norm where it precedes pooling."""
         visual, grid = self.visual, self.grid(*pixels.shape[-2:])
         patches = visual.conv1(pixels).flatten(2).transpose(1, 2)
-        positions = visual.positional_embedding
-        resized = interpolate_positions(
-            positions[1:], old=tuple(visual.grid_size), new=grid, how=self._positions
+        positions = interpolate_positions(
+            visual.positional_embedding,
+            prefix=1,
+            old=tuple(visual.grid_size),
+            new=grid,
+            how=self._positions,
         )
-        tokens = torch.cat(
-            [visual.class_embedding.expand(len(patches), 1, -1), patches], dim=1
-        ) + torch.cat([positions[:1], resized])
+        first = visual.class_embedding.expand(len(patches), 1, -1)
+        tokens = torch.cat([first, patches], dim=1) + positions
         encoded = visual.transformer(visual.ln_pre(tokens))
         if self._normed_first:
             encoded = visual.ln_post(encoded)
@@ -144,12 +146,14 @@ class OpenClipResNet(OpenClipModel):
         """Pool as open_clip does, with position embeddings resized to the grid: (B, E)."""
         assert tokens.grid is not None
         pool = self.visual.attnpool
-        side = int((len(pool.positional_embedding) - 1) ** 0.5)
+        positions = pool.positional_embedding
+        side = int((len(positions) - 1) ** 0.5)
         resized = interpolate_positions(
-            pool.positional_embedding[1:], old=(side, side), new=tokens.grid, how=self._positions
+            positions, prefix=1, old=(side, side), new=tokens.grid, how=self._positions
         )
-        positions = {"positional_embedding": torch.cat([pool.positional_embedding[:1], resized])}
-        return torch.func.functional_call(pool, positions, (maps_of(tokens),))
+        return torch.func.functional_call(
+            pool, {"positional_embedding": resized}, (maps_of(tokens),)
+        )
 
     def locations(self, tokens: Tokens) -> Tensor:
         """Apply the value path of the pooling to each location: (B, N, E)."""
