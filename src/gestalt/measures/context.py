@@ -61,18 +61,14 @@ class Context:
         }
 
     def scorer(self, kind: type[Kind], **options: Any) -> Kind:
-        """Build a scorer of the benchmark under the measure's protocol."""
-        protocol = self.protocol(kind.measure)
-        return kind(self.benchmark.name, protocol=protocol, **self.options, **options)
-
-    def chosen(self, measure: str) -> str | None:
-        """Return the protocol that the config names for a measure; None if it names none."""
-        key = MEASURES[measure].key
-        return None if key is None else getattr(self.config.evaluation, key)
-
-    def protocol(self, measure: str) -> Any:
-        """Return the benchmark's protocol of a measure, at the configured size."""
-        name = self.benchmark.protocol_name(measure, chosen=self.chosen(measure))
-        return build_protocol(
-            name, MEASURES[measure].protocols, input_size=self.config.image.eval_size
+        """Build a scorer of the benchmark under its protocol of the measure, or that which the
+        config names, at the configured size.
+        """
+        measure = MEASURES[kind.measure]
+        chosen = None if measure.key is None else getattr(self.config.evaluation, measure.key)
+        protocol = build_protocol(
+            self.benchmark.protocol_name(kind.measure, chosen=chosen),
+            measure.protocols,
+            input_size=self.config.image.eval_size,
         )
+        return kind(self.benchmark.name, protocol=protocol, **self.options, **options)

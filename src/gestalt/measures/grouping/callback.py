@@ -418,7 +418,7 @@ def build(context: Context) -> Measured:
         ConfigError: they hold none, and the config names a grouping protocol.
     """
     name, why = context.benchmark.name, context.image_set.no_instances
-    chosen = context.chosen("grouping")
+    chosen = context.config.evaluation.grouping_protocol
     if why is None:
         return context.scorer(Grouping)
     if chosen is not None:
