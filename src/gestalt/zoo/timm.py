@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from gestalt.encoders.backbones import layout_of
-from gestalt.encoders.checkpoints import cause, check_weights
+from gestalt.encoders.checkpoints import check_weights
 from gestalt.encoders.dense_model import maps_of, tokens_of
 from gestalt.encoders.last_block import LastBlock, timm_block
 from gestalt.encoders.positions import timm_positions
-from gestalt.encoders.weights import WeightsOrigin, reaching_hub
+from gestalt.encoders.weights import WeightsOrigin
 from gestalt.support.names import few
 from gestalt.tokens import Pair, Tokens
-from gestalt.zoo.adapter import Adapter, describe_library, whole_side
+from gestalt.zoo.adapter import Adapter, describe_library, errors_in_one_line, whole_side
 
 
 class TimmTower(Adapter):
@@ -116,19 +116,16 @@ def open_model(name: str) -> TimmModel:
     import timm
 
     architecture, _, tag = name.partition(".")
-    hub = ""
     if Path(name).is_dir():
         check_weights(Path(name))
-    try:
+    elif tag:
+        known = timm.list_pretrained(f"{architecture}.*")
+        if known and name not in known:
+            raise ValueError(f"timm:{name}: no such weights; choose {few(name, known)}")
+    with errors_in_one_line(f"timm:{name}"):
         with torch.device("meta"):
             layout = layout_of(create(name, num_classes=0), subject=repr(name))
-        with reaching_hub() as hub:
-            model = create(name, pretrained=True, num_classes=0)
-    except Exception as error:
-        # timm passes on those of torch, safetensors, the hub's client and its own constructors
-        known = [] if Path(name).is_dir() or not tag else timm.list_pretrained(f"{architecture}.*")
-        choices = f"; choose {few(name, known)}" if known and name not in known else ""
-        raise ValueError(f"timm:{name}: {cause(error, hub=hub)}{choices}") from error
+        model = create(name, pretrained=True, num_classes=0)
     config = model.pretrained_cfg
     opened = TimmModel(
         model,
