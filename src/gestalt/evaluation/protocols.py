@@ -17,12 +17,7 @@ from gestalt.data_modules.digest import short_digest
 from gestalt.support.names import nearest
 
 Resize = Literal["square", "short_side", "keep_ratio", "centre_crop"]
-Rounding = Literal["half_up", "truncate"]
-Interpolation = Literal["bicubic", "bilinear"]
-Ensembling = Literal["normalised_mean", "raw_mean"]
-Article = Literal["sound", "letter"]
 MapSize = Literal["native", "nearest"]
-Unnamed = Literal["wrong", "group"]
 
 _TEMPLATES = json.loads(Path(__file__).with_name("templates.json").read_text(encoding="utf-8"))
 
@@ -51,8 +46,8 @@ class ImageProtocol:
     multiple: int = 32
     long_limit: int | None = None  # pixels, keep_ratio only: largest long side
     # keep_ratio only: int(side * scale + 0.5), as mmcv does, or int(input_size * long / short)
-    rounding: Rounding = "half_up"
-    interpolation: Interpolation = "bicubic"  # of the image
+    rounding: Literal["half_up", "truncate"] = "half_up"
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"  # of the image
     antialias: bool = True  # False as in OpenCV and mmcv
 
     def __post_init__(self) -> None:
@@ -144,9 +139,9 @@ class PromptProtocol(ImageProtocol):
     # {} is the name, {article} is a or an
     templates: tuple[str, ...] = ("a photo of {article} {}",)
     # of template vectors: normalise, mean, normalise; or mean, normalise
-    ensembling: Ensembling = "normalised_mean"
+    ensembling: Literal["normalised_mean", "raw_mean"] = "normalised_mean"
     # "an hour, a unicorn"; or by the first letter alone, as kahnchana/clippy does
-    article: Article = "sound"
+    article: Literal["sound", "letter"] = "sound"
     lower_case: bool = True  # of the whole prompt
 
     def __post_init__(self) -> None:
@@ -183,7 +178,7 @@ class PredictionsProtocol(ImageProtocol):
     # a map of another size than its truth is refused, or each pixel takes the nearest, by centres
     map_size: MapSize = "native"
     # a pixel without a class counts in the union of its true class; of groups, every value is one
-    unnamed: Unnamed = "wrong"
+    unnamed: Literal["wrong", "group"] = "wrong"
 
     def fields(self) -> dict[str, Any]:
         """Return name, version and the fields of this class."""

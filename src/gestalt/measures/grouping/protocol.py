@@ -8,10 +8,6 @@ from gestalt.evaluation.measures import MEASURES
 from gestalt.evaluation.protocols import ImageProtocol, build_protocol
 from gestalt.support.names import nearest
 
-Method = Literal["pca", "kmeans", "spectral", "attention"]
-Features = Literal["tower", "projected"]
-GroupUpsample = Literal["bilinear", "nearest"]
-
 MOST_GROUPS = 254
 """Largest number of groups: a group map is uint8, and 255 is reserved."""
 
@@ -20,12 +16,12 @@ MOST_GROUPS = 254
 class TokensProtocol(ImageProtocol):
     """A protocol of a measure that groups the patch tokens of an image tower."""
 
-    features: Features = "tower"  # before the projection or after it
+    features: Literal["tower", "projected"] = "tower"  # before the projection or after it
     normalise: bool = True  # L2-normalise tokens first
     seed: int = 0  # of all draws, and of the starts of k-means
     restarts: int = 4  # starts of k-means; the tightest result is kept
     # of cosines, distances or attention, corners not aligned; or nearest, of the groups on the grid
-    upsample: GroupUpsample = "bilinear"
+    upsample: Literal["bilinear", "nearest"] = "bilinear"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +59,7 @@ class BottomUpProtocol(TokensProtocol):
     visualize_attention.py: 60 % of the mass, decided on the patch grid.
     """
 
-    method: Method = "pca"
+    method: Literal["pca", "kmeans", "spectral", "attention"] = "pca"
     # n, to be stated with a score: the best of more groups is never worse; None: as many as heads
     groups: int | None = 8
     # subtract the image's mean token; cosines are then taken of centred tokens too

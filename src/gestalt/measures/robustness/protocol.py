@@ -6,8 +6,6 @@ from typing import Literal
 from gestalt.evaluation.protocols import Resize
 from gestalt.measures.classification.protocol import ClassificationProtocol
 
-Reduction = Literal["majority", "max_logit", "mean_logit", "pooled"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class RobustnessProtocol(ClassificationProtocol):
@@ -34,7 +32,7 @@ class RobustnessProtocol(ClassificationProtocol):
     lower_case: bool = True
     # phrases for what is not a bird; none: two classes
     third_class: tuple[str, ...] = ("background",)
-    reduction: Reduction = "majority"
+    reduction: Literal["majority", "max_logit", "mean_logit", "pooled"] = "majority"
 
 
 PROTOCOLS = {
