@@ -33,7 +33,7 @@ from gestalt.encoders.inits import check_init
 from gestalt.encoders.text import TextTower, build_text_tower
 from gestalt.encoders.timm_names import check_backbone_name
 from gestalt.encoders.weights import WeightsOrigin
-from gestalt.evaluation.prompt_cache import prompts_folder
+from gestalt.evaluation.prompts import prompts_folder
 from gestalt.evaluation.weights import weights_hash
 from gestalt.model import DualEncoder, Side
 from gestalt.pretraining.recipes import RECIPES

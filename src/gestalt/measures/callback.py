@@ -17,10 +17,10 @@ from gestalt.data_modules.image_sets import LabelSet
 from gestalt.encoders.dense_model import share_passes
 from gestalt.evaluation.images import SharedImages
 from gestalt.evaluation.predictions import ScoredImage
-from gestalt.evaluation.prompt_cache import prompts_folder
 from gestalt.evaluation.prompts import (
     ClassEmbeddings,
     class_embeddings,
+    prompts_folder,
     templates_digest,
     used_prompts,
 )
