@@ -19,7 +19,7 @@ from gestalt.tables import READINGS
 from gestalt.tokens import Pair, Tokens
 
 
-def tokens_of(parts: Tensor, grid: Pair | None, *, summary: Tensor | None = None) -> Tokens:
+def tokens_of(parts: Tensor, grid: Pair | None = None, *, summary: Tensor | None = None) -> Tokens:
     """Return locations (B, N, D), or a map of them (B, D, h, w), none of which is masked, as
     tokens.
     """

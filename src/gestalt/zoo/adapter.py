@@ -72,8 +72,9 @@ class Adapter(DenseModel):
         Raises:
             ValueError: images that are not uint8, or whose sides the stride does not divide.
         """
-        self.grid(*images.shape[-2:])
-        return self.encode(self.normalise(images))
+        grid = self.grid(*images.shape[-2:])
+        tokens = self.encode(self.normalise(images))
+        return tokens if tokens.grid else tokens._replace(grid=grid)
 
     def normalise(self, images: Tensor) -> Tensor:
         """Normalise images (B, 3, H, W) uint8 as the model was trained; a ValueError refuses other
@@ -84,7 +85,7 @@ class Adapter(DenseModel):
     @abstractmethod
     def encode(self, pixels: Tensor) -> Tokens:
         """Encode normalised pixels (B, 3, H, W); ``parts`` are the locations in row-major order,
-        with their grid.
+        with their grid unless the stride gives it.
         """
 
     def embed_text(self, texts: list[str], *, normalise: bool = True) -> Tensor:

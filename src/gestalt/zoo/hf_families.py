@@ -80,15 +80,12 @@ class HfModel(Adapter):
 
     def encode(self, pixels: Tensor) -> Tokens:
         """Encode normalised pixels (B, 3, H, W), up to the last norm that all locations share."""
-        return self.split(self.hidden(pixels), pixels)
+        return self.split(self.hidden(pixels))
 
-    def split(self, hidden: Tensor, pixels: Tensor) -> Tokens:
+    def split(self, hidden: Tensor) -> Tokens:
         """Split class token and locations."""
-        return tokens_of(
-            hidden[:, self.prefix :],
-            self.grid(*pixels.shape[-2:]),
-            summary=hidden[:, 0] if self.prefix else None,
-        )
+        summary = hidden[:, 0] if self.prefix else None
+        return tokens_of(hidden[:, self.prefix :], summary=summary)
 
     def last_block(self) -> LastBlock | None:
         """Return the parts of the image tower's last block; None where it has no such block."""
@@ -129,7 +126,7 @@ class HfClip(HfModel):
 
     def encode(self, pixels: Tensor) -> Tokens:
         """Encode normalised pixels (B, 3, H, W), up to the last norm."""
-        return self.split(self.vision.post_layernorm(self.hidden(pixels)), pixels)
+        return self.split(self.vision.post_layernorm(self.hidden(pixels)))
 
     def head(self, tokens: Tokens) -> Tensor:
         """Project the class token: (B, E)."""
@@ -213,9 +210,7 @@ class HfAlign(HfModel):
 
     def encode(self, pixels: Tensor) -> Tokens:
         """Encode normalised pixels (B, 3, H, W) to the map before pooling."""
-        return tokens_of(
-            self.vision(pixel_values=pixels).last_hidden_state, self.grid(*pixels.shape[-2:])
-        )
+        return tokens_of(self.vision(pixel_values=pixels).last_hidden_state)
 
     def head(self, tokens: Tokens) -> Tensor:
         """Pool the map: (B, E)."""
@@ -241,7 +236,7 @@ class HfGroupViT(HfModel):
         for stage in output.attentions[1:]:
             shares = shares @ stage.transpose(1, 2)
         groups = self.vision.layernorm(output.last_hidden_state)  # (B, G, D)
-        return self.split(shares, pixels)._replace(summary=groups.flatten(1))
+        return tokens_of(shares, summary=groups.flatten(1))
 
     def head(self, tokens: Tokens) -> Tensor:
         """Project the mean group: (B, E)."""

@@ -140,7 +140,7 @@ class OpenClipResNet(OpenClipModel):
         maps = visual.stem(pixels)
         for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
             maps = layer(maps)
-        return tokens_of(maps, self.grid(*pixels.shape[-2:]))
+        return tokens_of(maps)
 
     def head(self, tokens: Tokens) -> Tensor:
         """Pool as open_clip does, with position embeddings resized to the grid: (B, E)."""
@@ -167,8 +167,13 @@ class OpenClipTimm(TimmTower, OpenClipModel):
     def __init__(self, model: Any, **arguments: Any) -> None:
         super().__init__(model, **arguments)
         if is_vit(self.trunk):
+            from timm.layers.format import Format
+
             self.form = "NLC"
-            take_any_size(self.trunk)
+            # one that was built for one size takes any, as with timm's dynamic_img_size=True
+            self.trunk.dynamic_img_size = True
+            embed = self.trunk.patch_embed
+            embed.strict_img_size, embed.flatten, embed.output_fmt = False, False, Format("NHWC")
 
     @property
     def trunk(self) -> Any:
@@ -178,17 +183,6 @@ class OpenClipTimm(TimmTower, OpenClipModel):
     def head(self, tokens: Tokens) -> Tensor:
         """Pool and project as open_clip does: (B, E)."""
         return self.visual.head(self.trunk.forward_head(self.features_of(tokens)))
-
-
-def take_any_size(trunk: Any) -> None:
-    """Let a timm ViT that was built for images of one size take any, as timm's
-    ``dynamic_img_size=True`` does, in place.
-    """
-    from timm.layers.format import Format
-
-    trunk.dynamic_img_size = True
-    embed = trunk.patch_embed
-    embed.strict_img_size, embed.flatten, embed.output_fmt = False, False, Format("NHWC")
 
 
 def tower_of(visual: Any) -> tuple[type[OpenClipModel], Pair]:
