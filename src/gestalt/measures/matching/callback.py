@@ -304,7 +304,7 @@ class Matching(Scorer):
         match = self.scores["model"].match
         names = (*self.labels.names, "no class")
         table = np.where(match == NO_CLASS, len(names) - 1, match)
-        prediction = torch.from_numpy(table[shown.prediction.numpy().astype(np.int64)])
+        prediction = table[shown.prediction.numpy()]
         truth = shown.label.long()
         # one name more may need another type
         truth = truth.masked_fill(truth == ignored_value(len(names) - 1), ignored_value(len(names)))
