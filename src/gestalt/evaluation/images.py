@@ -54,25 +54,25 @@ def resize(image: Tensor, protocol: ImageProtocol) -> Tensor:
     of that size is returned unchanged.
     """
     height, width = image.shape[-2:]
-    if protocol.resize != "centre_crop":
-        return resize_to(image, protocol.target_size(height, width), protocol)
-    side, short = protocol.input_size, min(height, width)
-    rows, columns = (int(side * length / short) for length in (height, width))
-    top, left = (round((length - side) / 2) for length in (rows, columns))
-    return resize_to(image, (rows, columns), protocol)[:, top : top + side, left : left + side]
-
-
-def resize_to(image: Tensor, size: Size, protocol: ImageProtocol) -> Tensor:
-    """Resize to exactly this size, by the protocol's interpolation."""
-    if image.shape[-2:] == size:
-        return image
-    return interpolate(image, size, mode=protocol.interpolation, antialias=protocol.antialias)
+    crop = size = protocol.target_size(height, width)
+    if protocol.resize == "centre_crop":
+        side, short = protocol.input_size, min(height, width)
+        size = int(side * height / short), int(side * width / short)
+    resized = interpolate(image, size, mode=protocol.interpolation, antialias=protocol.antialias)
+    if size == crop:
+        return resized
+    top, left = (round((length - side) / 2) for length in size)
+    return resized[:, top : top + side, left : left + side]
 
 
 def interpolate(
     image: Tensor, size: Size, *, mode: str = "bicubic", antialias: bool = False
 ) -> Tensor:
-    """Interpolate a uint8 image (3, H, W); the result is uint8 again."""
+    """Interpolate a uint8 image (3, H, W); the result is uint8 again.  An image of that size is
+    returned unchanged.
+    """
+    if image.shape[-2:] == size:
+        return image
     pixels = upsample(image.float(), size, mode=mode, antialias=antialias)
     return pixels.round_().clamp_(0, 255).to(torch.uint8)
 

@@ -25,10 +25,10 @@ def model():
 @pytest.fixture
 def resizings(monkeypatch):
     """The sizes to which images were resized, a list that grows with each call."""
-    sizes, resize = [], images.resize_to
+    sizes, resize = [], images.interpolate
     monkeypatch.setattr(
         images,
-        "resize_to",
+        "interpolate",
         lambda image, *size, **protocol: sizes.append(size) or resize(image, *size, **protocol),
     )
     return sizes

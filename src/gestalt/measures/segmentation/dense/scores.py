@@ -260,9 +260,7 @@ def fitted_to_patches(window: Tensor, stride: Size, protocol: TopDownProtocol) -
     if protocol.fit == "crop" and height >= stride[0] and width >= stride[1]:
         return window[:, : height // stride[0] * stride[0], : width // stride[1] * stride[1]]
     size = -(-height // stride[0]) * stride[0], -(-width // stride[1]) * stride[1]
-    if protocol.fit == "refuse" or size == (height, width):
-        return window
-    return interpolate(window, size)
+    return window if protocol.fit == "refuse" else interpolate(window, size)
 
 
 class Maps(NamedTuple):
