@@ -92,8 +92,6 @@ def kmeans_similarity(tokens: Tensor, protocol: BottomUpProtocol) -> Tensor:
         (m, N) float64, at most 0; m is n, or the number of distinct tokens if that is lower.
     """
     assert protocol.groups is not None
-    if _all_equal(tokens):
-        return tokens.new_zeros(1, len(tokens))
     centres = kmeans_centres(tokens.numpy(), protocol.groups, protocol)
     return nearness(tokens, torch.from_numpy(centres))
 
@@ -112,8 +110,6 @@ def spectral_similarity(tokens: Tensor, protocol: BottomUpProtocol) -> Tensor:
     from threadpoolctl import threadpool_limits
 
     assert protocol.groups is not None
-    if _all_equal(tokens):
-        return tokens.new_zeros(1, len(tokens))
     centred = tokens - tokens.mean(dim=0) if protocol.centre else tokens
     unit = functional.normalize(centred, dim=1)
     affinity = (unit @ unit.T).clamp_min(0).fill_diagonal_(1)
@@ -126,11 +122,6 @@ def spectral_similarity(tokens: Tensor, protocol: BottomUpProtocol) -> Tensor:
         )
     coordinates = torch.from_numpy(vectors[:, values > NO_VARIANCE])
     return kmeans_similarity(functional.normalize(coordinates, dim=1), protocol)
-
-
-def _all_equal(tokens: Tensor) -> bool:
-    """Return True if the tokens differ by no more than rounding."""
-    return bool((tokens - tokens.mean(dim=0)).square().sum() <= NO_VARIANCE * tokens.square().sum())
 
 
 class BottomUp(NamedTuple):
@@ -183,12 +174,14 @@ n.  Attention needs no tokens.
 
 def image_similarity(tokens: Tensor, protocol: BottomUpProtocol) -> Tensor:
     """Compute the similarity (m, N) of every token (N, D) of one image with every centre of that
-    image.
+    image; tokens that differ by no more than rounding are one group.
     """
     with one_thread():
-        return METHODS[protocol.method](
-            functional.normalize(tokens, dim=1) if protocol.normalise else tokens, protocol
-        )
+        tokens = functional.normalize(tokens, dim=1) if protocol.normalise else tokens
+        spread = (tokens - tokens.mean(dim=0)).square().sum()
+        if spread <= NO_VARIANCE * tokens.square().sum():
+            return tokens.new_zeros(1, len(tokens))
+        return METHODS[protocol.method](tokens, protocol)
 
 
 def wide_tokens(model: Any, stack: Tensor, protocol: TokensProtocol) -> Tensor:
@@ -217,7 +210,7 @@ def choose_largest(maps: Tensor, protocol: TokensProtocol, size: Size) -> Tensor
     grid.  (H, W) in the ``map_type`` of m.
     """
     if protocol.upsample == "bilinear":
-        return as_map_type(upsampled_argmax(maps, size)[1], classes=len(maps))
+        return as_map_type(upsampled_argmax(maps, size), classes=len(maps))
     chosen = maps.argmax(dim=0, keepdim=True).float()
     return as_map_type(upsample(chosen, size, mode="nearest-exact")[0], classes=len(maps))
 

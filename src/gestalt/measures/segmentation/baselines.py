@@ -52,8 +52,7 @@ def patch_oracle(label: Tensor, grid: Size, ignored: int = IGNORE) -> Tensor:
     # (present, h, w)
     areas = torch.stack([cell_areas(label == value, grid) for value in classes])
     shares = areas / areas.sum(dim=0).clamp_min(torch.finfo(areas.dtype).tiny)
-    _, index = upsampled_argmax(shares, size_of(label))
-    return classes[index]
+    return classes[upsampled_argmax(shares, size_of(label))]
 
 
 def object_oracle(instance: Tensor, grid: Size) -> Tensor:

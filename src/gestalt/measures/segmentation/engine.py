@@ -275,18 +275,16 @@ def own_logit_scale(model: object, protocol: TopDownProtocol) -> float:
     return min(float(scale.exp()), LARGEST_LOGIT_SCALE)
 
 
-def upsampled_argmax(maps: Tensor, size: Size) -> tuple[Tensor, Tensor]:
-    """Up-sample maps (K, h, w) bilinearly, corners not aligned, and keep the largest at each pixel.
+def upsampled_argmax(maps: Tensor, size: Size) -> Tensor:
+    """Up-sample maps (K, h, w) bilinearly, corners not aligned, and return the index of the largest
+    at each pixel, (H, W) int64.
 
     A block of maps is up-sampled at a time, so the memory does not grow with K.  Equal values go to
     the first map.
-
-    Returns:
-        The largest values, (H, W) float, and their index in K, (H, W) int64.
     """
     step = max(1, VALUES_AT_ONCE // (size[0] * size[1]))
-    best = best_of_blocks(upsample(block.contiguous(), size) for block in torch.split(maps, step))
-    return best.value, best.winner
+    blocks = (upsample(block.contiguous(), size) for block in torch.split(maps, step))
+    return best_of_blocks(blocks).winner
 
 
 def name_pixels(winners: Winners, background: int | None) -> tuple[Tensor, Tensor, Tensor]:
