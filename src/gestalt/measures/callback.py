@@ -27,7 +27,6 @@ from gestalt.evaluation.prompts import (
 from gestalt.losses.gather import objects_on_first
 from gestalt.measures.label_maps import LabelMaps
 from gestalt.measures.measured import Measured
-from gestalt.measures.shown import spread
 from gestalt.support.arrays import Array
 from gestalt.training.pictures import write_picture
 
@@ -39,6 +38,13 @@ Entry = dict[str, Any]
 
 Baseline = Iterable[Tensor]
 """The predictions of a batch, each made when it is counted."""
+
+
+def spread(length: int, count: int) -> tuple[int, ...]:
+    """Return indices spread evenly over a set: the middle of each of ``count`` equal stretches, or
+    fewer of a smaller set.
+    """
+    return tuple(sorted({(2 * k + 1) * length // (2 * count) for k in range(count)}))
 
 
 class Scorer(Measured):

@@ -21,7 +21,7 @@ from gestalt.evaluation.images import Size, resize, sizes_of
 from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.predictions import ScoredImage
 from gestalt.losses.gather import shared_by_ranks
-from gestalt.measures.callback import Batch, Entry, Scorer
+from gestalt.measures.callback import Batch, Entry, Scorer, spread
 from gestalt.measures.context import Context
 from gestalt.measures.grouping.engine import (
     BottomUp,
@@ -35,7 +35,6 @@ from gestalt.measures.masks import MaskScore, mask_entry, matched_values
 from gestalt.measures.matching.protocol import MatchingProtocol
 from gestalt.measures.rows import ImageMetric
 from gestalt.measures.segmentation.baselines import patch_oracle
-from gestalt.measures.shown import spread
 from gestalt.support.arrays import Floats, Ints
 from gestalt.support.label_values import ignored_value
 

@@ -14,14 +14,13 @@ from gestalt.data_modules.unlabelled import FolderImages, SourceImages
 from gestalt.evaluation.images import sizes_of, squash
 from gestalt.evaluation.prompts import ClassEmbeddings, used_prompts
 from gestalt.evaluation.vocabularies import OWN, name_classes
-from gestalt.measures.callback import Batch, Entry
+from gestalt.measures.callback import Batch, Entry, spread
 from gestalt.measures.context import Context
 from gestalt.measures.segmentation.baselines import patch_oracle, shuffled_classes
 from gestalt.measures.segmentation.class_maps import ClassMaps, SegmentationScore
 from gestalt.measures.segmentation.engine import Largest, largest_cosines, pixels_hash, top_down
 from gestalt.measures.segmentation.fitting import fit_protocol, segmentation_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
-from gestalt.measures.shown import spread
 from gestalt.support.label_values import ignored_value
 
 
