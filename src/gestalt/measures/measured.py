@@ -38,9 +38,9 @@ class Measured(Callback, ABC):
         """
         return {}
 
-    def predictions(self) -> dict[str, Predictions]:
-        """Return ``<benchmark>`` to the predictions that are kept for a report."""
-        return {}
+    def predictions(self) -> Predictions | None:
+        """Return the predictions that are kept for a report; None for none."""
+        return None
 
 
 class LeftOut(Measured):

@@ -76,11 +76,10 @@ def write_extremes(folder: Path, scorers: Iterable[Measured]) -> None:
     at most.
     """
     for scorer in scorers:
-        for name, predictions in scorer.predictions().items():
-            write_predictions(
-                folder / f"{name}.npz",
-                predictions._replace(images=tuple(map(_reduced, predictions.images))),
-            )
+        predictions = scorer.predictions()
+        if predictions is not None:
+            reduced = predictions._replace(images=tuple(map(_reduced, predictions.images)))
+            write_predictions(folder / f"{scorer.name}.npz", reduced)
 
 
 def _reduced(scored: ScoredImage) -> ScoredImage:
@@ -325,14 +324,14 @@ class ClassMaps(Scorer):
         )
         return {"best_images": best, "worst_images": worst}
 
-    def predictions(self) -> dict[str, Predictions]:
-        """Return ``<benchmark>`` to the best images and then the worst; on the first rank, and
-        empty before the first evaluation.
+    def predictions(self) -> Predictions | None:
+        """Return the best images and then the worst; on the first rank, and None before the first
+        evaluation.
         """
         if not self.scores or not self._extremes:
-            return {}
+            return None
         ends_of_set = [image["sample_id"] for images in self._ends().values() for image in images]
-        return {self.name: self._as_arrays([self._extremes[index][1] for index in ends_of_set])}
+        return self._as_arrays([self._extremes[index][1] for index in ends_of_set])
 
     def _as_arrays(self, images: Sequence[ScoredImage]) -> Predictions:
         """Return images with their class names, to be written."""
