@@ -125,7 +125,7 @@ def build_everything(config: Experiment) -> None:
         return
     parts = run.build(config)
     parts.module.configure_optimizers()
-    run._trainer(config, parts.scorers, folder, run._first_lines(parts), parts.total_steps, None)
+    run._trainer(config, parts.callbacks, folder, run._first_lines(parts), parts.total_steps, None)
 
 
 def pretrain_both() -> None:
