@@ -58,11 +58,12 @@ class ValueMap:
         self,
         classes: Mapping[int, int],
         *,
-        ignored: Collection[int],
-        count: int,
+        ignored: Collection[int] = (),
+        count: int | None = None,
         painted: bool = False,
     ) -> None:
         assert not set(classes) & set(ignored)
+        count = max(classes.values()) + 1 if count is None else count
         assert max(classes.values()) < count <= WIDE
         self.painted = painted
         values = 2**24 if painted else 2**16
