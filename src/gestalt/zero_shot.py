@@ -43,6 +43,11 @@ class ZeroShot(Callback):
         evaluation: further keys of ``evaluation.`` in the configuration, such as ``limit``;
             ``pictures`` is 0 by default.
 
+    Example:
+        >>> zero_shot = gestalt.ZeroShot("scenes", size=32, limit=8)
+        >>> zero_shot.config.evaluation.limit
+        8
+
     Raises:
         ValueError: no benchmark, an unknown name, key or value; at the start of the run, no model,
             or a benchmark that another ``ZeroShot`` of the trainer scores.

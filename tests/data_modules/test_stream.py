@@ -29,6 +29,7 @@ def read(root, *, steps, ranks=1, workers=0):
             global_step=0,
             accumulate_grad_batches=1,
             limit_train_batches=1.0,
+            overfit_batches=0,
         )
         data.trainer = trainer
         loader, batches = data.train_dataloader(), []

@@ -21,7 +21,17 @@ from tests.gestalt.ranks import run_all
 from tests.gestalt.tiny_model import tiny
 from tests.gestalt.zoo.test_open_clip import saved
 
-EXAMPLE = ROOT / "docs" / "examples" / "lightning_project.py"
+BLOCKS = (ROOT / "docs" / "lightning.md").read_text().split("```python\n")
+(PROJECT,) = [block.partition("```")[0] for block in BLOCKS if "class Project" in block]
+
+
+@pytest.fixture
+def project_file(tmp_path, monkeypatch):
+    """The project of the page in a file, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "lightning_project.py"
+    file.write_text(PROJECT)
+    return file
 
 
 def check_scores(folder):
@@ -38,10 +48,9 @@ def check_scores(folder):
 
 
 @pytest.mark.slow
-def test_the_example_scores_as_eval_does_and_trains_as_without_it(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(EXAMPLE.parent)
-    project = import_module(EXAMPLE.stem)
+def test_the_example_scores_as_eval_does_and_trains_as_without_it(project_file, monkeypatch):
+    monkeypatch.syspath_prepend(project_file.parent)
+    project = import_module(project_file.stem)
     without = Callback()
     without.results = list
     found = []
@@ -55,10 +64,9 @@ def test_the_example_scores_as_eval_does_and_trains_as_without_it(tmp_path, monk
 
 
 @pytest.mark.slow
-def test_the_example_scores_as_eval_does_on_two_ranks(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_the_example_scores_as_eval_does_on_two_ranks(project_file):
     saved(Path("model"))
-    run_all([[str(EXAMPLE), "model", "2"]])
+    run_all([[str(project_file), "model", "2"]])
     check_scores("model")
 
 
