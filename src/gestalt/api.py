@@ -18,11 +18,11 @@ from gestalt.config.schema import Experiment
 from gestalt.config.schema_data import ONLY_SCENES
 from gestalt.data_modules.pixels.pictures import Picture, read_pictures
 from gestalt.encoders.dense_model import DenseModel
-from gestalt.evaluation.prompts import check_texts
+from gestalt.evaluation.prompts import check_texts, embed_texts
 from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.grouping.protocol import grouping_protocol
-from gestalt.measures.retrieval.engine import embed_captions, embed_images
+from gestalt.measures.retrieval.engine import embed_images
 from gestalt.measures.segmentation.fitting import Choices, picture_protocol
 from gestalt.measures.segmentation.segmented import SegmentedImage, segment_images, similarity_maps
 from gestalt.support.bars import hide_bars
@@ -163,11 +163,8 @@ class Model:
             >>> (model.embed_text(["a dog", "grass"]) @ model.embed_image("photo.jpg")).shape
             torch.Size([2])
         """
-        vectors = embed_captions(
-            self.encoder,
-            [check_texts([texts] if isinstance(texts, str) else texts)],
-            like=torch.empty(0, 0),
-        )
+        given = check_texts([texts] if isinstance(texts, str) else texts)
+        vectors = embed_texts(self.encoder, given)
         return vectors[0] if isinstance(texts, str) else vectors
 
     @torch.no_grad()

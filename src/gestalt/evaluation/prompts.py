@@ -154,6 +154,20 @@ def used_prompts(labels: LabelSet, protocol: PromptProtocol) -> list[tuple[str, 
 
 
 @torch.no_grad()
+def embed_texts(model: Any, texts: list[str], *, progress: bool = False, **raw: bool) -> Tensor:
+    """Embed K texts, at least one, as (K, E) float32, ``TEXTS_AT_ONCE`` in one pass; ``progress``
+    as ``class_embeddings``, ``raw`` as ``embed_text`` of the model.
+    """
+    starts = range(0, len(texts), TEXTS_AT_ONCE)
+    bar = tqdm(
+        starts, desc=f"{len(texts)} prompts", delay=BAR_AFTER, disable=not progress, leave=False
+    )
+    return torch.cat(
+        [model.embed_text(texts[start : start + TEXTS_AT_ONCE], **raw).float() for start in bar]
+    )
+
+
+@torch.no_grad()
 def class_embeddings(
     model: Any,
     labels: LabelSet,
@@ -183,13 +197,7 @@ def class_embeddings(
     def embed() -> Tensor:
         """Return the mean over templates of each phrase, (K, E) float32."""
         raw = {"normalise": False} if protocol.ensembling == "raw_mean" else {}
-        starts = range(0, len(texts), TEXTS_AT_ONCE)
-        bar = tqdm(
-            starts, desc=f"{len(texts)} prompts", delay=BAR_AFTER, disable=not progress, leave=False
-        )
-        vectors = torch.cat(
-            [model.embed_text(texts[start : start + TEXTS_AT_ONCE], **raw).float() for start in bar]
-        )
+        vectors = embed_texts(model, texts, progress=progress, **raw)
         if protocol.ensembling == "normalised_mean":
             vectors = functional.normalize(vectors, dim=-1)
         return vectors.reshape(-1, len(protocol.templates), vectors.shape[-1]).mean(dim=1)

@@ -3,7 +3,7 @@ texts, E shared width.
 """
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,10 +13,11 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from gestalt.data_modules.batches import PADDING
+from gestalt.evaluation.prompts import embed_texts
 from gestalt.losses.contrastive import text_ids
 from gestalt.measures.callback import Batch, Entry, Scorer
 from gestalt.measures.context import Context
-from gestalt.measures.retrieval.engine import embed_captions, embed_images
+from gestalt.measures.retrieval.engine import embed_images
 from gestalt.support.arrays import Ints
 
 RECALL_AT = (1, 5, 10)
@@ -179,9 +180,10 @@ class Retrieval(Scorer):
     def score(self, model: Any, batch: Batch, truth: Any) -> tuple[()]:
         """Embed a batch; nothing is drawn."""
         image = embed_images(model, batch["image"], self.protocol)
+        texts = list(chain.from_iterable(truth))
         self.metrics["model"].update(
             image,
-            embed_captions(model, truth, like=image),
+            embed_texts(model, texts) if texts else image[:0],
             sample_id=batch["sample_id"],
             captions=truth,
         )
