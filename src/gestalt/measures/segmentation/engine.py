@@ -110,27 +110,42 @@ def largest_cosines(
     )
 
 
-def with_image_weight(
+def with_corrections(
     model: Any, pieces: Sequence[Pieces], prompts: ClassEmbeddings, protocol: TopDownProtocol
-) -> Sequence[ClassEmbeddings]:
-    """Return the prompts for each image, with a share of the cosines of the prompts and the pooled
-    image as offset.
+) -> list[ClassEmbeddings]:
+    """Return the prompts of each image, with a share of the cosines of the prompts and the pooled
+    image as offset, and with the prior of its background, as the protocol says.
 
     Args:
-        model: embeds whole images as ``embed_image``; used only under an ``image_weight``.
-        pieces: windows of the images, whose resized images are pooled whole.
+        model: embeds whole images; used only under an ``image_weight`` or a ``prior``.
+        pieces: windows of the images, whose resized images are taken whole.
         prompts: with the offset of all images.
-        protocol: has the weight.
+        protocol: has the weights.
     """
-    if protocol.image_weight == 0:
-        return [prompts] * len(pieces)
+    corrected = [prompts] * len(pieces)
+    if protocol.image_weight == protocol.prior == 0:
+        return corrected
+    whole = [fitted_to_patches(row.image, model.patch_stride, protocol) for row in pieces]
 
     def offsets(stack: Tensor) -> Tensor:
         pooled = prompts.tie(model.embed_image(stack).float() @ prompts.vectors.T, dim=1)  # (B, K)
         return (0 if prompts.offset is None else prompts.offset) + protocol.image_weight * pooled
 
-    whole = [fitted_to_patches(row.image, model.patch_stride, protocol) for row in pieces]
-    return [prompts._replace(offset=offset) for offset in by_size(whole, offsets)]
+    def unlike(stack: Tensor) -> Tensor:
+        return unlike_border(model.patch_tokens(stack, projected=False).float())
+
+    if protocol.image_weight != 0:
+        corrected = [prompts._replace(offset=offset) for offset in by_size(whole, offsets)]
+    if protocol.prior == 0:
+        return corrected
+    images = zip(corrected, pieces, whole, by_size(whole, unlike), strict=True)
+    return [
+        embeddings._replace(
+            prior=protocol.prior_offset
+            - protocol.prior * at_cells(values, row, image, model.patch_stride)
+        )
+        for embeddings, row, image, values in images
+    ]
 
 
 def unlike_border(features: Tensor) -> Tensor:
@@ -148,46 +163,21 @@ def unlike_border(features: Tensor) -> Tensor:
     return centred / centred.std(dim=(1, 2), correction=0, keepdim=True).clamp(min=1e-6)
 
 
-def with_prior(
-    model: Any,
-    pieces: Sequence[Pieces],
-    prompts: Sequence[ClassEmbeddings],
-    protocol: TopDownProtocol,
-) -> Sequence[ClassEmbeddings]:
-    """Return the prompts of each image with the prior of its background, ``prior_offset - prior *
-    unlike_border``.
-
-    The border is that of the whole picture, also under windows, at whose cells the map is resampled
-    bilinearly.
-    """
-    if protocol.prior == 0:
-        return prompts
-    whole = [fitted_to_patches(row.image, model.patch_stride, protocol) for row in pieces]
-
-    def unlike(stack: Tensor) -> Tensor:
-        return unlike_border(model.patch_tokens(stack, projected=False).float())
-
-    shifted = []
-    for embeddings, row, image, values in zip(
-        prompts, pieces, whole, by_size(whole, unlike), strict=True
-    ):
-        cells = row.features.shape[-2:]
-        # cells end where whole patches end, if the rest is cut off
-        side = map(min, row.side, (n * s for n, s in zip(cells, model.patch_stride, strict=True)))
-        size = map(min, size_of(row.image), size_of(image))
-        axes = zip(cells, side, row.starts, size, strict=True)
-        down, across = (
-            torch.cat([start + (torch.arange(n) + 0.5) * side / n for start in starts]) * 2 / length
-            - 1
-            for n, side, starts, length in axes
-        )
-        places = torch.stack(torch.meshgrid(across, down, indexing="xy"), dim=-1).to(values)
-        resampled = functional.grid_sample(
-            values[None, None], places[None], padding_mode="border", align_corners=False
-        )
-        prior = protocol.prior_offset - protocol.prior * resampled[0, 0]
-        shifted.append(embeddings._replace(prior=prior))
-    return shifted
+def at_cells(values: Tensor, pieces: Pieces, image: Tensor, stride: Size) -> Tensor:
+    """Resample a map (h, w) of a whole image bilinearly at the cells of its windows, (R, C)."""
+    cells = pieces.features.shape[-2:]
+    # cells end where whole patches end, if the rest is cut off
+    side = map(min, pieces.side, (n * s for n, s in zip(cells, stride, strict=True)))
+    size = map(min, size_of(pieces.image), size_of(image))
+    axes = zip(cells, side, pieces.starts, size, strict=True)
+    down, across = (
+        torch.cat([start + (torch.arange(n) + 0.5) * side / n for start in starts]) * 2 / length - 1
+        for n, side, starts, length in axes
+    )
+    places = torch.stack(torch.meshgrid(across, down, indexing="xy"), dim=-1).to(values)
+    return functional.grid_sample(
+        values[None, None], places[None], padding_mode="border", align_corners=False
+    )[0, 0]
 
 
 VALUES_AT_ONCE = 1 << 25
@@ -237,14 +227,13 @@ def top_down(
     pieces = pieces_of(model, images, protocol)
     sizes = sizes or sizes_of(images)
     scale = own_logit_scale(model, protocol)
-    shifted = with_image_weight(model, pieces, prompts, protocol)
-    shifted = with_prior(model, pieces, shifted, protocol)
+    corrected = with_corrections(model, pieces, prompts, protocol)
     segmented = []
     # scores are float32, whatever the tower's precision
     with torch.autocast(pieces[0].features.device.type, enabled=False):
-        for windows, size, corrected in zip(pieces, sizes, shifted, strict=True):
+        for windows, size, own in zip(pieces, sizes, corrected, strict=True):
             winners = Winners(
-                windows, grid_maps(windows, corrected, protocol, scale), protocol, size, scale
+                windows, grid_maps(windows, own, protocol, scale), protocol, size, scale
             )
             named, score, unbound = name_pixels(winners, prompts.background)
             named, unbound = (as_map_type(part, prompts.classes) for part in (named, unbound))

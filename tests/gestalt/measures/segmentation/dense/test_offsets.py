@@ -7,7 +7,7 @@ from torch.nn import functional
 from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.dense.scores import cut_and_embed
-from gestalt.measures.segmentation.engine import largest_cosines, top_down, with_image_weight
+from gestalt.measures.segmentation.engine import largest_cosines, top_down, with_corrections
 from gestalt.measures.segmentation.presets import top_down_protocol
 from tests.gestalt.painted import LABELS, PaintedModel, blocky_label, painted, striped_label
 from tests.gestalt.ranks import be_rank, run_ranks
@@ -116,12 +116,12 @@ def test_the_image_weight_adds_the_cosine_with_the_pooled_image():
     images = [painted(blocky_label(4, 4, block=4, seed=seed)) for seed in (1, 2)]
     chosen_protocol = protocol(image_weight=0.25)
     pieces = cut_and_embed(model, images, protocol=chosen_protocol)
-    shifted = with_image_weight(model, pieces, prompts=given, protocol=chosen_protocol)
+    shifted = with_corrections(model, pieces, prompts=given, protocol=chosen_protocol)
     for image, own in zip(images, shifted, strict=True):
         torch.testing.assert_close(
             own.offset, given.offset + 0.25 * given.vectors @ model.embed_image(image[None])[0]
         )
-    assert with_image_weight(model, pieces, prompts=given, protocol=protocol()) == [given, given]
+    assert with_corrections(model, pieces, prompts=given, protocol=protocol()) == [given, given]
 
 
 class Wide(Pictures):

@@ -5,7 +5,7 @@ import torch
 
 from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.dense.scores import cosines, cut_and_embed
-from gestalt.measures.segmentation.engine import top_down, unlike_border, with_prior
+from gestalt.measures.segmentation.engine import top_down, unlike_border, with_corrections
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.measures.segmentation.segmented import similarity_maps
 from tests.gestalt.painted import LABELS, PaintedModel, blocky_label, painted
@@ -76,7 +76,7 @@ def test_the_whole_picture_s_map_is_added_to_the_background_at_each_cell_s_centr
     changes = {**CHANGES, "tower_size": size, "fit": "crop"}
     protocol = top_down_protocol("whole_square", **changes, window=window, stride=stride)
     (pieces,) = cut_and_embed(Deep(), [painted(blocky_label(4, 4, block=4, seed=6))], protocol)
-    (own,) = with_prior(Deep(), [pieces], [prompts()], protocol)
+    (own,) = with_corrections(Deep(), [pieces], prompts(), protocol)
     whole = pieces.image[None, :, :16, :16]
     unlike = unlike_border(Deep().patch_tokens(whole, projected=False))[0]
     cells = range((window or 16) // 4)
