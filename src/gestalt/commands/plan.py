@@ -196,14 +196,13 @@ def extrapolate(counts: dict[int, int], pairs: int) -> int:
     nouns one for each step, so that three counts give every batch size.  The similarities that a
     large loss computes again in blocks are not included.
     """
-    total = Fraction(0)
-    for size, count in counts.items():
-        share = Fraction(count)
-        for other in counts:
-            if other != size:
-                share *= Fraction(pairs - other, size - other)
-        total += share
-    return round(total)
+    return round(
+        sum(
+            count
+            * math.prod(Fraction(pairs - other, size - other) for other in counts if other != size)
+            for size, count in counts.items()
+        )
+    )
 
 
 STEPS = 20
