@@ -89,8 +89,8 @@ class Table(NamedTuple):
         rows = []
         for cell, score in self.scores.items():
             texts = ["base" if cell == design.against else NONE, NONE, NONE]
-            if score.difference is not None:
-                mean, *over = score.difference
+            mean, *over = score.difference
+            if mean is not None:
                 texts = [f"{mean:+.3f}", *map(interval_text, over)]
             rows.append(
                 [
@@ -214,13 +214,9 @@ def csv_text(tables: Sequence[Table]) -> str:
                     "deviation": score.deviation,
                     **csv_bounds(score.over_images, "images_"),
                     "against": design.against,
-                    "difference": difference and difference.mean,
-                    **csv_bounds(
-                        difference.over_images if difference else None, "difference_images_"
-                    ),
-                    **csv_bounds(
-                        difference.over_seeds if difference else None, "difference_seeds_"
-                    ),
+                    "difference": difference.mean,
+                    **csv_bounds(difference.over_images, "difference_images_"),
+                    **csv_bounds(difference.over_seeds, "difference_seeds_"),
                     "paper": table.papers.get(cell),
                     "paper_is": table.paper,
                 }

@@ -70,7 +70,7 @@ class Column(NamedTuple):
             interval = interval_text(score.over_images, sign="", none="")
             value = f"{score.mean:.3f} {interval}".rstrip()
             difference = "base"
-            if score.difference is not None:
+            if score.difference.mean is not None:
                 interval = interval_text(score.difference.over_images, none="")
                 difference = f"{score.difference.mean:+.3f} {interval}".rstrip()
         return [value, difference] if len(self.scores) > 1 else [value]
@@ -191,8 +191,8 @@ def csv_text(table: Comparison) -> str:
                     "value": score.mean,
                     **csv_bounds(score.over_images),
                     "against": column.against,
-                    "difference": difference and difference.mean,
-                    **csv_bounds(difference.over_images if difference else None, "difference_"),
+                    "difference": difference.mean,
+                    **csv_bounds(difference.over_images, "difference_"),
                     "images": entry.get("images"),
                     "images_official": entry.get("images_official"),
                 }
@@ -224,9 +224,9 @@ def select_metrics(results: Sequence[Result], metrics: Sequence[str]) -> list[st
     return list(dict.fromkeys(selected))
 
 
-def _outside(number: Score | Difference | None) -> bool:
+def _outside(number: Score | Difference) -> bool:
     """Return True if a number is not in its own interval."""
-    if number is None or number.mean is None or number.over_images is None:
+    if number.mean is None or number.over_images is None:
         return False
     low, high = number.over_images
     return not low - ROUNDING <= number.mean <= high + ROUNDING
@@ -261,6 +261,6 @@ def _notes(results: Sequence[Result], columns: Sequence[Column]) -> list[str]:
             f"{label}: {column.title} lies outside its interval, which corrects the bias of few "
             "images."
             for label, score in column.scores.items()
-            if any(map(_outside, (score, score.difference)))
+            if _outside(score) or _outside(score.difference)
         ]
     return notes

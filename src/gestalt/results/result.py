@@ -194,14 +194,14 @@ class Difference(NamedTuple):
     """The score of a row minus that of the base row, over the seeds that both have.
 
     Attributes:
-        mean: over seeds.
+        mean: over seeds; None for the base row, or if either has no result.
         over_images: paired over images; None as for a ``Score``.
         over_seeds: by Student's t; None for a single seed.
     """
 
-    mean: float
-    over_images: Interval | None
-    over_seeds: Interval | None
+    mean: float | None = None
+    over_images: Interval | None = None
+    over_seeds: Interval | None = None
 
 
 class Score(NamedTuple):
@@ -211,12 +211,12 @@ class Score(NamedTuple):
         values: by seed; empty if no run is finished.
         over_images: 95 % interval of the mean over seeds; None if a result kept no arrays, or has
             too few images of a class or a group.
-        difference: to the base row; None for that row, or if either has no result.
+        difference: to the base row.
     """
 
     values: dict[int, float]
     over_images: Interval | None = None
-    difference: Difference | None = None
+    difference: Difference = Difference()
 
     @property
     def mean(self) -> float | None:
@@ -272,7 +272,7 @@ def score_rows(
     scores = {}
     for row, by_seed in values.items():
         seeds = [seed for seed in by_seed if seed in base]
-        difference = None
+        difference = Difference()
         if row != against and seeds:
             differences = [by_seed[seed] - base[seed] for seed in seeds]
             over_images = interval(seeds, row, against)

@@ -127,7 +127,7 @@ def test_a_difference_is_paired_over_seeds_and_over_images(view):
     table = build_table(GRID, made, metric="scenes/miou", allow_mixed=False)
     base, row = table.scores["max"], table.scores["avg"]
     assert table.design.against == "max"
-    assert base.difference is None
+    assert base.difference.mean is None
     each = [row.values[seed] - base.values[seed] for seed in range(3)]
     assert row.difference.mean == pytest.approx(sum(each) / 3)
     assert row.difference.over_seeds == t_interval(each)
