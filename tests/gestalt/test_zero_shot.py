@@ -75,7 +75,7 @@ class Own(Stub):
 
     def __init__(self):
         super().__init__()
-        self.model = deepcopy(tiny()[0]).train()
+        self.model = deepcopy(tiny()[0]).requires_grad_().train()
 
     def training_step(self, batch):
         return self.model.patch_tokens(batch, projected=True).square().mean()
