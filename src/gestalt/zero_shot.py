@@ -76,7 +76,7 @@ class ZeroShot(Callback):
         """Return the entries of a record for the last validation, one of each benchmark's measure,
         with their ``metrics``; the same on each rank.
         """
-        return [scorer.result() for scorer in scorers_of(self._callbacks)]
+        return [found for one in scorers_of(self._callbacks) if (found := one.result())]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the benchmarks, before the first step."""
@@ -86,6 +86,7 @@ class ZeroShot(Callback):
             if isinstance(callback, ZeroShot)
             for name in callback.config.evaluation.benchmarks
         ]
+        names += {one.name for one in scorers_of(trainer.callbacks)}  # type: ignore[attr-defined]
         if len(set(names)) < len(names):
             raise ValueError(
                 f"ZeroShot: a benchmark of {', '.join(names)} is named by two callbacks, and their "
@@ -104,6 +105,14 @@ class ZeroShot(Callback):
             ):
                 callback.protocol = replace(callback.protocol, features="projected")
             callback.setup(trainer, scored, "validate")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check that there will be a validation to score in."""
+        if not trainer.enable_validation:
+            raise ValueError(
+                "ZeroShot: the Trainer does not validate; give fit a loader for validation, the "
+                "module a validation_step, and limit_val_batches above 0"
+            )
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score and log; Lightning has put the module into eval mode and computes no gradients."""

@@ -130,3 +130,6 @@ def test_what_a_trainer_cannot_score_is_refused_before_it_trains():
         trainer = Trainer(**QUIET, max_epochs=1, callbacks=callbacks)
         with pytest.raises(ValueError, match=said):
             trainer.fit(Stub(), *[DataLoader([0.0])] * 2)
+    trainer = Trainer(**QUIET, max_epochs=1, callbacks=[one], limit_val_batches=0)
+    with pytest.raises(ValueError, match="the Trainer does not validate; give fit a loader"):
+        trainer.fit(Own(), *[DataLoader([0.0])] * 2)

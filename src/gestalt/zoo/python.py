@@ -113,6 +113,11 @@ class FunctionModel(PythonModel):
         """Pixels from one location to the next, (down, across), by the grid of a black image."""
         black = self.mean.new_zeros(1, 3, self.size, self.size)
         height, width = self._call("locations", black).shape[2:]
+        if not (0 < height <= self.size and 0 < width <= self.size):
+            raise ValueError(
+                f"locations: gives a grid of {height} x {width} for an image of {self.size} px; "
+                "give one vector for each patch"
+            )
         return self.size // height, self.size // width
 
     def encode(self, pixels: Tensor) -> Tokens:
