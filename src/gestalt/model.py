@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gestalt.aggregation import Aggregation, build_aggregation
+from gestalt.config.schema import Image
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.encoders.image import ImageTower
 from gestalt.encoders.last_block import LastBlock, timm_block
+from gestalt.encoders.own import build_own_image_tower
 from gestalt.encoders.positions import timm_positions
 from gestalt.encoders.text import TextTower
 from gestalt.encoders.weights import WeightsOrigin
@@ -104,7 +106,8 @@ class DualEncoder(DenseModel):
 
     Args:
         image, text: the two sides, or their towers, which are then joined as in the paper: a linear
-            projection of every token, the maximum over patches, the mean over words.
+            projection of every token, the maximum over patches, the mean over words.  An image
+            tower may be a module of one's own (docs/contributing.md), a text tower a ``TextTower``.
         width: E, where towers are given.
         logit_scale: initial logarithm of the factor on cosines.
         logit_bias: initial bias of scaled cosines, for the sigmoid loss, whose scale is not
@@ -132,6 +135,12 @@ class DualEncoder(DenseModel):
         logit_bias: float | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(image, Side | ImageTower):
+            keys = Image(family=type(image).__name__, init="random", subsampling=False)
+            tower = image
+            image = build_own_image_tower(keys, lambda _: tower)
+        if not isinstance(text, Side | TextTower):
+            raise ValueError(f"text: {type(text).__name__} is neither a TextTower nor a Side")
         self.image = _side(image, "max", width=width)
         self.text = _side(text, "avg", width=width)
         self.logit_scale = nn.Parameter(torch.tensor(logit_scale))

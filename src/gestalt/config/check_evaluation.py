@@ -8,6 +8,7 @@ from gestalt.config.schema import Complaints, ConfigError, Experiment, refuse, r
 from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
 from gestalt.evaluation.measures import MEASURES
 from gestalt.support.names import nearest
+from gestalt.tables import IMAGE_TOWERS
 
 CHANGES = (
     "background",
@@ -104,6 +105,10 @@ def _complaints(config: Experiment, rows: list[Benchmark]) -> Complaints:
     if name and protocols[name].method == "attention" and config.image.family != "vit":
         why = "needs the attention of a class token, which only a vit has; choose pca_square"
         yield "evaluation.grouping_protocol", why
+    if config.image.family not in IMAGE_TOWERS.built_in:
+        for key, usual in {"reading": "plain", "positions": "timm"}.items():
+            if getattr(evaluation, key) not in (None, usual):
+                yield f"evaluation.{key}", "is for towers of timm; choose null"
 
 
 def _check_segmentation(config: Experiment, benchmark: Benchmark) -> None:
