@@ -219,7 +219,8 @@ def _trainer(
     if segmented:
         # before EpochCheckpoint, which stores its state
         callbacks.append(BestCheckpoint(f"{segmented[0]}/miou"))
-    callbacks.append(EpochCheckpoint())
+    # before it likewise
+    callbacks += [*build_callbacks(config), EpochCheckpoint()]
     if config.checkpoint_every_steps:
         callbacks.append(StepCheckpoint(every_steps=config.checkpoint_every_steps))
     # only the first rank writes
@@ -235,7 +236,7 @@ def _trainer(
     return make_trainer(
         log_folder,
         rank_timeout=config.rank_timeout,
-        callbacks=[*callbacks, further, *build_callbacks(config)],
+        callbacks=[*callbacks, further],
         ddp=STATIC_GRAPH,
         logger=[tensorboard, *further.loggers.values()],
         **keywords_of(config.trainer, folder) | ends,
