@@ -124,7 +124,7 @@ def test_the_keys_of_checkpoints_and_exported_models_are_those_that_are_written(
     saved = {"state_dict": {}}
     model = SimpleNamespace(image_origin=WeightsOrigin("random", "fresh weights"))
     module = SimpleNamespace(model=model, global_step=0, last_loss=0, token_count="")
-    vars(module).update(read_steps=lambda: None, steps_planned=1, config=None)
+    vars(module).update(read_steps=lambda: None, steps_planned=1, config=None, rate_factor=None)
     ContrastiveModule.on_save_checkpoint(module, saved)
     assert rows("Files")["checkpoint"] == {*RESUME_KEYS, *saved}
     assert rows("Files")["config.json"] == set(SCHEMAS["exported"]["properties"])

@@ -116,14 +116,15 @@ class ContrastiveModule(LightningModule):
             checkpoint_path: the file.
             options: Lightning's.
             arguments: Lightning's, and those of the module in place of the checkpoint's own; for a
-                model of one's own ``model``.
+                model of one's own ``model``; and ``overrides``, as for ``gestalt.load``.
 
         Raises:
             ValueError: the checkpoint has no configuration and no ``model`` is given, or it cannot
                 be read.
         """
         if "model" not in arguments:
-            arguments = resolve_name(ARGUMENTS)(checkpoint_path) | arguments
+            overrides = arguments.pop("overrides", ())
+            arguments = resolve_name(ARGUMENTS)(checkpoint_path, overrides) | arguments
         return super().load_from_checkpoint(checkpoint_path, *options, **arguments)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
@@ -230,7 +231,7 @@ class ContrastiveModule(LightningModule):
         """Return the optimiser and its learning rate schedule by step."""
         if self.rate_factor is None:
             total = self.steps_planned
-            if total < 0:
+            if total < 1:
                 raise ValueError(
                     "the learning rate's schedule needs an end: give the Trainer max_steps or "
                     "max_epochs, or the module a rate_factor"
@@ -245,6 +246,18 @@ class ContrastiveModule(LightningModule):
                 "interval": "step",
             },
         }
+
+    def on_fit_start(self) -> None:
+        """Refuse a fused optimiser under a gradient scaler, whose gradients it would clip as they
+        are scaled.
+        """
+        precision, fused = self.trainer.precision, self.trainer.optimizers[0].defaults.get("fused")
+        if fused and str(precision).startswith("16"):
+            raise ValueError(
+                f"precision={precision}: a fused optimiser clips gradients that are scaled; set "
+                "trainer.precision in the experiment too, or give the module a make_optimizer "
+                "whose fused is False"
+            )
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Record loss and gradient norm before clipping, of gradients averaged over ranks; log the
@@ -282,8 +295,10 @@ class ContrastiveModule(LightningModule):
             super().configure_gradient_clipping(
                 optimizer, gradient_clip_val, gradient_clip_algorithm
             )
-        elif gradient_clip_val is not None and not clip_in_step(
-            optimizer, norm=self._gradient_norm, largest=gradient_clip_val
+        elif (
+            gradient_clip_val is not None
+            and gradient_clip_val > 0
+            and not clip_in_step(optimizer, norm=self._gradient_norm, largest=gradient_clip_val)
         ):
             torch.nn.utils.clip_grads_with_norm_(
                 _parameters(optimizer), gradient_clip_val, self._gradient_norm
@@ -326,15 +341,16 @@ class ContrastiveModule(LightningModule):
             "last_loss": self.last_loss,
             "kept": self.token_count,
             "steps_planned": self.steps_planned,
+            "schedule": getattr(self.rate_factor, "keywords", {}).get("total"),
             "image_origin": asdict(self.model.image_origin),
             "config": self.config,
         }
 
     @property
     def steps_planned(self) -> int:
-        """Number of steps of the whole run, by its Trainer; -1 for a run without an end."""
+        """Number of steps of the whole run, by its Trainer; 0 for a run without an end."""
         planned = self.trainer.estimated_stepping_batches
-        return int(planned) if math.isfinite(planned) else -1
+        return int(planned) if math.isfinite(planned) else 0
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the last loss and token count."""

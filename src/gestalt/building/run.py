@@ -2,6 +2,7 @@
 of a checkpoint.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import Path
@@ -18,11 +19,12 @@ from gestalt.building.source import build_source, steps
 from gestalt.building.targets import load_checkpoint_model
 from gestalt.building.terms import nouns_of, reading_nouns
 from gestalt.building.training import build_bad_samples, build_data, module_arguments
+from gestalt.config.loading import refuse_code
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.image_text import ImageTextDataModule
 from gestalt.encoders.checkpoints import read_checkpoint
 from gestalt.module import ContrastiveModule
-from gestalt.runs.names import config_of
+from gestalt.runs.names import config_of, in_run
 from gestalt.runs.progress import PLANNED
 from gestalt.training.bad_samples import BadSamples
 from gestalt.training.exactness import EagerValidation
@@ -120,14 +122,19 @@ def build(
     )
 
 
-def arguments_of(checkpoint: str | PathLike[str]) -> dict[str, Any]:
+def arguments_of(checkpoint: str | PathLike[str], overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Return the arguments of ``ContrastiveModule`` for a checkpoint of a run that ``build`` made.
 
     Raises:
-        ValueError: it has no configuration, or cannot be read.
+        ValueError: it has no configuration, names code that ``overrides`` do not, or cannot be
+            read.
     """
     path = Path(fspath(checkpoint))
-    config, content = config_of(path), read_checkpoint(path)
+    config, content = config_of(path, overrides=tuple(overrides)), read_checkpoint(path)
+    if not in_run(path):
+        refuse_code(config, overrides, origin=str(path))
     nouns = nouns_of(config, build_source(config)) if reading_nouns(config) else None
-    model = load_checkpoint_model(path, config, content["state_dict"]).train()
-    return module_arguments(config, model, content["gestalt"][PLANNED], nouns)
+    model = load_checkpoint_model(path, config, content).train()
+    saved = content["gestalt"]
+    total = saved.get("schedule") or saved[PLANNED]
+    return module_arguments(config, model, total, nouns)

@@ -285,20 +285,14 @@ def _open_run(checkpoint: Path, overrides: list[str], check: Check) -> Target:
     sha256 = file_hash(checkpoint)
     content = read_checkpoint(checkpoint, verified=is_recorded(checkpoint, sha256))
     steps, planned = progress_of(content)
-    state, more = content["state_dict"], content.get("gestalt", {})
-    del content  # the optimiser's tensors need memory
+    # without the optimiser's tensors, which need memory
+    content = {key: content.get(key, {}) for key in ("state_dict", "gestalt")}
     place = {"run": _run_path(checkpoint)} if in_run(checkpoint) else {}
     identity = _identity(
         str(checkpoint), sha256, {**place, "steps": steps, "steps_planned": planned}
     )
     image = replace(config.image, eval_size=saved.image.eval_size)
-    model = load_checkpoint_model(checkpoint, replace(config, image=image), state)
-    if config.start is not None:
-        try:
-            origin = WeightsOrigin(**more["image_origin"])
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{checkpoint}: it lacks the origin of its start; {AGAIN}") from error
-        model.image_tower.origin = model.text_tower.origin = origin
+    model = load_checkpoint_model(checkpoint, replace(config, image=image), content)
     return Target(config, model, folder, identity, trained=saved)
 
 
@@ -355,26 +349,33 @@ def _for_scoring(saved: Experiment, overrides: list[str], *, origin: Path) -> Ex
 
 
 def load_checkpoint_model(
-    checkpoint: Path, config: Experiment, state: dict[str, Any]
+    checkpoint: Path, config: Experiment, content: dict[str, Any]
 ) -> DualEncoder:
-    """Build the model of a configuration, in eval mode, with the weights in the ``state_dict`` of a
-    run's checkpoint.
+    """Build the model of a configuration, in eval mode, with the weights in the content of a run's
+    checkpoint, and the origin of its start.
 
     Raises:
-        ValueError: the weights do not fit the configuration.
+        ValueError: the weights do not fit the configuration, or the origin is missing.
     """
     weights = {
         str(name).removeprefix("model."): value
-        for name, value in state.items()
+        for name, value in content["state_dict"].items()
         if isinstance(value, Tensor) and not str(name).startswith("terms.")  # only for training
     }
-    return load_model(
+    model = load_model(
         config,
         weights,
         source=f"checkpoint {checkpoint}",
         misfit=f"{checkpoint} does not fit the model of its configuration, with the command line's "
         "changes",
     )
+    if config.start is not None:
+        try:
+            origin = WeightsOrigin(**content["gestalt"]["image_origin"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{checkpoint}: it lacks the origin of its start; {AGAIN}") from error
+        model.image_tower.origin = model.text_tower.origin = origin
+    return model
 
 
 def is_recorded(checkpoint: Path, sha256: str) -> bool:
@@ -384,7 +385,7 @@ def is_recorded(checkpoint: Path, sha256: str) -> bool:
     Raises:
         ValueError: it is another file, or the record cannot be read.
     """
-    folder = checkpoint.resolve().parents[1]
+    folder = checkpoint.resolve().parent.parent
     if not is_finished(folder) or checkpoint.resolve().parent != folder / CHECKPOINT.parent:
         # a run that goes on writes other files, and a copy elsewhere may be an earlier one
         return False

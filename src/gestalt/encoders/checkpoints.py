@@ -342,8 +342,8 @@ def read_config(checkpoint: Path) -> dict[str, Any]:
     if not isinstance(saved, dict):
         raise ValueError(
             f"{checkpoint}: no configuration in it, nor a config.yaml in "
-            f"{checkpoint.resolve().parents[1]}; choose a run or its checkpoint, or open it with "
-            "its model by gestalt.ContrastiveModule.load_from_checkpoint(FILE, model=...)"
+            f"{checkpoint.resolve().parent.parent}; choose a run or its checkpoint, or open it "
+            "with its model by gestalt.ContrastiveModule.load_from_checkpoint(FILE, model=...)"
         )
     return saved
 

@@ -78,7 +78,7 @@ def gather(checkpoint: Path, weights: str) -> Evidence:
             be read.
     """
     steps, planned = progress(checkpoint)
-    folder = checkpoint.resolve().parents[1]
+    folder = checkpoint.resolve().parent.parent
     paths = (folder / RESULT, *evaluations_in(folder)) if in_run(checkpoint) else ()
     results = [read_result(path) for path in paths if path.is_file()]
     run = next((result.record for result in results if not result.is_evaluation), {})
@@ -128,7 +128,7 @@ def provenance_of(evidence: Evidence, config: Experiment, checkpoint: Path) -> F
         "data": {
             key: run["data"][key] for key in ("digest", "samples") if key in run.get("data", {})
         },
-        "run": f"{config.name}/{config.scale}/{checkpoint.resolve().parents[1].name}",
+        "run": f"{config.name}/{config.scale}/{checkpoint.resolve().parent.parent.name}",
         "checkpoint": checkpoint.name,
         "weights_sha256": evidence.weights,
         "exported_by": {"gestalt": package_version("gestalt-grouping"), "commit": commit()},

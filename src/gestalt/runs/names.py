@@ -93,8 +93,11 @@ def number_of(path: Path) -> int:
 
 
 def in_run(checkpoint: Path) -> bool:
-    """Return True if a checkpoint lies in a run's folder, False if a Trainer wrote it elsewhere."""
-    return (checkpoint.resolve().parents[1] / "config.yaml").is_file()
+    """Return True if a checkpoint lies in a run's folder, False if a Trainer wrote it elsewhere,
+    or beside a configuration of Lightning's command line.
+    """
+    file = checkpoint.resolve().parent.parent / "config.yaml"
+    return file.is_file() and not file.read_text(encoding="utf-8").startswith("# lightning")
 
 
 def run_folder(checkpoint: Path) -> Path:
@@ -103,7 +106,7 @@ def run_folder(checkpoint: Path) -> Path:
     Raises:
         ConfigError: the run's ``config.yaml`` is missing.
     """
-    folder = checkpoint.resolve().parents[1]
+    folder = checkpoint.resolve().parent.parent
     if not in_run(checkpoint):
         raise ConfigError(
             f"{checkpoint}: not in the checkpoints/ of a run: no config.yaml in {folder}; choose a "

@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from torch import nn
+from torch.nn import functional
 
 import gestalt
 from gestalt.data_modules.sources import open_source
 from gestalt.evaluation.weights import weights_hash
 from tests.gestalt.command import TINY, environment, refused, result, succeed
+from tests.gestalt.painted import random_pixels
 from tests.gestalt.tiny_model import tiny
 
 QUIET = dict.fromkeys(("logger", "enable_progress_bar", "enable_checkpointing"), False)
@@ -114,6 +117,31 @@ def test_each_part_alone_trains_and_its_checkpoint_names_the_model_that_it_needs
     )
     with pytest.raises(ValueError, match="needs an end"):
         Trainer(max_epochs=-1, **options).fit(gestalt.ContrastiveModule(model), data)
+    before = deepcopy(model.state_dict())
+    Trainer(max_steps=2, gradient_clip_val=0, **options).fit(gestalt.ContrastiveModule(model), data)
+    assert any(not value.equal(before[name]) for name, value in model.state_dict().items())
+
+
+class Means(nn.Module):
+    """A tower of one's own: the mean colour of each patch."""
+
+    width, stride, mean, std = 3, 8, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+
+    def forward(self, pixels):
+        return functional.avg_pool2d(pixels, self.stride)
+
+
+def test_any_module_that_is_a_tower_is_joined_and_any_other_is_refused():
+    text = deepcopy(tiny()[0].text_tower)
+    model = gestalt.DualEncoder(Means(), text, width=16)
+    assert model.embed_patches(random_pixels(2, 3, 32, 64)).shape == (2, 16, 4, 8)
+    assert gestalt.ContrastiveModule(model).keep_share == 1
+    for towers, why in (
+        ((nn.Linear(3, 3), text), "lacks width, stride"),
+        ((Means(), Means()), "neither a TextTower"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            gestalt.DualEncoder(*towers)
 
 
 def test_an_experiment_is_checked_as_in_the_shell():

@@ -181,9 +181,9 @@ def test_parameters_of_terms_learn_and_stay_out_of_the_model(tmp_path, monkeypat
     path = tmp_path / "last.ckpt"
     torch.save({"state_dict": module.float().state_dict()}, path)
     assert "terms.scaled.scale" in module.state_dict()
-    assert set(
-        load_checkpoint_model(path, config, read_checkpoint(path)["state_dict"]).state_dict()
-    ) == set(module.model.state_dict())
+    assert set(load_checkpoint_model(path, config, read_checkpoint(path)).state_dict()) == set(
+        module.model.state_dict()
+    )
 
 
 @pytest.mark.parametrize(
