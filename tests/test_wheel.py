@@ -22,7 +22,7 @@ SETUP = """\
 [metadata]
 name = median-pooling
 version = 1.2
-description = The median of each channel
+description = Another aggregation
 [options]
 py_modules = median_pooling, median_benchmark
 [options.entry_points]
@@ -137,7 +137,8 @@ def test_outside_a_checkout_train_and_eval_use_what_a_package_adds(program, tmp_
         for line in run(program, "list aggregations", folder=tmp_path).stdout.splitlines()
         if "median" in line
     )
-    assert " ".join(row.split()) == "median median-pooling 1.2 The median of each channel"
+    found = "median median-pooling 1.2 Take the median of each channel over the real parts."
+    assert " ".join(row.split()) == f"{found} Returns (B, D)."
     (tmp_path / "mine.yaml").write_text("image: {init: random, aggregation: median}\n")
     line = (
         f"train ./mine.yaml {TINY} trainer.max_steps=2 evaluation.pictures=0 "
