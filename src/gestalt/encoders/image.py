@@ -4,7 +4,7 @@ grid, H W pixels.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +73,24 @@ class ImageTower(nn.Module):
             for name in names_below(parameters, frozen_blocks):
                 parameters[name].requires_grad_(False)
         self.train()
+
+    @classmethod
+    def configured(cls, trunk: Any, image: Image, *, name: str, **parts: Any) -> Self:
+        """Return the tower of a trunk that is frozen and recomputes activations as a configuration
+        says; ``name`` is the trunk's in messages, ``parts`` are the constructor's.
+
+        Raises:
+            ValueError: the trunk cannot recompute its activations.
+        """
+        if image.gradient_checkpointing:
+            try:
+                trunk.set_grad_checkpointing(True)
+            except (AssertionError, AttributeError) as cause:
+                raise ValueError(
+                    f"image.gradient_checkpointing: there is none for {name!r} ({cause}); choose "
+                    "false"
+                ) from cause
+        return cls(trunk, frozen=image.frozen, frozen_blocks=image.frozen_blocks, **parts)
 
     @property
     def drops_tokens(self) -> bool:
@@ -276,18 +294,6 @@ def build_image_tower(image: Image, *, size: int) -> ImageTower:
     return build_own_image_tower(image, build)
 
 
-def recompute(trunk: Any, *, name: str) -> None:
-    """Let a trunk recompute its activations in the backward pass; a ValueError refuses one that
-    cannot.
-    """
-    try:
-        trunk.set_grad_checkpointing(True)
-    except (AssertionError, AttributeError) as cause:
-        raise ValueError(
-            f"image.gradient_checkpointing: there is none for {name!r} ({cause}); choose false"
-        ) from cause
-
-
 def build_timm_tower(image: Image, *, size: int) -> ImageTower:
     """Build a tower from a timm backbone.
 
@@ -324,14 +330,6 @@ def build_timm_tower(image: Image, *, size: int) -> ImageTower:
         parameter.requires_grad_(name not in unused)
     if image.frozen_blocks:
         check_boundary(trunk, image.frozen_blocks, backbone=image.backbone, stride=stride)
-    if image.gradient_checkpointing:
-        recompute(trunk, name=image.backbone)
-    return ImageTower(
-        trunk,
-        stride=stride,
-        mean=mean,
-        std=std,
-        origin=origin,
-        frozen=image.frozen,
-        frozen_blocks=image.frozen_blocks,
+    return ImageTower.configured(
+        trunk, image, name=image.backbone, stride=stride, mean=mean, std=std, origin=origin
     )

@@ -19,7 +19,7 @@ from gestalt.config.schema import Image, Text
 from gestalt.encoders.boundary import check_boundary
 from gestalt.encoders.checkpoints import load_checkpoint
 from gestalt.encoders.dense_model import tokens_of
-from gestalt.encoders.image import ImageTower, recompute
+from gestalt.encoders.image import ImageTower
 from gestalt.encoders.inits import Channels, check_init
 from gestalt.encoders.text import TextTower
 from gestalt.encoders.weights import WeightsFile, WeightsOrigin
@@ -52,10 +52,11 @@ class OwnImageTower(ImageTower):
         return "keep" in signature(self.trunk.forward).parameters
 
     def forward(self, images: Tensor | Features, keep: Tensor | None = None) -> Tokens:
-        """Encode images (B, 3, H, W) uint8; as ``ImageTower.forward``.
+        """Encode images (B, 3, H, W) uint8, or only the patches of ``keep`` (B, K) int64.
 
         Raises:
-            ValueError: as there, or another number of tokens than by the stride.
+            ValueError: images that are not uint8, a size that does not divide into patches, or
+                another number of tokens than by the stride.
         """
         assert isinstance(images, Tensor)  # config/check_data.py
         grid = self.grid(*images.shape[-2:])
@@ -145,16 +146,8 @@ def build_own_image_tower(image: Image, factory: Any) -> OwnImageTower:
         origin = WeightsOrigin(image.init, path, file_hash(file.path))
     if image.frozen_blocks:
         check_boundary(module, image.frozen_blocks, backbone=image.family)
-    if image.gradient_checkpointing:
-        recompute(module, name=image.family)
-    tower = OwnImageTower(
-        module,
-        stride=stride,
-        mean=mean,
-        std=std,
-        origin=origin,
-        frozen=image.frozen,
-        frozen_blocks=image.frozen_blocks,
+    tower = OwnImageTower.configured(
+        module, image, name=image.family, stride=stride, mean=mean, std=std, origin=origin
     )
     if image.subsampling:
         tower.grid(image.train_size, image.train_size)
