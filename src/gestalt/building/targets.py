@@ -276,10 +276,10 @@ def _open_external(target: str, kind: str, name: str, overrides: list[str], chec
 
 
 def _open_run(checkpoint: Path, overrides: list[str], check: Check) -> Target:
-    saved = config_of(checkpoint)
-    if not in_run(checkpoint):
+    saved, inside = config_of(checkpoint), in_run(checkpoint)
+    if not inside:
         refuse_code(saved, overrides, origin=str(checkpoint))
-    folder = run_folder(checkpoint) if in_run(checkpoint) else checkpoint.parent
+    folder = run_folder(checkpoint) if inside else checkpoint.parent
     config = _for_scoring(saved, overrides, origin=checkpoint)
     check(config)
     sha256 = file_hash(checkpoint)
@@ -287,7 +287,7 @@ def _open_run(checkpoint: Path, overrides: list[str], check: Check) -> Target:
     steps, planned = progress_of(content)
     # without the optimiser's tensors, which need memory
     content = {key: content.get(key, {}) for key in ("state_dict", "gestalt")}
-    place = {"run": _run_path(checkpoint)} if in_run(checkpoint) else {}
+    place = {"run": _run_path(checkpoint)} if inside else {}
     identity = _identity(
         str(checkpoint), sha256, {**place, "steps": steps, "steps_planned": planned}
     )

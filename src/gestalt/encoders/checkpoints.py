@@ -338,7 +338,8 @@ def read_config(checkpoint: Path) -> dict[str, Any]:
     Raises:
         ValueError: it has none, or cannot be read.
     """
-    saved = read_checkpoint(checkpoint).get("gestalt", {}).get("config")
+    # its checksums are read with its weights
+    saved = read_checkpoint(checkpoint, verified=True).get("gestalt", {}).get("config")
     if not isinstance(saved, dict):
         raise ValueError(
             f"{checkpoint}: no configuration in it, nor a config.yaml in "
