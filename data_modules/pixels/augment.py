@@ -21,7 +21,7 @@ RATIO = (3 / 4, 4 / 3)
 """Range of a crop's width over height, before it is resized to a square."""
 
 ENHANCERS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
-"""What changes the colours of an image by factors: brightness, contrast, saturation."""
+"""Operations that change an image by a factor each: brightness, contrast, saturation."""
 
 
 class Augmentation(NamedTuple):

@@ -76,11 +76,12 @@ def sweep_sizes(target: Target, sizes: list[int], overrides: list[str]) -> None:
 
 
 def sweep_protocols(target: Target, protocols: list[str], overrides: list[str]) -> None:
-    """Score a checkpoint's segmentation under each protocol, as :func:`sweep_sizes`, into
-    ``protocols/<n>.json`` and ``.png``; print a table for each benchmark.
+    """Score a checkpoint's segmentation under each protocol; each score is its own evaluation, and
+    ``protocols/<n>.json`` and ``.png`` hold them together.  Print a table for each benchmark.
 
     Args:
-        target, overrides: as there.
+        target: the model.
+        overrides: the words that it was opened with.
         protocols: names; equal settings otherwise.
 
     Raises:

@@ -149,16 +149,16 @@ class ScoringResult(NamedTuple):
 
 
 def open_target(target: str, *, overrides: list[str], output: str | None = None) -> Target:
-    """Resolve a target to its model and configuration, for scoring on this machine; as
-    ``building.targets.open_target``.
+    """Resolve a target to its model and configuration, for scoring on this machine.
 
     Args:
-        target, overrides: as in that function.
+        target: a run, a checkpoint, an exported folder, or another library's model.
+        overrides: ``key=value`` words on its configuration.
         output: folder for the records; None for the run's.
 
     Raises:
-        ValueError: as there; a machine that lacks what the configuration asks for, or a folder that
-            cannot be written to.
+        ValueError: no such target, weights that do not fit, a machine that lacks what the
+            configuration asks for, or a folder that cannot be written to.
     """
     opened = targets.open_target(target, overrides=overrides, check=_check_here)
     if output is not None:

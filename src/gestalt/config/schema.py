@@ -336,8 +336,8 @@ class Experiment:
     """A method at a scale.
 
     Attributes:
-        overrides: the ``key=value`` words that it was loaded with, which are part of its other
-            fields, for the record of a run.
+        overrides: the ``key=value`` words that it was loaded with, for the record of a run; its
+            other fields include them.  ``dataclasses.replace`` loses them: load another experiment.
     """
 
     overrides: ClassVar[tuple[str, ...]] = ()
