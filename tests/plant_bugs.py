@@ -55,17 +55,17 @@ BUGS = (
     ),
     Bug(
         "features_of_the_first_crop",
-        "src/gestalt/building/features.py",
+        "src/gestalt/runs/features.py",
         old="epoch % self.crops * self.pairs + index",
         new="index",
         test="tests/gestalt/commands/test_features.py::test_each_step_has_the_same_loss_on_cached_features_as_on_images",
     ),
     Bug(
         "balance_of_one_rank",
-        "src/gestalt/distillation/patch_loss.py",
+        "src/gestalt/losses/distillation/patch_loss.py",
         old="sum_over_ranks(plan.sum(dim=-2, keepdim=True))",
         new="plan.sum(dim=-2, keepdim=True)",
-        test="tests/gestalt/distillation/test_ranks.py::test_the_mean_over_two_threads_equals_one_process",
+        test="tests/gestalt/losses/distillation/test_ranks.py::test_the_mean_over_two_threads_equals_one_process",
     ),
     Bug(
         "class_token_in_max",
@@ -95,7 +95,7 @@ BUGS = (
 
     model._pos_embed = turned
 """,
-        test="tests/gestalt/building/test_start.py::test_with_its_own_aggregation_a_start_embeds_as_before[GELU]",
+        test="tests/gestalt/models/test_building.py::test_with_its_own_aggregation_a_start_embeds_as_before[GELU]",
     ),
     Bug(
         "plain_gather",
@@ -113,7 +113,7 @@ BUGS = (
     ),
     Bug(
         "void_is_background",
-        "src/gestalt/evaluation/confusion.py",
+        "src/gestalt/measures/evaluation/confusion.py",
         old="    labelled = label != ignored\n",
         new="    labelled, label = label >= 0, label.masked_fill(label == ignored, 0)\n",
         test="tests/gestalt/measures/test_metrics.py::test_ignored_pixels_count_for_nothing",
@@ -127,7 +127,7 @@ BUGS = (
     ),
     Bug(
         "classes_wrap_in_a_byte",
-        "src/gestalt/evaluation/confusion.py",
+        "src/gestalt/measures/evaluation/confusion.py",
         old="return values.to(getattr(torch, map_type(classes)))",
         new="return values.to(torch.uint8)",
         test="tests/gestalt/measures/segmentation/test_many_classes.py::test_a_protocol_on_many_classes_equals_the_slow_reference",
@@ -210,10 +210,10 @@ BUGS = (
     ),
     Bug(
         "templates_not_normalised",
-        "src/gestalt/evaluation/prompts.py",
+        "src/gestalt/measures/evaluation/prompts.py",
         old='if protocol.ensembling == "normalised_mean":',
         new="if False:",
-        test="tests/gestalt/evaluation/test_prompts.py::test_template_vectors_are_averaged_as_named",
+        test="tests/gestalt/measures/evaluation/test_prompts.py::test_template_vectors_are_averaged_as_named",
     ),
     Bug(
         "decay_on_biases",
@@ -306,7 +306,7 @@ BUGS = (
             '{key: batch[key][: len(chosen)] if key.startswith("token_") else batch[key][rows] for '
             "key in BY_ROW"
         ),
-        test="tests/gestalt/building/test_caption_reader.py::test_the_losses_are_those_of_captions_tokenised_in_the_step[clip_baseline]",
+        test="tests/gestalt/runs/test_training.py::test_the_losses_are_those_of_captions_tokenised_in_the_step[clip_baseline]",
     ),
     Bug(
         "confusion_averaged_over_ranks",
@@ -442,7 +442,7 @@ BUGS = (
     ),
     Bug(
         "gradients_of_gathered_rows_not_summed",
-        "src/gestalt/losses/gather.py",
+        "src/gestalt/support/ranks.py",
         old="        distributed.all_reduce(values)\n",
         new="",
         test="tests/gestalt/losses/test_ranks.py::test_the_mean_over_two_threads_equals_one_process",
@@ -512,7 +512,7 @@ BUGS = (
     ),
     Bug(
         "kind_left_out_of_the_protocol_digest",
-        "src/gestalt/evaluation/protocols.py",
+        "src/gestalt/measures/evaluation/protocols.py",
         old='{"kind": type(self).__name__, **self.fields()}',
         new="dict(self.fields())",
         test="tests/test_frozen.py::test_digests_of_protocols_and_scenes_and_the_shipped_init_are_unchanged",
@@ -533,14 +533,14 @@ BUGS = (
     ),
     Bug(
         "short_side_rounded_down",
-        "src/gestalt/evaluation/protocols.py",
+        "src/gestalt/measures/evaluation/protocols.py",
         old="(2 * side * self.input_size + step) // (2 * step)",
         new="side * self.input_size // step",
         test="tests/gestalt/measures/segmentation/test_protocol.py::test_short_side_keeps_the_aspect_to_the_nearest_multiple",
     ),
     Bug(
         "weights_hash_without_names",
-        "src/gestalt/evaluation/weights.py",
+        "src/gestalt/measures/evaluation/weights.py",
         old="        digest.update(name.encode())\n",
         new="",
         test="tests/gestalt/results/test_record.py::test_the_hash_follows_the_names_and_not_the_order_or_the_strides",
@@ -554,17 +554,17 @@ BUGS = (
     ),
     Bug(
         "patches_by_columns",
-        "src/gestalt/zoo/hf_families.py",
+        "src/gestalt/models/zoo/hf_families.py",
         old="permute(0, 3, 2, 1)",
         new="permute(0, 3, 1, 2)",
-        test="tests/gestalt/zoo/test_parity_of_kinds.py::test_images_and_locations_are_embedded_as_transformers_does[SigLIP 2]",
+        test="tests/gestalt/models/zoo/test_parity_of_kinds.py::test_images_and_locations_are_embedded_as_transformers_does[SigLIP 2]",
     ),
     Bug(
         "norm_before_the_average",
-        "src/gestalt/zoo/open_clip_towers.py",
+        "src/gestalt/models/zoo/open_clip_towers.py",
         old="self.visual.attn_pool is None and not self.visual.final_ln_after_pool",
         new="self.visual.attn_pool is None",
-        test="tests/gestalt/zoo/test_open_clip.py::test_images_and_texts_are_embedded_as_open_clip_embeds_them[CLIPA]",
+        test="tests/gestalt/models/zoo/test_open_clip.py::test_images_and_texts_are_embedded_as_open_clip_embeds_them[CLIPA]",
     ),
     Bug(
         "unnamed_nouns_compared",
@@ -582,10 +582,10 @@ BUGS = (
     ),
     Bug(
         "terms_loaded_as_weights_of_the_model",
-        "src/gestalt/building/targets.py",
+        "src/gestalt/models/opening.py",
         old=' and not str(name).startswith("terms.")',
         new="",
-        test="tests/gestalt/building/test_terms.py::test_parameters_of_terms_learn_and_stay_out_of_the_model",
+        test="tests/gestalt/runs/test_terms.py::test_parameters_of_terms_learn_and_stay_out_of_the_model",
     ),
     Bug(
         "teacher_is_the_student",
@@ -651,13 +651,13 @@ BUGS = (
         "src/gestalt/encoders/checkpoints.py",
         old="damaged = archive.testzip()",
         new="damaged = None",
-        test="tests/gestalt/building/test_damaged.py::test_zeros_in_the_middle_of_a_checkpoint_are_found_without_a_record",
+        test="tests/gestalt/models/test_damaged.py::test_zeros_in_the_middle_of_a_checkpoint_are_found_without_a_record",
     ),
     Bug(
         "checkpoint_not_that_of_the_record",
-        "src/gestalt/building/targets.py",
+        "src/gestalt/models/opening.py",
         old="expected not in (None, sha256)",
         new="expected is False",
-        test="tests/gestalt/building/test_damaged.py::test_a_checkpoint_other_than_the_record_s_is_refused",
+        test="tests/gestalt/models/test_damaged.py::test_a_checkpoint_other_than_the_record_s_is_refused",
     ),
 )

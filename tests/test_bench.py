@@ -13,9 +13,9 @@ import pytest
 import torch
 from open_clip.loss import ClipLoss
 
-from gestalt.building.model import build_model
-from gestalt.building.training import build_module
 from gestalt.losses.contrastive import text_ids
+from gestalt.models.building import build_model
+from gestalt.runs.training import build_module
 from tests.gestalt.command import gestalt
 
 ROOT = Path(__file__).parents[1]

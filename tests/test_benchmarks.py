@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from gestalt.data_modules.image_sets import ImageSet, LabelSet, open_image_set
-from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.evaluation.measures import MEASURES
 from gestalt.measures.context import Context
+from gestalt.measures.evaluation.benchmarks import BENCHMARKS
+from gestalt.measures.evaluation.measures import MEASURES
 from gestalt.measures.matching.callback import MatchedIoU
 from gestalt.measures.robustness.callback import Robustness
 from gestalt.measures.segmentation.class_maps import MeanIoU

@@ -19,14 +19,14 @@ from gestalt.data_modules.digest import short_digest
 from gestalt.encoders.checkpoints import RESUME_KEYS
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.encoders.weights import WeightsOrigin
-from gestalt.evaluation.weights import tensors_hash
-from gestalt.features import key
+from gestalt.measures.evaluation.weights import tensors_hash
 from gestalt.measures.segmentation.presets import top_down_protocol
+from gestalt.models import folder
+from gestalt.models.folder import CARD, TEXT
+from gestalt.models.names import CHECKPOINT, DESCRIPTION, RESULT, WEIGHTS
 from gestalt.module import ContrastiveModule
-from gestalt.publishing import folder
-from gestalt.publishing.folder import CARD, TEXT
 from gestalt.results import record
-from gestalt.runs.names import CHECKPOINT, DESCRIPTION, RESULT, WEIGHTS
+from gestalt.runs import cache_key as key
 from gestalt.support.plugins import GROUPS
 from gestalt.tokens import Tokens
 from gestalt.training.checkpoints import BEST

@@ -16,13 +16,13 @@ from PIL import Image
 from gestalt.ablation.grid import read_grid
 from gestalt.commands.arguments import COMMANDS as PROGRAM
 from gestalt.commands.arguments import parse
-from gestalt.config.keys import fields_below
 from gestalt.config.loading import EXPERIMENTS, load
 from gestalt.config.schema import Experiment
-from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.evaluation.measures import MEASURES
 from gestalt.losses.contrastive import contrastive_loss
 from gestalt.losses.terms import Pairs
+from gestalt.measures.evaluation.benchmarks import BENCHMARKS
+from gestalt.measures.evaluation.measures import MEASURES
+from gestalt.support.keys import fields_below
 from gestalt.support.plugins import Row
 from gestalt.tokens import Tokens
 from tests.test_imports import LADDER

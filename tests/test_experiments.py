@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gestalt.config.loading import EXPERIMENTS, load
-from gestalt.config.schema import ConfigError
+from gestalt.support.typed import ConfigError
 from tests.gestalt.at_step import alone
 from tests.gestalt.tiny_config import tiny_config
 
@@ -41,9 +41,9 @@ def test_every_pair_of_experiment_and_scale_loads_or_is_refused_with_a_reason():
 
 @pytest.mark.parametrize("name", FROM_INITS)
 def test_one_step_gives_every_trainable_parameter_a_gradient(name):
-    from gestalt.building.model import build_model
-    from gestalt.building.source import build_source
-    from gestalt.building.training import build_data, build_module
+    from gestalt.models.building import build_model
+    from gestalt.runs.source import build_source
+    from gestalt.runs.training import build_data, build_module
 
     config = tiny_config("loss.terms={}", "data.workers=0", name=name)
     model = build_model(config)

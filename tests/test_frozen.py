@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from gestalt.building.model import build_model
-from gestalt.building.source import build_source
 from gestalt.config.loading import load
 from gestalt.measures.classification.protocol import PROTOCOLS as CLASSIFICATION_PROTOCOLS
 from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
 from gestalt.measures.segmentation.presets import top_down_protocol
+from gestalt.models.building import build_model
+from gestalt.runs.source import build_source
 from tests.gestalt.command import run_here
 
 OLDER_RUN = Path(__file__).with_name("golden") / "older_run"

@@ -16,9 +16,9 @@ GOLDEN = Path(__file__).with_name("golden")
 
 
 def losses(name):
-    from gestalt.building.model import build_model
-    from gestalt.building.source import build_source
-    from gestalt.building.training import build_data, build_module
+    from gestalt.models.building import build_model
+    from gestalt.runs.source import build_source
+    from gestalt.runs.training import build_data, build_module
 
     config = load(name, scale="tiny")
     source = build_source(config)

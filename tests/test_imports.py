@@ -7,17 +7,17 @@ ROOT = Path(__file__).resolve().parents[1]
 LADDER = (  # a room imports from its own rung and from those below it
     {"__main__"},
     {"commands", "api", "zero_shot"},
-    {"building", "publishing"},
-    {"ablation", "pretraining"},
+    {"publishing", "ablation"},
     {"results"},
-    {"measures"},
-    {"training", "zoo", "module", "features"},
-    {"model", "runs"},
-    {"encoders", "projection", "aggregation", "config"},
-    {"distillation", "evaluation", "losses", "subsampling", "tokens"},
-    {"tables"},
-    {"data_modules"},
-    {"support"},
+    {"runs"},
+    {"models"},
+    {"config"},
+    {"measures", "module", "pretraining"},
+    {"training"},
+    {"model"},
+    {"encoders", "losses", "aggregation"},
+    {"projection", "subsampling", "data_modules", "tables"},
+    {"tokens", "support"},
 )
 
 

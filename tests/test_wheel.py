@@ -50,7 +50,7 @@ def median(tokens: Tokens) -> Tensor:
 BENCHMARK = '''\
 """The embedded scenes under a name of their own, scored by segmentation alone."""
 
-from gestalt.evaluation.benchmarks import Benchmark
+from gestalt.measures.evaluation.benchmarks import Benchmark
 
 OWN_SCENES = Benchmark(
     "own_scenes", "scenes", "scenes", ("segmentation",), splits=("val", "tune"), source="scenes"

@@ -4,29 +4,34 @@
 for a Lightning ``Trainer`` of one's own.  All are imported on first use.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from gestalt.support.moved import Forward
+
 if TYPE_CHECKING:
     from gestalt.api import Model, SegmentedImage, load
-    from gestalt.building.experiment import experiment
-    from gestalt.building.run import Run, build
     from gestalt.commands.train import train
     from gestalt.data_modules.image_text import ImageTextDataModule
     from gestalt.model import DualEncoder
     from gestalt.module import ContrastiveModule
+    from gestalt.runs.experiment import experiment
+    from gestalt.runs.run import Run, build
     from gestalt.zero_shot import ZeroShot
 
 _PLACES = {
     "gestalt.api": ("Model", "SegmentedImage", "load"),
-    "gestalt.building.experiment": ("experiment",),
-    "gestalt.building.run": ("Run", "build"),
+    "gestalt.runs.experiment": ("experiment",),
+    "gestalt.runs.run": ("Run", "build"),
     "gestalt.commands.train": ("train",),
     "gestalt.data_modules.image_text": ("ImageTextDataModule",),
     "gestalt.model": ("DualEncoder",),
     "gestalt.module": ("ContrastiveModule",),
     "gestalt.zero_shot": ("ZeroShot",),
 }
+
+sys.meta_path.insert(0, Forward())
 
 __all__ = [
     "ContrastiveModule",

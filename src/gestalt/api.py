@@ -13,18 +13,18 @@ from typing import Any, Literal, Unpack, overload
 import torch
 from torch import Tensor
 
-from gestalt.building.targets import open_target
 from gestalt.config.schema import Experiment
-from gestalt.config.schema_data import ONLY_SCENES
+from gestalt.data_modules.keys import ONLY_SCENES
 from gestalt.data_modules.pixels.pictures import Picture, read_pictures
 from gestalt.encoders.dense_model import DenseModel
-from gestalt.evaluation.prompts import check_texts, embed_texts
-from gestalt.evaluation.protocols import ImageProtocol
+from gestalt.measures.evaluation.prompts import check_texts, embed_texts
+from gestalt.measures.evaluation.protocols import ImageProtocol
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.grouping.protocol import grouping_protocol
 from gestalt.measures.retrieval.engine import embed_images
 from gestalt.measures.segmentation.fitting import Choices, picture_protocol
 from gestalt.measures.segmentation.segmented import SegmentedImage, segment_images, similarity_maps
+from gestalt.models.opening import open_target
 from gestalt.support.bars import hide_bars
 from gestalt.support.caveats import Caveat
 from gestalt.support.devices import find_device, find_dtype, keep_random_state

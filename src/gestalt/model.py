@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gestalt.aggregation import Aggregation, build_aggregation
-from gestalt.config.schema import Image
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.encoders.image import ImageTower
+from gestalt.encoders.keys import Image
 from gestalt.encoders.last_block import LastBlock, timm_block
 from gestalt.encoders.own import build_own_image_tower
 from gestalt.encoders.positions import timm_positions

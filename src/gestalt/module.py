@@ -17,7 +17,7 @@ from torch.nn import ModuleDict
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from gestalt.config.schema import Image
+from gestalt.encoders.keys import Image
 from gestalt.losses.contrastive import contrastive_loss, text_ids
 from gestalt.losses.matrix import ContrastiveTerms
 from gestalt.losses.terms import Term
@@ -28,7 +28,7 @@ from gestalt.training.finite import FirstBadStep, NonFiniteLoss, check_weights, 
 from gestalt.training.micro_batches import Batch, MicroBatches, image_size
 from gestalt.training.schedule import PAPER, clip_in_step, make_optimizer, warmup_cosine
 
-ARGUMENTS = "gestalt.building.run:arguments_of"
+ARGUMENTS = "gestalt.runs.run:arguments_of"
 """Function of a checkpoint that returns the arguments of the module that wrote it."""
 
 WARMUP = 0.1

@@ -10,14 +10,14 @@ from typing import Any
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from gestalt.building.evaluation import build_evaluation
-from gestalt.building.targets import load_scoring
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.callback import Entry, Scorer
 from gestalt.measures.grouping.protocol import TokensProtocol
+from gestalt.models.opening import load_scoring
+from gestalt.models.zoo.python import FunctionModel, Functions
 from gestalt.results.outcome import scorers_of
+from gestalt.runs.evaluation import build_evaluation
 from gestalt.support.devices import keep_random_state
-from gestalt.zoo.python import FunctionModel, Functions
 
 
 class ZeroShot(Callback):

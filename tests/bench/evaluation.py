@@ -20,10 +20,10 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
-from gestalt.config.schema import Image
 from gestalt.encoders.image import build_image_tower
-from gestalt.evaluation.images import resize
-from gestalt.evaluation.prompts import ClassEmbeddings
+from gestalt.encoders.keys import Image
+from gestalt.measures.evaluation.images import resize
+from gestalt.measures.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.dense.placement import window_starts
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.presets import top_down_protocol

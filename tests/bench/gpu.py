@@ -15,12 +15,12 @@ import torch
 from clock import DEVICE, seconds
 from torch.utils.flop_counter import FlopCounterMode
 
-from gestalt.building.model import build_model
-from gestalt.building.training import build_module
 from gestalt.config.loading import load
 from gestalt.config.schema import Experiment
 from gestalt.losses.contrastive import text_ids
+from gestalt.models.building import build_model
 from gestalt.results.record import device_name
+from gestalt.runs.training import build_module
 
 # pattern of the device's name, first match: FLOP/s of dense bfloat16 products, half of what NVIDIA
 # gives with sparsity

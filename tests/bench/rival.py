@@ -27,13 +27,13 @@ from open_clip_loop import EVERY, counterpart, their_loop
 from torch.utils.data import DataLoader, Dataset
 from turns import Turns
 
-from gestalt.building.compiling import compile_training
-from gestalt.building.model import build_model
-from gestalt.building.training import build_bad_samples, build_module, caption_reader
 from gestalt.commands.process import quiet
 from gestalt.config.loading import load
 from gestalt.config.schema import Experiment
 from gestalt.model import DualEncoder
+from gestalt.models.building import build_model
+from gestalt.runs.compiling import compile_training
+from gestalt.runs.training import build_bad_samples, build_module, caption_reader
 from gestalt.training.checkpoints import SaveOnSignal
 from gestalt.training.clock import Clock
 from gestalt.training.progress import Speed

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
-from gestalt.config.schema import ConfigError
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.pixels.photographs import Unusable
+from gestalt.support.typed import ConfigError
 from tests.data_modules.files import opened
 
 EXAMPLES = int(os.environ.get("GESTALT_FUZZ_EXAMPLES", "10"))

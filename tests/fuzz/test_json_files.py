@@ -15,16 +15,16 @@ from gestalt.ablation.jobs import read_state_file
 from gestalt.ablation.study import _entries
 from gestalt.commands.model_words import _values
 from gestalt.commands.score import _statement
-from gestalt.config.calibration_file import read_calibration
 from gestalt.config.loading import load
 from gestalt.data_modules.corpora.manifest import WithoutKnownBad
 from gestalt.encoders.weights import _local_file
-from gestalt.features.key import Description
-from gestalt.publishing.folder import read_description
+from gestalt.measures.segmentation.calibration_file import read_calibration
+from gestalt.models.folder import read_description
+from gestalt.models.progress import is_finished
 from gestalt.results.compare import compare
 from gestalt.results.reading import read_results
 from gestalt.results.report import write_report
-from gestalt.runs.progress import is_finished
+from gestalt.runs.cache_key import Description
 from tests.data_modules.corpora.test_manifest import Shards
 from tests.fuzz.law import held
 from tests.gestalt.ablation.fake_run import leave, record

@@ -9,7 +9,6 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from gestalt.building.features import CachedImages
 from gestalt.config.loading import load
 from gestalt.data_modules.labels.definition import read_definition
 from gestalt.data_modules.labels.predicted_maps import read_map
@@ -17,10 +16,11 @@ from gestalt.data_modules.pixels.photographs import open_rgb
 from gestalt.data_modules.scenes.cutouts import open_file
 from gestalt.data_modules.scenes.folder import read_folder
 from gestalt.encoders.checkpoints import read_state_dict
-from gestalt.features.key import Description
-from gestalt.zoo.open_clip import open_model
+from gestalt.models.zoo.open_clip import open_model
+from gestalt.runs.cache_key import Description
+from gestalt.runs.features import CachedImages
 from tests.fuzz.law import held
-from tests.gestalt.zoo.test_open_clip import write_config
+from tests.gestalt.models.zoo.test_open_clip import write_config
 
 
 def read_row(file, row=0):

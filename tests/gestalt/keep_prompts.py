@@ -5,7 +5,7 @@ tests/gestalt/keep_prompts.py WORDS...``.
 import sys
 
 from gestalt.__main__ import main
-from gestalt.evaluation import prompts
+from gestalt.measures.evaluation import prompts
 
 if __name__ == "__main__":
     prompts.LARGE = 1

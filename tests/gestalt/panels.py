@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gestalt.evaluation.pictures import FONT_SIZE, MARGIN, PAPER
+from gestalt.measures.evaluation.pictures import FONT_SIZE, MARGIN, PAPER
 
 TOP = MARGIN + FONT_SIZE + 8
 """The first row of panels, which lie below a line of titles."""

@@ -14,7 +14,7 @@ from PIL import Image
 from torch.testing import assert_close
 
 import gestalt
-from gestalt.evaluation.protocols import build_protocol
+from gestalt.measures.evaluation.protocols import build_protocol
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
 from gestalt.measures.segmentation.engine import top_down
@@ -61,7 +61,7 @@ def same_weights(first, second):
     [
         ("gestalt", {"torch", "PIL", "numpy", "timm", "yaml"}),
         (
-            "gestalt.building.model, gestalt.building.targets, gestalt.api",
+            "gestalt.models.building, gestalt.models.opening, gestalt.api",
             {"lightning", "pytorch_lightning", "torchmetrics", "matplotlib"},
         ),
     ],

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gestalt.aggregation import build_aggregation
-from gestalt.building.model import build_model
 from gestalt.config.loading import load
-from gestalt.config.schema import Image
 from gestalt.encoders.image import build_image_tower
+from gestalt.encoders.keys import Image
 from gestalt.model import DualEncoder, Side
+from gestalt.models.building import build_model
 from gestalt.projection import TokenProjection
 from gestalt.tokens import Tokens
 from tests.gestalt.painted import random_pixels

@@ -11,10 +11,10 @@ import torch
 from transformers import Dinov2Config, Dinov2Model
 
 import gestalt
-from gestalt.building.model import build_model
 from gestalt.config.loading import load
-from gestalt.config.schema import ConfigError
-from gestalt.publishing.folder import save_folder
+from gestalt.models.building import build_model
+from gestalt.models.folder import save_folder
+from gestalt.support.typed import ConfigError
 from tests.gestalt.command import TRAIN, TWO_RANKS, killed, result, same, succeed
 from tests.gestalt.tiny_model import save_photo
 

@@ -17,9 +17,9 @@ import gestalt
 from tests.gestalt.at_step import QUIET
 from tests.gestalt.command import ROOT, run_here
 from tests.gestalt.measures.stage import Stub
+from tests.gestalt.models.zoo.test_open_clip import saved
 from tests.gestalt.ranks import run_all
 from tests.gestalt.tiny_model import tiny
-from tests.gestalt.zoo.test_open_clip import saved
 
 BLOCKS = (ROOT / "docs" / "lightning.md").read_text().split("```python\n")
 (PROJECT,) = [block.partition("```")[0] for block in BLOCKS if "class Project" in block]

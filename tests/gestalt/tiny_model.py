@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from gestalt.building.model import build_model
 from gestalt.config.identity import to_yaml
 from gestalt.config.loading import load
 from gestalt.config.schema import Experiment
 from gestalt.model import DualEncoder
-from gestalt.publishing.folder import save_folder
+from gestalt.models.building import build_model
+from gestalt.models.folder import save_folder
 
 WORDS = (
     "text.family=open_clip",

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gestalt.building.model import build_model
 from gestalt.config.schema import Experiment
 from gestalt.model import DualEncoder
+from gestalt.models.building import build_model
 from tests.gestalt.painted import random_pixels
 from tests.gestalt.tiny_config import tiny_config
 

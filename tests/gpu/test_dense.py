@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.prompts import ClassEmbeddings
+from gestalt.measures.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation import engine
 from gestalt.measures.segmentation.engine import top_down, upsampled_argmax
 from gestalt.measures.segmentation.presets import top_down_protocol

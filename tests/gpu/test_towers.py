@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gestalt.config.schema import Image
 from gestalt.encoders.image import ImageTower, build_image_tower
+from gestalt.encoders.keys import Image
 from tests.gpu.models import images
 
 SMALL = {"width": 64, "depth": 2, "heads": 2}

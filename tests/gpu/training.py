@@ -9,11 +9,11 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader
 
-from gestalt.building.model import build_model
-from gestalt.building.training import build_bad_samples, build_module
 from gestalt.commands.process import quiet
 from gestalt.config.schema import Experiment
+from gestalt.models.building import build_model
 from gestalt.module import ContrastiveModule
+from gestalt.runs.training import build_bad_samples, build_module
 from gestalt.training.progress import Speed
 from tests.gestalt.at_step import QUIET
 from tests.gpu.models import batch

@@ -18,15 +18,15 @@ import yaml
 
 from gestalt.config.check_launch import check_training
 from gestalt.config.identity import config_hash, flatten
-from gestalt.config.keys import Keys
 from gestalt.config.loading import EXPERIMENTS, find_yaml, load
-from gestalt.config.schema import ConfigError, Experiment
-from gestalt.evaluation.benchmarks import BENCHMARKS
+from gestalt.config.schema import Experiment
+from gestalt.measures.evaluation.benchmarks import BENCHMARKS
+from gestalt.models.names import Overrides
 from gestalt.results.design import Design, Paper
-from gestalt.runs.names import Overrides
 from gestalt.support.addresses import change_texts, without_secrets
+from gestalt.support.keys import Keys
 from gestalt.support.names import is_path, nearest, stem
-from gestalt.support.typed import convert
+from gestalt.support.typed import ConfigError, convert
 from gestalt.support.yaml_values import read_keys, read_values
 
 Values = dict[str, list[Any]]

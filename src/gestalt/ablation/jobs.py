@@ -23,16 +23,16 @@ import yaml
 from gestalt.ablation.grid import TUNE, Grid, slug, word
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
-from gestalt.config.schema import ConfigError
+from gestalt.models.names import CHECKPOINT, RESULT, Overrides, runs_of, saved_hash
+from gestalt.models.progress import record_of
 from gestalt.results.record import evaluations_in, read_record
 from gestalt.runs import locks
-from gestalt.runs.names import CHECKPOINT, RESULT, Overrides, runs_of, saved_hash
-from gestalt.runs.progress import record_of
 from gestalt.support.addresses import without_secrets
 from gestalt.support.files import write_whole
 from gestalt.support.json_files import Fields, read_json
 from gestalt.support.parent import follow_environment
 from gestalt.support.signals import Interrupted
+from gestalt.support.typed import ConfigError
 
 QUIET = "trainer.enable_progress_bar=false"  # the output goes to a file
 

@@ -21,12 +21,12 @@ from gestalt.ablation.jobs import (
     read_state_file,
     reason,
 )
-from gestalt.config.schema import ConfigError
 from gestalt.results.ablation_page import write_page
 from gestalt.results.reading import GridResults, Runs, read_result
 from gestalt.results.record import commit, write_record
 from gestalt.results.text import span
 from gestalt.support.signals import STOPPING, handle
+from gestalt.support.typed import ConfigError
 
 ATTEMPTS = "cells.json"
 

@@ -11,10 +11,10 @@ from gestalt.ablation.study import Study
 from gestalt.commands.equal_cost import at_equal_cost
 from gestalt.commands.stopping import tell
 from gestalt.config.loading import LOGS
-from gestalt.config.schema import ConfigError
 from gestalt.results.text import span
 from gestalt.runs import locks
 from gestalt.support.addresses import without_secrets
+from gestalt.support.typed import ConfigError
 
 
 def run(arguments: Namespace) -> int:

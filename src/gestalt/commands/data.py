@@ -8,19 +8,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gestalt.building.source import build_source, train_size
-from gestalt.building.training import build_bad_samples
-from gestalt.building.workers import reading_processes
-from gestalt.config.check_data import options_written
 from gestalt.config.loading import LOGS
-from gestalt.config.schema import ConfigError, Experiment
+from gestalt.config.schema import Experiment
 from gestalt.data_modules.corpora.manifest import write_manifest
 from gestalt.data_modules.image_text import ImageTextDataModule, shard_notes
+from gestalt.data_modules.keys import options_written
 from gestalt.data_modules.sources import Source
 from gestalt.data_modules.tools.inspection import contact_sheet, inspect, pack
+from gestalt.encoders.keys import train_size
 from gestalt.runs.folders import check_writable
+from gestalt.runs.source import build_source
+from gestalt.runs.training import build_bad_samples
+from gestalt.runs.workers import reading_processes
 from gestalt.support.addresses import without_secrets
 from gestalt.support.files import replacing
+from gestalt.support.typed import ConfigError
 
 DRAWING_SIZE = 64
 """Side of the images where none is shown; a source without files draws them at this size."""

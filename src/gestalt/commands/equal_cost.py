@@ -10,8 +10,8 @@ from gestalt.commands.process import quiet
 from gestalt.commands.stopping import tell
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
-from gestalt.config.schema import ConfigError
 from gestalt.results.record import write_record
+from gestalt.support.typed import ConfigError
 
 COUNTS = "flop.json"
 """File in the grid's folder: hash of a configuration -> its cost.  A repeated call reads it, so

@@ -11,29 +11,30 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from gestalt.building.evaluation import build_evaluation
-from gestalt.building.targets import TRAINED, Target
 from gestalt.commands.process import quiet
 from gestalt.commands.scoring import ScoringResult, open_target, score
-from gestalt.config.calibration_file import protocol_fields, shares_images
 from gestalt.config.check_evaluation import check_evaluation
-from gestalt.config.schema import ConfigError, Experiment
+from gestalt.config.schema import Experiment
 from gestalt.encoders.dense_model import DenseModel
-from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.evaluation.images import sizes_of
-from gestalt.evaluation.weights import weights_hash
 from gestalt.measures.callback import Scorer
+from gestalt.measures.evaluation.benchmarks import BENCHMARKS
+from gestalt.measures.evaluation.images import sizes_of
+from gestalt.measures.evaluation.weights import weights_hash
 from gestalt.measures.segmentation.calibration import Sweep
+from gestalt.measures.segmentation.calibration_file import protocol_fields, shares_images
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.engine import top_down
+from gestalt.models.opening import TRAINED, Target
 from gestalt.results.plots import QUIET, Point, bars, lines, render_figure
 from gestalt.results.reading import read_result
 from gestalt.results.record import provenance, write_record
 from gestalt.results.result import Score, headlines_of
 from gestalt.results.text import OVER_IMAGES, images_text
+from gestalt.runs.evaluation import build_evaluation
 from gestalt.runs.folders import new_evaluation
 from gestalt.support.files import write_whole
 from gestalt.support.json_files import Fields
+from gestalt.support.typed import ConfigError
 
 Rows = dict[str, Fields]
 """Protocol -> its ``miou``, and the 95 % ``interval`` over images or None."""

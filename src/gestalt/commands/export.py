@@ -5,10 +5,10 @@ graph.
 from argparse import Namespace
 from pathlib import Path
 
-from gestalt.building.targets import open_target
 from gestalt.commands.process import quiet
 from gestalt.commands.stopping import tell
 from gestalt.model import DualEncoder
+from gestalt.models.opening import open_target
 from gestalt.publishing.export import export_checkpoint
 from gestalt.publishing.graph import DenseGraph, trace, write_onnx, write_program
 

@@ -14,20 +14,23 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from gestalt.building.features import load_crops, whole_key
-from gestalt.building.model import build_model, check_machine, check_names
-from gestalt.building.source import build_source, train_size
-from gestalt.building.workers import loading_processes
 from gestalt.commands.plan import check_alone
 from gestalt.commands.process import quiet
 from gestalt.commands.stopping import tell
-from gestalt.config.schema import ConfigError, Experiment, refuse
+from gestalt.config.schema import Experiment
 from gestalt.data_modules.sources import Source
-from gestalt.features.key import FILE, IMAGES, SUMS, Description, kept_share
+from gestalt.encoders.keys import train_size
+from gestalt.models.building import build_model, check_machine, check_names
 from gestalt.runs import locks
+from gestalt.runs.cache_key import FILE, IMAGES, SUMS, Description, kept_share
+from gestalt.runs.features import load_crops, whole_key
+from gestalt.runs.source import build_source
+from gestalt.runs.workers import loading_processes
 from gestalt.subsampling import keep_indices, kept_tokens
 from gestalt.support.files import free_bytes
+from gestalt.support.keys import refuse
 from gestalt.support.memory import keep_freed_memory
+from gestalt.support.typed import ConfigError
 
 BATCH = 64
 """Number of images that are encoded together."""

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any, NamedTuple
 
-from gestalt.config.schema import ConfigError
+from gestalt.support.typed import ConfigError
 
 MODEL = (
     "a checkpoint, a run's folder, an experiment's name for its newest finished plain run, an "

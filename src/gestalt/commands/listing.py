@@ -9,10 +9,10 @@ from pathlib import Path
 
 from gestalt.config.loading import EXPERIMENTS
 from gestalt.data_modules.opening import modules_of
-from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.evaluation.measures import MEASURES
+from gestalt.measures.evaluation.benchmarks import BENCHMARKS
+from gestalt.measures.evaluation.measures import MEASURES
 from gestalt.measures.segmentation.presets import PRESETS
-from gestalt.runs.names import EXTERNAL
+from gestalt.models.names import EXTERNAL
 from gestalt.support.plugins import BUILT_IN, Row, docstring_of
 from gestalt.tables import (
     AGGREGATIONS,

@@ -14,14 +14,14 @@ from gestalt.commands.named_files import check_target
 from gestalt.config.check_evaluation import check_evaluation, check_has_masks
 from gestalt.config.check_launch import check_places
 from gestalt.config.loading import load
-from gestalt.config.schema import ConfigError
-from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.evaluation.published import published_number
+from gestalt.measures.evaluation.benchmarks import BENCHMARKS
+from gestalt.measures.evaluation.published import published_number
 from gestalt.measures.segmentation.presets import PRESETS
-from gestalt.runs.names import config_of, in_run
+from gestalt.models.names import config_of, in_run
 from gestalt.support.files import check_free
 from gestalt.support.json_files import read_json
 from gestalt.support.names import nearest
+from gestalt.support.typed import ConfigError
 
 VALUES = {
     "index": "class indices",

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from gestalt.commands.flags import MODEL, Words, check_ending
 from gestalt.commands.named_files import check_target
-from gestalt.config.schema import ConfigError
 from gestalt.data_modules.pixels.formats import endings
 from gestalt.measures.grouping.protocol import MOST_GROUPS, PARTITIONS
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.support.names import nearest
+from gestalt.support.typed import ConfigError
 
 MOST_ON_A_PAGE = 200
 """Most pictures on one page, which embeds them all: about 100 KB each, and more with several

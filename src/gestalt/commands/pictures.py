@@ -17,15 +17,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gestalt.api import Model, load
-from gestalt.building.targets import TRAINED, Identity, place_of, step_of
 from gestalt.commands.picture_words import result_files
 from gestalt.commands.process import quiet
 from gestalt.data_modules.pixels.pictures import read_picture
-from gestalt.evaluation.protocols import ImageProtocol
-from gestalt.evaluation.weights import weights_hash
+from gestalt.measures.evaluation.protocols import ImageProtocol
+from gestalt.measures.evaluation.weights import weights_hash
 from gestalt.measures.grouping.protocol import grouping_protocol
 from gestalt.measures.segmentation.fitting import picture_protocol
 from gestalt.measures.segmentation.segmented import SegmentedImage
+from gestalt.models.opening import TRAINED, Identity, place_of, step_of
 from gestalt.publishing.picture_page import (
     numbers,
     page_entry,

@@ -20,18 +20,20 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from gestalt.building.model import on_cuda
-from gestalt.building.run import Run, averaging, build
-from gestalt.building.source import pairs_a_step, steps
-from gestalt.building.workers import describe_workers, loading_processes, ranks_here, usable_cores
 from gestalt.commands.equal_cost import format_flop
 from gestalt.commands.train import prepare
-from gestalt.config.schema import ConfigError, Experiment, refuse
+from gestalt.config.schema import Experiment
 from gestalt.losses.matrix import BLOCK
+from gestalt.models.building import on_cuda
 from gestalt.results.record import device_name
 from gestalt.results.text import span
+from gestalt.runs.run import Run, averaging, build
+from gestalt.runs.source import pairs_a_step, steps
+from gestalt.runs.workers import describe_workers, loading_processes, ranks_here, usable_cores
 from gestalt.support.files import free_bytes
+from gestalt.support.keys import refuse
 from gestalt.support.memory import free_memory
+from gestalt.support.typed import ConfigError
 from gestalt.training.micro_batches import Batch
 from gestalt.training.progress import peak_memory
 from gestalt.training.trainer import keywords_of, make_trainer

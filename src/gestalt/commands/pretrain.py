@@ -5,19 +5,20 @@ from argparse import Namespace
 from contextlib import nullcontext
 from pathlib import Path
 
-from gestalt.building.model import check_names
-from gestalt.building.pretraining import build_pretraining
 from gestalt.commands.process import quiet
 from gestalt.commands.stopping import tell, until_stopped
 from gestalt.config.identity import NOT_HASHED, flatten, to_plain, to_yaml
-from gestalt.config.schema import ConfigError, Experiment
-from gestalt.pretraining.make import folder_of, make
-from gestalt.runs.folders import first_rank
+from gestalt.config.schema import Experiment
+from gestalt.models.building import check_names
+from gestalt.models.names import CHECKPOINT
 from gestalt.runs.locks import hold
-from gestalt.runs.names import CHECKPOINT
+from gestalt.runs.make_init import folder_of, make
+from gestalt.runs.pretraining import build_pretraining
 from gestalt.support.addresses import change_texts, without_secrets
 from gestalt.support.files import write_whole
 from gestalt.support.memory import keep_freed_memory
+from gestalt.support.ranks import first_rank
+from gestalt.support.typed import ConfigError
 from gestalt.support.yaml_values import read_keys
 
 FREE = {key for key in NOT_HASHED if not key.startswith("pretraining.")} | {

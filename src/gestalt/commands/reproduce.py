@@ -5,9 +5,9 @@ from argparse import Namespace
 from gestalt.commands.process import quiet
 from gestalt.commands.scoring import open_target, score
 from gestalt.commands.stopping import tell
-from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.evaluation.published import Published, published, published_number
-from gestalt.runs.folders import first_rank
+from gestalt.measures.evaluation.benchmarks import BENCHMARKS
+from gestalt.measures.evaluation.published import Published, published, published_number
+from gestalt.support.ranks import first_rank
 
 CHANGING = ("evaluation.", "image.", "text.")
 """Prefixes of the keys that may change a score."""

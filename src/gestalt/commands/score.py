@@ -7,21 +7,22 @@ from pathlib import Path
 
 import torch
 
-from gestalt.building.predictions import Maps, build_predictions
 from gestalt.commands.model_words import SCORE_KEYS
 from gestalt.commands.process import quiet
 from gestalt.commands.scoring import run_scorers, write_evaluation
 from gestalt.commands.stopping import tell
 from gestalt.config.identity import keys_below
 from gestalt.config.loading import LOGS
-from gestalt.config.schema import ConfigError, Experiment
+from gestalt.config.schema import Experiment
 from gestalt.measures.label_maps import STATEMENT
 from gestalt.results.outcome import entries_of, metrics_of
 from gestalt.results.record import provenance
 from gestalt.runs.folders import check_writable
+from gestalt.runs.predictions import Maps, build_predictions
 from gestalt.support.files import files_hash
 from gestalt.support.json_files import Fields, read_json
 from gestalt.support.names import file_name
+from gestalt.support.typed import ConfigError
 
 
 def run(arguments: Namespace) -> int:

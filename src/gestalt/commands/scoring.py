@@ -8,24 +8,26 @@ from typing import Any, NamedTuple
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from gestalt.building import targets
-from gestalt.building.evaluation import build_evaluation
-from gestalt.building.model import check_machine
-from gestalt.building.targets import Target
 from gestalt.commands.stopping import tell
 from gestalt.config.check_launch import check_nodes
-from gestalt.config.schema import ConfigError, Experiment
+from gestalt.config.schema import Experiment
 from gestalt.encoders.dense_model import DenseModel
-from gestalt.evaluation.weights import weights_hash
+from gestalt.measures.evaluation.weights import weights_hash
 from gestalt.measures.label_maps import STATEMENT, LabelMaps
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.class_maps import ClassMaps
+from gestalt.models import opening as targets
+from gestalt.models.building import check_machine
+from gestalt.models.opening import Target
 from gestalt.results.outcome import describe, metrics_of, scored_images, write_outcome
 from gestalt.results.record import write_record
-from gestalt.runs.folders import check_writable, first_rank, new_evaluation
+from gestalt.runs.evaluation import build_evaluation
+from gestalt.runs.folders import check_writable, new_evaluation
 from gestalt.support.files import check_free
 from gestalt.support.label_values import ignored_value
 from gestalt.support.memory import keep_freed_memory
+from gestalt.support.ranks import first_rank
+from gestalt.support.typed import ConfigError
 from gestalt.training.trainer import keywords_of, make_trainer
 
 ENTRY = (

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from gestalt.config.check_launch import LAUNCHERS
 from gestalt.config.loading import LOGS
-from gestalt.runs.folders import first_rank
-from gestalt.runs.names import CHECKPOINT
+from gestalt.models.names import CHECKPOINT
 from gestalt.runs.requeue import DIVERGED, requeue_job
 from gestalt.support.addresses import without_secrets
+from gestalt.support.ranks import first_rank
 from gestalt.support.signals import Interrupted
 from gestalt.training.bad_samples import TooManyBad
 from gestalt.training.finite import NonFiniteLoss

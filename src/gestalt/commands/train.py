@@ -9,11 +9,6 @@ from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 
-from gestalt.building.model import check_machine
-from gestalt.building.run import Run, build
-from gestalt.building.source import pairs_a_step
-from gestalt.building.targets import ONLY_TRAINING
-from gestalt.building.workers import describe_workers
 from gestalt.commands.process import quiet
 from gestalt.commands.scoring import open_target, score
 from gestalt.commands.stopping import noting_end, tell, until_stopped
@@ -22,18 +17,24 @@ from gestalt.config.identity import config_hash, to_yaml
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import Experiment
 from gestalt.encoders.checkpoints import read_checkpoint, read_resumable
-from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.evaluation.weights import weights_hash
+from gestalt.measures.evaluation.benchmarks import BENCHMARKS
+from gestalt.measures.evaluation.weights import weights_hash
+from gestalt.models.building import check_machine
+from gestalt.models.names import CHECKPOINT, RESULT, run_folder
+from gestalt.models.opening import ONLY_TRAINING
+from gestalt.models.progress import is_finished
 from gestalt.module import ContrastiveModule
 from gestalt.results.outcome import describe, metrics_of, write_outcome
 from gestalt.results.result import headlines_of
-from gestalt.runs.folders import first_rank, new_version
+from gestalt.runs.folders import new_version
 from gestalt.runs.locks import hold
-from gestalt.runs.names import CHECKPOINT, RESULT, run_folder
-from gestalt.runs.progress import is_finished
 from gestalt.runs.resume import resolve_resume
+from gestalt.runs.run import Run, build
+from gestalt.runs.source import pairs_a_step
+from gestalt.runs.workers import describe_workers
 from gestalt.support.files import file_hash, write_whole
 from gestalt.support.memory import keep_freed_memory
+from gestalt.support.ranks import first_rank
 from gestalt.training.board import Board, BoardLogger, write_hyperparameters
 from gestalt.training.checkpoints import (
     BestCheckpoint,

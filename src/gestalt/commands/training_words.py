@@ -6,15 +6,15 @@ import os
 from argparse import Namespace
 from pathlib import Path
 
-from gestalt.building.experiment import check_pairs, check_run, experiment
 from gestalt.commands.flags import KEYS, Words
-from gestalt.config.check_data import check_features as check_features_fit
-from gestalt.config.check_data import check_options
+from gestalt.config.check import check_features as check_features_fit
 from gestalt.config.check_launch import check_nodes
 from gestalt.config.check_pretraining import check_pretraining
 from gestalt.config.loading import LOGS, load
-from gestalt.config.schema import ConfigError
+from gestalt.data_modules.keys import check_options
+from gestalt.runs.experiment import check_pairs, check_run, experiment
 from gestalt.support.names import stem
+from gestalt.support.typed import ConfigError
 
 _SCALE = {"--scale SCALE": ("one of `gestalt list scales`, or a YAML file of yours", "demo")}
 _RUN = {
@@ -144,7 +144,7 @@ def check_pretrain(arguments: Namespace) -> None:
     if file.exists():
         raise ConfigError(f"{file} exists; choose another --to, or remove it")
     check_nodes(config, os.environ)
-    check_options(config)
+    check_options(config.data)
     check_pairs(config)
     arguments.config = config
     arguments.file = file
@@ -180,7 +180,7 @@ def check_data(arguments: Namespace) -> None:
     if getattr(arguments, "limit", None) is not None:
         words.append(f"data.limit={arguments.limit}")
     config = load(None, scale=arguments.scale, overrides=words)
-    check_options(config)
+    check_options(config.data)
     # inspection refuses any manifest, missing or not
     if arguments.tool != "inspect" or config.data.manifest is None:
         check_pairs(config)

@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from gestalt.config.calibration_file import calibration_for, read_calibration
-from gestalt.config.schema import Complaints, ConfigError, Experiment, refuse, refuse_first
-from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
-from gestalt.evaluation.measures import MEASURES
+from gestalt.config.schema import Experiment
+from gestalt.measures.evaluation.benchmarks import BENCHMARKS, Benchmark
+from gestalt.measures.evaluation.measures import MEASURES
+from gestalt.measures.segmentation.calibration_file import calibration_for, read_calibration
+from gestalt.support.keys import Complaints, refuse, refuse_first
 from gestalt.support.names import nearest
+from gestalt.support.typed import ConfigError
 from gestalt.tables import IMAGE_TOWERS
 
 CHANGES = (

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from gestalt.config.check_data import check_features, check_options
-from gestalt.config.schema import Complaints, Experiment, refuse, refuse_first
+from gestalt.config.check import check_features
+from gestalt.config.schema import Experiment
+from gestalt.data_modules.keys import check_options
+from gestalt.support.keys import Complaints, refuse, refuse_first
 
 LAUNCHERS = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "NODE_RANK", "GROUP_RANK")
 """Environment variables by which Lightning recognises a launcher."""
@@ -36,7 +38,7 @@ def check_training(config: Experiment) -> None:
     Raises:
         ConfigError: names the key, its value and what to choose.
     """
-    check_options(config)
+    check_options(config.data)
     if config.data.features is not None:
         check_features(config)
     refuse_first(config, _of_training(config))

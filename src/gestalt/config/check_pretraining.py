@@ -1,6 +1,7 @@
 """Configurations that ``gestalt pretrain`` cannot run."""
 
-from gestalt.config.schema import Complaints, Experiment, refuse_first
+from gestalt.config.schema import Experiment
+from gestalt.support.keys import Complaints, refuse_first
 
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import yaml
 
-from gestalt.config.keys import Keys, fields_below
 from gestalt.config.schema import Experiment
-from gestalt.config.schema_loss import NOUN_LIST, terms_of
+from gestalt.losses.keys import NOUN_LIST, terms_of
 from gestalt.support.addresses import change_texts, without_secrets
+from gestalt.support.keys import Keys, fields_below
 from gestalt.tables import TERMS
 
 NOT_HASHED = tuple(

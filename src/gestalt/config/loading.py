@@ -9,15 +9,16 @@ from pathlib import Path
 
 from gestalt.config.check import check
 from gestalt.config.identity import flatten, unflatten
-from gestalt.config.keys import Keys, fields_below
 from gestalt.config.merging import merge
-from gestalt.config.schema import ConfigError, Experiment
-from gestalt.config.schema_data import Data
-from gestalt.config.schema_loss import Loss
+from gestalt.config.schema import Experiment
 from gestalt.config.start import folder_of, keys_of, refuse_misfit
-from gestalt.evaluation.benchmarks import present
+from gestalt.data_modules.keys import Data
+from gestalt.losses.keys import Loss
+from gestalt.measures.evaluation.benchmarks import present
+from gestalt.support.keys import Keys, fields_below
 from gestalt.support.names import is_path, nearest, stem
 from gestalt.support.plugins import CODE, code_complaint
+from gestalt.support.typed import ConfigError
 from gestalt.support.yaml_values import read_keys, read_values
 
 WHOLE = "evaluation.limit=null"

@@ -8,9 +8,9 @@ from typing import Any, get_origin
 from omegaconf import OmegaConf
 
 from gestalt.config.identity import flatten
-from gestalt.config.keys import Keys, fields_below
-from gestalt.config.schema import ConfigError, Experiment
-from gestalt.support.typed import convert
+from gestalt.config.schema import Experiment
+from gestalt.support.keys import Keys, fields_below
+from gestalt.support.typed import ConfigError, convert
 
 MAPPINGS = tuple(name for name, item in fields_below(Experiment) if get_origin(item.type) is dict)
 """Keys whose value is a mapping."""

@@ -7,9 +7,9 @@ import inspect
 import json
 from typing import Any
 
-from gestalt.config.keys import Key
 from gestalt.config.schema import Experiment
-from gestalt.config.schema_data import MixturePart
+from gestalt.data_modules.keys import MixturePart
+from gestalt.support.keys import Key
 from gestalt.support.plugins import OpenRegistry, Registry
 from gestalt.support.typed import in_words, literals, options_of
 
@@ -18,7 +18,7 @@ TITLE = """\
 
 Every key of an experiment: its default, what it may be, and what it means. The defaults are the
 paper's run, [as far as it is known](training.md#which-defaults-are-the-papers).
-This page is generated from `src/gestalt/config/schema*.py`; change those, then run
+This page is generated from the `keys.py` of each room and `src/gestalt/config/schema.py`; change those, then run
 `python -m gestalt.config.reference > docs/configuration.md`.
 
 Four layers are merged, and the first that sets a key wins: the command line, the experiment

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gestalt.config.schema import Image
 from gestalt.encoders.checkpoints import cause
+from gestalt.encoders.keys import Image
 from gestalt.encoders.stem import with_conv_stem
 from gestalt.tokens import Pair
 

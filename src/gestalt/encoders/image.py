@@ -9,12 +9,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from gestalt.config.schema import Image
 from gestalt.encoders.backbones import build_trunk, grid_of, inspect_trunk, is_vit, trim
 from gestalt.encoders.boundary import check_boundary, names_below, run_above, run_below
 from gestalt.encoders.checkpoints import StateDict, load_checkpoint
 from gestalt.encoders.dense_model import normalise, tokens_of
 from gestalt.encoders.inits import HALF, Channels, check_init
+from gestalt.encoders.keys import Image
 from gestalt.encoders.weights import WeightsOrigin, locate
 from gestalt.support.files import file_hash
 from gestalt.tables import IMAGE_TOWERS

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gestalt.config.identity import unflatten
-from gestalt.config.schema import Text
+from gestalt.encoders.keys import Text
 from gestalt.encoders.text_sentence import check_vocabulary, read_sentence_model, save_architecture
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.support.devices import send

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from gestalt.losses.gather import logsumexp_over_ranks
 from gestalt.losses.matrix import PairMatrix, without_uncounted
+from gestalt.support.ranks import logsumexp_over_ranks
 
 BlockLoss = tuple[Tensor, Tensor, Tensor | None]
 """A block's loss, its gradient with respect to the logits (R, G), and its correct rows (R,)."""

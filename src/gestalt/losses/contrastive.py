@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from gestalt.losses import blockwise
-from gestalt.losses.gather import world_size
 from gestalt.losses.matrix import ContrastiveTerms, PairMatrix, compare, widen
 from gestalt.support.devices import without_autocast
+from gestalt.support.ranks import world_size
 
 SMALL = 2**18
 """Most similarities for which the formula is computed as it stands, on one rank; from there on

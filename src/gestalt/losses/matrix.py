@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, distributed
 
-from gestalt.losses.gather import check_rows, gather_rows, gather_with_gradient, world_size
+from gestalt.support.ranks import check_rows, gather_rows, gather_with_gradient, world_size
 
 BLOCK = 2**24
 """Similarities that are held at once unless ``loss.chunk`` is set: 64 MiB in float32."""

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.losses.gather import gather_rows, world_size
 from gestalt.losses.words import may_be_noun, nouns_of, words_of
+from gestalt.support.ranks import gather_rows, world_size
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.losses.gather import logsumexp_over_ranks, sum_over_ranks
 from gestalt.losses.matrix import widen
 from gestalt.losses.noun_list import SameOnRanks
 from gestalt.losses.terms import Pairs, Parts, Term, mean_over_ranks
 from gestalt.support.devices import without_autocast
+from gestalt.support.ranks import logsumexp_over_ranks, sum_over_ranks
 from gestalt.tokens import Padded, Tokens
 
 

@@ -7,8 +7,8 @@ import copy
 import torch
 from torch import Tensor
 
-from gestalt.distillation.masks import MaskToken, ProjectionHead
-from gestalt.distillation.patch_loss import MASK_SHARE, sinkhorn, student_logs
+from gestalt.losses.distillation.masks import MaskToken, ProjectionHead
+from gestalt.losses.distillation.patch_loss import MASK_SHARE, sinkhorn, student_logs
 from gestalt.losses.terms import Pairs, Parts, Term, mean_over_ranks
 
 MOMENTUM = 0.994

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gestalt.distillation.masks import MaskToken
-from gestalt.losses.gather import rank_share
+from gestalt.losses.distillation.masks import MaskToken
 from gestalt.losses.noun_list import NounList
+from gestalt.support.ranks import rank_share
 from gestalt.tokens import Padded, Tokens
 
 

@@ -15,19 +15,19 @@ from torchmetrics import Metric
 
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.encoders.dense_model import share_passes
-from gestalt.evaluation.images import SharedImages
-from gestalt.evaluation.predictions import ScoredImage
-from gestalt.evaluation.prompts import (
+from gestalt.measures.evaluation.images import SharedImages
+from gestalt.measures.evaluation.predictions import ScoredImage
+from gestalt.measures.evaluation.prompts import (
     ClassEmbeddings,
     class_embeddings,
     prompts_folder,
     templates_digest,
     used_prompts,
 )
-from gestalt.losses.gather import objects_on_first
 from gestalt.measures.label_maps import LabelMaps
 from gestalt.measures.measured import Measured
 from gestalt.support.arrays import Array
+from gestalt.support.ranks import objects_on_first
 from gestalt.training.pictures import write_picture
 
 Batch = Mapping[str, Any]

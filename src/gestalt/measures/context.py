@@ -8,10 +8,10 @@ from gestalt.config.schema import Experiment
 from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.image_sets import ImageSet, LabelSet
 from gestalt.data_modules.unlabelled import FolderImages, SourceImages
-from gestalt.evaluation.benchmarks import Benchmark
-from gestalt.evaluation.measures import MEASURES
-from gestalt.evaluation.protocols import build_protocol
 from gestalt.measures.callback import Entry, Scorer
+from gestalt.measures.evaluation.benchmarks import Benchmark
+from gestalt.measures.evaluation.measures import MEASURES
+from gestalt.measures.evaluation.protocols import build_protocol
 
 Kind = TypeVar("Kind", bound=Scorer)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gestalt.data_modules.batches import PADDING
 from gestalt.data_modules.image_sets import LabelSet
-from gestalt.evaluation.pictures import map_image
+from gestalt.measures.evaluation.pictures import map_image
 from gestalt.support.files import replacing
 
 STATEMENT = "predictions.json"

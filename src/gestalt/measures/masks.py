@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gestalt.evaluation.confusion import iou_of
+from gestalt.measures.evaluation.confusion import iou_of
 from gestalt.support.arrays import Floats, Ints
 
 

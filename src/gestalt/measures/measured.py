@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from gestalt.evaluation.predictions import Predictions
+from gestalt.measures.evaluation.predictions import Predictions
 from gestalt.support.arrays import Array
 from gestalt.support.json_files import Fields
 

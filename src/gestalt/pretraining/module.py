@@ -15,9 +15,9 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from gestalt.distillation.masks import MaskToken, ProjectionHead, masked_patches
-from gestalt.distillation.patch_loss import MASK_SHARE, patch_loss
 from gestalt.encoders.image import ImageTower
+from gestalt.losses.distillation.masks import MaskToken, ProjectionHead, masked_patches
+from gestalt.losses.distillation.patch_loss import MASK_SHARE, patch_loss
 from gestalt.pretraining.recipes import Recipe
 from gestalt.tokens import Tokens
 from gestalt.training.finite import NonFiniteLoss

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields, replace
 
-from gestalt.config.schema_pretraining import Pretraining
+from gestalt.pretraining.keys import Pretraining
 
 
 @dataclass(frozen=True)

@@ -14,18 +14,18 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from gestalt.config.loading import code_of
 from gestalt.config.schema import Experiment
-from gestalt.config.schema_data import ONLY_SCENES, only_scenes
-from gestalt.evaluation.weights import weights_hash
+from gestalt.data_modules.keys import ONLY_SCENES, only_scenes
+from gestalt.measures.evaluation.weights import weights_hash
 from gestalt.model import DualEncoder
-from gestalt.publishing.folder import CARD, load_folder, portable, read_description, save_folder
+from gestalt.models.folder import CARD, load_folder, portable, read_description, save_folder
+from gestalt.models.names import RESULT, in_run
+from gestalt.models.progress import progress
 from gestalt.results.intervals import Interval
 from gestalt.results.page import render
 from gestalt.results.reading import read_result
 from gestalt.results.record import commit, evaluations_in, package_version
 from gestalt.results.result import Result, headlines
 from gestalt.results.text import NONE, images_text, markdown_lines
-from gestalt.runs.names import RESULT, in_run
-from gestalt.runs.progress import progress
 from gestalt.support.addresses import published
 from gestalt.support.files import partial_beside
 from gestalt.support.json_files import Fields

@@ -17,9 +17,9 @@ import numpy as np
 from PIL import Image
 
 from gestalt.config.loading import LOGS
-from gestalt.evaluation.pictures import class_colours, map_image, pil_image
+from gestalt.measures.evaluation.pictures import class_colours, map_image, pil_image
 from gestalt.measures.segmentation.segmented import SegmentedImage
-from gestalt.publishing.folder import portable
+from gestalt.models.folder import portable
 from gestalt.results.page import image_url, render
 from gestalt.support.arrays import Array, Pixels
 from gestalt.support.files import replacing, write_whole

@@ -7,7 +7,6 @@ Our numbers are in [0, 1]; the paper's have a column of their own, as it prints 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gestalt.config.schema import ConfigError
 from gestalt.results.comparability import run_notes, setup_differences, split_by_measurement
 from gestalt.results.design import Design
 from gestalt.results.intervals import LEVEL
@@ -24,6 +23,7 @@ from gestalt.results.text import (
     markdown_lines,
     part_text,
 )
+from gestalt.support.typed import ConfigError
 
 METHOD = (
     f"Mean ± sample standard deviation over seeds. Intervals are {LEVEL:.0%}, paired for "

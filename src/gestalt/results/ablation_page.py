@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gestalt.evaluation.confusion import image_miou, pixel_counts
-from gestalt.evaluation.pictures import (
+from gestalt.measures.evaluation.confusion import image_miou, pixel_counts
+from gestalt.measures.evaluation.pictures import (
     PAPER,
     class_colours,
     in_row,
@@ -20,7 +20,7 @@ from gestalt.evaluation.pictures import (
     pil_image,
     scale_to_panel,
 )
-from gestalt.evaluation.predictions import Predictions, read_predictions
+from gestalt.measures.evaluation.predictions import Predictions, read_predictions
 from gestalt.results.ablation import METHOD, Table, build_tables, csv_text, latex
 from gestalt.results.intervals import LEVEL
 from gestalt.results.page import HERE, render

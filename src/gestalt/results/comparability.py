@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gestalt.config.schema import ARCHITECTURE
+from gestalt.encoders.keys import ARCHITECTURE
 from gestalt.results.record import CHANGED
 from gestalt.results.result import Result
 from gestalt.results.text import Texts

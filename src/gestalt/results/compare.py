@@ -8,7 +8,6 @@ none.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gestalt.config.schema import ConfigError
 from gestalt.results.comparability import run_notes, split_by_measurement
 from gestalt.results.intervals import LEVEL
 from gestalt.results.result import Difference, Result, Score, headlines, measured, score_rows
@@ -24,6 +23,7 @@ from gestalt.results.text import (
     part_text,
 )
 from gestalt.support.names import nearest
+from gestalt.support.typed import ConfigError
 
 METHOD = (
     f"In brackets: {LEVEL:.0%} over images, paired for differences. {OVER_IMAGES} Recall, the "

@@ -9,12 +9,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from gestalt.config.schema import ConfigError
 from gestalt.results.design import Design, Paper
 from gestalt.results.record import read_record, result_paths, write_record
 from gestalt.results.result import Result
 from gestalt.support.addresses import change_texts, published
 from gestalt.support.json_files import read_json
+from gestalt.support.typed import ConfigError
 
 PAGE = "page.json"
 """The file of what a grid's page shows, in its folder."""

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gestalt.config.schema import ConfigError
 from gestalt.measures.masks import MaskScore, mask_entry, mask_values, matched_values
-from gestalt.runs.finding import find_run
-from gestalt.runs.names import RESULT
+from gestalt.models.finding import find_run
+from gestalt.models.names import RESULT
 from gestalt.support.addresses import change_texts, without_secrets
 from gestalt.support.files import write_whole
 from gestalt.support.json_files import Fields, read_json
+from gestalt.support.typed import ConfigError
 
 if TYPE_CHECKING:
     import torch

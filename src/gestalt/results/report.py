@@ -13,8 +13,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from gestalt.config.schema import ConfigError
-from gestalt.evaluation.pictures import segmentation_panels
+from gestalt.measures.evaluation.pictures import segmentation_panels
 from gestalt.results.ablation_page import page_values
 from gestalt.results.comparability import measurement
 from gestalt.results.compare import METHOD, compare, differing
@@ -25,6 +24,7 @@ from gestalt.results.result import Result, companions, headlines
 from gestalt.support.arrays import Ints
 from gestalt.support.files import write_whole
 from gestalt.support.json_files import Fields
+from gestalt.support.typed import ConfigError
 from gestalt.training.tags import logged_key
 
 SUBTITLE = "Perceptual grouping of contrastive vision-language models, as measured."

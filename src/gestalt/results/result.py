@@ -11,14 +11,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gestalt.config.schema import ConfigError
-from gestalt.evaluation.measures import MEASURES
-from gestalt.evaluation.predictions import EXTREMES, Predictions, read_arrays, read_predictions
+from gestalt.measures.evaluation.measures import MEASURES
+from gestalt.measures.evaluation.predictions import (
+    EXTREMES,
+    Predictions,
+    read_arrays,
+    read_predictions,
+)
+from gestalt.models.names import RESULT
 from gestalt.results.intervals import Contribution, Interval, contribution, deviation, t_interval
-from gestalt.runs.names import RESULT
 from gestalt.support.arrays import Array
 from gestalt.support.files import file_hash
 from gestalt.support.json_files import Fields
+from gestalt.support.typed import ConfigError
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,11 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from lightning.pytorch.utilities import rank_zero_only
-
 from gestalt.config.loading import LOGS
-from gestalt.config.schema import ConfigError, Experiment
-from gestalt.runs.names import number_of
-
-
-def first_rank() -> bool:
-    """Return True if this process is rank 0, by the launcher's variables before a process group
-    exists.
-    """
-    return bool(getattr(rank_zero_only, "rank", 0) == 0)
+from gestalt.config.schema import Experiment
+from gestalt.models.names import number_of
+from gestalt.support.ranks import first_rank
+from gestalt.support.typed import ConfigError
 
 
 def new_version(config: Experiment) -> Path | None:

@@ -5,7 +5,7 @@ import fcntl
 from pathlib import Path
 from typing import IO
 
-from gestalt.config.schema import ConfigError
+from gestalt.support.typed import ConfigError
 
 
 class Held(ConfigError):

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import LOGS, load_saved
-from gestalt.config.schema import ConfigError, Experiment
-from gestalt.runs.finding import differences, resolve_checkpoint
-from gestalt.runs.names import CHECKPOINT, run_folder, runs_of, saved_hash
-from gestalt.runs.progress import is_finished
+from gestalt.config.schema import Experiment
+from gestalt.models.finding import differences, resolve_checkpoint
+from gestalt.models.names import CHECKPOINT, run_folder, runs_of, saved_hash
+from gestalt.models.progress import is_finished
 from gestalt.runs.requeue import DIVERGED
+from gestalt.support.typed import ConfigError
 
 
 def resolve_resume(config: Experiment) -> Path | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from gestalt.losses.gather import objects_of_ranks, world_size
+from gestalt.support.ranks import objects_of_ranks, world_size
 from gestalt.training.finite import is_logging_step
 
 FIRST_SAMPLES = 1000

@@ -12,7 +12,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from gestalt.config.identity import hashed_keys
 from gestalt.config.schema import Experiment
-from gestalt.evaluation.measures import MEASURES
+from gestalt.measures.evaluation.measures import MEASURES
 from gestalt.training.progress import WINDOW, Speed
 from gestalt.training.tags import board_tag
 

@@ -18,10 +18,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 
 from gestalt.encoders.checkpoints import ANEW, cause
-from gestalt.runs.names import LAST
 from gestalt.support.files import replacing
 from gestalt.support.signals import STOPPING, Interrupted, handle
 from gestalt.training.finite import is_logging_step
+from gestalt.training.keys import LAST
 
 BEST = "best"
 RESTORING = ("restore", "resume_start", "load_state_dict", "on_load_checkpoint")

@@ -2,22 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import attrgetter
 from pkgutil import resolve_name
 from typing import Any
 
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from gestalt.config.schema import (
-    CLASS_PATHS,
-    ClassPath,
-    ConfigError,
-    Experiment,
-    class_paths,
-    refuse,
-)
-from gestalt.runs.names import LAST
+from gestalt.config.schema import Experiment
+from gestalt.support.keys import refuse
+from gestalt.support.typed import ConfigError
 from gestalt.training.checkpoints import BEST
+from gestalt.training.keys import CLASS_PATHS, LAST, ClassPath, class_paths
 
 CALLBACKS = "trainer.callbacks"
 
@@ -29,7 +25,7 @@ def classes_of(config: Experiment, key: str, base: type[Any]) -> list[tuple[Clas
         ConfigError: one cannot be imported, or is no subclass of ``base``.
     """
     found = []
-    for part in class_paths(config, key):
+    for part in class_paths(key, attrgetter(key)(config)):
         try:
             kind = resolve_name(part.class_path)
         except Exception as error:  # a module of others may raise anything

@@ -13,10 +13,12 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from gestalt.config.identity import to_plain
-from gestalt.config.schema import ClassPath, Experiment, refuse
-from gestalt.runs.folders import first_rank
+from gestalt.config.schema import Experiment
 from gestalt.support.files import replacing
+from gestalt.support.keys import refuse
+from gestalt.support.ranks import first_rank
 from gestalt.training.classes import classes_of, making
+from gestalt.training.keys import ClassPath
 
 RUN_ARGUMENTS = ("id", "run_id", "experiment_key", "version")
 """Names of the argument that says which run a logger continues: wandb's, MLflow's, Comet's, and

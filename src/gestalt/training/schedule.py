@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gestalt.config import schema
 from gestalt.encoders.depths import block_depths
+from gestalt.training import keys as room_keys
 
 Group = dict[str, Any]
 """A group of parameters, as torch's optimisers take it."""
 
-PAPER = schema.Optimizer()
+PAPER = room_keys.Optimizer()
 """The keys of the paper's optimiser."""
 
 TOWERS = ("image", "text")
@@ -141,7 +141,7 @@ def build_optimizer(
 
 
 def make_optimizer(
-    model: nn.Module, terms: nn.Module, *, keys: schema.Optimizer = PAPER, fused: bool = True
+    model: nn.Module, terms: nn.Module, *, keys: room_keys.Optimizer = PAPER, fused: bool = True
 ) -> Optimizer:
     """Build the optimiser of a model and of the terms of its loss, which learn at the full rate.
 

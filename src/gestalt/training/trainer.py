@@ -19,8 +19,8 @@ from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, Simpl
 from lightning.pytorch.strategies import DDPStrategy
 from torch import distributed
 
-from gestalt.config import schema
 from gestalt.support.signals import Interrupted
+from gestalt.training import keys
 from gestalt.training.bad_samples import TooManyBad
 from gestalt.training.checkpoints import AtomicCheckpointIO
 from gestalt.training.finite import NonFiniteLoss
@@ -113,7 +113,7 @@ class EndTogether(Callback):
             os._exit(1)  # a process group's destructor may wait for the lost rank
 
 
-def keywords_of(trainer: schema.Trainer, folder: Path | None = None) -> dict[str, Any]:
+def keywords_of(trainer: keys.Trainer, folder: Path | None = None) -> dict[str, Any]:
     """Return the keys of ``trainer`` that are keywords of Lightning's, with a profiler that writes
     ``<folder>/profile/*profile*.txt``, and none where no folder is given, as on other ranks;
     ``callbacks`` and ``compile`` are read where these are built.

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gestalt.building.evaluation import build_image_sets
 from gestalt.config.identity import config_hash, to_yaml
 from gestalt.config.loading import load_saved
 from gestalt.data_modules.image_sets import LabelSet
-from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.evaluation.measures import MEASURES
 from gestalt.measures.context import Context
+from gestalt.measures.evaluation.benchmarks import BENCHMARKS
+from gestalt.measures.evaluation.measures import MEASURES
+from gestalt.runs.evaluation import build_image_sets
 from tests.data_modules.fakes.drawing import blocks, save_mask, save_photograph
 from tests.gestalt.tiny_config import tiny_config
 from tests.test_docs import PAGES

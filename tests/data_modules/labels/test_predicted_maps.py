@@ -19,8 +19,8 @@ from gestalt.data_modules.labels.predicted_maps import (
     read_map,
     value_map,
 )
-from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.evaluation.pictures import VOID, class_colours
+from gestalt.measures.evaluation.benchmarks import BENCHMARKS
+from gestalt.measures.evaluation.pictures import VOID, class_colours
 from gestalt.support.label_values import IGNORE
 from tests.data_modules.fakes.drawing import save_mask
 from tests.data_modules.fakes.masks import draw_voc

@@ -12,7 +12,7 @@ import pytest
 from gestalt.ablation.grid import read_grid
 from gestalt.ablation.jobs import ClusterJob, ClusterLauncher, Training, read_parameters
 from gestalt.ablation.study import Study
-from gestalt.config.schema import ConfigError
+from gestalt.support.typed import ConfigError
 from tests.gestalt.ablation.fake_run import FAKE
 from tests.gestalt.command import environment
 

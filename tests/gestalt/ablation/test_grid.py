@@ -9,7 +9,7 @@ import yaml
 
 from gestalt.ablation.grid import read_grid, word
 from gestalt.config.loading import EXPERIMENTS, load
-from gestalt.config.schema import ConfigError
+from gestalt.support.typed import ConfigError
 from gestalt.support.yaml_values import read_values
 from tests.gestalt.tiny_config import tiny_config
 

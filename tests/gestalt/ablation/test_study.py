@@ -17,8 +17,8 @@ from gestalt.ablation.jobs import LocalLauncher, Stopped, reason, shares
 from gestalt.ablation.study import Study
 from gestalt.commands.ablate import plan, run
 from gestalt.commands.arguments import parse
-from gestalt.config.schema import ConfigError
 from gestalt.runs import locks
+from gestalt.support.typed import ConfigError
 from tests.gestalt.ablation.fake_run import FAKE
 from tests.gestalt.command import environment
 

@@ -126,7 +126,7 @@ def test_the_parser_shows_keys_and_refuses_words_too_many_flags_and_counts(line,
 
 
 def test_the_keys_that_the_help_of_eval_names_are_read_by_scoring():
-    from gestalt.building.targets import ONLY_TRAINING
+    from gestalt.models.opening import ONLY_TRAINING
 
     named = [
         word

@@ -10,7 +10,6 @@ import yaml
 from torch.nn import functional
 
 from gestalt.ablation.grid import read_grid
-from gestalt.building.source import pairs_a_step
 from gestalt.commands import plan
 from gestalt.commands.equal_cost import COUNTS, at_equal_cost
 from gestalt.commands.plan import (
@@ -24,7 +23,8 @@ from gestalt.commands.plan import (
 )
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
-from gestalt.config.schema import ConfigError
+from gestalt.runs.source import pairs_a_step
+from gestalt.support.typed import ConfigError
 from tests.gestalt.command import succeed
 from tests.gestalt.tiny_config import tiny_config
 

@@ -9,9 +9,9 @@ import pytest
 from torch.utils.data import DataLoader, Dataset
 
 from gestalt.commands import faults
-from gestalt.config.schema import ConfigError
 from gestalt.runs.folders import new_evaluation
 from gestalt.support.files import replacing
+from gestalt.support.typed import ConfigError
 from tests.gestalt.command import run_here
 
 SHEET = "data show scenes --scale tiny --count 2 --columns 2 --to sheet.png"

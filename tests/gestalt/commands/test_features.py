@@ -11,9 +11,9 @@ from gestalt.__main__ import main
 from gestalt.commands import features as command
 from gestalt.commands.features import cache
 from gestalt.commands.train import train
-from gestalt.config.schema import ConfigError
-from gestalt.features.key import Description
 from gestalt.module import ContrastiveModule
+from gestalt.runs.cache_key import Description
+from gestalt.support.typed import ConfigError
 from tests.data_modules.files import picture, write_flickr
 from tests.gestalt.command import TWO_RANKS, killed, result, succeed
 from tests.gestalt.tiny_config import tiny_config

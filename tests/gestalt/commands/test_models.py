@@ -8,7 +8,7 @@ import pytest
 
 from gestalt.commands.evaluate import calibrate, sweep_protocols
 from gestalt.commands.scoring import open_target
-from gestalt.evaluation.weights import weights_hash
+from gestalt.measures.evaluation.weights import weights_hash
 from tests.gestalt.command import run_here
 from tests.gestalt.test_api import saved_timm
 from tests.gestalt.tiny_model import RUN, export, save_photo, save_run, tiny

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from gestalt.commands.picture_words import model_folders, pictures_of, result_names
-from gestalt.config.schema import ConfigError
-from gestalt.evaluation.pictures import class_colours
+from gestalt.measures.evaluation.pictures import class_colours
+from gestalt.support.typed import ConfigError
 from tests.gestalt.command import run_here
 from tests.gestalt.tiny_model import export, save_photo
 

@@ -116,7 +116,7 @@ def test_two_batch_sizes_tell_how_many_pairs_fit(room, hidden, fitting, tried, m
 
 def test_the_trial_has_as_many_loading_processes_as_the_run(monkeypatch):
     for name, value in (("usable_cores", lambda: 64), ("_accelerated", lambda config: True)):
-        monkeypatch.setattr(f"gestalt.building.workers.{name}", value)
+        monkeypatch.setattr(f"gestalt.runs.workers.{name}", value)
     taken = Mock(side_effect=InterruptedError)
     monkeypatch.setattr(command, "_take_steps", taken)
     with pytest.raises(InterruptedError):

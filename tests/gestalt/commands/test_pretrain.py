@@ -12,10 +12,10 @@ from torch.nn import functional
 
 from gestalt.aggregation import max_of_parts
 from gestalt.config.identity import config_hash
-from gestalt.config.schema import ConfigError
 from gestalt.data_modules.sources import open_source
 from gestalt.encoders.image import build_image_tower
 from gestalt.pretraining.module import summary_of
+from gestalt.support.typed import ConfigError
 from tests.data_modules.files import write_flickr
 from tests.gestalt.command import (
     TINY,

@@ -5,13 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from gestalt.building.targets import Target
 from gestalt.commands.evaluate import plot_protocols, print_rows, sweep_protocols
 from gestalt.commands.model_words import check_eval
-from gestalt.config.schema import ConfigError
 from gestalt.measures.segmentation.presets import PRESETS
+from gestalt.models.opening import Target
 from gestalt.results.intervals import Interval
 from gestalt.results.text import OVER_IMAGES
+from gestalt.support.typed import ConfigError
 from tests.gestalt.tiny_config import tiny_config
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from gestalt.commands import reproduce as command
 from gestalt.config.loading import load
-from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.evaluation.published import published, published_number
+from gestalt.measures.evaluation.benchmarks import BENCHMARKS
+from gestalt.measures.evaluation.published import published, published_number
 from gestalt.measures.segmentation.presets import top_down_protocol
 
 

@@ -10,7 +10,7 @@ from gestalt.commands import evaluate
 from gestalt.config import check_launch as launch
 from gestalt.config.identity import to_yaml
 from gestalt.config.loading import load, load_saved
-from gestalt.config.schema import ConfigError
+from gestalt.support.typed import ConfigError
 
 BAD = [  # overrides, what the line must hold
     (["data.batch_size=1"], ["data.batch_size=1", "choose 2 or more"]),

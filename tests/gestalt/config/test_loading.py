@@ -10,12 +10,14 @@ import pytest
 import yaml
 
 from gestalt.config import check as checks
-from gestalt.config import check_data, identity, schema, schema_data
+from gestalt.config import identity
 from gestalt.config.identity import config_hash, flatten, to_yaml
 from gestalt.config.loading import EXPERIMENTS, load, load_saved
-from gestalt.config.schema import ConfigError
+from gestalt.data_modules import keys as schema_data
+from gestalt.data_modules.keys import options_written
 from gestalt.data_modules.opening import files_of
 from gestalt.measures.segmentation import protocol
+from gestalt.support.typed import ConfigError
 
 DEMO = ("clippy_dino_max", "demo")
 PHOTOS = ("clippy_supervised_max", "photos", "data.root=DIR", "benchmark_root=DIR")
@@ -252,13 +254,11 @@ def test_trainer_keys_are_parameters_of_the_lightning_trainer():
 
     from gestalt.training.trainer import keywords_of
 
-    assert (
-        keywords_of(schema.Trainer()).keys()
-        <= inspect.signature(Trainer.__init__).parameters.keys()
-    )
-    assert {field.name for field in fields(schema.Trainer)} - keywords_of(
-        schema.Trainer()
-    ).keys() == {"callbacks", "compile"}
+    assert keywords_of(Trainer()).keys() <= inspect.signature(Trainer.__init__).parameters.keys()
+    assert {field.name for field in fields(Trainer)} - keywords_of(Trainer()).keys() == {
+        "callbacks",
+        "compile",
+    }
 
 
 def test_the_choices_in_the_schema_match_the_tables():
@@ -275,8 +275,8 @@ def test_t5_is_found_by_its_folder_as_well_as_by_its_name(tmp_path):
 
 
 def test_a_run_trained_with_a_caption_column_can_be_evaluated_on_a_source_without_one(tmp_path):
-    from gestalt.building.evaluation import build_evaluation
     from gestalt.config.check_launch import check_training
+    from gestalt.runs.evaluation import build_evaluation
 
     config = load(
         "clippy_dino_max",
@@ -296,7 +296,7 @@ def test_source_options_read_from_code_match_those_of_the_imported_source():
     from gestalt.data_modules.sources import options_taken
 
     for name in files_of("sources"):
-        assert list(check_data.options_written(name)) == options_taken(name)
+        assert list(options_written(name)) == options_taken(name)
 
 
 def test_a_dense_crf_without_its_library_is_refused_before_anything_is_done(monkeypatch):

@@ -10,8 +10,8 @@ from gestalt.ablation.grid import read_grid
 from gestalt.ablation.jobs import State, Training
 from gestalt.config.identity import config_hash, to_yaml
 from gestalt.config.loading import EXPERIMENTS, load
-from gestalt.config.schema import ConfigError
 from gestalt.runs.resume import resolve_resume
+from gestalt.support.typed import ConfigError
 from tests.gestalt.ablation.fake_run import leave, record
 
 

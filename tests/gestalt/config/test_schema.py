@@ -4,10 +4,11 @@ import dataclasses
 
 import pytest
 
-from gestalt.config.check import check_values
-from gestalt.config.keys import Key, fields_below, key
-from gestalt.config.schema import ConfigError, Experiment, Optimizer
-from gestalt.config.schema_data import Data, MixturePart, only_scenes
+from gestalt.config.schema import Experiment
+from gestalt.data_modules.keys import Data, MixturePart, only_scenes
+from gestalt.support.keys import Key, check_values, fields_below, key
+from gestalt.support.typed import ConfigError
+from gestalt.training.keys import Optimizer
 
 
 @dataclasses.dataclass

@@ -3,8 +3,8 @@
 import pytest
 
 from gestalt.config.loading import load, load_saved
-from gestalt.config.schema import ConfigError
 from gestalt.support.label_values import MOST_CLASSES
+from gestalt.support.typed import ConfigError
 from gestalt.support.yaml_values import read_values
 
 ALIASES = "k0: &k0 [1]\n" + "".join(

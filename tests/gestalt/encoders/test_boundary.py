@@ -5,9 +5,9 @@ import pytest
 import timm
 import torch
 
-from gestalt.config.schema import ConfigError
 from gestalt.encoders.boundary import block_count, check_boundary
 from gestalt.encoders.image import ImageTower
+from gestalt.support.typed import ConfigError
 from gestalt.tokens import Features
 from tests.gestalt.encoders.test_image import CNNS, SMALL, VITS, cnn, over_vits, pixels, vit
 from tests.gestalt.tiny_config import tiny_config

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gestalt.config.schema import Image
 from gestalt.encoders.backbones import inspect_trunk
 from gestalt.encoders.image import ImageTower, build_image_tower
+from gestalt.encoders.keys import Image
 from tests.gestalt.painted import random_pixels
 
 SMALL = {"width": 32, "depth": 2, "heads": 2}

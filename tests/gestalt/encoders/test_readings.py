@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from gestalt.config import schema
 from gestalt.encoders.image import build_image_tower
+from gestalt.encoders.keys import Image
 from gestalt.encoders.last_block import timm_block
 from gestalt.encoders.readings import proxy_attention, read_last_block
 from gestalt.measures.segmentation.presets import top_down_protocol
@@ -20,7 +20,7 @@ GRID = (3, 5)
 
 def tower(name="vit_tiny_patch16_224", patch=16, **sizes):
     torch.manual_seed(0)
-    made = build_image_tower(schema.Image(name, init="random", **sizes), size=4 * patch).eval()
+    made = build_image_tower(Image(name, init="random", **sizes), size=4 * patch).eval()
     made.trunk.blocks = made.trunk.blocks[:2]
     with torch.no_grad():
         for parameter in made.parameters():

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 import torch
 
-from gestalt.config.schema import Image
 from gestalt.encoders.image import ImageTower, build_image_tower
+from gestalt.encoders.keys import Image
 from gestalt.encoders.stem import ConvStem
 
 SMALL: dict[str, Any] = {"patch_size": 8, "width": 32, "depth": 1, "heads": 2}

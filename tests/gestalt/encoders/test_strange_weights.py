@@ -16,12 +16,12 @@ from safetensors.torch import save_file
 
 from gestalt.encoders.checkpoints import SCALER, read_checkpoint, read_resumable, read_state_dict
 from gestalt.encoders.text_sentence import read_sentence_model
-from gestalt.evaluation.predictions import read_arrays
-from gestalt.pretraining import make as pretraining
-from gestalt.zoo.clippy import read_state
-from gestalt.zoo.open_clip import open_model
+from gestalt.measures.evaluation.predictions import read_arrays
+from gestalt.models.zoo.clippy import read_state
+from gestalt.models.zoo.open_clip import open_model
+from gestalt.runs import make_init as pretraining
 from tests.gestalt.encoders.tiny_text import save_bert
-from tests.gestalt.zoo.test_open_clip import saved
+from tests.gestalt.models.zoo.test_open_clip import saved
 
 WEIGHTS = "open_clip_pytorch_model.bin"
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gestalt.config.schema import Text
+from gestalt.encoders.keys import Text
 from gestalt.encoders.text import MASKED_BY_PAIRS, SentenceTower, TextTower, build_text_tower
 from gestalt.encoders.text_sentence import find_model
 from gestalt.tokens import Tokens

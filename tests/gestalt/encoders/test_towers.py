@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from gestalt.config.schema import Image, Text
 from gestalt.encoders.image import build_image_tower
+from gestalt.encoders.keys import Image, Text
 from gestalt.encoders.text import build_text_tower
 from gestalt.tables import IMAGE_TOWERS, TEXT_TOWERS
 from tests.gestalt.encoders.tiny_text import save_bert

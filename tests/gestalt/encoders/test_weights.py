@@ -7,13 +7,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gestalt.config.schema import Image
 from gestalt.encoders.checkpoints import in_order
 from gestalt.encoders.image import ImageTower, build_image_tower
 from gestalt.encoders.inits import check_init, resolve
+from gestalt.encoders.keys import Image
 from gestalt.encoders.weights import locate
 from gestalt.support.files import file_hash
-from tests.gestalt.zoo.hub_cache import as_hub, save_for_hub
+from tests.gestalt.models.zoo.hub_cache import as_hub, save_for_hub
 
 NORMALISATIONS = {  # mean and standard deviation
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),

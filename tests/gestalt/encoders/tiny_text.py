@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gestalt.config.schema import Text
+from gestalt.encoders.keys import Text
 from gestalt.encoders.text import TextTower, build_text_tower
 
 WORDS = ["a", "dog", "cat", "on", "grass", "photo", "of", "two", "apples", "and"]

@@ -9,10 +9,10 @@ from functools import partial
 import pytest
 import torch
 
-from gestalt.building.model import build_model
-from gestalt.building.training import build_module
 from gestalt.config.identity import config_hash
 from gestalt.losses.noun_list import NounList
+from gestalt.models.building import build_model
+from gestalt.runs.training import build_module
 from gestalt.support.plugins import added_to
 from gestalt.tables import TERMS
 from tests.gestalt.losses.toy import EXAMPLE, HARD_NEGATIVES, POINTS

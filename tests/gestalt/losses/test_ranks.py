@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 
-from gestalt.losses import gather
+from gestalt.support import ranks as gather
 from gestalt.tables import LOSSES
 from tests.gestalt.ranks import be_rank, mean_over_threads, run_ranks
 

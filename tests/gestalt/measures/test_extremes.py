@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gestalt.evaluation.predictions import ScoredImage
+from gestalt.measures.evaluation.predictions import ScoredImage
 from gestalt.measures.segmentation.class_maps import PER_END, Extremes, add_extreme, best_and_worst
 
 

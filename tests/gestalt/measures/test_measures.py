@@ -13,9 +13,9 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import Dataset
 
-from gestalt.evaluation.protocols import build_protocol
 from gestalt.measures.classification.callback import ClassificationScorer
 from gestalt.measures.classification.protocol import PROTOCOLS as CLASSIFICATION_PROTOCOLS
+from gestalt.measures.evaluation.protocols import build_protocol
 from gestalt.measures.grouping.callback import Grouping
 from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
 from gestalt.measures.matching.callback import Matching

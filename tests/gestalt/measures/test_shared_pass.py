@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from gestalt.evaluation import images
-from gestalt.evaluation.measures import MEASURES
-from gestalt.evaluation.protocols import build_protocol
+from gestalt.measures.evaluation import images
+from gestalt.measures.evaluation.measures import MEASURES
+from gestalt.measures.evaluation.protocols import build_protocol
 from gestalt.measures.grouping.callback import Grouping
 from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
 from gestalt.measures.retrieval.callback import Retrieval

@@ -11,9 +11,9 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch.utils.data import DataLoader
 
-from gestalt.config.schema import Image
-from gestalt.distillation.masks import ProjectionHead
 from gestalt.encoders.image import build_image_tower
+from gestalt.encoders.keys import Image
+from gestalt.losses.distillation.masks import ProjectionHead
 from gestalt.pretraining import module as room
 from gestalt.pretraining.module import Classification, PatchDistillation, summary_of
 from gestalt.pretraining.recipes import RECIPES

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_model
 
 import gestalt
-from gestalt.evaluation.weights import weights_hash
-from gestalt.runs.names import CHECKPOINT, exported_folder
+from gestalt.measures.evaluation.weights import weights_hash
+from gestalt.models.names import CHECKPOINT, exported_folder
 from tests.gestalt.command import run_here
 from tests.gestalt.tiny_model import RUN, export, save_photo, save_run, tiny
 
@@ -81,7 +81,7 @@ def test_an_export_that_fails_leaves_nothing(run, tmp_path, monkeypatch, refusal
         model.logit_scale.data += 1
         save_model(model, path, **keywords)
 
-    monkeypatch.setattr("gestalt.publishing.folder.save_model", save_others)
+    monkeypatch.setattr("gestalt.models.folder.save_model", save_others)
     assert "damaged or replaced: SHA-256 of its weights" in refusal(f"{run} --to out")
     assert [path.name for path in tmp_path.iterdir()] == ["lightning_logs"]
 
@@ -103,7 +103,7 @@ def test_an_export_that_fails_leaves_nothing(run, tmp_path, monkeypatch, refusal
 def test_a_mistake_is_refused_in_one_line_before_the_model_is_loaded(
     run, words, message, refusal, monkeypatch
 ):
-    monkeypatch.setattr("gestalt.building.targets.open_target", None)
+    monkeypatch.setattr("gestalt.models.opening.open_target", None)
     assert message in refusal(f"{run} {words}")
 
 

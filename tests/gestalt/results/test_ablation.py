@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from gestalt.ablation.grid import read_grid
-from gestalt.config.schema import ConfigError
 from gestalt.results.ablation import build_table
 from gestalt.results.comparability import setup_differences, split_by_measurement
 from gestalt.results.intervals import pseudo_values, t_interval
 from gestalt.results.result import Result
+from gestalt.support.typed import ConfigError
 from tests.gestalt.ablation.fake_run import leave, leave_arrays, record
 from tests.gestalt.tiny_config import tiny_config
 

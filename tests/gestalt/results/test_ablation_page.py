@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from gestalt.ablation.grid import read_grid
-from gestalt.evaluation.pictures import MARGIN, PANEL
-from gestalt.evaluation.predictions import Predictions, read_predictions, write_predictions
+from gestalt.measures.evaluation.pictures import MARGIN, PANEL
+from gestalt.measures.evaluation.predictions import Predictions, read_predictions, write_predictions
 from gestalt.results.ablation_page import montage, write_page
 from gestalt.results.reading import GridResults
 from gestalt.results.result import Result

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from gestalt.__main__ import main
-from gestalt.config.schema import ConfigError
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.results.compare import WRITERS, compare, csv_text, differing, latex, markdown
 from gestalt.results.intervals import Contribution, Interval
 from gestalt.results.reading import read_results
+from gestalt.support.typed import ConfigError
 from tests.gestalt.ablation.fake_run import counts, leave, record
 from tests.gestalt.tiny_config import tiny_config
 

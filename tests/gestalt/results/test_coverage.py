@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from gestalt.evaluation.confusion import iou_of
+from gestalt.measures.evaluation.confusion import iou_of
 from gestalt.measures.segmentation.class_maps import dense_counts
 from gestalt.results.intervals import contribution
 

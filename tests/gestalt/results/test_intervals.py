@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gestalt.config.schema import ConfigError
 from gestalt.results.compare import compare
 from gestalt.results.intervals import (
     contribution,
@@ -21,6 +20,7 @@ from gestalt.results.intervals import (
 )
 from gestalt.results.report import write_report
 from gestalt.results.result import Result
+from gestalt.support.typed import ConfigError
 from tests.gestalt.ablation.fake_run import leave_arrays
 
 NAMES = ["land", "water"]

@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from gestalt.evaluation.predictions import read_arrays
+from gestalt.measures.evaluation.predictions import read_arrays
 from gestalt.results.outcome import print_metrics, write_per_image
 
 

@@ -12,11 +12,16 @@ import pytest
 import torch
 
 from gestalt.__main__ import main
-from gestalt.config.schema import ConfigError
-from gestalt.evaluation.predictions import EXTREMES, Predictions, ScoredImage, write_predictions
+from gestalt.measures.evaluation.predictions import (
+    EXTREMES,
+    Predictions,
+    ScoredImage,
+    write_predictions,
+)
 from gestalt.results.reading import read_results
 from gestalt.results.report import confusions, read_scalars, write_report
 from gestalt.results.result import companions
+from gestalt.support.typed import ConfigError
 from gestalt.training.board import BoardLogger
 from tests.gestalt.ablation.fake_run import leave, record
 from tests.gestalt.tiny_config import tiny_config

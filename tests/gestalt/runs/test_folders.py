@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from gestalt.config.identity import to_yaml
-from gestalt.config.schema import ConfigError
 from gestalt.runs.folders import check_writable, new_evaluation, new_version
 from gestalt.runs.resume import resolve_resume
+from gestalt.support.typed import ConfigError
 from tests.gestalt.tiny_config import tiny_config
 
 RACERS = 16
@@ -83,7 +83,7 @@ def test_a_version_follows_the_highest_one_and_never_fills_a_gap():
 
 
 def test_only_the_first_rank_makes_a_folder(monkeypatch):
-    monkeypatch.setattr("gestalt.runs.folders.first_rank", lambda: False)
+    monkeypatch.setattr("gestalt.support.ranks.first_rank", lambda: False)
     assert new_version(config()) is None
     assert not Path("lightning_logs").exists()
 

@@ -8,8 +8,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from gestalt.config.schema import ConfigError
 from gestalt.runs.locks import Held, hold
+from gestalt.support.typed import ConfigError
 
 
 def _hold(file, taken):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from gestalt.config.schema import ConfigError
 from gestalt.runs.requeue import requeue_job
 from gestalt.runs.resume import resolve_resume
+from gestalt.support.typed import ConfigError
 from tests.gestalt.runs.test_folders import config, saved_run
 
 

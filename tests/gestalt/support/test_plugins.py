@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gestalt.config.schema import ConfigError
 from gestalt.support.plugins import PluginError, Registry, Row, added_to
+from gestalt.support.typed import ConfigError
 from tests.gestalt.tiny_config import tiny_config
 
 MODULE = """

@@ -14,9 +14,9 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
 
 from gestalt.config.loading import load
-from gestalt.config.schema import ConfigError
 from gestalt.encoders.checkpoints import read_checkpoint
-from gestalt.runs.names import CHECKPOINT
+from gestalt.models.names import CHECKPOINT
+from gestalt.support.typed import ConfigError
 from gestalt.training.classes import build_callbacks
 from gestalt.training.loggers import build_loggers, check_loggers
 from gestalt.training.pictures import write_picture

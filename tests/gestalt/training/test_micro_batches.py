@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 
-from gestalt.building.model import build_model
-from gestalt.building.training import build_module, caption_reader
 from gestalt.config.schema import Experiment
 from gestalt.model import Embeddings
+from gestalt.models.building import build_model
 from gestalt.module import ContrastiveModule
+from gestalt.runs.training import build_module, caption_reader
 from gestalt.training.micro_batches import MicroBatches
 from gestalt.training.trainer import STATIC_GRAPH
 from tests.gestalt.at_step import alone

@@ -7,8 +7,8 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
 
-from gestalt.config.schema import Trainer
 from gestalt.training import progress
+from gestalt.training.keys import Trainer
 from gestalt.training.progress import WINDOW, RunProgressBar, Speed
 from gestalt.training.trainer import keywords_of
 from tests.gestalt.at_step import trainer_at

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from gestalt.config.schema import Image, Text
 from gestalt.encoders.image import build_image_tower
+from gestalt.encoders.keys import Image, Text
 from gestalt.encoders.text import build_text_tower
 from gestalt.training.schedule import build_optimizer, parameter_groups, warmup_cosine
 

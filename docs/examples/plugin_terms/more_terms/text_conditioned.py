@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from gestalt.losses.gather import logsumexp_over_ranks
 from gestalt.losses.matrix import BLOCK, compare
 from gestalt.losses.terms import Pairs, Parts, Term, mean_over_ranks
 from gestalt.support.devices import without_autocast
+from gestalt.support.ranks import logsumexp_over_ranks
 
 
 class TextConditioned(Term):

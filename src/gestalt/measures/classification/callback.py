@@ -14,12 +14,12 @@ from torch import Tensor
 
 from gestalt.data_modules.batches import PADDING
 from gestalt.data_modules.image_sets import LabelSet
-from gestalt.evaluation.confusion import as_map_type, divide_or_nan
-from gestalt.evaluation.images import by_size, resize_all
-from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.callback import Batch, Entry, Scorer
 from gestalt.measures.classification.protocol import ClassificationProtocol
 from gestalt.measures.context import Context
+from gestalt.measures.evaluation.confusion import as_map_type, divide_or_nan
+from gestalt.measures.evaluation.images import by_size, resize_all
+from gestalt.measures.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.retrieval.engine import embed_images
 from gestalt.measures.robustness.protocol import RobustnessProtocol
 from gestalt.measures.rows import RowMetric

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gestalt.evaluation.confusion import mean_without_nan
+from gestalt.measures.evaluation.confusion import mean_without_nan
 from gestalt.support.arrays import Floats
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gestalt.evaluation.protocols import TEMPLATES, PromptProtocol, Resize
+from gestalt.measures.evaluation.protocols import TEMPLATES, PromptProtocol, Resize
 
 
 @dataclass(frozen=True, kw_only=True)

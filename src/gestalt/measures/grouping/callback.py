@@ -18,9 +18,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.config.schema import ConfigError
-from gestalt.evaluation.images import sizes_of
-from gestalt.evaluation.pictures import (
+from gestalt.measures.callback import Baseline, Batch, Entry, Scorer
+from gestalt.measures.context import Context
+from gestalt.measures.evaluation.images import sizes_of
+from gestalt.measures.evaluation.pictures import (
     class_colours,
     in_row,
     paint,
@@ -28,9 +29,7 @@ from gestalt.evaluation.pictures import (
     scale_to_panel,
     voc_colours,
 )
-from gestalt.evaluation.predictions import ScoredImage
-from gestalt.measures.callback import Baseline, Batch, Entry, Scorer
-from gestalt.measures.context import Context
+from gestalt.measures.evaluation.predictions import ScoredImage
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.grouping.protocol import BottomUpProtocol
 from gestalt.measures.measured import LeftOut, Measured
@@ -38,6 +37,7 @@ from gestalt.measures.rows import ImageMetric
 from gestalt.measures.segmentation.baselines import blocks, object_oracle
 from gestalt.support.arrays import Floats, Ints, Pixels
 from gestalt.support.label_values import IGNORE
+from gestalt.support.typed import ConfigError
 
 BACKGROUND = 0
 """The value of the background in an instance map."""

@@ -14,8 +14,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.confusion import as_map_type
-from gestalt.evaluation.images import Size, by_size, resize_all, size_of, sizes_of, upsample
+from gestalt.measures.evaluation.confusion import as_map_type
+from gestalt.measures.evaluation.images import (
+    Size,
+    by_size,
+    resize_all,
+    size_of,
+    sizes_of,
+    upsample,
+)
 from gestalt.measures.grouping.protocol import BottomUpProtocol, TokensProtocol
 from gestalt.measures.segmentation.engine import upsampled_argmax
 from gestalt.support.arrays import Floats

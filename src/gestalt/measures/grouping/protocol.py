@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gestalt.config.schema import Experiment
-from gestalt.evaluation.measures import MEASURES
-from gestalt.evaluation.protocols import ImageProtocol, build_protocol
+from gestalt.measures.evaluation.measures import MEASURES
+from gestalt.measures.evaluation.protocols import ImageProtocol, build_protocol
 from gestalt.support.names import nearest
 
 MOST_GROUPS = 254

@@ -16,13 +16,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.data_modules.image_sets import ImageSet, LabelSet
-from gestalt.evaluation.confusion import labelled_pixels
-from gestalt.evaluation.images import Size, resize, sizes_of
-from gestalt.evaluation.pictures import segmentation_panels
-from gestalt.evaluation.predictions import ScoredImage
-from gestalt.losses.gather import shared_by_ranks
 from gestalt.measures.callback import Batch, Entry, Scorer, spread
 from gestalt.measures.context import Context
+from gestalt.measures.evaluation.confusion import labelled_pixels
+from gestalt.measures.evaluation.images import Size, resize, sizes_of
+from gestalt.measures.evaluation.pictures import segmentation_panels
+from gestalt.measures.evaluation.predictions import ScoredImage
 from gestalt.measures.grouping.engine import (
     BottomUp,
     kmeans_centres,
@@ -37,6 +36,7 @@ from gestalt.measures.rows import ImageMetric
 from gestalt.measures.segmentation.baselines import patch_oracle
 from gestalt.support.arrays import Floats, Ints
 from gestalt.support.label_values import ignored_value
+from gestalt.support.ranks import shared_by_ranks
 
 NO_CLASS = -1
 """The class of an unmatched cluster."""

@@ -13,10 +13,10 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from gestalt.data_modules.batches import PADDING
-from gestalt.evaluation.prompts import embed_texts
 from gestalt.losses.contrastive import text_ids
 from gestalt.measures.callback import Batch, Entry, Scorer
 from gestalt.measures.context import Context
+from gestalt.measures.evaluation.prompts import embed_texts
 from gestalt.measures.retrieval.engine import embed_images
 from gestalt.support.arrays import Ints
 

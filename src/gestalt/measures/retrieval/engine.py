@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gestalt.evaluation.images import by_size, resize_all
-from gestalt.evaluation.protocols import ImageProtocol
+from gestalt.measures.evaluation.images import by_size, resize_all
+from gestalt.measures.evaluation.protocols import ImageProtocol
 
 
 @torch.no_grad()

@@ -10,10 +10,6 @@ from PIL import Image
 from torch import Tensor
 
 from gestalt.data_modules.image_sets import LabelSet
-from gestalt.evaluation.confusion import as_map_type
-from gestalt.evaluation.images import resize, size_of, upsample
-from gestalt.evaluation.pictures import render_segmentation
-from gestalt.evaluation.predictions import ScoredImage
 from gestalt.measures.callback import Batch, Entry
 from gestalt.measures.classification.callback import (
     AccuracyScore,
@@ -23,6 +19,10 @@ from gestalt.measures.classification.callback import (
 )
 from gestalt.measures.classification.groups import group_metrics
 from gestalt.measures.context import Context
+from gestalt.measures.evaluation.confusion import as_map_type
+from gestalt.measures.evaluation.images import resize, size_of, upsample
+from gestalt.measures.evaluation.pictures import render_segmentation
+from gestalt.measures.evaluation.predictions import ScoredImage
 from gestalt.measures.robustness.protocol import RobustnessProtocol
 from gestalt.support.arrays import Floats
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from gestalt.evaluation.protocols import Resize
 from gestalt.measures.classification.protocol import ClassificationProtocol
+from gestalt.measures.evaluation.protocols import Resize
 
 
 @dataclass(frozen=True, kw_only=True)

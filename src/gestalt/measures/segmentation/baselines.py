@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gestalt.evaluation.images import Size, size_of, upsample
-from gestalt.evaluation.prompts import ClassEmbeddings
+from gestalt.measures.evaluation.images import Size, size_of, upsample
+from gestalt.measures.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.engine import upsampled_argmax
 from gestalt.support.label_values import IGNORE, map_type
 

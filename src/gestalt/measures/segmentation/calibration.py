@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gestalt.evaluation.confusion import divide_or_nan
+from gestalt.measures.evaluation.confusion import divide_or_nan
 from gestalt.measures.segmentation.engine import TopDown
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.support.arrays import Floats, Ints

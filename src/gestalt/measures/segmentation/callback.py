@@ -8,15 +8,15 @@ from typing import Any
 
 from torch import Tensor
 
-from gestalt.config.calibration_file import calibration_for
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.data_modules.unlabelled import FolderImages, SourceImages
-from gestalt.evaluation.images import sizes_of, squash
-from gestalt.evaluation.prompts import ClassEmbeddings, used_prompts
-from gestalt.evaluation.vocabularies import OWN, name_classes
 from gestalt.measures.callback import Batch, Entry, spread
 from gestalt.measures.context import Context
+from gestalt.measures.evaluation.images import sizes_of, squash
+from gestalt.measures.evaluation.prompts import ClassEmbeddings, used_prompts
+from gestalt.measures.evaluation.vocabularies import OWN, name_classes
 from gestalt.measures.segmentation.baselines import patch_oracle, shuffled_classes
+from gestalt.measures.segmentation.calibration_file import calibration_for
 from gestalt.measures.segmentation.class_maps import ClassMaps, SegmentationScore
 from gestalt.measures.segmentation.engine import Largest, largest_cosines, pixels_hash, top_down
 from gestalt.measures.segmentation.fitting import fit_protocol, segmentation_protocol

@@ -17,16 +17,16 @@ from torch import Tensor
 
 from gestalt.data_modules.batches import PADDING
 from gestalt.data_modules.image_sets import LabelSet
-from gestalt.evaluation.confusion import image_miou, labelled_pixels
-from gestalt.evaluation.pictures import pil_image, segmentation_panels
-from gestalt.evaluation.predictions import Predictions, ScoredImage, write_predictions
-from gestalt.losses.gather import objects_on_first
 from gestalt.measures.callback import Baseline, Batch, Entry, Scorer
+from gestalt.measures.evaluation.confusion import image_miou, labelled_pixels
+from gestalt.measures.evaluation.pictures import pil_image, segmentation_panels
+from gestalt.measures.evaluation.predictions import Predictions, ScoredImage, write_predictions
 from gestalt.measures.masks import MaskScore, mask_entry, mask_values
 from gestalt.measures.measured import Measured
 from gestalt.measures.rows import ImageMetric
 from gestalt.support.arrays import Floats, Ints
 from gestalt.support.label_values import MOST_CLASSES
+from gestalt.support.ranks import objects_on_first
 from gestalt.training.pictures import log_folders
 
 PER_END = 4

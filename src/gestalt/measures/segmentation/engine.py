@@ -13,10 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.data_modules.unlabelled import FolderImages, SourceImages
-from gestalt.evaluation.confusion import as_map_type
-from gestalt.evaluation.images import Size, by_size, size_of, sizes_of, upsample
-from gestalt.evaluation.prompts import ClassEmbeddings
-from gestalt.losses.gather import shared_by_ranks
+from gestalt.measures.evaluation.confusion import as_map_type
+from gestalt.measures.evaluation.images import Size, by_size, size_of, sizes_of, upsample
+from gestalt.measures.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.dense.scores import (
     Pieces,
     cosines,
@@ -27,6 +26,7 @@ from gestalt.measures.segmentation.dense.scores import (
 )
 from gestalt.measures.segmentation.dense.winners import Winners, best_of_blocks
 from gestalt.measures.segmentation.protocol import TopDownProtocol
+from gestalt.support.ranks import shared_by_ranks
 
 IMAGES_AT_ONCE = 16
 """Unlabelled images in one batch.  Whole batches are dealt to ranks, so that no batch depends on

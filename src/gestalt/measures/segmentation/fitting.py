@@ -8,12 +8,12 @@ from typing import Any, TypedDict, Unpack
 from gestalt.config.check_evaluation import segmentation_changes
 from gestalt.config.schema import Experiment
 from gestalt.encoders.dense_model import DenseModel
-from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark, present
-from gestalt.evaluation.protocols import TEMPLATES
+from gestalt.measures.evaluation.benchmarks import BENCHMARKS, Benchmark, present
+from gestalt.measures.evaluation.protocols import TEMPLATES
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
+from gestalt.models.zoo.kinds import open_vision
 from gestalt.support.names import nearest
-from gestalt.zoo.kinds import open_vision
 
 DEBIAS = "debias: there are no unlabelled images beside the picture"
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gestalt.evaluation.protocols import TEMPLATES, without_none
+from gestalt.measures.evaluation.protocols import TEMPLATES, without_none
 from gestalt.measures.segmentation.protocol import USUAL_PROXY, TopDownProtocol
 from gestalt.support.names import nearest
 from gestalt.support.plugins import Registry

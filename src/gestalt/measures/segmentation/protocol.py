@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Literal
 
-from gestalt.evaluation.protocols import PromptProtocol, without_none
+from gestalt.measures.evaluation.protocols import PromptProtocol, without_none
 from gestalt.support.names import nearest
 from gestalt.tables import READINGS
 

@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gestalt.evaluation.confusion import as_map_type
-from gestalt.evaluation.images import SharedImages, size_of
-from gestalt.evaluation.pictures import class_colours, overlay, render_segmentation
-from gestalt.evaluation.prompts import ClassEmbeddings, class_embeddings, expand
-from gestalt.evaluation.vocabularies import Vocabulary
+from gestalt.measures.evaluation.confusion import as_map_type
+from gestalt.measures.evaluation.images import SharedImages, size_of
+from gestalt.measures.evaluation.pictures import class_colours, overlay, render_segmentation
+from gestalt.measures.evaluation.prompts import ClassEmbeddings, class_embeddings, expand
+from gestalt.measures.evaluation.vocabularies import Vocabulary
 from gestalt.measures.segmentation.dense.scores import cosines, pieces_of
 from gestalt.measures.segmentation.dense.winners import place_maps
 from gestalt.measures.segmentation.engine import top_down

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from gestalt.evaluation.prompts import class_embeddings
-from gestalt.evaluation.protocols import build_protocol
 from gestalt.measures.classification.callback import by_class, ranks, reduced_labels, with_third
 from gestalt.measures.classification.protocol import PROTOCOLS as CLASSIFICATION_PROTOCOLS
+from gestalt.measures.evaluation.prompts import class_embeddings
+from gestalt.measures.evaluation.protocols import build_protocol
 from gestalt.measures.robustness.protocol import PROTOCOLS as ROBUSTNESS_PROTOCOLS
 from tests.gestalt.painted import NAMES, PaintedModel, Words, painted
 

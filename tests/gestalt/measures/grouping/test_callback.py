@@ -14,7 +14,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from gestalt.data_modules.labels.predicted_maps import find_maps, group_map, read_map
-from gestalt.evaluation.protocols import PredictionsProtocol, build_protocol
+from gestalt.measures.evaluation.protocols import PredictionsProtocol, build_protocol
 from gestalt.measures.grouping.callback import Grouping, GroupMaps
 from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
 from gestalt.measures.label_maps import LabelMaps
@@ -179,7 +179,7 @@ def voc(tmp_path: Path) -> Path:
 
 def built(*words: str) -> list[Any]:
     """The scorers that a configuration asks for."""
-    from gestalt.building.evaluation import build_evaluation
+    from gestalt.runs.evaluation import build_evaluation
 
     return list(build_evaluation(tiny_config(*words))[1])
 

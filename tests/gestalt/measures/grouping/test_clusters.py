@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.config.schema import Image
 from gestalt.encoders.image import build_image_tower
-from gestalt.evaluation.protocols import build_protocol
+from gestalt.encoders.keys import Image
+from gestalt.measures.evaluation.protocols import build_protocol
 from gestalt.measures.grouping.engine import attention_masks, bottom_up, image_similarity
 from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
 from tests.gestalt.painted import PaintedModel, random_pixels

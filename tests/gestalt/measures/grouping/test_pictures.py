@@ -2,7 +2,7 @@
 
 import torch
 
-from gestalt.evaluation.pictures import class_colours
+from gestalt.measures.evaluation.pictures import class_colours
 from gestalt.measures.grouping.callback import group_colours
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gestalt.evaluation.prompts import ClassEmbeddings, class_embeddings
+from gestalt.measures.evaluation.prompts import ClassEmbeddings, class_embeddings
 from gestalt.measures.grouping.callback import best_overlaps
 from gestalt.measures.segmentation.baselines import (
     object_oracle,

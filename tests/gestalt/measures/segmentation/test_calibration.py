@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gestalt.evaluation.prompts import class_embeddings
+from gestalt.measures.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation.calibration import Sweep
 from gestalt.measures.segmentation.class_maps import MeanIoU
 from gestalt.measures.segmentation.engine import TopDown, top_down

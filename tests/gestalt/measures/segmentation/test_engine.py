@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from gestalt.evaluation.images import resize
-from gestalt.evaluation.prompts import class_embeddings
+from gestalt.measures.evaluation.images import resize
+from gestalt.measures.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation import engine
 from gestalt.measures.segmentation.dense.scores import cut_and_embed
 from gestalt.measures.segmentation.engine import top_down, upsampled_argmax

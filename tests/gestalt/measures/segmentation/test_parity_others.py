@@ -12,12 +12,12 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.images import resize
-from gestalt.evaluation.measures import MEASURES
-from gestalt.evaluation.prompts import class_embeddings
-from gestalt.evaluation.protocols import build_protocol
 from gestalt.measures.classification.callback import class_logits, reduced_labels, with_third
 from gestalt.measures.classification.protocol import PROTOCOLS as CLASSIFICATION_PROTOCOLS
+from gestalt.measures.evaluation.images import resize
+from gestalt.measures.evaluation.measures import MEASURES
+from gestalt.measures.evaluation.prompts import class_embeddings
+from gestalt.measures.evaluation.protocols import build_protocol
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
 from gestalt.measures.matching.callback import cluster, fit_centres

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from gestalt.evaluation.protocols import TEMPLATES
+from gestalt.measures.evaluation.protocols import TEMPLATES
 from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
 from gestalt.measures.segmentation.protocol import Crf, TopDownProtocol
 

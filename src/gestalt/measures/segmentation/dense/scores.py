@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.images import (
+from gestalt.measures.evaluation.images import (
     Size,
     by_size,
     compute_once,
@@ -26,7 +26,7 @@ from gestalt.evaluation.images import (
     resize_all,
     size_of,
 )
-from gestalt.evaluation.prompts import ClassEmbeddings
+from gestalt.measures.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.dense.placement import Axes, Axis, window_starts
 from gestalt.measures.segmentation.protocol import NO_CRF, Crf, TopDownProtocol
 

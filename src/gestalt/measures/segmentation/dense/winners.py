@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gestalt.evaluation.images import Size, interpolate, upsample
+from gestalt.measures.evaluation.images import Size, interpolate, upsample
 from gestalt.measures.segmentation.dense.placement import (
     Axes,
     Bands,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gestalt.evaluation.prompts import class_embeddings
+from gestalt.measures.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation.dense import winners as maps
 from gestalt.measures.segmentation.dense.scores import dense_crf
 from gestalt.measures.segmentation.engine import TopDown, top_down

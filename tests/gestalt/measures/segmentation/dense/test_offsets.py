@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from gestalt.evaluation.prompts import ClassEmbeddings
+from gestalt.measures.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.dense.scores import cut_and_embed
 from gestalt.measures.segmentation.engine import largest_cosines, top_down, with_corrections

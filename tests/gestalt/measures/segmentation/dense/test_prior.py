@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gestalt.evaluation.prompts import ClassEmbeddings
+from gestalt.measures.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.dense.scores import cosines, cut_and_embed
 from gestalt.measures.segmentation.engine import top_down, unlike_border, with_corrections
 from gestalt.measures.segmentation.presets import top_down_protocol

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gestalt.evaluation.images import SharedImages
-from gestalt.evaluation.prompts import class_embeddings
+from gestalt.measures.evaluation.images import SharedImages
+from gestalt.measures.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation.dense import winners as maps
 from gestalt.measures.segmentation.dense.placement import (
     Axis,

@@ -1,0 +1,274 @@
+"""Keys of the two towers and their projections: ``image``, ``text`` and ``projection``."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from gestalt.encoders.timm_names import PLAIN
+from gestalt.support.keys import Complaints, key, positive, refuse, unhashed
+from gestalt.support.names import nearest
+from gestalt.support.strange_files import read_whole
+from gestalt.tables import AGGREGATIONS, IMAGE_TOWERS, INITS, TEXT_TOWERS
+
+MAX_WIDTH, MAX_DEPTH, MAX_SIDE = 2**16, 1000, 2**14
+"""Largest width, number of blocks and image side in pixels that a file may ask for."""
+
+ARCHITECTURE = ("backbone", "family", "patch_size", "width", "depth", "heads", "stem")
+"""Keys of ``image`` that say which image tower is built."""
+
+
+@dataclass
+class Image:
+    """The image tower and how its tokens become one vector."""
+
+    backbone: str = key(
+        "vit_base_patch16_224",
+        "Architecture of the image tower.",
+        kind="a timm architecture",
+        pattern=PLAIN,
+        form="a name of timm without a colon, which would fetch another model",
+    )
+    family: str = key(
+        "vit",
+        "A ViT or a CNN of timm, or [a tower of your own](contributing.md#a-tower). A `cnn` has no "
+        "class token, and no patch tokens that can be dropped; only a `vit` has attention that can "
+        "be read.",
+        choices=IMAGE_TOWERS,
+    )
+    patch_size: int | None = positive(
+        None, "Side of a ViT's patches. `null`: the architecture's.", kind="pixels"
+    )
+    width: int | None = positive(
+        None, "Width of a ViT. `null`: the architecture's.", kind="channels", at_most=MAX_WIDTH
+    )
+    depth: int | None = positive(
+        None, "Depth of a ViT. `null`: the architecture's.", kind="blocks", at_most=MAX_DEPTH
+    )
+    heads: int | None = positive(
+        None, "Attention heads of a ViT; their number divides `width`. `null`: the architecture's."
+    )
+    stem: Literal["patch", "conv"] = key(
+        "patch",
+        "First layers of a ViT: a patch embedding, or strided convolutions, which learn faster "
+        "from random weights.",
+    )
+    init: str = key(
+        "dino",
+        "Initial weights of the image tower.",
+        kind=f"{', '.join(INITS)}, a timm tag of the backbone, or any word for a file of weights "
+        "or for a tower of your own",
+    )
+    inits: dict[str, str] = key(
+        {},
+        "What each init stands for at this scale: an init, or a file of weights, of this package "
+        "or by its path, which may have any name. Empty: each for itself.",
+    )
+    weights: str | None = key(
+        None, "Checkpoint that replaces the weights of `init`. `null`: none.", kind="path"
+    )
+    aggregation: str = key("max", "How the patch tokens become one vector.", choices=AGGREGATIONS)
+    subsampling: bool = key(
+        True,
+        "Train at `train_size` with `keep_tokens` of the patch tokens; `false`: at `eval_size` "
+        "with all of them.",
+    )
+    train_size: int = positive(
+        448,
+        "Side of the training images under `subsampling`; a multiple of `patch_size`.",
+        kind="pixels",
+        at_most=MAX_SIDE,
+    )
+    keep_tokens: float = positive(
+        0.2, "Share of the patch tokens kept under `subsampling`.", at_most=1
+    )
+    eval_size: int = positive(
+        224,
+        "Side of the images in evaluation; a multiple of `patch_size`.",
+        kind="pixels",
+        at_most=MAX_SIDE,
+    )
+    frozen: bool = key(False, "Do not train the image tower.")
+    frozen_blocks: int = key(
+        0,
+        "Number of first blocks of the image tower (of a CNN: stages) that are not trained, "
+        "together with its stem and embeddings. 0: train all, unless `frozen`.",
+        kind="blocks",
+        at_least=0,
+    )
+    gradient_checkpointing: bool = unhashed(
+        False, "Recompute activations in the backward pass: less memory, more time."
+    )
+
+    def changes(self) -> dict[str, Any]:
+        """Return the keys that change timm's ViT, with their values."""
+        keys = ("patch_size", "width", "depth", "heads")
+        return {key: getattr(self, key) for key in keys if getattr(self, key) is not None}
+
+
+@dataclass
+class Text:
+    """The text tower and how its tokens become one vector."""
+
+    family: str = key(
+        "sentence",
+        "A sentence-transformers model; CLIP's text transformer, with GELU or with QuickGELU; that "
+        "of a `start` from SigLIP or SigLIP 2; or [a tower of your own](contributing.md#a-tower).",
+        choices=TEXT_TOWERS,
+    )
+    model: str = key(
+        "sentence-transformers/sentence-t5-base",
+        "Model of family `sentence`; `package:NAME` is one that a pip package ships. Of a SigLIP: "
+        "its tokenizer's origin.",
+        kind="a hub name, a path or `package:NAME`",
+    )
+    init: Literal["sentence", "random"] = key(
+        "sentence",
+        "Pretrained weights of the model, or random weights; family `open_clip` requires `random`.",
+    )
+    layers: int | None = key(
+        None,
+        "Number of first layers to keep; 0 keeps only the word embeddings. `null`: all.",
+        at_least=0,
+        at_most=MAX_DEPTH,
+    )
+    width: int | None = positive(
+        None,
+        "Width of family `open_clip`; `null` for family `sentence`.",
+        kind="channels",
+        at_most=MAX_WIDTH,
+    )
+    heads: int | None = positive(
+        None, "Attention heads of family `open_clip`; `null` for family `sentence`."
+    )
+    mlp_ratio: float = positive(
+        4.0, "Width of the MLPs of families other than `sentence`, over `width`."
+    )
+    vocabulary: int | None = positive(None, "Tokens that a SigLIP knows. `null`: the tokenizer's.")
+    max_length: int = positive(77, "Longest caption; longer captions are truncated.", kind="tokens")
+    aggregation: str = key("avg", "How the word tokens become one vector.", choices=AGGREGATIONS)
+    frozen: bool = key(False, "Do not train the text tower.")
+
+
+@dataclass
+class Projection:
+    """From the towers' widths to the shared one."""
+
+    order: Literal["before", "after", "none", "siglip", "classifier"] = key(
+        "before",
+        "Project tokens before or after aggregation; `none`, as in the paper's public code: no "
+        "projection; of a `start` only: `siglip`, before, its attention pooling in the image's "
+        "place; `classifier`, image tokens before, by its class names, text not.",
+    )
+    width: int = positive(
+        768,
+        "Width of the shared space, and of each tower that is not projected.",
+        kind="channels",
+        at_most=MAX_WIDTH,
+    )
+
+
+def is_file_of_weights(used: str) -> bool:
+    """Return True if a value of ``image.inits`` is a file."""
+    return used.endswith((".safetensors", ".pth", ".pt", ".bin"))
+
+
+def train_size(image: Image) -> int:
+    """Return the side of the training images in pixels."""
+    return image.train_size if image.subsampling else image.eval_size
+
+
+def check_inits(image: Image) -> None:
+    """Check what inits stand for.
+
+    Raises:
+        ConfigError: a word that is not an init, or stands for neither an init nor a file.
+    """
+    for word, used in image.inits.items():
+        if is_file_of_weights(used):
+            continue
+        if word not in INITS:
+            why = f"{word} is not an init; {nearest(word, INITS)}, or give it a file of weights"
+            refuse(f"image.inits.{word}", used, why)
+        if used not in INITS and not takes_tags(image):
+            refuse(f"image.inits.{word}", used, f"not an init; {nearest(used, INITS)}")
+
+
+def takes_tags(image: Image) -> bool:
+    """Return True if an init may be a tag of timm: these fit timm's own architecture only."""
+    own = image.family not in IMAGE_TOWERS.built_in
+    return own or (image.stem == "patch" and not image.changes())
+
+
+def image_complaints(image: Image) -> Complaints:
+    """Yield complaints about ``image``; ``gestalt.encoders.inits`` checks timm's tags,
+    ``gestalt.encoders.boundary`` the number of frozen blocks, and ``gestalt.encoders.own`` a tower
+    of one's own.
+    """
+    if image.family == "cnn":
+        if AGGREGATIONS.fact(image.aggregation, "needs_class_token", False):
+            usable = [
+                name
+                for name, row in AGGREGATIONS.built_in.items()
+                if not row.facts.get("needs_class_token")
+            ]
+            why = f"needs a class token, and a cnn has none; choose one of {', '.join(usable)}"
+            yield "aggregation", why
+        if image.keep_tokens < 1 and image.subsampling:
+            why = "a cnn cannot drop tokens; choose 1.0, or a backbone with image.family=vit"
+            yield "keep_tokens", why
+        for key in image.changes():
+            yield key, "only a vit's architecture can be changed; choose null"
+    if image.family != "vit" and image.stem != "patch":
+        yield "stem", "only a vit's patch embedding can be replaced; choose patch"
+    if image.patch_size is not None:
+        for key in ("train_size", "eval_size") if image.subsampling else ("eval_size",):
+            if getattr(image, key) % image.patch_size:
+                yield key, f"choose a multiple of image.patch_size={image.patch_size}"
+    if image.width is not None and image.heads is not None and image.width % image.heads:
+        yield "heads", f"choose a divisor of image.width={image.width}"
+    if image.frozen_blocks and image.frozen:
+        why = "image.frozen=true freezes the whole tower; choose 0, or image.frozen=false"
+        yield "frozen_blocks", why
+
+
+def text_complaints(text: Text) -> Complaints:
+    """Yield complaints about ``text``; ``gestalt.encoders.own`` checks a tower of one's own."""
+    if AGGREGATIONS.fact(text.aggregation, "images_only", False):
+        yield "aggregation", "the parts of a text already include its summary token; choose max"
+    if text.family not in TEXT_TOWERS.built_in:
+        return
+    if text.vocabulary is not None and "siglip" not in text.family:
+        yield "vocabulary", "only a SigLIP has a vocabulary of its own; choose null"
+    if text.family == "sentence":
+        for key in ("width", "heads", "mlp_ratio"):
+            usual = getattr(Text(), key)
+            if getattr(text, key) != usual:
+                why = f"the model fixes it; choose {json.dumps(usual)}, or text.family=open_clip"
+                yield key, why
+        if is_t5(text.model) and AGGREGATIONS.fact(text.aggregation, "needs_class_token", False):
+            yield (
+                "aggregation",
+                "needs a summary token, and T5 has none; choose avg, max or another",
+            )
+        return
+    if not text.layers or not text.width or not text.heads:
+        why = "needs text.layers, text.width and text.heads, such as 12, 512 and 8"
+        yield "family", why
+    elif text.width % text.heads:
+        yield "heads", f"choose a divisor of text.width={text.width}"
+    if text.max_length < 3:
+        yield "max_length", "family open_clip needs 3 tokens; CLIP has 77"
+
+
+def is_t5(model: str) -> bool:
+    """Return True if a text model is a T5: by the ``config.json`` in its folder, or by its name if
+    it is not a folder with one.
+    """
+    for path in (Path(model) / "config.json", Path(model) / "0_Transformer" / "config.json"):
+        if path.is_file():
+            try:
+                return "t5" in str(json.loads(read_whole(path)).get("model_type", "")).lower()
+            except (ValueError, AttributeError, RecursionError) as error:
+                refuse("text.model", model, f"{path} is not the configuration of a model ({error})")
+    return "t5" in model.lower()

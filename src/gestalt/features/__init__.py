@@ -1,1 +1,0 @@
-"""Cached outputs of frozen towers: the key that they are valid for."""

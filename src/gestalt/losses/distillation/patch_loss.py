@@ -1,0 +1,159 @@
+"""The loss of patches: every patch of a student predicts the teacher's patch there, as
+distributions over prototypes that do not collapse.  V views, B batch, N patches, M samples, K
+prototypes.
+"""
+
+from itertools import permutations
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gestalt.support.ranks import rank_share, sum_over_ranks
+
+TEACHER_TEMPERATURE = 0.04
+STUDENT_TEMPERATURE = 0.1
+MASK_SHARE = 0.5
+"""Share of the patches that a student does not see."""
+
+SINKHORN_STEPS = 3
+"""Source: Caron et al. 2020 (arXiv:2006.09882), section 4, and Oquab et al. 2023
+(arXiv:2304.07193).
+"""
+
+
+@torch.no_grad()
+def sinkhorn(
+    logits: Tensor, *, temperature: float = TEACHER_TEMPERATURE, steps: int = SINKHORN_STEPS
+) -> Tensor:
+    """Balance prototypes over samples: each gets the same share of all samples of all ranks, as far
+    as ``steps`` rounds reach.
+
+    Leading dimensions are balanced one by one, such as the positions of a grid.  Ranks may hold
+    different numbers of samples.
+
+    Args:
+        logits: (..., M, K), divided by ``temperature``; those of a sample should then lie within 80
+            of each other, which float32 can hold.
+        temperature: above 0.
+        steps: rounds of both normalisations.
+
+    Returns:
+        (..., M, K) float, each row a distribution.
+
+    Source: Cuturi 2013 (arXiv:1306.0895); Caron et al. 2020 (arXiv:2006.09882).
+    """
+    scaled = logits.detach().to(torch.promote_types(logits.dtype, torch.float32)) / temperature
+    # a factor of each row, which the first round of rows would remove
+    plan = (scaled - scaled.amax(dim=-1, keepdim=True)).exp()
+    tiny = torch.finfo(plan.dtype).tiny
+    for _ in range(steps):
+        plan = plan / plan.sum(dim=-1, keepdim=True)
+        plan = plan / sum_over_ranks(plan.sum(dim=-2, keepdim=True)).clamp_min(tiny)
+    return plan / plan.sum(dim=-1, keepdim=True).clamp_min(tiny)
+
+
+def student_logs(logits: Tensor) -> Tensor:
+    """Return the student's log-probabilities, (..., K), in float32 or wider."""
+    scaled = logits.to(torch.promote_types(logits.dtype, torch.float32)) / STUDENT_TEMPERATURE
+    return scaled.log_softmax(dim=-1)
+
+
+def entropies(targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean entropy of distributions (..., K) and the entropy of their mean, in nats,
+    which reveal a collapse.
+
+    The first is ln K if they are uniform; the second is near 0 if every sample gets the same
+    prototype.
+    """
+    flat = targets.flatten(0, -2)
+    return torch.special.entr(flat).sum(dim=-1).mean(), torch.special.entr(flat.mean(dim=0)).sum()
+
+
+class PatchTerms(NamedTuple):
+    """Losses of a batch's patches, and entropies that reveal a collapse.
+
+    Attributes:
+        same: mean cross-entropy to the teacher's patch at the same position of the same view.
+        across: mean cross-entropy to the teacher's patches of the other view at the same place of
+            the image.
+        entropy: entropy of the teacher's distribution of a patch, mean over patches.
+        entropy_of_mean: entropy of the teacher's mean distribution.
+    """
+
+    same: Tensor
+    across: Tensor
+    entropy: Tensor
+    entropy_of_mean: Tensor
+
+
+def patch_loss(student: Tensor, teacher: Tensor, places: Tensor) -> PatchTerms:
+    """Compare each patch of the student, masked or visible, with distributions of the teacher.
+
+    Args:
+        student: (V, B, N, K).
+        teacher: (V, B, N, K), of the same views without masks; it gets no gradient.
+        places: (V, B, 4), where views lie in their image (``find_places``).
+
+    Source: iBOT (arXiv:2111.07832), equation 2, with visible patches as in iBOT++ of TIPSv2.
+    """
+    targets = balanced_by_position(teacher)
+    logs = student_logs(student)
+    same = -(targets * logs).sum(dim=-1).mean()
+    return PatchTerms(same, cross_view(logs, targets, places), *entropies(targets))
+
+
+def balanced_by_position(teacher: Tensor) -> Tensor:
+    """Return the teacher's distributions, (V, B, N, K); prototypes get equal shares of the patches
+    at each position of the grid.
+
+    So no prototype can stand for a position.  Source: CAPI (arXiv:2502.08769), section 3.
+    """
+    views, images, patches, prototypes = teacher.shape
+    by_position = teacher.permute(2, 0, 1, 3).reshape(patches, views * images, prototypes)
+    return sinkhorn(by_position).reshape(patches, views, images, prototypes).permute(1, 2, 0, 3)
+
+
+def cross_view(logs: Tensor, target: Tensor, places: Tensor) -> Tensor:
+    """Return the mean cross-entropy of patches to the other views' targets at the same place, over
+    patches that another view shows.
+
+    Args:
+        logs: (V, B, N, K) log-probabilities of the student; N is a square grid, row-major.
+        target: (V, B, N, K) distributions of the teacher, interpolated between patches.
+        places: (V, B, 4), see ``find_places``.
+    """
+    views, images, patches, _ = logs.shape
+    side = round(patches**0.5)
+    total = weight = logs.new_zeros(())
+    for one, other in permutations(range(views), 2):
+        grid, seen = find_places(places[one], places[other], side)  # (B, N, 2), (B, N)
+        maps = target[other].transpose(1, 2).reshape(images, -1, side, side)
+        there = functional.grid_sample(
+            maps, grid.unsqueeze(1).to(maps.dtype), padding_mode="border", align_corners=False
+        )
+        loss = -(there[:, :, 0].transpose(1, 2) * logs[one]).sum(dim=-1)  # (B, N)
+        total = total + (loss * seen).sum()
+        weight = weight + seen.sum()
+    return total * rank_share(weight)
+
+
+def find_places(here: Tensor, there: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Find the centres of one view's patches in another view of the same images.
+
+    Args:
+        here, there: (B, 4): left, top, right and bottom of a view in the image's coordinates; left
+            > right in a mirrored view.
+        side: patches on a side of both views.
+
+    Returns:
+        (B, side * side, 2): x and y in the other view, in [-1, 1] inside it, as ``grid_sample``
+        takes them. (B, side * side) bool: True where the other view shows the place.
+    """
+    centres = (torch.arange(side, device=here.device, dtype=here.dtype) + 0.5) / side
+    y, x = torch.meshgrid(centres, centres, indexing="ij")
+    within = torch.stack([x.flatten(), y.flatten()], dim=-1)  # (N, 2) in [0, 1]
+    position = here[:, None, :2] + within * (here[:, None, 2:] - here[:, None, :2])
+    relative = 2 * (position - there[:, None, :2]) / (there[:, None, 2:] - there[:, None, :2]) - 1
+    return relative, (relative.abs() <= 1).all(dim=-1)

@@ -1,0 +1,92 @@
+"""The part of the schema on the loss."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gestalt.support.keys import Key, key, positive, refuse, unhashed
+from gestalt.support.names import nearest
+from gestalt.tables import LOSSES, TERMS
+
+NOUN_LIST = ("loss.nouns_most", "loss.nouns_least_share", "loss.nouns_alike")
+"""Keys of the list of nouns, which count in a run with a term that reads it."""
+
+
+@dataclass
+class Loss:
+    """The loss of a batch of images and texts, and its further terms."""
+
+    name: str = key("contrastive", "The loss function.", choices=LOSSES)
+    directions: Literal["sum", "mean"] = key(
+        "sum",
+        "Sum or mean of the image-to-text and the text-to-image loss: the paper sums, its public "
+        "code averages.",
+    )
+    equal_texts: Literal["negatives", "positives"] = key(
+        "negatives", "How other images with the same caption are treated."
+    )
+    chunk: int | None = unhashed(
+        None,
+        "Images of a rank that the loss compares with all texts at a time: fewer need less memory "
+        "and give the same loss. `null`: 2^24 pairs at a time.",
+        kind="images",
+        above=0,
+    )
+    terms: dict[str, float] = key(
+        {},
+        f"Further terms of the loss and their weights: {', '.join(TERMS.built_in)}, or those of "
+        "installed packages. Weight 0 leaves a term out; empty: the loss of pairs alone.",
+    )
+    nouns_most: int = key(
+        300,
+        "Largest number of nouns that `nouns` reads: the most frequent nouns of the captions.",
+        kind="nouns",
+        above=1,
+    )
+    nouns_least_share: float = positive(
+        0.002,
+        "Smallest share of the pairs whose captions must contain a noun for the noun to be read.",
+        at_most=1,
+    )
+    nouns_alike: float | None = key(
+        None,
+        "Cosine, of the text tower's embeddings before training, from which on two nouns such as "
+        "dog and puppy are not negatives of each other. `null`: every other noun is a negative.",
+        above=-1,
+        at_most=1,
+    )
+    nouns_phrase: str = key(
+        "a photo of a {}",
+        "Text that embeds a noun; `{}` stands for the noun.",
+        pattern=r"[^{}]*\{\}[^{}]*",
+        form="a text with {} in it",
+    )
+    nouns_pooling: Literal["max", "softmax"] = key(
+        "max",
+        "Patches that a noun selects: the nearest one, or all of them, weighted by the softmax of "
+        "their cosines with the noun.",
+    )
+    nouns_temperature: float = positive(0.1, "Temperature of the softmax of `nouns_pooling`.")
+    self_distillation_prototypes: int = key(
+        8192, "Number of prototypes of `self_distillation`.", above=1
+    )
+
+
+def terms_of(loss: Loss) -> dict[str, float]:
+    """Return the terms with a weight above 0, by name."""
+    return {name: weight for name, weight in sorted(loss.terms.items()) if weight > 0}
+
+
+def check_loss(loss: Loss) -> None:
+    """Check the terms' names and weights, and the options that the loss takes.
+
+    Raises:
+        ConfigError: names the key and what to choose.
+    """
+    if loss.directions != "sum" and LOSSES.fact(loss.name, "one_direction", False):
+        why = f"loss.name={loss.name} compares a pair once, in no direction; choose sum"
+        refuse("loss.directions", loss.directions, why)
+    for name, weight in loss.terms.items():
+        if name not in TERMS:
+            refuse(f"loss.terms.{name}", weight, f"not a term of the loss; {nearest(name, TERMS)}")
+        if complaint := Key("", at_least=0).complaint(weight):
+            refuse(f"loss.terms.{name}", weight, f"{complaint}; 0 leaves the term out")

@@ -1,0 +1,204 @@
+"""Benchmarks: an image set, one of its label sets, the measures taken on it, and their protocols; a
+YAML file of the user's defines further ones.
+
+Benchmarks that share an image set share its images, which are loaded once.
+"""
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+
+from gestalt.data_modules.labels.definition import read_definition
+from gestalt.measures.evaluation.measures import MEASURES
+from gestalt.support.names import is_path
+from gestalt.support.plugins import Registry
+from gestalt.support.typed import ConfigError
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One row of ``BENCHMARKS``.
+
+    Attributes:
+        name: prefix of its metrics.
+        image_set: a file under ``data_modules/image_sets``, or the path of the YAML file that
+            defines the benchmark.
+        label_set: a label set of the image set; None for a set without any.
+        measures: rows of ``MEASURES``, in the order of the record; by default segmentation.
+        protocols: protocol by measure, where it is not the measure's default; a config may name
+            another.
+        splits: those that can be scored; by default the image set chooses the reported one.
+        layout: description of the files that must lie under ``benchmark_root``; empty for a set
+            without files.
+        source: the training source that reads the same files; where training reads it,
+            ``data.root`` is the root.
+    """
+
+    name: str
+    image_set: str
+    label_set: str | None
+    measures: tuple[str, ...] = ("segmentation",)
+    protocols: Mapping[str, str] = field(default_factory=dict)
+    splits: tuple[str, ...] = ("train", "val")
+    layout: str = ""
+    source: str | None = None
+
+    def protocol_name(self, measure: str, *, chosen: str | None = None) -> str:
+        """Return the name of a measure's protocol: the chosen one, else this row's, else the
+        measure's default.
+        """
+        return chosen or self.protocols.get(measure, MEASURES[measure].default)
+
+
+_scenes = partial(Benchmark, splits=("val", "tune"), source="scenes")
+_voc = partial(
+    Benchmark,
+    splits=("train", "val", "trainval"),
+    layout="the folder that holds VOCdevkit/VOC2012",
+)
+_val = partial(Benchmark, splits=("val",))
+_context = partial(
+    Benchmark, layout="the folder that holds VOCdevkit/VOC2010 with the converted masks"
+)
+_stuff = partial(
+    Benchmark,
+    layout="the folder that holds val2017 and stuffthingmaps_trainval2017, or coco/ with both",
+)
+_cityscapes = partial(
+    Benchmark, layout="the folder that holds leftImg8bit and gtFine, or cityscapes/ with both"
+)
+
+_ROWS = (
+    _scenes("scenes", "scenes", "scenes", ("segmentation", "grouping", "retrieval")),
+    _scenes("scenes_matching", "scenes", "scenes", ("matching",)),
+    _scenes(
+        "scenes_classification", "scenes_classification", "scenes_classes", ("classification",)
+    ),
+    _scenes(
+        "scenes_waterbirds",
+        "scenes_waterbirds",
+        "scenes_twins",
+        ("robustness",),
+        protocols={"robustness": "scenes_majority"},
+    ),
+    _voc("pascal_voc", "pascal_voc", "voc21", ("segmentation", "grouping")),
+    _voc("pascal_voc20", "pascal_voc", "voc20"),
+    _context("pascal_context60", "pascal_context", "context60"),
+    _context("pascal_context59", "pascal_context", "context59"),
+    Benchmark(
+        "ade20k",
+        "ade20k",
+        "ade20k_150",
+        ("segmentation", "grouping"),
+        layout="the folder that holds ADEChallengeData2016",
+    ),
+    _val(
+        "ade20k_847",
+        "ade20k_full",
+        "ade20k_847",
+        layout=(
+            "the folder that holds ADE20K_2021_17_01 with images_detectron2 and "
+            "annotations_detectron2"
+        ),
+    ),
+    _val(
+        "pascal_context459",
+        "pascal_context_full",
+        "context459",
+        layout=(
+            "the folder that holds VOCdevkit/VOC2010 with pascalcontext_val.txt and "
+            "annotations_detectron2/pc459_val"
+        ),
+    ),
+    _stuff("coco_object", "coco", "coco_object_81"),
+    _stuff("coco_stuff", "coco", "coco_stuff_171"),
+    _stuff("coco27", "coco", "coco_27", ("segmentation", "matching")),
+    _stuff("coco27_curated", "coco_curated", "coco_27", ("segmentation", "matching")),
+    Benchmark(
+        "coco_panoptic",
+        "coco",
+        "coco_panoptic_133",
+        ("segmentation", "grouping"),
+        layout=(
+            "the folder that holds val2017 and annotations/panoptic_val2017.json, or coco/ with "
+            "both"
+        ),
+    ),
+    _cityscapes("cityscapes", "cityscapes", "cityscapes_19", ("segmentation", "grouping")),
+    _cityscapes("cityscapes27", "cityscapes", "cityscapes_27", ("segmentation", "matching")),
+    _val(
+        "imagenet",
+        "imagenet",
+        "imagenet_1000",
+        ("classification",),
+        layout="the folder that holds imagenet/val/<WordNet id>",
+    ),
+    _val(
+        "imagenet_v2",
+        "imagenet_v2",
+        "imagenet_1000",
+        ("classification",),
+        layout="the folder that holds imagenetv2-matched-frequency-format-val",
+    ),
+    Benchmark(
+        "waterbirds",
+        "waterbirds",
+        "waterbirds",
+        ("robustness",),
+        splits=("train", "val", "test"),
+        layout="the folder that holds waterbird_complete95_forest2water2",
+    ),
+    Benchmark(
+        "flickr",
+        "flickr",
+        None,
+        ("retrieval",),
+        splits=("dev", "test"),
+        layout="the folder that holds Images/, captions.txt and the split files",
+        source="flickr",
+    ),
+)
+
+
+class _Benchmarks(Registry[Benchmark]):
+    """The rows by name, and those that a file defines by its path."""
+
+    def __getitem__(self, name: str) -> Benchmark:
+        """Return a row.
+
+        Raises:
+            ConfigError: as ``read_definition``, or a file with the name of another row or of its
+                image set.
+        """
+        if not is_path(name):
+            return super().__getitem__(name)
+        definition = read_definition(name)
+        taken = {*self, *(row.image_set for row in _ROWS)}
+        if definition.name in taken:
+            raise ConfigError(
+                f"benchmark {name}: {definition.name} is the name of another; set name: in the file"
+            )
+        labels = f"{definition.name}.yaml"  # no protocol has exceptions for it
+        return Benchmark(definition.name, name, labels, splits=tuple(definition.splits))
+
+    def __contains__(self, name: object) -> bool:
+        """Return True for a row and for any path, whose file is read when its row is looked up."""
+        return is_path(str(name)) or super().__contains__(name)
+
+
+BENCHMARKS = _Benchmarks("benchmarks", {row.name: row for row in _ROWS})
+"""Benchmarks by name; installed packages may add some, and the path of a YAML file is one."""
+
+
+def present(names: Iterable[str]) -> list[str]:
+    """Return the benchmarks without those whose file or folders are gone, or whose file is wrong
+    by now.
+    """
+    found = []
+    for name in names:
+        with suppress(ConfigError):
+            if is_path(name):
+                read_definition(name)
+            found.append(name)
+    return found

@@ -1,0 +1,127 @@
+"""Resize images of any size for the tower, and run those of equal size together.  H W pixels."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gestalt.measures.evaluation.protocols import ImageProtocol
+
+Result = TypeVar("Result")
+
+Size = tuple[int, int]
+"""Height and width, in pixels or patches."""
+
+
+class SharedImages(tuple[Tensor, ...]):
+    """Images of a batch, (3, H, W) uint8 of any sizes, that several measures see: what one computes
+    of them, the others need not.
+
+    A tuple, so that no measure can replace an image afterwards.
+    """
+
+    def __init__(self, images: Iterable[Tensor]) -> None:
+        self.computed: dict[tuple[object, ...], list[Any]] = {}
+
+
+def compute_once(
+    images: Sequence[Tensor], key: tuple[object, ...], compute: Callable[[], list[Result]]
+) -> list[Result]:
+    """Return a result per image; ``SharedImages`` keep it under a key for the next call."""
+    if not isinstance(images, SharedImages):
+        return compute()
+    if key not in images.computed:
+        images.computed[key] = compute()
+    return images.computed[key]
+
+
+def resize_all(images: Sequence[Tensor], protocol: ImageProtocol) -> list[Tensor]:
+    """Resize uint8 images (3, H, W) of any sizes; shared ones once for all protocols that resize
+    the same way.
+    """
+    return compute_once(
+        images, protocol.geometry(), lambda: [resize(image, protocol) for image in images]
+    )
+
+
+def resize(image: Tensor, protocol: ImageProtocol) -> Tensor:
+    """Resize a uint8 image (3, H, W) to the protocol's size, on its own device.
+
+    The interpolation is in float32, and rounded back to uint8, because batches are uint8 and the
+    tower normalises; torch's own uint8 kernels exist on the CPU only and round otherwise.  An image
+    of that size is returned unchanged.
+    """
+    height, width = image.shape[-2:]
+    crop = size = protocol.target_size(height, width)
+    if protocol.resize == "centre_crop":
+        side, short = protocol.input_size, min(height, width)
+        size = int(side * height / short), int(side * width / short)
+    resized = interpolate(image, size, mode=protocol.interpolation, antialias=protocol.antialias)
+    if size == crop:
+        return resized
+    top, left = (round((length - side) / 2) for length in size)
+    return resized[:, top : top + side, left : left + side]
+
+
+def interpolate(
+    image: Tensor, size: Size, *, mode: str = "bicubic", antialias: bool = False
+) -> Tensor:
+    """Interpolate a uint8 image (3, H, W); the result is uint8 again.  An image of that size is
+    returned unchanged.
+    """
+    if image.shape[-2:] == size:
+        return image
+    pixels = upsample(image.float(), size, mode=mode, antialias=antialias)
+    return pixels.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def upsample(
+    maps: Tensor, size: Size, *, mode: str = "bilinear", antialias: bool = False
+) -> Tensor:
+    """Resize maps (K, h, w) to (K, H, W): bilinear or bicubic, corners not aligned, or
+    nearest-exact.
+    """
+    return functional.interpolate(
+        maps[None],
+        size=size,
+        mode=mode,
+        align_corners=None if mode == "nearest-exact" else False,
+        antialias=antialias,
+    )[0]
+
+
+def squash(label: Tensor, side: int) -> Tensor:
+    """Squash a label (H, W) to (side, side): each pixel is the nearest of the original, by
+    centres.
+    """
+    rows, columns = (
+        ((torch.arange(side, device=label.device) + 0.5) * size / side).long()
+        for size in label.shape
+    )
+    return label[rows][:, columns]
+
+
+def by_size(images: Sequence[Tensor], run: Callable[[Tensor], Iterable[Result]]) -> list[Result]:
+    """Run images of equal size together, as (b, 3, H, W), and return one result per image, in the
+    images' order.
+    """
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for position, image in enumerate(images):
+        groups.setdefault(tuple(image.shape), []).append(position)
+    results: dict[int, Result] = {}
+    for positions in groups.values():
+        stack = torch.stack([images[position] for position in positions])
+        results.update(zip(positions, run(stack), strict=True))
+    return [results[position] for position in range(len(images))]
+
+
+def size_of(values: Tensor) -> Size:
+    """Return (H, W) of an image or a map (..., H, W)."""
+    return values.shape[-2], values.shape[-1]
+
+
+def sizes_of(maps: Sequence[Tensor]) -> list[Size]:
+    """Return ``size_of`` each."""
+    return list(map(size_of, maps))

@@ -1,0 +1,189 @@
+"""Find the run, or its checkpoint, that a word of the command line names.  Nothing heavy is
+imported.
+
+A name means the newest run of an experiment that is finished and plain; a folder means the run in
+it, whatever its state.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from gestalt.config.identity import NOT_HASHED, hashed_keys
+from gestalt.config.loading import EXPERIMENTS, LOGS, load, load_saved
+from gestalt.config.schema import Experiment
+from gestalt.models.names import CHECKPOINT, RESULT
+from gestalt.models.progress import is_finished, progress, record_of
+from gestalt.support.names import suggestion
+from gestalt.support.typed import ConfigError
+
+PLAIN_KEYS = ("seed", "data.root", "benchmark_subset", "evaluation.")
+"""Prefixes of the hashed keys in which a run may differ from its experiment and still be plain:
+another draw, other places and scores.
+"""
+
+MOST_LISTED = 10
+"""Most runs that a message names."""
+
+TUNED = "evaluation.split"
+"""The key of ``evaluation`` that makes a variant nevertheless: a run that was tuned is scored on
+images that are not reported.
+"""
+
+
+def resolve_checkpoint(target: str) -> Path:
+    """Return the checkpoint that a target means.
+
+    Args:
+        target: a checkpoint, the folder of a run or above a single one, or an experiment's name,
+            for its newest finished plain run.
+
+    Raises:
+        ConfigError: as ``find_run``.
+    """
+    path = Path(target)
+    if path.is_file():
+        return path
+    expected = "neither a checkpoint, nor a run's folder, nor an experiment with one; runs here"
+    return find_run(target, holding=CHECKPOINT, expected=expected) / CHECKPOINT
+
+
+def find_run(target: str, *, holding: Path, expected: str) -> Path:
+    """Return the run that a folder or an experiment's name means.
+
+    Args:
+        target: the folder of a run, a folder above a single one, or an experiment's name, for its
+            newest finished plain run at any scale.
+        holding: a file that the run must hold, in its folder.
+        expected: beginning of the message if nothing has that name; the runs that hold the file
+            follow it.
+
+    Raises:
+        ConfigError: no run; several in the folder; or a name all of whose runs are unfinished or
+            variants.  The message has the fix.
+    """
+    folder = Path(target)
+    if folder.is_dir():
+        found = _holders(folder, holding)
+        if folder in found:
+            return folder
+        if len(found) > 1:
+            raise ConfigError(f"{target}: holds {len(found)} runs; name one of {_listed(found)}")
+        if not found:
+            raise ConfigError(f"{target}: {expected}: {_listed(_holders(LOGS, holding))}")
+        return found[0]
+    runs = _runs_below(LOGS / target)
+    run = next((run for run in reversed(runs) if is_finished(run) and not variations(run)), None)
+    if run is None:
+        raise ConfigError(f"{target}: {_why_none(target, runs, holding, expected)}")
+    if not (run / holding).is_file():
+        raise ConfigError(
+            f"{target}: its newest finished run, {run}, has lost its {holding}; name another folder"
+        )
+    return run
+
+
+def variations(folder: Path) -> list[str]:
+    """Return what makes a run a variant of its experiment, as ``key=value``: changes of what is
+    trained, by ``PLAIN_KEYS``.
+
+    Where the experiment or its scale is a file of the user's, or the saved configuration does not
+    fit the schema, these are the overrides that a finished run has recorded.
+    """
+    try:
+        saved = load_saved(folder / "config.yaml")
+        overrides = ["evaluation.benchmarks=[]"]  # those of some scales need a root
+        if saved.data.root is not None:
+            overrides.append(f"data.root={json.dumps(saved.data.root)}")
+        experiment = load(saved.name, scale=saved.scale, overrides=overrides)
+    except ConfigError:
+        words = (record_of(folder / RESULT) or {}).get("overrides", [])
+        return [word for word in words if _makes_variant(word.partition("=")[0])]
+    return [
+        f"{key}={value}"
+        for key, (value, _) in differences(saved, experiment).items()
+        if _makes_variant(key)
+    ]
+
+
+def differences(one: Experiment, other: Experiment) -> dict[str, tuple[Any, Any]]:
+    """Return the hashed keys in which two configurations differ, sorted, with both values."""
+    first = hashed_keys(one)
+    second = hashed_keys(other)
+    return {
+        key: (first.get(key), second.get(key))
+        for key in sorted(first | second)
+        if first.get(key) != second.get(key)
+    }
+
+
+def _makes_variant(key: str) -> bool:
+    return key not in NOT_HASHED and (key == TUNED or not key.startswith(PLAIN_KEYS))
+
+
+def _holders(root: Path, file: Path) -> list[Path]:
+    """Return the folders below ``root`` that hold the file."""
+    return [path.parents[len(file.parts) - 1] for path in root.glob(f"**/{file}")]
+
+
+def _runs_below(root: Path) -> list[Path]:
+    """Return the runs that have a checkpoint or a record, from the oldest to the newest by the time
+    of the record, or of the checkpoint.
+    """
+
+    def time(run: Path) -> int:
+        return (run / RESULT if (run / RESULT).is_file() else run / CHECKPOINT).stat().st_mtime_ns
+
+    return sorted(
+        {run for file in (CHECKPOINT, Path(RESULT)) for run in _holders(root, file)}, key=time
+    )
+
+
+def _listed(folders: list[Path]) -> str:
+    """Return at most ``MOST_LISTED`` folders for a message, and how many more there are."""
+    names = sorted(map(str, folders))
+    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    return (", ".join(names[:MOST_LISTED]) or "none") + more
+
+
+def _why_none(name: str, runs: list[Path], holding: Path, expected: str) -> str:
+    """Return why a name means none of the runs that lie under it, and the fix."""
+    if not runs:
+        experiment, *scale = Path(name).parts
+        if (EXPERIMENTS / f"{experiment}.yaml").is_file():
+            return (
+                "this experiment has no run here; train it with "
+                f"`{_training(experiment, *scale[:1])}`"
+            )
+        held = _holders(LOGS, holding)
+        places = [place for run in held for place in (run, *run.parents) if LOGS in place.parents]
+        known = dict.fromkeys(str(place.relative_to(LOGS)) for place in places)
+        near = suggestion(str(Path(name)).removeprefix(f"{LOGS}/"), known)
+        return f"{expected}: {_listed(held)}; {near}".removesuffix("; ")
+    plain = [run for run in runs if not variations(run)]
+    newest = (plain or runs)[-1]
+    command = _training(newest.parents[1].name, newest.parent.name)
+    reached = "is finished" if is_finished(newest) else f"is at {progress(newest / CHECKPOINT)}"
+    if not plain:
+        differing = f"the newest, {newest}, has {' '.join(variations(newest))} and {reached}"
+        return (
+            f"all its runs are variants; {differing}; name that folder, or train the experiment "
+            f"without overrides by `{command}`"
+        )
+    other = (
+        "name that folder"
+        if holding == CHECKPOINT
+        else f"score it with `gestalt eval {newest}` and name that record"
+    )
+    resume = f"continue it with its overrides by `{command} resume={newest}`"
+    return f"no plain run of it is finished; the newest, {newest}, {reached}; {resume}, or {other}"
+
+
+def _training(experiment: str, scale: str = "") -> str:
+    """Return the command that trains an experiment, which may be a file of the user's."""
+    command = f"gestalt train {_word(EXPERIMENTS, experiment)}"
+    return f"{command} --scale {_word(EXPERIMENTS / 'scales', scale)}" if scale else command
+
+
+def _word(folder: Path, name: str) -> str:
+    return name if (folder / f"{name}.yaml").is_file() else f"./{name}.yaml"

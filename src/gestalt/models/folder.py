@@ -1,0 +1,152 @@
+"""An exported model: a folder with ``model.safetensors`` and ``config.json``, and with ``text/``
+where the text model has a name.
+
+``text/`` holds the text encoder's architecture and its tokenizer, so that the folder loads on a
+machine without the package or the hub.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path, PurePath
+from typing import Any
+
+from safetensors.torch import save_model
+
+from gestalt.config.identity import to_plain
+from gestalt.config.loading import load_mapping, refuse_code
+from gestalt.config.schema import Experiment
+from gestalt.encoders.checkpoints import AGAIN, read_state_dict
+from gestalt.encoders.text import SentenceTower
+from gestalt.measures.evaluation.weights import weights_hash
+from gestalt.model import DualEncoder
+from gestalt.models.building import load_model
+from gestalt.models.names import DESCRIPTION, WEIGHTS
+from gestalt.support.addresses import change_texts, published
+from gestalt.support.files import replacing, write_whole
+from gestalt.support.json_files import Fields, read_json
+
+LIBRARY = "gestalt"
+# an absolute path or a URL at the end of a text; it may have spaces
+PLACE = re.compile(r"(?:(?<!\S)|(?<=:))(?:~?/|\w+://).+", re.DOTALL)
+MOST_BYTES = 2**20  # of a description, which may be a stranger's
+FORMAT = 1  # of the folder, raised by a change that older readers would misread
+CARD = "README.md"
+"""The model card, which the hub shows."""
+
+TEXT = "text"
+"""Folder of the text encoder's architecture and its tokenizer."""
+
+
+def save_folder(model: DualEncoder, config: Experiment, *, path: Path, provenance: Fields) -> Path:
+    """Write a model with the configuration that it is built from; files of the same names are
+    replaced.
+
+    Args:
+        model: trained.
+        config: configuration of its run.
+        path: the folder, made if missing.
+        provenance: JSON; where the weights come from.
+
+    Returns:
+        The folder.
+    """
+    origins = {"image": model.image_origin.record(), "text": model.text_origin.record()}
+    provenance = {"origins": origins, **provenance, "weights_sha256": weights_hash(model)}
+    described = {
+        "library": LIBRARY,
+        "format": FORMAT,
+        **portable({"config": to_plain(config), "provenance": provenance}),
+    }
+    write_whole(path / DESCRIPTION, json.dumps(described, indent=1) + "\n")
+    with replacing(path / WEIGHTS) as partial:
+        save_model(model, str(partial), metadata={"format": "pt"})
+        shutil.copymode(path / DESCRIPTION, partial)  # safetensors lets the owner alone read it
+    if isinstance(model.text_tower, SentenceTower):
+        model.text_tower.save(path / TEXT)
+    return path
+
+
+def portable(tree: Any) -> Any:
+    """Return the tree with every absolute path and URL cut to its last part: they name what one
+    machine has.  No text has a secret of a URL or the name of the home directory.
+    """
+
+    def shortened(text: str) -> str:
+        text = published(text)
+        if text.startswith("/"):
+            return PurePath(text).name
+        return PLACE.sub(lambda place: PurePath(place[0]).name, text)
+
+    return change_texts(tree, shortened)
+
+
+def read_description(path: Path) -> Fields:
+    """Return ``config.json`` of an exported folder.
+
+    Raises:
+        ValueError: missing, too large, not JSON, not of a model that was exported by Gestalt, or of
+            a later format.
+    """
+    file = path / DESCRIPTION
+    try:
+        return read_json(file, "exported", most=MOST_BYTES)
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"{file}: no such file; an exported model is a folder with {WEIGHTS} and {DESCRIPTION}"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{file}: not of a model exported by Gestalt in format {FORMAT}, which this version "
+            f"reads: {error}; export it again, or install a newer version"
+        ) from error
+
+
+def read_config(path: Path) -> Experiment:
+    """Return the configuration of an exported folder.
+
+    Raises:
+        ValueError: as ``read_description``; or it does not fit the schema.
+    """
+    return load_mapping(read_description(path)["config"], origin=path / DESCRIPTION)
+
+
+def load_folder(path: Path, words: Sequence[str] = ()) -> DualEncoder:
+    """Load an exported model, in eval mode on the CPU.
+
+    Args:
+        path: the folder.
+        words: ``key=value`` words of the user, which must name towers that are code.
+
+    Raises:
+        ValueError: as ``read_config``; weights that cannot be read or do not fit, or a text model
+            that is not found.
+    """
+    description = read_description(path)
+    config = read_config(path)
+    refuse_code(config, words, origin=str(path / DESCRIPTION))
+    text = config.text
+    if text.family == "sentence":
+        if not (path / TEXT).is_dir():  # another folder's, or the hub's, is not taken instead
+            raise ValueError(f"{path}: has no {TEXT}/, its text model; export it again")
+        text = replace(text, init="random", model=str(path / TEXT), layers=None)
+    file, source = path / WEIGHTS, f"exported folder {path}"
+    model = load_model(
+        config,
+        read_state_dict(file),
+        text=text,
+        source=source,
+        misfit=f"{file}: does not fit the model of {DESCRIPTION}",
+    )
+    model.text_tower.origin = replace(
+        model.text_tower.origin, init=config.start or config.text.init, source=source
+    )
+    expected = description.get("provenance", {}).get("weights_sha256")
+    if expected not in (None, found := weights_hash(model)):
+        raise ValueError(
+            f"{file}: damaged or replaced: SHA-256 of its weights {found[:12]}, in {DESCRIPTION} "
+            f"{expected[:12]}; {AGAIN}"
+        )
+    return model

@@ -1,0 +1,147 @@
+"""Kinds of words that name a model or a run, and the files of a run.  Nothing heavy is imported."""
+
+import re
+from functools import lru_cache
+from pathlib import Path
+
+from gestalt.config.identity import config_hash
+from gestalt.config.loading import LOGS, load_mapping, load_saved
+from gestalt.config.schema import Experiment
+from gestalt.support.names import nearest, suggestion
+from gestalt.support.typed import ConfigError
+
+Overrides = tuple[str, ...]
+"""``key=value`` words of a run."""
+
+LAST = "last"
+"""The stem of a run's newest checkpoint."""
+
+CHECKPOINT = Path("checkpoints") / f"{LAST}.ckpt"
+"""A run's newest checkpoint, in its folder."""
+
+RESULT = "result.json"
+"""The record of a finished run, in its folder; ``evaluations/<n>.json`` are those of
+evaluations.
+"""
+
+WEIGHTS = "model.safetensors"
+DESCRIPTION = "config.json"
+"""Files of an exported model, in its folder."""
+
+EXTERNAL = {
+    "classifier": (
+        "A classifier of timm read by ConSE, untrained, with ImageNet's labels: `classifier:NAME`."
+    ),
+    "clippy": "The public CLIPpy checkpoint of kahnchana/clippy, named `clippy:FILE`.",
+    "hf": "transformers' contrastive models, named `hf:FOLDER` or `hf:ORG/NAME`.",
+    "open_clip": (
+        "open_clip's models: `open_clip:FOLDER`, `open_clip:hf-hub:ORG/NAME` or "
+        "`open_clip:ARCHITECTURE:TAG`."
+    ),
+    "python": "A model of your own code, named `python:package.module:factory`.",
+    "timm": "timm's models, vision-only, named `timm:ARCHITECTURE.TAG`.",
+}
+"""Kinds of external models, named as ``kind:name``; ``zoo/<kind>.py`` opens them, and
+``zoo/names.py`` checks their names.
+"""
+
+
+def external_name(target: str) -> tuple[str, str] | None:
+    """Return kind and name of an external model, ``kind:name`` or, as it was first written,
+    ``zoo:kind:name``; None for any other.
+
+    Raises:
+        ConfigError: an empty word, ``zoo:`` with an unknown kind, a misspelt kind, or a kind
+            without a name.
+    """
+    if not target.strip():
+        raise ConfigError("the name of the model is empty; name a run, a folder or KIND:NAME")
+    kind, colon, name = target.removeprefix("zoo:").partition(":")
+    misspelt = bool(suggestion(kind, EXTERNAL)) and not Path(target).exists()
+    if not target.startswith("zoo:") and not (colon and (kind in EXTERNAL or misspelt)):
+        return None
+    if kind not in EXTERNAL or not name:
+        kinds = ", ".join(f"{known}:NAME" for known in EXTERNAL)
+        raise ConfigError(f"{target}: other models are {kinds}; {nearest(kind, list(EXTERNAL))}")
+    return kind, name
+
+
+def exported_folder(target: str) -> Path | None:
+    """Return the folder of an exported model that a target names; None for anything else."""
+    folder = Path(target)
+    return folder if (folder / WEIGHTS).is_file() and (folder / DESCRIPTION).is_file() else None
+
+
+def hub_name(target: str) -> str | None:
+    """Return the target if it can only be the name of a model on the Hugging Face hub,
+    ``org/name``; None for anything else.
+    """
+    plain = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", target, flags=re.ASCII)
+    here = Path(target).parent.exists() or (LOGS / target).exists()
+    return target if plain and not here else None
+
+
+def runs_of(name: str, scale: str) -> list[Path]:
+    """Return the folders of an experiment's runs at a scale, from the oldest to the newest."""
+    folders = filter(lambda path: number_of(path) >= 0, (LOGS / name / scale).glob("version_*"))
+    return sorted(folders, key=number_of)
+
+
+def number_of(path: Path) -> int:
+    """Return the number of ``version_<n>`` or ``<n>.json``; -1 for any other path."""
+    number = re.fullmatch(r"version_(\d+)|(\d+)\.json", path.name)
+    return int(number[1] or number[2]) if number else -1
+
+
+def in_run(checkpoint: Path) -> bool:
+    """Return True if a checkpoint lies in a run's folder, False if a Trainer wrote it elsewhere,
+    or beside a configuration of Lightning's command line.
+    """
+    file = checkpoint.resolve().parent.parent / "config.yaml"
+    return file.is_file() and not file.read_text(encoding="utf-8").startswith("# lightning")
+
+
+def run_folder(checkpoint: Path) -> Path:
+    """Return the run that a checkpoint belongs to.
+
+    Raises:
+        ConfigError: the run's ``config.yaml`` is missing.
+    """
+    folder = checkpoint.resolve().parent.parent
+    if not in_run(checkpoint):
+        raise ConfigError(
+            f"{checkpoint}: not in the checkpoints/ of a run: no config.yaml in {folder}; choose a "
+            "run or its checkpoint; one of your own Trainer resumes by its fit(ckpt_path=...), or "
+            "starts a new run by start=FILE"
+        )
+    return folder
+
+
+def config_of(checkpoint: Path, *, overrides: Overrides = ()) -> Experiment:
+    """Return the configuration of the run that a checkpoint is of, with further overrides: that in
+    the run's folder, or else in the checkpoint, for which torch is imported.
+
+    Raises:
+        ConfigError: there is none, or it does not fit the schema.
+    """
+    if in_run(checkpoint):
+        return load_saved(run_folder(checkpoint) / "config.yaml", overrides=list(overrides))
+    from gestalt.encoders.checkpoints import read_config
+
+    return load_mapping(read_config(checkpoint), origin=checkpoint, overrides=list(overrides))
+
+
+def saved_hash(folder: Path, words: Overrides = ()) -> str | None:
+    """Return the hash of a run's saved configuration with further overrides; None if it is missing
+    or of another schema.
+    """
+    path = folder / "config.yaml"
+    return _hash_of_file(path, path.stat().st_mtime_ns, words) if path.is_file() else None
+
+
+@lru_cache(maxsize=4096)
+def _hash_of_file(path: Path, time: int, words: Overrides) -> str | None:
+    try:
+        return config_hash(load_saved(path, overrides=list(words)))
+    except ConfigError:
+        return None

@@ -1,0 +1,401 @@
+"""Open the model that a word names: a run, a checkpoint, an exported folder, a model of the hub, or
+another library's.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from gestalt.config.identity import flatten, keys_below, to_plain
+from gestalt.config.loading import LOGS, WHOLE, load, load_mapping, refuse_code
+from gestalt.config.schema import Experiment
+from gestalt.data_modules.keys import only_scenes
+from gestalt.encoders.checkpoints import AGAIN, beside, read_checkpoint
+from gestalt.encoders.dense_model import DenseModel
+from gestalt.encoders.keys import train_size
+from gestalt.encoders.weights import WeightsOrigin
+from gestalt.model import DualEncoder
+from gestalt.models.building import build_model, load_model
+from gestalt.models.finding import resolve_checkpoint
+from gestalt.models.folder import load_folder, read_config, read_description
+from gestalt.models.hub import download
+from gestalt.models.names import (
+    CHECKPOINT,
+    DESCRIPTION,
+    RESULT,
+    WEIGHTS,
+    config_of,
+    exported_folder,
+    external_name,
+    hub_name,
+    in_run,
+    run_folder,
+)
+from gestalt.models.progress import Progress, is_finished, progress_of, record_of
+from gestalt.models.zoo.kinds import library_of
+from gestalt.support.files import file_hash
+from gestalt.support.names import file_name
+from gestalt.support.typed import ConfigError
+
+SCORING = (
+    "data.source=scenes",
+    "trainer.precision=32-true",
+    "evaluation.benchmarks=[scenes]",
+    "projection.order=none",
+)
+"""Overrides of the schema's defaults for another library's model, before those of the command
+line.
+"""
+
+SCORING_KEYS = (
+    "evaluation.",
+    "benchmark_root=",
+    "benchmark_subset=",
+    "image.eval_size=",
+    "trainer.accelerator=",
+    "trainer.devices=",
+    "trainer.strategy=",
+    "trainer.num_nodes=",
+    "trainer.precision=",
+    "trainer.profiler=",
+    "trainer.enable_progress_bar=",
+    "trainer.deterministic=",
+    "trainer.benchmark=",
+    "data.source=",
+    "data.root=",
+    "data.recipe=",
+    "data.workers=",
+)
+"""Prefixes of the overrides that scoring another library's model reads; the other keys of its
+configuration are placeholders.
+"""
+
+KIND_KEYS = {
+    "clippy": ("image.", "text.", "projection."),
+    "classifier": ("image.aggregation=", "text.", "projection.width="),
+}
+"""Further prefixes, by kind, of models whose towers are built from the configuration."""
+
+UNLABELLED = ("evaluation.unlabelled=", "data.source=", "data.root=")
+"""Prefixes of the overrides that name unlabelled images for another library's model; the data of
+its configuration are placeholders.
+"""
+
+BY_LOCATION = (
+    "projection.order=classifier",
+    "image.subsampling=false",
+    "image.eval_size=448",
+    "image.aggregation=avg",
+)
+"""Overrides for a classifier, before those of the command line: a grid of 7 x 7, as in training, is
+too coarse for locations.
+"""
+
+THIS_MACHINE = ("trainer.num_nodes=1", "trainer.devices=auto", "trainer.strategy=auto")
+"""Overrides of a saved run: it is used on the machine of the command, not on those of the
+training.
+"""
+
+ONLY_TRAINING = (
+    "seed",
+    "start",
+    "resume",
+    "logger",
+    "optimizer.",
+    "loss.",
+    "pretraining.",
+    "data.limit",
+    "data.crops",
+    "data.features",
+    "data.batch_size",
+    "trainer.accumulate_grad_batches",
+    "trainer.callbacks",
+    "trainer.max_",
+    "checkpoint_every_steps",
+)
+"""Prefixes of keys that only training reads."""
+
+TRAINED = ("run", "steps", "steps_planned")
+"""Fields of the identity of a model that Gestalt trained."""
+
+Check = Callable[[Experiment], None]
+
+Identity = dict[str, Any]
+"""The fields of a record that identify weights, as JSON."""
+
+
+class Target(NamedTuple):
+    """A model with what scoring needs.
+
+    Attributes:
+        config: configuration of the evaluation.
+        model: with its weights, in eval mode.
+        folder: folder of its records.
+        identity: fields of the record that identify the weights: ``checkpoint``, which is shown in
+            messages, and of a model that Gestalt trained ``run``, ``steps`` and ``steps_planned``,
+            as far as its files say.
+        trained: configuration of the run that trained it; None for another library's model.
+    """
+
+    config: Experiment
+    model: DenseModel
+    folder: Path
+    identity: Identity
+    trained: Experiment | None
+
+    @property
+    def trained_at(self) -> int | None:
+        """The side of the training images, pixels; None for another library's model."""
+        return None if self.trained is None else train_size(self.trained.image)
+
+    @property
+    def only_scenes(self) -> bool:
+        """True if the run trained on generated scenes alone."""
+        return self.trained is not None and only_scenes(self.trained.data)
+
+    @property
+    def origin(self) -> str:
+        """The model in words, such as ``lightning_logs/clippy_dino_max/demo/version_0, step 900 of
+        900``.
+        """
+        return ", ".join(filter(None, (place_of(self.identity), step_of(self.identity))))
+
+
+def place_of(identity: Identity) -> str:
+    """Return a run's folder, or what else a model was opened from: another checkpoint of a run, an
+    exported folder, ``kind:name``.
+    """
+    checkpoint = str(identity["checkpoint"])
+    newest = "run" in identity and Path(checkpoint).name == CHECKPOINT.name
+    return str(identity["run"]) if newest else checkpoint
+
+
+def step_of(identity: Identity) -> str:
+    """Return the step of a model that Gestalt trained, such as ``step 900 of 900``; empty where its
+    files do not say.
+    """
+    if "steps" not in identity:
+        return ""
+    return str(Progress(identity["steps"], identity.get("steps_planned")))
+
+
+def open_target(
+    target: str, *, overrides: list[str] | None = None, check: Check = lambda config: None
+) -> Target:
+    """Resolve a target to its model and configuration.
+
+    The run's ``evaluation.limit`` is dropped, so that all images of a benchmark are scored, unless
+    ``overrides`` set it.
+
+    Args:
+        target: a checkpoint, a run's folder, an experiment's name for its newest finished plain
+            run, an exported folder, its name on the hub as ``org/name``, or another library's model
+            as ``kind:name``.
+        overrides: ``key=value`` words on the saved configuration, such as ``image.eval_size=448``.
+        check: is called with the configuration as soon as that is known, and may refuse it.
+
+    Raises:
+        ValueError: no such target, a configuration that cannot be used, or weights that do not fit
+            it.
+    """
+    words = overrides or []
+    if external := external_name(target):
+        opened = _open_external(target, *external, words, check)
+    elif folder := exported_folder(target):
+        opened = _open_folder(target, folder, words, check)
+    elif name := hub_name(target):
+        opened = _open_folder(target, download(name), words, check)
+    else:
+        opened = _open_run(resolve_checkpoint(target), words, check)
+    opened.model.eval()
+    return opened
+
+
+def load_scoring(overrides: list[str], *, defaults: Sequence[str] = SCORING) -> Experiment:
+    """Load the configuration that scores a model without training data.
+
+    Raises:
+        ConfigError: as ``load``; or ``evaluation.debias`` without images for it.
+    """
+    config = load(None, scale=None, overrides=[*defaults, *overrides])
+    named = any(word.startswith(UNLABELLED) for word in overrides)
+    if config.evaluation.debias == "largest" and not named:
+        raise ConfigError(
+            "evaluation.debias: the model has no training data here; name a folder of pictures by "
+            "evaluation.unlabelled=DIR"
+        )
+    return config
+
+
+def _open_external(target: str, kind: str, name: str, overrides: list[str], check: Check) -> Target:
+    """Open a model of another library; refuse keys that scoring it does not read."""
+    library, read = library_of(kind, name), SCORING_KEYS + KIND_KEYS.get(kind, ())
+    for word in overrides:
+        if not word.startswith(read):
+            raise ConfigError(
+                f"{word}: scoring {target} does not read it; leave it out (read: {', '.join(read)})"
+            )
+    defaults = [*SCORING]
+    if kind == "classifier":  # a run of no steps
+        defaults += [f"start={kind}:{name}", *BY_LOCATION]
+    config = load_scoring(overrides, defaults=defaults)
+    check(config)
+    digest = None
+    if kind == "clippy":  # whose towers are ours
+        fresh = replace(
+            config, image=replace(config.image, init="random", weights=None, eval_size=224)
+        )
+        model: DenseModel = library.load_into(build_model(fresh), Path(name))
+        digest = file_hash(Path(name))
+        description = {
+            "library": "kahnchana/clippy",
+            "architecture": {"backbone": fresh.image.backbone, "text": fresh.text.model},
+        }
+    elif kind == "classifier":
+        model, description = build_model(config), library.describe(name)
+    else:
+        model, description = library.open_model(name), library.describe(name)
+        config = load_scoring(overrides, defaults=[*defaults, f"image.eval_size={model.size}"])
+    origin, text = model.image_origin, model.text_origin
+    identity = {
+        "experiment": "zoo",
+        "checkpoint": target,
+        "model": description,
+        "config": keys_below(config, read),
+        "config_hash": None,
+        "text_init": None
+        if text is None
+        else {"requested": target, "resolved": text.init, "source": text.source},
+        "image_init": {"requested": target, **origin.record(), "sha256": digest or origin.sha256},
+    }
+    if digest is not None:
+        identity["checkpoint_sha256"] = digest
+    return Target(config, model, LOGS / "zoo" / kind / file_name(name), identity, trained=None)
+
+
+def _open_run(checkpoint: Path, overrides: list[str], check: Check) -> Target:
+    saved, inside = config_of(checkpoint), in_run(checkpoint)
+    if not inside:
+        refuse_code(saved, overrides, origin=str(checkpoint))
+    folder = run_folder(checkpoint) if inside else checkpoint.parent
+    config = _for_scoring(saved, overrides, origin=checkpoint)
+    check(config)
+    sha256 = file_hash(checkpoint)
+    content = read_checkpoint(checkpoint, verified=is_recorded(checkpoint, sha256))
+    steps, planned = progress_of(content)
+    # without the optimiser's tensors, which need memory
+    content = {key: content.get(key, {}) for key in ("state_dict", "gestalt")}
+    place = {"run": _run_path(checkpoint)} if inside else {}
+    identity = _identity(
+        str(checkpoint), sha256, {**place, "steps": steps, "steps_planned": planned}
+    )
+    image = replace(config.image, eval_size=saved.image.eval_size)
+    model = load_checkpoint_model(checkpoint, replace(config, image=image), content)
+    return Target(config, model, folder, identity, trained=saved)
+
+
+def _open_folder(target: str, folder: Path, overrides: list[str], check: Check) -> Target:
+    saved = read_config(folder)
+    config = _for_scoring(saved, overrides, origin=folder / DESCRIPTION)
+    check(config)
+    provenance = read_description(folder).get("provenance", {})
+    identity = _identity(target, file_hash(folder / WEIGHTS), provenance)
+    return Target(
+        config,
+        load_folder(folder, overrides),
+        LOGS / "exported" / folder.resolve().name,
+        identity,
+        trained=saved,
+    )
+
+
+def _identity(checkpoint: str, sha256: str, provenance: Identity) -> Identity:
+    """Return the fields that identify weights, with those of ``TRAINED`` that their provenance
+    has.
+    """
+    known = {key: provenance[key] for key in TRAINED if provenance.get(key) is not None}
+    return {"checkpoint": checkpoint, "checkpoint_sha256": sha256, **known}
+
+
+def _run_path(checkpoint: Path) -> str:
+    """Return the run's folder as in the checkpoint's path, or its absolute path if that does not
+    contain it.
+    """
+    folder = run_folder(checkpoint)
+    named = checkpoint.parents[1] if len(checkpoint.parts) > 2 else Path()
+    return str(named if named.resolve() == folder and named.name not in ("", "..") else folder)
+
+
+def _for_scoring(saved: Experiment, overrides: list[str], *, origin: Path) -> Experiment:
+    """Return a run's configuration with further overrides, without the cache of features that it
+    read: scoring runs the towers on pixels.
+
+    Raises:
+        ConfigError: a key that only training reads was changed; the record says what its checkpoint
+            was trained with.
+    """
+    before = to_plain(saved)
+    config = load_mapping(before, origin=origin, overrides=[WHOLE, *THIS_MACHINE, *overrides])
+    trained = flatten(before)
+    for key, value in flatten(to_plain(config)).items():
+        if key.startswith(ONLY_TRAINING) and value != trained.get(key):
+            raise ConfigError(
+                f"{key}={value}: the run had {trained.get(key)}, and scoring does not read it; "
+                "leave it out"
+            )
+    return replace(config, data=replace(config.data, features=None))
+
+
+def load_checkpoint_model(
+    checkpoint: Path, config: Experiment, content: dict[str, Any]
+) -> DualEncoder:
+    """Build the model of a configuration, in eval mode, with the weights in the content of a run's
+    checkpoint, and the origin of its start.
+
+    Raises:
+        ValueError: the weights do not fit the configuration, or the origin is missing.
+    """
+    weights = {
+        str(name).removeprefix("model."): value
+        for name, value in content["state_dict"].items()
+        if isinstance(value, Tensor) and not str(name).startswith("terms.")  # only for training
+    }
+    model = load_model(
+        config,
+        weights,
+        source=f"checkpoint {checkpoint}",
+        misfit=f"{checkpoint} does not fit the model of its configuration, with the command line's "
+        "changes",
+    )
+    if config.start is not None:
+        try:
+            origin = WeightsOrigin(**content["gestalt"]["image_origin"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{checkpoint}: it lacks the origin of its start; {AGAIN}") from error
+        model.image_tower.origin = model.text_tower.origin = origin
+    return model
+
+
+def is_recorded(checkpoint: Path, sha256: str) -> bool:
+    """Return True if a checkpoint is the file that the record of its finished run was written with;
+    False where no record says.
+
+    Raises:
+        ValueError: it is another file, or the record cannot be read.
+    """
+    folder = checkpoint.resolve().parent.parent
+    if not is_finished(folder) or checkpoint.resolve().parent != folder / CHECKPOINT.parent:
+        # a run that goes on writes other files, and a copy elsewhere may be an earlier one
+        return False
+    record = record_of(folder / RESULT) or {}
+    known = {CHECKPOINT.name: record.get("checkpoint_sha256"), **record.get("checkpoints", {})}
+    expected = known.get(checkpoint.resolve().name)
+    if expected not in (None, sha256):
+        raise ValueError(
+            f"{checkpoint}: damaged or replaced: its SHA-256 is {sha256[:12]}, {folder / RESULT} "
+            f"has {str(expected)[:12]}; {AGAIN}, or train again{beside(checkpoint)}"
+        )
+    return expected is not None

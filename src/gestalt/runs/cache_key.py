@@ -1,0 +1,129 @@
+"""The description file of a cache of features, and whether it fits a run.  Without torch, so that a
+mismatch is refused at once.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gestalt.config.schema import Experiment
+from gestalt.encoders.keys import ARCHITECTURE, Image
+from gestalt.support.files import write_whole
+from gestalt.support.json_files import Fields, read_json
+from gestalt.support.keys import refuse
+
+FORMAT = 2
+FILE, IMAGES, SUMS = "features.json", "images.npy", "sums.npy"
+"""Files of a cache: its description, the features of images by row, and the CRC-32 of each row."""
+
+IMAGE = (*ARCHITECTURE, "frozen", "frozen_blocks")
+"""Keys of ``image`` that decide features, besides the weights and the data themselves."""
+
+
+def key_of(config: Experiment) -> Fields:
+    """Return the configuration's part of what features depend on."""
+    image = config.image
+    return {
+        **{f"image.{name}": getattr(image, name) for name in IMAGE},
+        "image size": image.train_size if image.subsampling else image.eval_size,
+        "share of kept tokens": kept_share(image),
+        "data.crops": config.data.crops,
+        "seed": config.seed,
+        "trainer.precision": config.trainer.precision,
+    }
+
+
+def kept_share(image: Image) -> float:
+    """Return the share of the patch tokens that an image keeps."""
+    return image.keep_tokens if image.subsampling else 1.0
+
+
+@dataclass(frozen=True)
+class Description:
+    """The description file of a cache.
+
+    Attributes:
+        key: name -> value that the features depend on.
+        stored: number format of the file, float32 or float16.
+        shape: shape of an image's features.
+        computed: number format in which the tower gave them, to which they are converted again.
+        written: images that are written; they are written in order.
+        bad: row of each bad image -> reason, where and key.
+        complete: True if all images are written.
+    """
+
+    key: Fields
+    stored: str
+    shape: list[int]
+    computed: str
+    written: int = 0
+    bad: dict[str, list[str]] = field(default_factory=dict)
+    complete: bool = False
+
+    def write(self, folder: Path) -> None:
+        """Write the file."""
+        record = {"format": FORMAT, **vars(self)}
+        write_whole(folder / FILE, json.dumps(record, indent=1) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> "Description":
+        """Read the file.
+
+        Raises:
+            ConfigError: not a cache.
+        """
+        try:
+            record = read_json(folder / FILE, "features")
+            del record["format"]
+            return cls(**record)
+        except FileNotFoundError:
+            why = f"no {FILE} in it; `gestalt features` makes such a folder"
+        except (OSError, ValueError, TypeError) as error:
+            why = (
+                f"{FILE} is not the description of a cache ({error}); make it again by `gestalt "
+                "features`"
+            )
+        refuse("data.features", folder, why)
+
+    def differences(self, key: Mapping[str, Any]) -> list[str]:
+        """Return in what the cache differs from what a run wants: each name with both values."""
+        return [
+            f"{name} is {value}, but the cache has {self.key.get(name)}"
+            for name, value in key.items()
+            if self.key.get(name) != value
+        ]
+
+    def check(self, folder: Path, key: Mapping[str, Any]) -> None:
+        """Refuse a cache that is incomplete, or was made for another configuration, other weights
+        or other data.
+
+        Raises:
+            ConfigError: names each difference.
+        """
+        found = self.differences(key)
+        if found:
+            refuse(
+                "data.features",
+                folder,
+                f"made for another run: {'; '.join(found)}; choose the cache's values, or make "
+                "another by `gestalt features`",
+            )
+        if not self.complete:
+            refuse(
+                "data.features",
+                folder,
+                "not complete; run its `gestalt features` command again to complete it",
+            )
+
+
+def check_cache(config: Experiment) -> None:
+    """Check ``data.features`` against the configuration; weights and data are compared later.
+
+    Raises:
+        ConfigError: not a complete cache, or one of another configuration.
+    """
+    if config.data.features is not None:
+        folder = Path(config.data.features).expanduser()
+        Description.read(folder).check(folder, key_of(config))

@@ -1,0 +1,122 @@
+"""Experiment -> validation data, and the callbacks that score it."""
+
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback
+
+from gestalt.config.schema import Experiment
+from gestalt.data_modules.image_sets import ImageSet, open_image_set
+from gestalt.data_modules.labels.defined import open_defined
+from gestalt.data_modules.unlabelled import FolderImages, SourceImages
+from gestalt.data_modules.validation import ImageSetDataModule
+from gestalt.measures.callback import Scorer
+from gestalt.measures.context import Context
+from gestalt.measures.evaluation.benchmarks import BENCHMARKS, Benchmark
+from gestalt.measures.evaluation.measures import MEASURES
+from gestalt.measures.measured import LeftOut
+from gestalt.runs.source import build_source
+from gestalt.runs.workers import loading_processes
+from gestalt.support.names import is_path
+from gestalt.support.typed import ConfigError
+from gestalt.training.exactness import OneThreadValidation
+
+NO_TEXT = "the model is vision-only and has no names for classes"
+
+
+def build_image_sets(config: Experiment) -> dict[str, ImageSet]:
+    """Open the image sets of all benchmarks, each once, with the label sets that the benchmarks
+    score.  Returns them by name.
+    """
+    by_set: dict[str, list[Benchmark]] = {}
+    for benchmark in (BENCHMARKS[name] for name in config.evaluation.benchmarks):
+        by_set.setdefault(benchmark.image_set, []).append(benchmark)
+    return {name: _open(config, rows) for name, rows in by_set.items()}
+
+
+def _open(config: Experiment, benchmarks: list[Benchmark]) -> ImageSet:
+    """Open the image set that these benchmarks share."""
+    row = benchmarks[0]
+    split, limit = config.evaluation.split, config.evaluation.limit
+    if is_path(row.image_set):
+        return open_defined(row.image_set, label_set=row.label_set, split=split, limit=limit)
+    trained_on = row.source == config.data.source
+    root = config.data.root if trained_on else config.benchmark_root if row.layout else None
+    options: dict[str, Any] = {"recipe": config.data.recipe} if row.source == "scenes" else {}
+    return open_image_set(
+        row.image_set,
+        root=root,
+        split=split,
+        limit=limit,
+        subset=config.benchmark_subset,
+        label_sets=[benchmark.label_set for benchmark in benchmarks if benchmark.label_set],
+        **options,
+    )
+
+
+def open_unlabelled(config: Experiment) -> FolderImages | SourceImages:
+    """Open unlabelled images: those of ``evaluation.unlabelled``, or the training data.
+
+    Raises:
+        ConfigError: a folder without pictures, or a configuration without training data.
+    """
+    folder = config.evaluation.unlabelled
+    if folder is None and config.data.source != "scenes" and config.data.root is None:
+        raise ConfigError(
+            "evaluation.debias: there are no training data; name a folder of pictures by "
+            "evaluation.unlabelled=DIR"
+        )
+    try:
+        if folder is not None:
+            return FolderImages(Path(folder))
+        return SourceImages(build_source(config), name=config.data.source)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        key = (
+            "data.root, whose pictures evaluation.debias reads"
+            if folder is None
+            else "evaluation.unlabelled"
+        )
+        raise ConfigError(f"{key}: {error}") from error
+
+
+def build_evaluation(
+    config: Experiment, *, has_text: bool = True, only: str | None = None
+) -> tuple[ImageSetDataModule, list[Callback]]:
+    """Build validation data, and the callbacks that score it exactly; ``only`` names one measure,
+    all by default.
+
+    A model without text leaves out the measures that name classes, and the record says so.
+
+    Raises:
+        ConfigError: a model without text, and no measure that it can be scored by.
+    """
+    image_sets = build_image_sets(config)
+    callbacks: list[Callback] = []
+    opener = cache(partial(open_unlabelled, config))
+    for benchmark in (BENCHMARKS[name] for name in config.evaluation.benchmarks):
+        context = Context(config, benchmark, image_sets[benchmark.image_set], opener)
+        measures = [measure for measure in benchmark.measures if only in (None, measure)]
+        named = [] if has_text else [measure for measure in measures if MEASURES[measure].names]
+        callbacks += [LeftOut(benchmark.name, measure=measure, why=NO_TEXT) for measure in named]
+        callbacks += [
+            MEASURES[measure].build(context) for measure in measures if measure not in named
+        ]
+    left_out = [callback for callback in callbacks if isinstance(callback, LeftOut)]
+    if not has_text and left_out and len(left_out) == len(callbacks):
+        reasons = "; ".join(f"{row.name}: no {row.measure}, {row.why}" for row in left_out)
+        raise ConfigError(
+            f"evaluation.benchmarks=[{', '.join(config.evaluation.benchmarks)}]: nothing to score "
+            f"({reasons}); choose one that measures grouping or matching"
+        )
+    one_thread = any(callback.one_thread for callback in callbacks if isinstance(callback, Scorer))
+    if config.image.family != "vit" or config.image.stem == "conv" or one_thread:
+        callbacks.insert(0, OneThreadValidation())
+    data = ImageSetDataModule(
+        list(image_sets.values()),
+        batch_size=config.evaluation.batch_size,
+        workers=min(loading_processes(config), 2),
+    )
+    return data, callbacks

@@ -1,0 +1,67 @@
+"""An experiment from its name or file, checked before anything heavy is imported."""
+
+from os import PathLike, fspath
+
+from gestalt.config.check_launch import check_places, check_training
+from gestalt.config.loading import load
+from gestalt.config.schema import Experiment
+from gestalt.data_modules.corpora.file_checks import check_files
+from gestalt.encoders.timm_names import check_backbone_name
+from gestalt.runs.cache_key import check_cache
+from gestalt.runs.resume import resolve_resume
+from gestalt.support.typed import ConfigError
+from gestalt.tables import IMAGE_TOWERS
+
+
+def experiment(
+    name: str | PathLike[str], *overrides: str, scale: str | PathLike[str] = "demo"
+) -> Experiment:
+    """Load the configuration of a training run, with the checks of ``gestalt train``.
+
+    Args:
+        name: one of ``gestalt list experiments``, or the path of a YAML file.
+        overrides: ``key=value`` words, such as ``seed=1``.
+        scale: one of ``gestalt list scales``, or the path of a YAML file.
+
+    Raises:
+        ValueError: an unknown name or key, a value or a combination that cannot run, or a file that
+            is not there; the message has the mend.
+
+    Example:
+        >>> experiment = gestalt.experiment("clippy_dino_max", "seed=1", scale="demo")
+        >>> experiment.seed, experiment.image.aggregation
+        (1, 'max')
+    """
+    for word in overrides:
+        if not isinstance(word, str):
+            raise ConfigError(f"{word!r}: an override is one text key=value, such as 'seed=1'")
+    config = load(fspath(name), scale=fspath(scale), overrides=list(overrides))
+    check_run(config)
+    check_cache(config)
+    return config
+
+
+def check_run(config: Experiment) -> None:
+    """Check that a configuration can be trained, the backbone's name, and the files that training
+    reads: pairs, weights, and the checkpoint to resume from.
+
+    Raises:
+        ValueError: one is missing, or contradicts the configuration.
+    """
+    check_training(config)
+    check_pairs(config)
+    if config.image.family in IMAGE_TOWERS.built_in:
+        check_backbone_name(config.image.backbone)
+    resolve_resume(config)
+
+
+def check_pairs(config: Experiment) -> None:
+    """Check that files exist, and those of ``data.source`` by their first or last bytes; those of a
+    mixture's parts are checked when they are opened.
+
+    Raises:
+        ValueError: names the key and the file.
+    """
+    check_places(config)
+    data = config.data
+    check_files(data.source, root=data.root, caption=data.caption, options=data.options)

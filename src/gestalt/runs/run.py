@@ -1,0 +1,140 @@
+"""The parts of a training run, for anyone's Lightning ``Trainer``, and the arguments of the module
+of a checkpoint.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import EMAWeightAveraging
+
+from gestalt.config.loading import refuse_code
+from gestalt.config.schema import Experiment
+from gestalt.data_modules.image_text import ImageTextDataModule
+from gestalt.encoders.checkpoints import read_checkpoint
+from gestalt.models.building import build_model, check_deterministic, check_names
+from gestalt.models.names import config_of, in_run
+from gestalt.models.opening import load_checkpoint_model
+from gestalt.models.progress import PLANNED
+from gestalt.module import ContrastiveModule
+from gestalt.runs.compiling import check_compiler, compile_training
+from gestalt.runs.evaluation import build_evaluation
+from gestalt.runs.features import connect_loader
+from gestalt.runs.source import build_source, steps
+from gestalt.runs.terms import nouns_of, reading_nouns
+from gestalt.runs.training import build_bad_samples, build_data, module_arguments
+from gestalt.training.bad_samples import BadSamples
+from gestalt.training.exactness import EagerValidation
+
+
+@dataclass(frozen=True)
+class Run:
+    """The parts of a training run.
+
+    ``Trainer(max_steps=run.total_steps, callbacks=run.callbacks).fit(run.module, run.data)`` trains
+    and scores it, on any number of ranks.  Precision, clipping and validations are the Trainer's.
+
+    Example:
+        >>> from lightning.pytorch import Trainer
+        >>> run = gestalt.build(experiment)
+        >>> trainer = Trainer(max_steps=run.total_steps, callbacks=run.callbacks)
+
+    Attributes:
+        config: its configuration.
+        module: the model with its loss, optimiser and schedule.
+        data: its pairs, and the image sets of its benchmarks for validation.
+        total_steps: number of steps, at whose end the learning rate's schedule ends.
+        steps_per_epoch: number of steps in an epoch.
+        scorers: the callbacks that score the benchmarks.
+        bad_samples: the callback that counts unreadable samples.
+        feature_lines: lines on the cached features that are read, if any.
+    """
+
+    config: Experiment
+    module: ContrastiveModule
+    data: ImageTextDataModule
+    total_steps: int
+    steps_per_epoch: int
+    scorers: list[Callback] = field(repr=False)
+    bad_samples: BadSamples = field(repr=False)
+    feature_lines: list[str] = field(repr=False)
+
+    @property
+    def callbacks(self) -> list[Callback]:
+        """The callbacks that the run needs besides those of a Trainer's owner: averaged weights,
+        if ``optimizer.ema`` asks for them, the scorers and the count of bad samples.
+        """
+        eager = [] if self.config.trainer.compile == "none" else [EagerValidation()]
+        return [*averaging(self.config), *self.scorers, self.bad_samples, *eager]
+
+
+def averaging(config: Experiment) -> list[Callback]:
+    """Return the callback that averages the weights of a run, if ``optimizer.ema`` asks for it."""
+    decay = config.optimizer.ema
+    return [] if decay is None else [EMAWeightAveraging(decay=decay)]
+
+
+def build(
+    experiment: Experiment,
+    *,
+    module: type[ContrastiveModule] = ContrastiveModule,
+    resumed: Path | None = None,
+) -> Run:
+    """Build the parts of a training run.
+
+    Args:
+        experiment: its configuration, of ``gestalt.experiment``.
+        module: a subclass of ``ContrastiveModule``, for a training step of one's own.
+        resumed: checkpoint that the Trainer will restore, in place of reading ``start``.
+
+    Raises:
+        ValueError: a configuration that cannot run, or files that are missing or damaged.
+
+    Example:
+        >>> run = gestalt.build(experiment)
+        >>> run.total_steps, len(run.module.configure_optimizers())
+        (8, 2)
+    """
+    check_names(experiment)
+    check_compiler(experiment.trainer)
+    check_deterministic(experiment)
+    source = build_source(experiment)
+    steps_per_epoch, total_steps = steps(experiment, source)
+    validation, scorers = build_evaluation(experiment)
+    data = build_data(experiment, source, validation)
+    nouns = nouns_of(experiment, source)
+    model = build_model(experiment, resumed)
+    feature_lines = connect_loader(experiment, model, data, nouns)
+    built = module(**module_arguments(experiment, model, total_steps, nouns))
+    compile_training(built, experiment.trainer.compile)
+    return Run(
+        experiment,
+        built,
+        data,
+        total_steps,
+        steps_per_epoch,
+        scorers,
+        build_bad_samples(experiment, samples=len(source)),
+        feature_lines,
+    )
+
+
+def arguments_of(checkpoint: str | PathLike[str], overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the arguments of ``ContrastiveModule`` for a checkpoint of a run that ``build`` made.
+
+    Raises:
+        ValueError: it has no configuration, names code that ``overrides`` do not, or cannot be
+            read.
+    """
+    path = Path(fspath(checkpoint))
+    config, content = config_of(path, overrides=tuple(overrides)), read_checkpoint(path)
+    if not in_run(path):
+        refuse_code(config, overrides, origin=str(path))
+    nouns = nouns_of(config, build_source(config)) if reading_nouns(config) else None
+    model = load_checkpoint_model(path, config, content).train()
+    saved = content["gestalt"]
+    total = saved.get("schedule") or saved[PLANNED]
+    return module_arguments(config, model, total, nouns)

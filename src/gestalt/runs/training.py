@@ -1,0 +1,157 @@
+"""Build what training needs besides the model: the module with loss and optimiser, the data, the
+count of bad samples.
+"""
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from gestalt.config.identity import to_plain
+from gestalt.config.schema import Experiment
+from gestalt.data_modules.corpora.bad_samples import REASONS
+from gestalt.data_modules.image_text import CaptionReader, ImageTextDataModule
+from gestalt.data_modules.sources import Source
+from gestalt.data_modules.validation import ImageSetDataModule
+from gestalt.encoders.keys import train_size
+from gestalt.encoders.text import TextTower
+from gestalt.losses.contrastive import text_ids
+from gestalt.losses.keys import Loss, terms_of
+from gestalt.losses.matrix import ContrastiveTerms
+from gestalt.losses.noun_list import NounList
+from gestalt.model import DualEncoder
+from gestalt.module import ContrastiveModule
+from gestalt.runs.cache_key import kept_share
+from gestalt.runs.source import pairs_a_step
+from gestalt.runs.terms import build_terms
+from gestalt.runs.workers import loading_processes
+from gestalt.support.keys import refuse
+from gestalt.tables import LOSSES
+from gestalt.training.bad_samples import FIRST_SAMPLES, BadSamples
+from gestalt.training.micro_batches import check_separable
+from gestalt.training.schedule import make_optimizer, warmup_cosine
+
+
+def build_module(
+    config: Experiment, model: DualEncoder, total_steps: int, nouns: NounList | None = None
+) -> ContrastiveModule:
+    """Put the model into a module with its loss, optimiser and schedule; arguments and errors as
+    ``module_arguments``.
+    """
+    return ContrastiveModule(**module_arguments(config, model, total_steps, nouns))
+
+
+def module_arguments(
+    config: Experiment, model: DualEncoder, total_steps: int, nouns: NounList | None
+) -> dict[str, Any]:
+    """Return the arguments of ``ContrastiveModule``.
+
+    Args:
+        config: configuration of the run.
+        model: its model.
+        total_steps: number of steps of the run.
+        nouns: those that ``nouns_of`` returns.
+
+    Raises:
+        ValueError: batches are accumulated and the model's embeddings depend on the batch.
+    """
+    optimizer = config.optimizer
+    check_separable(model, parts=config.trainer.accumulate_grad_batches)
+    return {
+        "model": model,
+        "loss": _loss_of(config.loss),
+        "make_optimizer": partial(
+            make_optimizer, keys=optimizer, fused=not config.trainer.precision.startswith("16")
+        ),
+        "rate_factor": partial(
+            warmup_cosine,
+            warmup=optimizer.warmup_steps,
+            total=total_steps,
+            final=optimizer.final_rate,
+        ),
+        "keep_share": kept_share(config.image),
+        "seed": config.seed,
+        "micro_batches": config.trainer.accumulate_grad_batches,
+        "terms": build_terms(config, model, nouns),
+        "weights": terms_of(config.loss),
+        "crops": config.data.crops,
+        "config": to_plain(config),
+    }
+
+
+def _loss_of(loss: Loss) -> Callable[..., ContrastiveTerms]:
+    """Return the loss function with its options bound; ``chunk`` only if it takes it."""
+    function = LOSSES[loss.name]
+    options: dict[str, Any] = {"directions": loss.directions, "equal_texts": loss.equal_texts}
+    parameters = inspect.signature(function).parameters
+    if "chunk" in parameters or "VAR_KEYWORD" in {item.kind.name for item in parameters.values()}:
+        options["chunk"] = loss.chunk
+    elif loss.chunk is not None:
+        refuse("loss.chunk", loss.chunk, f"loss.name={loss.name} has no chunks; choose null")
+    return partial(function, **options)
+
+
+def build_data(
+    config: Experiment, source: Source, validation: ImageSetDataModule | None
+) -> ImageTextDataModule:
+    """Put training pairs and validation sets into one Lightning data module; its batch is that of a
+    whole step, accumulated or not.
+    """
+    return ImageTextDataModule(
+        source,
+        size=train_size(config.image),
+        batch_size=pairs_a_step(config),
+        workers=loading_processes(config, len(source)),
+        seed=config.seed,
+        window=config.data.window_shards,
+        validation=validation,
+    )
+
+
+def caption_reader(model: DualEncoder, nouns: NounList | None = None) -> CaptionReader:
+    """Build the function by which loading processes hash and tokenise captions, and find the nouns
+    that they name: no step waits for it.
+    """
+    return partial(_read_captions, tower=model.text_tower.without_weights(), nouns=nouns)
+
+
+def _read_captions(
+    texts: list[str], *, tower: TextTower, nouns: NounList | None
+) -> dict[str, Tensor]:
+    """Return ids and tokens of a batch's captions; a bad pair, whose text is empty, has the tokens
+    of a good one, which no step uses.
+    """
+    fields = {"text_id": text_ids(texts)}
+    if nouns is not None:
+        fields["nouns"] = nouns.mark(texts)
+    good = next(filter(None, texts), None)
+    if good is None:
+        return fields
+    ids, mask = tower.pad([text or good for text in texts])
+    return {**fields, "token_ids": ids, "token_mask": mask}
+
+
+MENDS_OF_TABLE = {
+    "broken_row": "a caption with the separator in it must stand in double quotes",
+    "missing_image": (
+        "if the folder is wrong, set data.options.images, which a table's file names are relative "
+        "to"
+    ),
+}
+"""Fixes to suggest for the bad samples of a table, by reason."""
+
+
+def build_bad_samples(config: Experiment, *, samples: int = FIRST_SAMPLES) -> BadSamples:
+    """Build the callback that counts unreadable samples and stops a run with too many; ``samples``
+    is the number in the data.
+    """
+    data = config.data
+    sources = (data.source, *(part.source for part in data.mixture))
+    return BadSamples(
+        REASONS,
+        max_share=data.max_bad_share,
+        samples=samples,
+        mends=MENDS_OF_TABLE if "table" in sources else {},
+    )

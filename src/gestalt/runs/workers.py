@@ -1,0 +1,146 @@
+"""The number of loading processes of a rank, chosen where ``data.workers`` is null."""
+
+import os
+from functools import cache
+from math import prod
+from pathlib import Path
+
+import torch
+
+from gestalt.config.schema import Experiment
+from gestalt.encoders.keys import train_size
+from gestalt.runs.cache_key import Description
+from gestalt.runs.source import pairs_a_step
+from gestalt.support.files import free_bytes
+from gestalt.support.memory import free_memory
+
+MOST = 16
+"""Largest number that is chosen: more processes than this wait for the disk."""
+
+READY = 2
+"""Number of batches that each process keeps ready, in shared memory; it fills one more."""
+
+SHARE = 4
+"""Batches may take one part in so many of the memory and of the shared memory that are free."""
+
+SHARED = Path("/dev/shm")
+
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""File with the processor time that a container may use in each period, and the period, both in
+microseconds.
+"""
+
+
+def loading_processes(config: Experiment, pairs: int | None = None) -> int:
+    """Return ``data.workers``, or the number that is chosen for this machine and a source of so
+    many pairs.
+    """
+    return _chosen(config, pairs)[0] if config.data.workers is None else config.data.workers
+
+
+def reading_processes(config: Experiment) -> int:
+    """Return the number of processes for work that only reads: ``data.workers``, or one for each
+    core, at most ``MOST``.
+    """
+    return min(MOST if config.data.workers is None else config.data.workers, usable_cores())
+
+
+def describe_workers(config: Experiment, pairs: int | None = None) -> str:
+    """Return one line about the number of loading processes and its reason."""
+    if config.data.workers is not None:
+        return f"data.workers: {config.data.workers} a rank, as set"
+    number, reason = _chosen(config, pairs)
+    return f"data.workers: {number} a rank, chosen: {reason}"
+
+
+def choose_workers(
+    cores: int, *, batch_bytes: int, memory: int, shared: int, batches: int
+) -> tuple[int, str]:
+    """Choose the number for a rank whose steps run on an accelerator.
+
+    Such a step leaves the cores to the loader, all but the one that starts its kernels.
+
+    Args:
+        cores: number of cores of this rank.
+        batch_bytes: size of the images of a rank's part of a step, bytes.
+        memory: free memory for this rank, bytes.
+        shared: free shared memory for this rank, bytes.
+        batches: number of batches of an epoch.
+
+    Returns:
+        The number, at least 1, and what binds it.
+    """
+    bounds = {
+        "cores": cores - 1,
+        "memory": memory // SHARE // ((READY + 1) * batch_bytes),
+        str(SHARED): shared // SHARE // (READY * batch_bytes),
+        "the dataset": batches,
+        "the disk": MOST,
+    }
+    bound = min(bounds, key=lambda name: bounds[name])
+    return max(1, bounds[bound]), bound
+
+
+@cache  # as the process finds it, so that every call chooses the same number
+def free_room() -> tuple[int, int]:
+    """Return the bytes of memory and of shared memory that are free."""
+    memory = free_memory()
+    return memory, free_bytes(SHARED) if SHARED.is_dir() else memory
+
+
+def usable_cores() -> int:
+    """Return the cores that this process may use, by its affinity and the quota of its
+    container.
+    """
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    try:
+        quota, period = QUOTA.read_text().split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):  # no such file, or "max"
+        return cores
+
+
+def _chosen(config: Experiment, pairs: int | None) -> tuple[int, str]:
+    ranks = ranks_here(config)
+    share = -(-pairs_a_step(config) // (ranks * config.trainer.num_nodes))
+    cores = max(1, usable_cores() // ranks)
+    size = share * _image_bytes(config)
+    side = train_size(config.image)
+    reason = f"{cores} core{'s' * (cores != 1)}, batches of {share} images of {side} px, steps on"
+    if not _accelerated(config):
+        # far longer than the loading of their batch
+        return 1, f"{reason} the CPU take the cores themselves"
+    memory, shared = (room // ranks for room in free_room())
+    number, bound = choose_workers(
+        cores,
+        batch_bytes=size,
+        memory=memory,
+        shared=shared,
+        batches=MOST if pairs is None else pairs // pairs_a_step(config),
+    )
+    return number, f"{reason} an accelerator; bound by {bound}"
+
+
+def _image_bytes(config: Experiment) -> int:
+    """Return the bytes of an image, or of its features, which are sent as float32."""
+    if config.data.features is None:
+        return 3 * train_size(config.image) ** 2
+    return 4 * prod(Description.read(Path(config.data.features).expanduser()).shape)
+
+
+def _accelerated(config: Experiment) -> bool:
+    wanted = config.trainer.accelerator
+    return wanted != "cpu" and (
+        wanted != "auto" or torch.cuda.is_available() or torch.backends.mps.is_available()
+    )
+
+
+def ranks_here(config: Experiment) -> int:
+    """Return the number of ranks on this host, as the launcher or ``trainer.devices`` states it."""
+    launched = os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("SLURM_NTASKS_PER_NODE", ""))
+    if launched.isdecimal():
+        return max(1, int(launched))
+    found = max(1, torch.cuda.device_count()) if _accelerated(config) else 1
+    return config.trainer.named_devices() or found

@@ -1,0 +1,40 @@
+"""Modules that 0.2.0 promised and that have another place now: the old name imports the new one."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+MOVED = {
+    "gestalt.evaluation": "gestalt.measures.evaluation",
+    "gestalt.losses.gather": "gestalt.support.ranks",
+    "gestalt.publishing.hub": "gestalt.models.hub",
+}
+"""Old name of a module, or of a package with all that is in it -> its name now."""
+
+
+class Forward:
+    """Finds and loads the modules of :data:`MOVED`.
+
+    It stands first in ``sys.meta_path``: a moved package has files that Python would find again
+    under its old name.
+    """
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return the specification of a module that has moved; None for any other."""
+        for old, new in MOVED.items():
+            if f"{name}.".startswith(f"{old}."):
+                return ModuleSpec(name, self, origin=new + name.removeprefix(old))  # type: ignore[arg-type]
+        return None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """Let Python make an empty module, which ``exec_module`` replaces."""
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Put the module at its new place under the old name."""
+        assert module.__spec__ is not None
+        sys.modules[module.__name__] = import_module(str(module.__spec__.origin))

@@ -1,0 +1,168 @@
+"""Keys of ``optimizer`` and ``trainer``, and entries that name classes."""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gestalt.support.keys import Complaints, key, positive, refuse, unhashed
+
+ENTRIES = "list of class paths, or of `{class_path: ..., init_args: {...}}`"
+LAST = "last"
+"""Name of the newest checkpoint's file, without ending."""
+
+CLASS_PATHS = {
+    "logger": "lightning.pytorch.loggers.CSVLogger",
+    "trainer.callbacks": "lightning.pytorch.callbacks.DeviceStatsMonitor",
+}
+"""Keys whose entries name classes -> such a class."""
+
+
+@dataclass
+class Optimizer:
+    """Optimiser and schedule.
+
+    The paper's main text states neither: rate and decay are those of its public code, betas and eps
+    those of CLIP for ViTs.
+    """
+
+    name: Literal["adamw", "lamb"] = key("adamw", "The optimiser.")
+    learning_rate: float = positive(5e-4, "Peak learning rate.")
+    betas: tuple[float, float] = key(
+        (0.9, 0.98),
+        "Decay of the running means of gradient and squared gradient.",
+        at_least=0,
+        below=1,
+    )
+    eps: float = positive(1e-6, "Constant added to the denominator of an update.")
+    weight_decay: float = key(0.2, "Decoupled weight decay, for matrices only.", at_least=0)
+    warmup_steps: int = key(
+        2000,
+        "Steps of linear warm-up. Our choice: the public code sets 10,000 and stops at 5,000.",
+        kind="steps",
+        at_least=0,
+    )
+    final_rate: float = key(
+        0.0,
+        "Share of the peak learning rate at the end of the cosine schedule.",
+        at_least=0,
+        at_most=1,
+    )
+    image_rate: float = positive(1.0, "Factor on the learning rate of the image tower.")
+    text_rate: float = positive(1.0, "Factor on the learning rate of the text tower.")
+    layer_decay: float = positive(
+        1.0, "Factor on the learning rate per block, from the last block to the first.", at_most=1
+    )
+    ema: float | None = positive(
+        None, "Decay of the averaged weights that validation uses. `null`: no averaging.", below=1
+    )
+
+
+@dataclass
+class ClassPath:
+    """One entry of `logger` or of `trainer.callbacks`."""
+
+    class_path: str = key("", "Path of the class.")
+    init_args: dict[str, Any] = key({}, "Arguments of the class.")
+
+
+@dataclass
+class Trainer:
+    """Keywords of Lightning's `Trainer`, but for `accumulate_grad_batches` and `compile`, which the
+    training step reads.
+    """
+
+    accelerator: str = unhashed(
+        "auto", "Hardware to run on.", choices=("auto", "cpu", "gpu", "cuda", "mps")
+    )
+    strategy: str = unhashed(
+        "auto",
+        "How work is distributed over devices.",
+        choices=("auto", "ddp", "ddp_find_unused_parameters_true"),
+    )
+    devices: int | str = unhashed(
+        "auto",
+        "Devices of each node.",
+        pattern=r"auto|[1-9]\d{0,2}|\d+(,\d+)+",
+        form="auto, a number of devices from 1 to 999, or the devices' numbers such as '0,2'",
+    )
+    num_nodes: int = unhashed(1, "Number of nodes; more than one requires a launcher.", above=0)
+    precision: str = key(
+        "bf16-mixed",
+        "Number format of weights and activations.",
+        choices=("32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true"),
+    )
+    max_epochs: int | None = positive(
+        32, "Number of epochs. -1 or `null`: no limit.", kind="epochs", also=-1
+    )
+    max_steps: int = positive(-1, "Number of steps. -1: no limit.", kind="steps", also=-1)
+    max_time: str | None = unhashed(
+        None,
+        "Longest time of training. `null`: no limit.",
+        pattern=r"\d{2}:\d{2}:\d{2}:\d{2}",
+        form="days:hours:minutes:seconds, such as 00:12:00:00",
+    )
+    limit_train_batches: int | None = positive(None, "Steps per epoch. `null`: all.", kind="steps")
+    check_val_every_n_epoch: int = positive(1, "Epochs between validations.", kind="epochs")
+    log_every_n_steps: int = unhashed(10, "Steps between logged points.", kind="steps", above=0)
+    accumulate_grad_batches: int = positive(
+        1,
+        "Batches of `data.batch_size` per step. Loss and gradient equal those of a single batch "
+        "that is this many times as large, while "
+        "the towers' activations need the memory of one batch.",
+        kind="batches",
+    )
+    gradient_clip_val: float | None = positive(
+        1.0, "Largest norm of the gradient. `null`: no clipping."
+    )
+    deterministic: bool = key(
+        False,
+        "Use deterministic algorithms only. Not possible on CUDA if position embeddings are "
+        "resized in training.",
+    )
+    benchmark: bool = key(False, "Let cuDNN benchmark its algorithms and choose the fastest.")
+    compile: Literal["none", "towers", "step"] = unhashed(
+        "none",
+        "Compile the towers, or the whole forward pass of a step with the loss, before the first "
+        "step; validation is not compiled.",
+    )
+    detect_anomaly: bool = unhashed(
+        False, "Stop where a gradient becomes NaN and name the operation; slow."
+    )
+    profiler: str | None = unhashed(
+        None,
+        "Lightning's profiler, written to `profile/`. `null`: none.",
+        choices=("simple", "advanced", "pytorch"),
+    )
+    callbacks: list[ClassPath | str] = key(
+        [],
+        "Further callbacks of training, after our own: classes of `lightning.pytorch.callbacks` or "
+        "of any package or file on the path. Checkpoints keep their state.",
+        form=ENTRIES,
+    )
+    enable_progress_bar: bool = unhashed(True, "Show a progress bar.")
+    enable_model_summary: bool = unhashed(False, "Print a table of the model's layers.")
+
+    def named_devices(self) -> int:
+        """Return the number of devices that ``devices`` names; 0 if it leaves the number open."""
+        named = str(self.devices)
+        return len(named.split(",")) if "," in named else int(named) if named.isdecimal() else 0
+
+    def complaints(self) -> Complaints:
+        """Yield complaints about keys that contradict each other."""
+        if self.max_steps == -1 and self.max_epochs in (None, -1):
+            why = "the learning rate's schedule needs an end"
+            yield "max_steps", f"{why}; set trainer.max_steps or trainer.max_epochs"
+
+
+def class_paths(name: str, entries: list[ClassPath | str]) -> list[ClassPath]:
+    """Return the entries of a key of ``CLASS_PATHS``, whose classes are not imported.
+
+    Raises:
+        ConfigError: an entry has no path of a class.
+    """
+    parts = [ClassPath(entry) if isinstance(entry, str) else entry for entry in entries]
+    for part in parts:
+        if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", part.class_path):
+            why = f"not the path of a class; choose one such as {CLASS_PATHS[name]}"
+            refuse(name, part.class_path, why)
+    return parts

@@ -1,0 +1,68 @@
+"""Masks: which patches are hidden, and that a tower does not see them.  B batch, N patches."""
+
+import pytest
+import torch
+
+from gestalt.encoders.image import build_image_tower
+from gestalt.encoders.keys import Image
+from gestalt.losses.distillation.masks import MaskToken, masked_patches
+from tests.gestalt.painted import random_pixels
+
+IDS, EPOCHS = torch.arange(200), torch.zeros(200, dtype=torch.int64)
+
+
+def draw(ids=IDS, epochs=EPOCHS, **changes):
+    return masked_patches(
+        ids, epochs, **{"seed": 0, "view": 0, "total": 16, "share": 0.5, **changes}
+    )
+
+
+@pytest.mark.parametrize(("share", "count"), [(0, 0), (0.03, 0), (0.25, 4), (0.5, 8), (0.97, 16)])
+def test_the_share_is_rounded(share, count):
+    assert (draw(share=share).sum(dim=1) == count).all()
+
+
+def test_a_mask_depends_on_seed_epoch_sample_and_view_and_on_nothing_else():
+    whole = draw()
+    assert torch.equal(whole, draw())
+    assert torch.equal(whole[50:60], draw(IDS[50:60], EPOCHS[50:60]))
+    assert torch.equal(whole.flip(0), draw(IDS.flip(0)))
+    for change in ({"seed": 1}, {"view": 1}, {"epochs": EPOCHS + 1}, {"ids": IDS + 1000}):
+        assert not torch.equal(whole, draw(**change))
+
+
+def test_positions_are_masked_equally_often():
+    assert (
+        draw(torch.arange(20000), torch.zeros(20000, dtype=torch.int64)).float().mean(dim=0) - 0.5
+    ).abs().max() < 0.02
+
+
+@pytest.fixture(scope="module")
+def tower():
+    torch.manual_seed(0)
+    image = Image("vit_tiny_patch16_224", init="random", patch_size=8, width=16, depth=1, heads=2)
+    return build_image_tower(image, size=32).eval()
+
+
+def test_a_masked_patch_does_not_depend_on_its_pixels(tower):
+    images = random_pixels(2, 3, 32, 32)
+    mask = torch.zeros(2, 16, dtype=torch.bool)
+    mask[0, 5] = True  # row 1, column 1
+    changed = images.clone()
+    changed[0, :, 8:16, 8:16] = 255 - changed[0, :, 8:16, 8:16]
+    token = MaskToken(16)
+    with torch.no_grad(), token.replacing(tower.trunk, mask):
+        hidden, other = tower(images).parts, tower(changed).parts
+    assert torch.equal(hidden, other)
+    with torch.no_grad():
+        seen, plain = tower(changed).parts, tower(images).parts
+    assert not torch.allclose(seen, plain)
+    torch.testing.assert_close(hidden[1], plain[1])
+
+
+def test_the_mask_token_gets_a_gradient_and_the_hook_is_removed(tower):
+    images, token = torch.zeros(1, 3, 32, 32, dtype=torch.uint8), MaskToken(16)
+    with token.replacing(tower.trunk, torch.ones(1, 16, dtype=torch.bool)):
+        tower(images).parts.square().sum().backward()
+    assert token.token.grad.abs().sum() > 0
+    assert not tower.trunk.patch_embed._forward_hooks

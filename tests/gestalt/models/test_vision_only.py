@@ -1,0 +1,34 @@
+"""A model without text is scored only by measures that need no text."""
+
+import pytest
+
+from gestalt.measures.grouping.callback import Grouping
+from gestalt.measures.measured import LeftOut, Measured
+from gestalt.runs.evaluation import NO_TEXT, build_evaluation
+from gestalt.support.typed import ConfigError
+from tests.gestalt.tiny_config import tiny_config
+
+
+def test_measures_that_need_text_are_replaced_by_left_out_entries():
+    config = tiny_config()
+    measured = [
+        row for row in build_evaluation(config, has_text=False)[1] if isinstance(row, Measured)
+    ]
+    assert [type(row) for row in measured] == [LeftOut, LeftOut, Grouping]  # and no other scorer
+    entries = [row.result() for row in measured[:2]]
+    assert {entry["left_out"] for entry in entries} == {"segmentation", "retrieval"}
+    assert {entry["why"] for entry in entries} == {NO_TEXT}
+    assert not [row for row in build_evaluation(config)[1] if isinstance(row, LeftOut)]
+
+
+def test_a_benchmark_with_nothing_to_score_is_refused():
+    config = tiny_config("evaluation.benchmarks=[scenes_classification]")
+    with pytest.raises(
+        ConfigError,
+        match=(
+            r"nothing to score .scenes_classification: no classification, the model is vision-only"
+        ),
+    ):
+        build_evaluation(config, has_text=False)
+    config.evaluation.benchmarks.append("scenes_matching")  # which needs no text
+    build_evaluation(config, has_text=False)

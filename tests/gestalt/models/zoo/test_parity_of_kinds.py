@@ -1,0 +1,163 @@
+"""Every family of transformers' contrastive models gives the same outputs here, at its native and
+at other sizes.
+"""
+
+import pytest
+import torch
+import transformers
+from torch.nn import functional
+
+from gestalt.encoders.last_block import LastBlock
+from gestalt.encoders.readings import read_last_block
+from gestalt.models.zoo import open_clip
+from gestalt.models.zoo.hf import open_model
+from gestalt.tables import READINGS
+from tests.gestalt.models.zoo import test_open_clip
+from tests.gestalt.models.zoo.test_python import images
+from tests.gestalt.models.zoo.tiny_hf import KINDS, SIZE, save_tokenizer, saved
+
+TEXTS = ["a photo of a dog", "grass", "the sky of a cat the sky of a cat the sky"]
+
+
+def inputs(folder, shown, *, kind):
+    """Input of the library's own image processor, without resizing."""
+    processor = transformers.AutoImageProcessor.from_pretrained(folder)
+    options = {} if kind == "SigLIP 2" else {"do_center_crop": False}
+    return dict(processor(images=list(shown), do_resize=False, return_tensors="pt", **options))
+
+
+def any_size(kind):
+    return {} if kind in ("SigLIP 2", "ALIGN") else {"interpolate_pos_encoding": True}
+
+
+def expected(model, given, *, kind, shape):
+    """The library's image embeddings (B, E), and its head on the features of each location,
+    (B, N, E).
+    """
+    hidden = model.vision_model(**given, **any_size(kind)).last_hidden_state
+    if kind == "BLIP retrieval":
+        return model.vision_proj(hidden[:, 0]), model.vision_proj(hidden[:, 1:])
+    pooled = model.get_image_features(**given, **any_size(kind)).pooler_output
+    if kind == "ALIGN":
+        return pooled, hidden.flatten(2).transpose(1, 2)
+    if kind.startswith("SigLIP"):
+        count = shape[0] * shape[1] // 256
+        alone = hidden[:, :count].flatten(0, 1).unsqueeze(1)
+        return pooled, model.vision_model.head(alone).reshape(2, count, -1)
+    return pooled, model.visual_projection(model.vision_model.post_layernorm(hidden[:, 1:]))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "GroupViT"])
+@torch.no_grad()
+def test_images_and_locations_are_embedded_as_transformers_does(tmp_path, kind):
+    shape = (96, 64) if kind in ("CLIP", "SigLIP 2", "ALIGN") else (SIZE, SIZE)
+    theirs = saved(tmp_path, kind=kind)
+    ours = open_model(str(tmp_path))
+    shown = images(shape)
+    pooled, dense = expected(theirs, inputs(tmp_path, shown, kind=kind), kind=kind, shape=shape)
+    torch.testing.assert_close(
+        ours.embed_image(shown), functional.normalize(pooled, dim=-1), atol=1e-5, rtol=0
+    )
+    maps = ours.embed_patches(shown)
+    assert (maps.shape[-2:], ours.size) == (ours.grid(*shape), SIZE)
+    torch.testing.assert_close(
+        maps.flatten(2).transpose(1, 2), functional.normalize(dense, dim=-1), atol=1e-5, rtol=0
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_texts_are_embedded_as_transformers_does(tmp_path, kind):
+    theirs = saved(tmp_path, kind=kind)
+    ours = open_model(str(tmp_path))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    padding = "max_length" if kind.startswith("SigLIP") else True
+    words = tokenizer(TEXTS, padding=padding, truncation=True, max_length=10, return_tensors="pt")
+    words.pop("token_type_ids", None)
+    if kind == "BLIP retrieval":
+        features = theirs.text_proj(theirs.text_encoder(**words).last_hidden_state[:, 0])
+    else:
+        features = theirs.get_text_features(**words).pooler_output
+    torch.testing.assert_close(
+        ours.embed_text(TEXTS), functional.normalize(features, dim=-1), atol=1e-5, rtol=0
+    )
+
+
+@torch.no_grad()
+def test_siglip_2_embeds_texts_as_in_open_clip_whatever_case_and_punctuation(tmp_path):
+    source = saved(tmp_path / "hf", kind="SigLIP").text_model
+    text = {"hf_tokenizer_name": "beside", "tokenizer_kwargs": {"clean": "canonicalize"}}
+    text |= {"context_length": 10, "vocab_size": 16, "mlp_ratio": 1.5, "norm_kwargs": {"eps": 1e-6}}
+    text |= {**test_open_clip.SIGLIP["text"], "act_kwargs": {"approximate": "tanh"}}
+    model = test_open_clip.saved(
+        tmp_path / "model", **{**test_open_clip.SIGLIP, "embed_dim": 24, "text": text}
+    )
+    for folder in ("hf", "model"):
+        save_tokenizer(tmp_path / folder, length=10, model_input_names=["input_ids"])
+    copy, embeddings = model.text, source.embeddings
+    copy.token_embedding, copy.positional_embedding = (
+        embeddings.token_embedding,
+        embeddings.position_embedding.weight,
+    )
+    copy.ln_final, copy.text_projection = source.final_layer_norm, source.head
+    for ours, theirs in zip(copy.transformer.resblocks, source.encoder.layers, strict=True):
+        attention, mlp = theirs.self_attn, theirs.mlp
+        parts = [attention.q_proj, attention.k_proj, attention.v_proj]
+        ours.attn.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
+        ours.attn.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
+        ours.attn.out_proj, ours.mlp.c_fc, ours.mlp.c_proj = attention.out_proj, mlp.fc1, mlp.fc2
+        ours.ln_1, ours.ln_2 = theirs.layer_norm1, theirs.layer_norm2
+    torch.save(model.state_dict(), tmp_path / "model" / "open_clip_pytorch_model.bin")
+    texts = ["A photo, of the DOG!", "the_sky", "a photo of the dog"]
+    opened = open_model(str(tmp_path / "hf")), open_clip.open_model(str(tmp_path / "model"))
+    ours, theirs = (model.embed_text(texts) for model in opened)
+    torch.testing.assert_close(ours, theirs)
+    assert torch.equal(ours[0], ours[2])
+
+
+@torch.no_grad()
+def test_groupvit_images_and_locations_match_the_segmentation_of_transformers(tmp_path):
+    theirs = saved(tmp_path, kind="GroupViT")
+    ours = open_model(str(tmp_path))
+    shown = images((SIZE, SIZE))
+    words = transformers.AutoTokenizer.from_pretrained(tmp_path)(
+        TEXTS, padding=True, truncation=True, return_tensors="pt"
+    )
+    words.pop("token_type_ids", None)
+    given = inputs(tmp_path, shown, kind="GroupViT")
+    output = theirs(**words, **given, output_segmentation=True)
+    logits = output.segmentation_logits / theirs.logit_scale.exp() ** 2
+    torch.testing.assert_close(ours.embed_image(shown), output.image_embeds, atol=1e-5, rtol=0)
+    scores = torch.einsum(
+        "behw,ke->bkhw", ours.patch_tokens(shown, projected=True), ours.embed_text(TEXTS)
+    )
+    wide = functional.interpolate(scores, size=(SIZE, SIZE), mode="bilinear")
+    torch.testing.assert_close(wide, logits, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["CLIP", "SigLIP", "BLIP"])
+@torch.no_grad()
+def test_the_decomposed_last_block_gives_the_same_output(tmp_path, kind):
+    saved(tmp_path, kind=kind)
+    ours = open_model(str(tmp_path))
+    shown = images((96, 64))
+    block = ours.last_block()
+    assert isinstance(block, LastBlock)
+    with read_last_block(block, READINGS["plain"], grid=(6, 4)):
+        again = ours.embed_image(shown)
+    torch.testing.assert_close(again, ours.embed_image(shown), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["CLIP", "SigLIP"])
+@torch.no_grad()
+def test_a_position_rule_applies_only_to_the_call_and_not_at_the_native_size(tmp_path, kind):
+    saved(tmp_path, kind=kind)
+    ours = open_model(str(tmp_path))
+    shown = images((96, 64))
+    before = ours.embed_patches(shown)
+    assert not torch.equal(ours.embed_patches(shown, positions="scale_factor"), before)
+    assert torch.equal(ours.embed_patches(shown), before)
+    square = images((SIZE, SIZE))
+    torch.testing.assert_close(
+        ours.embed_patches(square, positions="scale_factor"), ours.embed_patches(square)
+    )

@@ -1,0 +1,154 @@
+"""A run's parts in a Trainer of anyone's, and what then opens its checkpoints."""
+
+import json
+import subprocess
+import sys
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch import nn
+from torch.nn import functional
+
+import gestalt
+from gestalt.data_modules.sources import open_source
+from gestalt.measures.evaluation.weights import weights_hash
+from tests.gestalt.command import TINY, environment, refused, result, succeed
+from tests.gestalt.painted import random_pixels
+from tests.gestalt.tiny_model import tiny
+
+QUIET = dict.fromkeys(("logger", "enable_progress_bar", "enable_checkpointing"), False)
+SCRIPT = """
+import json, sys
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+import gestalt
+
+ranks, steps, *resumed = sys.argv[1:]
+run = gestalt.build(gestalt.experiment("clippy_dino_max", scale="tiny"))
+saved = ModelCheckpoint(f"ranks_{ranks}", filename="{step}", save_top_k=-1, every_n_train_steps=3)
+trainer = Trainer(
+    max_steps=run.total_steps, callbacks=[*run.callbacks, saved], devices=int(ranks),
+    gradient_clip_val=1.0, enable_progress_bar=False, accelerator="cpu", logger=False,
+    limit_train_batches=4,
+)
+trainer.fit(run.module, run.data, ckpt_path=resumed[0] if resumed else None)
+trainer.save_checkpoint(f"ranks_{ranks}/last.ckpt")
+if trainer.is_global_zero:
+    print(json.dumps({key: float(value) for key, value in trainer.callback_metrics.items()}))
+"""
+
+
+def trained(folder: Path, *words: str) -> dict[str, float]:
+    """The metrics that the script ends with."""
+    script = folder / "script.py"
+    script.write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, str(script), *words],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+def test_anyones_trainer_and_the_command_train_the_same_and_each_opens_what_the_other_wrote(
+    tmp_path, monkeypatch
+):
+    line = f"train clippy_dino_max {TINY}"
+    succeed(line, folder=tmp_path)
+    ours = result(tmp_path)
+    one = trained(tmp_path, "1", "8")
+    two = trained(tmp_path, "2", "8")
+    for metrics in (one, two):
+        scored = {key: metrics[key] for key in ours["metrics"]}  # with those of earlier epochs
+        assert scored == pytest.approx(ours["metrics"], abs=1e-6)
+    assert one["train/loss"] == pytest.approx(ours["loss"], rel=1e-6)
+    monkeypatch.chdir(tmp_path)
+    checkpoint = "lightning_logs/clippy_dino_max/tiny/version_0/checkpoints/last.ckpt"
+    for file in ("ranks_1/last.ckpt", checkpoint):
+        assert weights_hash(gestalt.load(file, "cpu").encoder) == ours["weights_sha256"]
+        module = gestalt.ContrastiveModule.load_from_checkpoint(file)
+        assert weights_hash(module.model) == ours["weights_sha256"]
+        # goes on from there: no step is left, and a run that was stopped ends as the whole one
+        assert trained(tmp_path, "1", "8", file) == {}
+    assert trained(tmp_path, "1", "8", "ranks_1/step=3.ckpt") == one
+    succeed("eval ranks_1/last.ckpt evaluation.limit=7", folder=tmp_path)
+    scored = json.loads(Path("ranks_1/evaluations/0.json").read_text())
+    assert (scored["metrics"], scored["steps"]) == (ours["metrics"], 8)
+    succeed("export ranks_1/last.ckpt --to exported", folder=tmp_path)
+    assert weights_hash(gestalt.load("exported", "cpu").encoder) == ours["weights_sha256"]
+    record = gestalt.train(
+        gestalt.experiment("clippy_dino_max", "start=ranks_1/last.ckpt", scale="tiny")
+    )
+    assert record["image_init"]["sha256"] == ours["weights_sha256"]
+    assert record["overrides"] == ["start=ranks_1/last.ckpt"]
+    assert "resumes by its fit(ckpt_path=...)" in refused(
+        f"{line} resume=ranks_1/last.ckpt", folder=tmp_path
+    )
+
+
+@pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")
+def test_each_part_alone_trains_and_its_checkpoint_names_the_model_that_it_needs(tmp_path):
+    whole = deepcopy(tiny()[0])
+    towers = whole.image_tower, whole.text_tower
+    module = gestalt.ContrastiveModule(gestalt.DualEncoder(*towers, width=16))
+    source = open_source("scenes", size=64, limit=16, recipe="prototype")
+    data = gestalt.ImageTextDataModule(source, size=64, batch_size=4)
+    options = {"default_root_dir": tmp_path, "limit_val_batches": 0, **QUIET}
+    trainer = Trainer(max_epochs=2, log_every_n_steps=1, **options)
+    trainer.fit(module, data)
+    assert (trainer.global_step, module.token_count) == (8, "12/64")
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
+    file = tmp_path / "own.ckpt"
+    trainer.save_checkpoint(file)
+    with pytest.raises(ValueError, match=r"load_from_checkpoint\(FILE, model=...\)"):
+        gestalt.load(file)
+    model = gestalt.DualEncoder(*towers, width=16)
+    opened = gestalt.ContrastiveModule.load_from_checkpoint(file, model=model)
+    assert torch.equal(
+        opened.model.image.projection.linear.weight, module.model.image.projection.linear.weight
+    )
+    with pytest.raises(ValueError, match="needs an end"):
+        Trainer(max_epochs=-1, **options).fit(gestalt.ContrastiveModule(model), data)
+    before = deepcopy(model.state_dict())
+    Trainer(max_steps=2, gradient_clip_val=0, **options).fit(gestalt.ContrastiveModule(model), data)
+    assert any(not value.equal(before[name]) for name, value in model.state_dict().items())
+
+
+class Means(nn.Module):
+    """A tower of one's own: the mean colour of each patch."""
+
+    width, stride, mean, std = 3, 8, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+
+    def forward(self, pixels):
+        return functional.avg_pool2d(pixels, self.stride)
+
+
+def test_any_module_that_is_a_tower_is_joined_and_any_other_is_refused():
+    text = deepcopy(tiny()[0].text_tower)
+    model = gestalt.DualEncoder(Means(), text, width=16)
+    assert model.embed_patches(random_pixels(2, 3, 32, 64)).shape == (2, 16, 4, 8)
+    assert gestalt.ContrastiveModule(model).keep_share == 1
+    for towers, why in (
+        ((nn.Linear(3, 3), text), "lacks width, stride"),
+        ((Means(), Means()), "neither a TextTower"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            gestalt.DualEncoder(*towers)
+
+
+def test_an_experiment_is_checked_as_in_the_shell():
+    for words, why in (
+        (["clippy_dino_mx"], "did you mean 'clippy_dino_max'"),
+        (["clippy_dino_max", "data.batch_size=1"], "choose 2 or more"),
+        (["clippy_dino_max", ["seed=1"]], "one text key=value"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            gestalt.experiment(*words)

@@ -1,0 +1,92 @@
+"""The number of loading processes: as set, or chosen from cores, image size and where steps run."""
+
+import pytest
+
+from gestalt.config.identity import config_hash
+from gestalt.config.loading import load
+from gestalt.runs import workers
+from gestalt.runs.workers import (
+    choose_workers,
+    describe_workers,
+    loading_processes,
+    reading_processes,
+    usable_cores,
+)
+
+GIB = 2**30
+PLACES = ("benchmark_root=DIR", "data.root=DIR")
+
+
+@pytest.mark.parametrize(
+    ("cores", "pairs", "memory", "shared", "batches", "chosen"),
+    [
+        (64, 8, 64, 32, 99, (16, "the disk")),
+        (64, 8, 64, 32, 3, (3, "the dataset")),
+        (16, 4096, 120, 64, 99, (13, "/dev/shm")),  # 3 within 4 GiB
+        (16, 8192, 120, 64, 99, (6, "/dev/shm")),  # 1 within 4 GiB
+        (26, 8192, 230, 230, 99, (16, "memory")),
+        (16, 4096, 120, 0.0625, 99, (1, "/dev/shm")),  # a container's usual size
+    ],
+)
+def test_workers_leave_a_core_free_and_bound_the_batches_that_are_ready(
+    cores, pairs, memory, shared, batches, chosen
+):
+    found = choose_workers(
+        cores,
+        batch_bytes=3 * 224**2 * pairs,
+        memory=memory * GIB,
+        shared=int(shared * GIB),
+        batches=batches,
+    )
+    assert found == chosen
+
+
+EIGHT = ("trainer.accelerator=gpu", "trainer.devices=8", "trainer.num_nodes=4")
+
+
+def test_the_description_names_the_inputs_of_the_choice(monkeypatch):
+    monkeypatch.delenv("SLURM_NTASKS_PER_NODE", raising=False)
+    monkeypatch.setattr(workers, "usable_cores", lambda: 64)
+    monkeypatch.setattr(workers, "free_room", lambda: (512 * GIB, 256 * GIB))
+    config = load("clippy_dino_max", scale="cc12m", overrides=[*PLACES, *EIGHT])
+    assert loading_processes(config) == 7
+    assert describe_workers(config) == (
+        "data.workers: 7 a rank, chosen: 8 cores, batches of 256 images of 448 px, steps on an "
+        "accelerator; bound by cores"
+    )
+    assert loading_processes(config, pairs=3 * 8192) == 3
+    parts = load(
+        "clippy_dino_max",
+        scale="cc12m",
+        overrides=[*PLACES, *EIGHT, "data.batch_size=512", "trainer.accumulate_grad_batches=16"],
+    )
+    assert describe_workers(parts) == describe_workers(config)  # a loader's batch is that of a step
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert "16 cores" in describe_workers(config)
+
+
+def test_a_configured_number_of_workers_is_kept():
+    config = load("clippy_dino_max", scale="cc12m", overrides=[*PLACES, "data.workers=3"])
+    assert loading_processes(config) == 3
+    assert describe_workers(config) == "data.workers: 3 a rank, as set"
+    assert reading_processes(config) == min(3, usable_cores())
+    assert config_hash(config) == config_hash(
+        load("clippy_dino_max", scale="cc12m", overrides=PLACES)
+    )
+
+
+def test_training_on_the_cpu_uses_one_loading_process():
+    config = load(
+        "clippy_supervised_max", scale="photos", overrides=[*PLACES, "trainer.accelerator=cpu"]
+    )
+    assert loading_processes(config) == 1
+    assert "take the cores themselves" in describe_workers(config)
+
+
+@pytest.mark.parametrize(("content", "cores"), [("150000 100000", 1), ("max 100000", None)])
+def test_a_containers_quota_bounds_the_cores(content, cores, tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "QUOTA", tmp_path / "none")
+    whole = usable_cores()
+    (tmp_path / "cpu.max").write_text(content)
+    monkeypatch.setattr(workers, "QUOTA", tmp_path / "cpu.max")
+    assert usable_cores() == (whole if cores is None else cores)
