@@ -95,7 +95,7 @@ BUGS = (
 
     model._pos_embed = turned
 """,
-        test="tests/gestalt/models/test_building.py::test_with_its_own_aggregation_a_start_embeds_as_before[GELU]",
+        test="tests/gestalt/models/test_start.py::test_with_its_own_aggregation_a_start_embeds_as_before[GELU]",
     ),
     Bug(
         "plain_gather",

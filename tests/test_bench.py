@@ -14,7 +14,7 @@ import torch
 from open_clip.loss import ClipLoss
 
 from gestalt.losses.contrastive import text_ids
-from gestalt.models.building import build_model
+from gestalt.models.start import build_model
 from gestalt.runs.training import build_module
 from tests.gestalt.command import gestalt
 

@@ -41,7 +41,7 @@ def test_every_pair_of_experiment_and_scale_loads_or_is_refused_with_a_reason():
 
 @pytest.mark.parametrize("name", FROM_INITS)
 def test_one_step_gives_every_trainable_parameter_a_gradient(name):
-    from gestalt.models.building import build_model
+    from gestalt.models.start import build_model
     from gestalt.runs.source import build_source
     from gestalt.runs.training import build_data, build_module
 

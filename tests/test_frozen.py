@@ -17,7 +17,7 @@ from gestalt.config.loading import load
 from gestalt.measures.classification.protocol import PROTOCOLS as CLASSIFICATION_PROTOCOLS
 from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
 from gestalt.measures.segmentation.presets import top_down_protocol
-from gestalt.models.building import build_model
+from gestalt.models.start import build_model
 from gestalt.runs.source import build_source
 from tests.gestalt.command import run_here
 

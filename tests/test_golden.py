@@ -16,7 +16,7 @@ GOLDEN = Path(__file__).with_name("golden")
 
 
 def losses(name):
-    from gestalt.models.building import build_model
+    from gestalt.models.start import build_model
     from gestalt.runs.source import build_source
     from gestalt.runs.training import build_data, build_module
 

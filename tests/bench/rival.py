@@ -31,7 +31,7 @@ from gestalt.commands.process import quiet
 from gestalt.config.loading import load
 from gestalt.config.schema import Experiment
 from gestalt.model import DualEncoder
-from gestalt.models.building import build_model
+from gestalt.models.start import build_model
 from gestalt.runs.compiling import compile_training
 from gestalt.runs.training import build_bad_samples, build_module, caption_reader
 from gestalt.training.checkpoints import SaveOnSignal

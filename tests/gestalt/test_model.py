@@ -14,7 +14,7 @@ from gestalt.config.loading import load
 from gestalt.encoders.image import build_image_tower
 from gestalt.encoders.keys import Image
 from gestalt.model import DualEncoder, Side
-from gestalt.models.building import build_model
+from gestalt.models.start import build_model
 from gestalt.projection import TokenProjection
 from gestalt.tokens import Tokens
 from tests.gestalt.painted import random_pixels

@@ -12,8 +12,8 @@ from transformers import Dinov2Config, Dinov2Model
 
 import gestalt
 from gestalt.config.loading import load
-from gestalt.models.building import build_model
 from gestalt.models.folder import save_folder
+from gestalt.models.start import build_model
 from gestalt.support.typed import ConfigError
 from tests.gestalt.command import TRAIN, TWO_RANKS, killed, result, same, succeed
 from tests.gestalt.tiny_model import save_photo

@@ -15,8 +15,8 @@ from gestalt.config.identity import to_yaml
 from gestalt.config.loading import load
 from gestalt.config.schema import Experiment
 from gestalt.model import DualEncoder
-from gestalt.models.building import build_model
 from gestalt.models.folder import save_folder
+from gestalt.models.start import build_model
 
 WORDS = (
     "text.family=open_clip",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gestalt.config.schema import Experiment
 from gestalt.model import DualEncoder
-from gestalt.models.building import build_model
+from gestalt.models.start import build_model
 from tests.gestalt.painted import random_pixels
 from tests.gestalt.tiny_config import tiny_config
 

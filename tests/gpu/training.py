@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from gestalt.commands.process import quiet
 from gestalt.config.schema import Experiment
-from gestalt.models.building import build_model
+from gestalt.models.start import build_model
 from gestalt.module import ContrastiveModule
 from gestalt.runs.training import build_bad_samples, build_module
 from gestalt.training.progress import Speed

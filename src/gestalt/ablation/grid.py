@@ -17,14 +17,14 @@ from typing import Any, Literal
 import yaml
 
 from gestalt.config.check_launch import check_training
-from gestalt.config.identity import config_hash, flatten
+from gestalt.config.identity import config_hash
 from gestalt.config.loading import EXPERIMENTS, find_yaml, load
 from gestalt.config.schema import Experiment
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
 from gestalt.models.names import Overrides
 from gestalt.results.design import Design, Paper
 from gestalt.support.addresses import change_texts, without_secrets
-from gestalt.support.keys import Keys
+from gestalt.support.keys import Keys, flatten
 from gestalt.support.names import is_path, nearest, stem
 from gestalt.support.typed import ConfigError, convert
 from gestalt.support.yaml_values import read_keys, read_values

@@ -20,7 +20,8 @@ from gestalt.commands.stopping import tell
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.sources import Source
 from gestalt.encoders.keys import train_size
-from gestalt.models.building import build_model, check_machine, check_names
+from gestalt.models.building import check_names
+from gestalt.models.start import build_model
 from gestalt.runs import locks
 from gestalt.runs.cache_key import FILE, IMAGES, SUMS, Description, kept_share
 from gestalt.runs.features import load_crops, whole_key
@@ -31,6 +32,7 @@ from gestalt.support.files import free_bytes
 from gestalt.support.keys import refuse
 from gestalt.support.memory import keep_freed_memory
 from gestalt.support.typed import ConfigError
+from gestalt.training.machine import check_machine
 
 BATCH = 64
 """Number of images that are encoded together."""

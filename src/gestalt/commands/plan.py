@@ -24,7 +24,6 @@ from gestalt.commands.equal_cost import format_flop
 from gestalt.commands.train import prepare
 from gestalt.config.schema import Experiment
 from gestalt.losses.matrix import BLOCK
-from gestalt.models.building import on_cuda
 from gestalt.results.record import device_name
 from gestalt.results.text import span
 from gestalt.runs.run import Run, averaging, build
@@ -34,6 +33,7 @@ from gestalt.support.files import free_bytes
 from gestalt.support.keys import refuse
 from gestalt.support.memory import free_memory
 from gestalt.support.typed import ConfigError
+from gestalt.training.machine import on_cuda
 from gestalt.training.micro_batches import Batch
 from gestalt.training.progress import peak_memory
 from gestalt.training.trainer import keywords_of, make_trainer

@@ -7,15 +7,16 @@ from pathlib import Path
 
 from gestalt.commands.process import quiet
 from gestalt.commands.stopping import tell, until_stopped
-from gestalt.config.identity import NOT_HASHED, flatten, to_plain, to_yaml
+from gestalt.config.identity import NOT_HASHED, to_plain, to_yaml
 from gestalt.config.schema import Experiment
 from gestalt.models.building import check_names
 from gestalt.models.names import CHECKPOINT
+from gestalt.publishing.init_file import folder_of, make
 from gestalt.runs.locks import hold
-from gestalt.runs.make_init import folder_of, make
 from gestalt.runs.pretraining import build_pretraining
 from gestalt.support.addresses import change_texts, without_secrets
 from gestalt.support.files import write_whole
+from gestalt.support.keys import flatten
 from gestalt.support.memory import keep_freed_memory
 from gestalt.support.ranks import first_rank
 from gestalt.support.typed import ConfigError

@@ -17,7 +17,6 @@ from gestalt.measures.label_maps import STATEMENT, LabelMaps
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.class_maps import ClassMaps
 from gestalt.models import opening as targets
-from gestalt.models.building import check_machine
 from gestalt.models.opening import Target
 from gestalt.results.outcome import describe, metrics_of, scored_images, write_outcome
 from gestalt.results.record import write_record
@@ -28,6 +27,7 @@ from gestalt.support.label_values import ignored_value
 from gestalt.support.memory import keep_freed_memory
 from gestalt.support.ranks import first_rank
 from gestalt.support.typed import ConfigError
+from gestalt.training.machine import check_machine
 from gestalt.training.trainer import keywords_of, make_trainer
 
 ENTRY = (

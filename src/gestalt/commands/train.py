@@ -19,7 +19,6 @@ from gestalt.config.schema import Experiment
 from gestalt.encoders.checkpoints import read_checkpoint, read_resumable
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
 from gestalt.measures.evaluation.weights import weights_hash
-from gestalt.models.building import check_machine
 from gestalt.models.names import CHECKPOINT, RESULT, run_folder
 from gestalt.models.opening import ONLY_TRAINING
 from gestalt.models.progress import is_finished
@@ -46,6 +45,7 @@ from gestalt.training.checkpoints import (
 from gestalt.training.classes import CALLBACKS, build_callbacks, classes_of
 from gestalt.training.clock import Clock
 from gestalt.training.loggers import build_loggers, check_loggers
+from gestalt.training.machine import check_machine
 from gestalt.training.progress import RunProgressBar, Speed
 from gestalt.training.trainer import STATIC_GRAPH, keywords_of, make_trainer
 

@@ -10,7 +10,7 @@ import yaml
 from gestalt.config.schema import Experiment
 from gestalt.losses.keys import NOUN_LIST, terms_of
 from gestalt.support.addresses import change_texts, without_secrets
-from gestalt.support.keys import Keys, fields_below
+from gestalt.support.keys import Keys, fields_below, flatten, unflatten
 from gestalt.tables import TERMS
 
 NOT_HASHED = tuple(
@@ -31,33 +31,6 @@ def to_plain(config: Experiment) -> Keys:
     user info, query or fragment.
     """
     return change_texts(json.loads(json.dumps(asdict(config))), without_secrets)
-
-
-def flatten(tree: Keys, prefix: str = "", *, keep_empty: bool = False) -> Keys:
-    """Turn ``{"a": {"b": 1}}`` into ``{"a.b": 1}``; an empty mapping below is left out, or kept as
-    a value with ``keep_empty``.
-    """
-    flat: Keys = {}
-    for key, value in tree.items():
-        inner = isinstance(value, dict) and (value or not keep_empty)
-        flat |= (
-            flatten(value, f"{prefix}{key}.", keep_empty=keep_empty)
-            if inner
-            else {prefix + key: value}
-        )
-    return flat
-
-
-def unflatten(flat: Keys) -> Keys:
-    """Turn ``{"a.b": 1}`` into ``{"a": {"b": 1}}``."""
-    tree: Keys = {}
-    for key, value in flat.items():
-        *parents, name = key.split(".")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[name] = value
-    return tree
 
 
 def keys_below(config: Experiment, prefixes: tuple[str, ...]) -> Keys:

@@ -8,14 +8,13 @@ from importlib import resources
 from pathlib import Path
 
 from gestalt.config.check import check
-from gestalt.config.identity import flatten, unflatten
 from gestalt.config.merging import merge
 from gestalt.config.schema import Experiment
 from gestalt.config.start import folder_of, keys_of, refuse_misfit
 from gestalt.data_modules.keys import Data
 from gestalt.losses.keys import Loss
 from gestalt.measures.evaluation.benchmarks import present
-from gestalt.support.keys import Keys, fields_below
+from gestalt.support.keys import Keys, fields_below, flatten, unflatten
 from gestalt.support.names import is_path, nearest, stem
 from gestalt.support.plugins import CODE, code_complaint
 from gestalt.support.typed import ConfigError

@@ -7,9 +7,8 @@ from typing import Any, get_origin
 
 from omegaconf import OmegaConf
 
-from gestalt.config.identity import flatten
 from gestalt.config.schema import Experiment
-from gestalt.support.keys import Keys, fields_below
+from gestalt.support.keys import Keys, fields_below, flatten
 from gestalt.support.typed import ConfigError, convert
 
 MAPPINGS = tuple(name for name, item in fields_below(Experiment) if get_origin(item.type) is dict)

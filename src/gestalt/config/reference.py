@@ -18,8 +18,8 @@ TITLE = """\
 
 Every key of an experiment: its default, what it may be, and what it means. The defaults are the
 paper's run, [as far as it is known](training.md#which-defaults-are-the-papers).
-This page is generated from the `keys.py` of each room and `src/gestalt/config/schema.py`; change those, then run
-`python -m gestalt.config.reference > docs/configuration.md`.
+This page is generated from `keys.py` of each room and `src/gestalt/config/schema.py`; change those,
+then run `python -m gestalt.config.reference > docs/configuration.md`.
 
 Four layers are merged, and the first that sets a key wins: the command line, the experiment
 (`experiments/NAME.yaml`), the scale (`experiments/scales/NAME.yaml`), these defaults. On the

@@ -12,11 +12,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from gestalt.config.identity import unflatten
 from gestalt.encoders.keys import Text
 from gestalt.encoders.text_sentence import check_vocabulary, read_sentence_model, save_architecture
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.support.devices import send
+from gestalt.support.keys import unflatten
 from gestalt.tables import TEXT_TOWERS, TEXTS
 from gestalt.tokens import Padded, Tokens
 

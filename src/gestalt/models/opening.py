@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from gestalt.config.identity import flatten, keys_below, to_plain
+from gestalt.config.identity import keys_below, to_plain
 from gestalt.config.loading import LOGS, WHOLE, load, load_mapping, refuse_code
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.keys import only_scenes
@@ -18,7 +18,7 @@ from gestalt.encoders.dense_model import DenseModel
 from gestalt.encoders.keys import train_size
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.model import DualEncoder
-from gestalt.models.building import build_model, load_model
+from gestalt.models.building import build_towers, load_model
 from gestalt.models.finding import resolve_checkpoint
 from gestalt.models.folder import load_folder, read_config, read_description
 from gestalt.models.hub import download
@@ -37,6 +37,7 @@ from gestalt.models.names import (
 from gestalt.models.progress import Progress, is_finished, progress_of, record_of
 from gestalt.models.zoo.kinds import library_of
 from gestalt.support.files import file_hash
+from gestalt.support.keys import flatten
 from gestalt.support.names import file_name
 from gestalt.support.typed import ConfigError
 
@@ -248,14 +249,14 @@ def _open_external(target: str, kind: str, name: str, overrides: list[str], chec
         fresh = replace(
             config, image=replace(config.image, init="random", weights=None, eval_size=224)
         )
-        model: DenseModel = library.load_into(build_model(fresh), Path(name))
+        model: DenseModel = library.load_into(build_towers(fresh), Path(name))
         digest = file_hash(Path(name))
         description = {
             "library": "kahnchana/clippy",
             "architecture": {"backbone": fresh.image.backbone, "text": fresh.text.model},
         }
     elif kind == "classifier":
-        model, description = build_model(config), library.describe(name)
+        model, description = build_towers(config), library.describe(name)
     else:
         model, description = library.open_model(name), library.describe(name)
         config = load_scoring(overrides, defaults=[*defaults, f"image.eval_size={model.size}"])

@@ -4,10 +4,10 @@ are unchanged.
 
 from typing import Any
 
-from gestalt.models.building import on_cuda
 from gestalt.module import ContrastiveModule
 from gestalt.support.keys import refuse
 from gestalt.training.keys import Trainer
+from gestalt.training.machine import on_cuda
 from gestalt.training.micro_batches import batch_statistics
 
 SHAPES = 64

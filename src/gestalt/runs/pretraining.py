@@ -1,9 +1,11 @@
 """Build what pretraining needs: the module, and the crops of its images."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from lightning.pytorch import LightningDataModule
+from torch import nn
 
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.multi_crop import MultiCropDataModule
@@ -12,11 +14,32 @@ from gestalt.encoders.backbones import build_trunk
 from gestalt.encoders.image import build_image_tower
 from gestalt.pretraining.module import Classification, PatchDistillation, Pretrainer
 from gestalt.pretraining.recipes import recipe_of
-from gestalt.runs.make_init import Parts
 from gestalt.runs.source import open_configured
 from gestalt.runs.training import build_bad_samples
 from gestalt.runs.workers import loading_processes
+from gestalt.support.json_files import Fields
 from gestalt.support.keys import refuse
+from gestalt.training.bad_samples import BadSamples
+
+
+class Parts(NamedTuple):
+    """The parts of a pretraining.
+
+    Attributes:
+        module: trains the tower.
+        data: its images.
+        bad_samples: counts the images that cannot be read.
+        untrimmed: the trunk as ``build_trunk`` makes it: names every tensor of the file.
+        size: side in pixels of the images that the position embeddings are made for.
+        description: description of the data, for the record.
+    """
+
+    module: Pretrainer
+    data: LightningDataModule
+    bad_samples: BadSamples
+    untrimmed: nn.Module
+    size: int
+    description: Fields
 
 
 def build_pretraining(config: Experiment) -> Parts:

@@ -15,17 +15,23 @@ from gestalt.config.loading import refuse_code
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.image_text import ImageTextDataModule
 from gestalt.encoders.checkpoints import read_checkpoint
-from gestalt.models.building import build_model, check_deterministic, check_names
+from gestalt.models.building import check_names
 from gestalt.models.names import config_of, in_run
 from gestalt.models.opening import load_checkpoint_model
 from gestalt.models.progress import PLANNED
+from gestalt.models.start import build_model
 from gestalt.module import ContrastiveModule
 from gestalt.runs.compiling import check_compiler, compile_training
 from gestalt.runs.evaluation import build_evaluation
 from gestalt.runs.features import connect_loader
 from gestalt.runs.source import build_source, steps
 from gestalt.runs.terms import nouns_of, reading_nouns
-from gestalt.runs.training import build_bad_samples, build_data, module_arguments
+from gestalt.runs.training import (
+    build_bad_samples,
+    build_data,
+    check_deterministic,
+    module_arguments,
+)
 from gestalt.training.bad_samples import BadSamples
 from gestalt.training.exactness import EagerValidation
 

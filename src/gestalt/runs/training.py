@@ -30,6 +30,7 @@ from gestalt.runs.workers import loading_processes
 from gestalt.support.keys import refuse
 from gestalt.tables import LOSSES
 from gestalt.training.bad_samples import FIRST_SAMPLES, BadSamples
+from gestalt.training.machine import on_cuda
 from gestalt.training.micro_batches import check_separable
 from gestalt.training.schedule import make_optimizer, warmup_cosine
 
@@ -108,6 +109,28 @@ def build_data(
         window=config.data.window_shards,
         validation=validation,
     )
+
+
+def check_deterministic(config: Experiment) -> None:
+    """Refuse deterministic training on CUDA where position embeddings are resized in every step.
+
+    Resizing is bicubic, and torch has no deterministic CUDA kernel of its gradient (list of
+    ``torch.use_deterministic_algorithms``).
+
+    Raises:
+        ConfigError: names the sizes and what to choose.
+    """
+    image = config.image
+    resized = image.family == "vit" and image.subsampling and image.train_size != image.eval_size
+    trained = not (image.frozen or image.frozen_blocks)
+    if config.trainer.deterministic and resized and trained and on_cuda(config.trainer):
+        refuse(
+            "trainer.deterministic",
+            True,
+            "on CUDA the gradient of resized position embeddings is not deterministic; choose "
+            f"image.train_size={image.eval_size} as image.eval_size, trainer.deterministic=false "
+            "or trainer.accelerator=cpu",
+        )
 
 
 def caption_reader(model: DualEncoder, nouns: NounList | None = None) -> CaptionReader:

@@ -158,3 +158,30 @@ def check_values(group: Any, prefix: str = "") -> None:
             complaint = item.metadata["key"].complaint(value)
             if complaint:
                 refuse(name, list(value) if isinstance(value, tuple) else value, complaint)
+
+
+def flatten(tree: Keys, prefix: str = "", *, keep_empty: bool = False) -> Keys:
+    """Turn ``{"a": {"b": 1}}`` into ``{"a.b": 1}``; an empty mapping below is left out, or kept as
+    a value with ``keep_empty``.
+    """
+    flat: Keys = {}
+    for key, value in tree.items():
+        inner = isinstance(value, dict) and (value or not keep_empty)
+        flat |= (
+            flatten(value, f"{prefix}{key}.", keep_empty=keep_empty)
+            if inner
+            else {prefix + key: value}
+        )
+    return flat
+
+
+def unflatten(flat: Keys) -> Keys:
+    """Turn ``{"a.b": 1}`` into ``{"a": {"b": 1}}``."""
+    tree: Keys = {}
+    for key, value in flat.items():
+        *parents, name = key.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = value
+    return tree

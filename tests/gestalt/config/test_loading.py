@@ -11,12 +11,13 @@ import yaml
 
 from gestalt.config import check as checks
 from gestalt.config import identity
-from gestalt.config.identity import config_hash, flatten, to_yaml
+from gestalt.config.identity import config_hash, to_yaml
 from gestalt.config.loading import EXPERIMENTS, load, load_saved
 from gestalt.data_modules import keys as schema_data
 from gestalt.data_modules.keys import options_written
 from gestalt.data_modules.opening import files_of
 from gestalt.measures.segmentation import protocol
+from gestalt.support.keys import flatten
 from gestalt.support.typed import ConfigError
 
 DEMO = ("clippy_dino_max", "demo")
@@ -250,11 +251,15 @@ def test_experiments_and_scales_set_disjoint_keys():
 
 
 def test_trainer_keys_are_parameters_of_the_lightning_trainer():
-    from lightning.pytorch import Trainer
+    from lightning.pytorch import Trainer as LightningTrainer
 
+    from gestalt.training.keys import Trainer
     from gestalt.training.trainer import keywords_of
 
-    assert keywords_of(Trainer()).keys() <= inspect.signature(Trainer.__init__).parameters.keys()
+    assert (
+        keywords_of(Trainer()).keys()
+        <= inspect.signature(LightningTrainer.__init__).parameters.keys()
+    )
     assert {field.name for field in fields(Trainer)} - keywords_of(Trainer()).keys() == {
         "callbacks",
         "compile",

@@ -11,7 +11,7 @@ import torch
 
 from gestalt.config.identity import config_hash
 from gestalt.losses.noun_list import NounList
-from gestalt.models.building import build_model
+from gestalt.models.start import build_model
 from gestalt.runs.training import build_module
 from gestalt.support.plugins import added_to
 from gestalt.tables import TERMS

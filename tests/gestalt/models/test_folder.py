@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gestalt.models.building import build_model
 from gestalt.models.folder import load_folder, save_folder
+from gestalt.models.start import build_model
 from tests.gestalt.encoders.tiny_text import save_t5
 from tests.gestalt.tiny_config import tiny_config
 from tests.gestalt.tiny_model import export

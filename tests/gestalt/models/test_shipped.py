@@ -5,7 +5,8 @@ import json
 import pytest
 
 from gestalt.config.loading import load
-from gestalt.models.building import SHIPPED, build_model
+from gestalt.models.building import SHIPPED
+from gestalt.models.start import build_model
 from gestalt.support.files import file_hash
 
 DIGESTS = {

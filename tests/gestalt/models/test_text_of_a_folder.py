@@ -12,8 +12,8 @@ import torch
 from gestalt.config.identity import config_hash
 from gestalt.encoders.keys import Text
 from gestalt.encoders.text import build_text_tower
-from gestalt.models.building import build_model
 from gestalt.models.folder import load_folder, portable, read_config, save_folder
+from gestalt.models.start import build_model
 from tests.gestalt.encoders.tiny_text import save_bert, save_t5
 from tests.gestalt.painted import random_pixels
 from tests.gestalt.tiny_config import tiny_config

@@ -11,7 +11,7 @@ import torch
 from timm.layers import padding
 
 import gestalt
-from gestalt.models.building import build_model
+from gestalt.models.start import build_model
 from gestalt.publishing.graph import DenseGraph, trace, write_onnx, write_program
 from tests.gestalt.command import run_here
 from tests.gestalt.tiny_config import tiny_config

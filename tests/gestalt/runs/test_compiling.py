@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gestalt.encoders.image import ImageTower
-from gestalt.models.building import build_model
+from gestalt.models.start import build_model
 from gestalt.module import ContrastiveModule
 from gestalt.runs.compiling import check_compiler, compile_training
 from gestalt.runs.training import build_module

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gestalt.config.identity import to_yaml
+from gestalt.runs import folders
 from gestalt.runs.folders import check_writable, new_evaluation, new_version
 from gestalt.runs.resume import resolve_resume
 from gestalt.support.typed import ConfigError
@@ -83,7 +84,7 @@ def test_a_version_follows_the_highest_one_and_never_fills_a_gap():
 
 
 def test_only_the_first_rank_makes_a_folder(monkeypatch):
-    monkeypatch.setattr("gestalt.support.ranks.first_rank", lambda: False)
+    monkeypatch.setattr(folders, "first_rank", lambda: False)
     assert new_version(config()) is None
     assert not Path("lightning_logs").exists()
 

@@ -17,8 +17,8 @@ from gestalt.data_modules.sources import Source
 from gestalt.encoders.checkpoints import read_checkpoint
 from gestalt.losses.noun_list import NounList
 from gestalt.losses.terms import Pairs, Term
-from gestalt.models.building import build_model
 from gestalt.models.opening import load_checkpoint_model
+from gestalt.models.start import build_model
 from gestalt.module import ContrastiveModule
 from gestalt.runs.source import build_source
 from gestalt.runs.terms import RUN, RUNS, nouns_of

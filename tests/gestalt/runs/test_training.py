@@ -15,7 +15,7 @@ from gestalt.data_modules.image_text import ImageTextDataModule
 from gestalt.data_modules.sources import Source
 from gestalt.losses.contrastive import text_ids
 from gestalt.losses.noun_list import NounList
-from gestalt.models.building import build_model
+from gestalt.models.start import build_model
 from gestalt.runs.training import build_module, caption_reader
 from tests.gestalt.at_step import QUIET
 from tests.gestalt.painted import random_pixels

@@ -76,8 +76,8 @@ def reads(monkeypatch):
     def record(self: object, name: str) -> object:
         if not name.startswith("__"):
             frame = sys._getframe(1)
-            while Path(frame.f_code.co_filename).name.startswith("schema"):
-                frame = frame.f_back  # a property counts for those who read it
+            while Path(frame.f_code.co_filename).name == "keys.py":
+                frame = frame.f_back  # a method counts for those who call it
             file = Path(reader(frame, self))
             if ROOM in file.parents and file.parent.name != OWN:
                 found.add((type(self).__name__, name))
@@ -111,7 +111,8 @@ def unread(config: Experiment, found: set[tuple[str, str]]) -> set[str]:
 def build_everything(config: Experiment) -> None:
     """All that a run makes of its config, without running."""
     from gestalt.commands import train as run
-    from gestalt.models.building import build_model, check_names
+    from gestalt.models.building import check_names
+    from gestalt.models.start import build_model
     from gestalt.runs.folders import new_version
     from gestalt.runs.resume import resolve_resume
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from gestalt.config.schema import Experiment
 from gestalt.model import Embeddings
-from gestalt.models.building import build_model
+from gestalt.models.start import build_model
 from gestalt.module import ContrastiveModule
 from gestalt.runs.training import build_module, caption_reader
 from gestalt.training.micro_batches import MicroBatches

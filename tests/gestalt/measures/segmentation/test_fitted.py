@@ -7,7 +7,7 @@ import torch
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.segmentation import fitting
 from gestalt.measures.segmentation.presets import top_down_protocol
-from gestalt.models.building import build_model
+from gestalt.models.start import build_model
 from tests.gestalt.tiny_config import tiny_config
 
 

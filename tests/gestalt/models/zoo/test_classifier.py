@@ -16,8 +16,9 @@ from gestalt.measures.evaluation.prompts import class_embeddings
 from gestalt.measures.evaluation.weights import weights_hash
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.presets import top_down_protocol
-from gestalt.models.building import build_model, check_names
+from gestalt.models.building import check_names
 from gestalt.models.opening import open_target
+from gestalt.models.start import build_model
 from gestalt.models.zoo.classifier import class_names
 from tests.gestalt.models.zoo.hub_cache import as_hub, save_for_hub
 from tests.gestalt.models.zoo.test_open_clip import images

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from gestalt.config.loading import load
-from gestalt.models.building import build_model
 from gestalt.models.opening import SCORING, open_target
+from gestalt.models.start import build_model
 from gestalt.models.zoo.clippy import MEAN, load_into
 from tests.gestalt.encoders.tiny_text import save_t5
 from tests.gestalt.painted import random_pixels

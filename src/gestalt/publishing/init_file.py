@@ -2,9 +2,8 @@
 
 from pathlib import Path
 from time import monotonic
-from typing import NamedTuple
 
-from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
@@ -13,11 +12,10 @@ from gestalt.config.schema import Experiment
 from gestalt.encoders.checkpoints import read_resumable
 from gestalt.encoders.image import ImageTower
 from gestalt.models.names import CHECKPOINT
-from gestalt.pretraining.module import Pretrainer
 from gestalt.results.record import provenance, write_record
+from gestalt.runs.pretraining import Parts
 from gestalt.support.files import file_hash, replacing
 from gestalt.support.json_files import Fields
-from gestalt.training.bad_samples import BadSamples
 from gestalt.training.checkpoints import EpochCheckpoint, SaveOnSignal, StepCheckpoint, restoring
 from gestalt.training.clock import Clock
 from gestalt.training.progress import RunProgressBar, Speed
@@ -37,26 +35,6 @@ TRAINER = (
     "enable_model_summary",
 )
 """Keys of ``trainer`` that pretraining reads."""
-
-
-class Parts(NamedTuple):
-    """The parts of a pretraining.
-
-    Attributes:
-        module: trains the tower.
-        data: its images.
-        bad_samples: counts the images that cannot be read.
-        untrimmed: the trunk as ``build_trunk`` makes it: names every tensor of the file.
-        size: side in pixels of the images that the position embeddings are made for.
-        description: description of the data, for the record.
-    """
-
-    module: Pretrainer
-    data: LightningDataModule
-    bad_samples: BadSamples
-    untrimmed: nn.Module
-    size: int
-    description: Fields
 
 
 def folder_of(file: Path) -> Path:

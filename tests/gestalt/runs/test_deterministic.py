@@ -5,7 +5,7 @@ anything is loaded.
 import pytest
 import torch
 
-from gestalt.models.building import check_deterministic
+from gestalt.runs.training import check_deterministic
 from gestalt.support.typed import ConfigError
 from tests.gestalt.tiny_config import tiny_config
 

@@ -1,0 +1,108 @@
+"""Build the model that training starts from, by inits or by the weights of ``start``."""
+
+import os
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gestalt.config.loading import code_of
+from gestalt.config.schema import Experiment
+from gestalt.config.start import CLASSIFIER, OPEN_CLIP
+from gestalt.encoders.checkpoints import load_weights
+from gestalt.encoders.weights import WeightsOrigin
+from gestalt.measures.evaluation.weights import weights_hash
+from gestalt.model import DualEncoder
+from gestalt.models.building import build_towers, without_weights
+from gestalt.models.opening import open_target
+from gestalt.models.zoo.open_clip_towers import OpenClipModel, OpenClipTimm
+
+OPTIONAL = re.compile(r"\.aggregation\.|^logit_bias$")
+"""Names of weights that a start may lack, or have besides."""
+
+
+def build_model(config: Experiment, resumed: Path | None = None) -> DualEncoder:
+    """Build both towers with their weights; random weights are drawn from ``seed``.
+
+    Args:
+        config: configuration of the model.
+        resumed: checkpoint of a run of this configuration, which is read in place of its start.
+
+    Raises:
+        ValueError: weights are not found, or do not fit.
+    """
+    target = None if config.start is None else str(resumed or config.start)
+    if target is None or target.startswith(CLASSIFIER):
+        return build_towers(config)
+    return _from_start(config, target)
+
+
+def _from_start(config: Experiment, target: str) -> DualEncoder:
+    """Build a model with the weights of ``start``, or of a run that started from them; what these
+    lack of aggregations and a bias is fresh.  Returns the origin of the weights as well.
+    """
+    # a path, so that no word of a file names code
+    place = target if target.startswith(OPEN_CLIP) else os.path.join(".", target)
+    model = build_towers(without_weights(config))
+    opened = open_target(place, overrides=code_of(config))
+    start = opened.model
+    weights = named_weights(start) if isinstance(start, OpenClipModel) else start.state_dict()
+    fresh = tuple(filter(OPTIONAL.search, model.state_dict()))
+    taken = {key: weights[key] for key in weights if key in fresh or not OPTIONAL.search(key)}
+    load_weights(model, taken, misfit=f"start={target} does not fit", without=fresh)
+    place = opened.origin
+    if "logit_bias" in weights.keys() - taken.keys():  # which a softmax over pairs does not see
+        place += f"; its logit bias is left out, since loss.name={config.loss.name} has none"
+    origin = (
+        WeightsOrigin(target, place, weights_hash(start))
+        if target == config.start
+        else start.image_origin
+    )
+    model.image_tower.origin = model.text_tower.origin = origin
+    # batch norms of a tower that is not random keep their statistics
+    return model.train()
+
+
+def named_weights(opened: OpenClipModel) -> dict[str, Tensor]:
+    """Return the weights of a CLIP or SigLIP ViT by the names of a ``DualEncoder``, those of CLIP's
+    image tower by timm's own table of names, and the tokenizer of SigLIP.
+
+    Raises:
+        ValueError: a tokenizer that is not of the library ``tokenizers``, or pads on the left.
+    """
+    from timm.models.vision_transformer import _convert_openai_clip
+
+    weights = opened.model.state_dict()
+    buffers = {"image.tower.mean": opened.mean, "image.tower.std": opened.std}
+    if isinstance(opened, OpenClipTimm):
+        tokenizer = opened.tokenizer.tokenizer
+        if not tokenizer.is_fast or tokenizer.padding_side != "right":
+            raise ValueError(
+                f"start: {opened.image_origin.source} needs a fast tokenizer of transformers that "
+                "pads on the right; save it with tokenizer.json and padding_side=right"
+            )
+        opened.tokenizer("")  # sets the padding
+        file = bytearray(tokenizer.backend_tokenizer.to_str(), "utf-8")
+        buffers["text.tower._extra_state"] = torch.frombuffer(file, dtype=torch.uint8)
+        return buffers | {
+            name.replace("visual.trunk.attn_pool", "image.projection.0")
+            .replace("visual", "image.tower")
+            .replace("text.", "text.tower.model.", 1)
+            .replace("text.tower.model.text_projection", "text.projection.linear"): value
+            for name, value in weights.items()
+        }
+    image = _convert_openai_clip(weights, opened.model)
+    del image["head.bias"]
+    return {
+        **buffers,
+        "logit_scale": weights["logit_scale"],
+        "image.projection.linear.weight": image.pop("head.weight"),
+        "text.projection.linear.weight": weights["text_projection"].T,
+        **{f"image.tower.trunk.{key}": value for key, value in image.items()},
+        **{
+            f"text.tower.model.{key}": value
+            for key, value in weights.items()
+            if not key.startswith(("visual.", "logit_scale", "text_projection"))
+        },
+    }
