@@ -20,7 +20,7 @@ from gestalt.support.plugins import CODE, code_complaint
 from gestalt.support.typed import ConfigError
 from gestalt.support.yaml_values import read_keys, read_values
 
-WHOLE = "evaluation.limit=null"
+ALL_IMAGES = "evaluation.limit=null"
 """Override put before the command line of an evaluation: it scores all images, even if training
 scored a part after each epoch.
 """

@@ -176,7 +176,7 @@ def _build_side(tower: ImageTower | TextTower, projection: Projection, aggregati
     )
 
 
-class _WithoutDraws(TorchFunctionMode):
+class SkipInit(TorchFunctionMode):
     """Leaves memory as it is where a parameter's initial values would be drawn; buffers that are
     computed are computed.
     """
@@ -216,7 +216,7 @@ def load_model(
     random = without_weights(config).image
     # the package of its loss may be gone
     scalars = {"logit_bias": 0.0} if "logit_bias" in weights else {}
-    with _WithoutDraws():
+    with SkipInit():
         image_tower = build_image_tower(random, size=config.image.eval_size)
         text_tower = build_text_tower(text or config.text, weights=False)
         model = _join(config, image_tower, text_tower, scalars)

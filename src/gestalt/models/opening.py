@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from gestalt.config.identity import keys_below, to_plain
-from gestalt.config.loading import LOGS, WHOLE, load, load_mapping, refuse_code
+from gestalt.config.loading import ALL_IMAGES, LOGS, load, load_mapping, refuse_code
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.keys import only_scenes
 from gestalt.encoders.checkpoints import AGAIN, beside, read_checkpoint
@@ -339,7 +339,7 @@ def _for_scoring(saved: Experiment, overrides: list[str], *, origin: Path) -> Ex
             was trained with.
     """
     before = to_plain(saved)
-    config = load_mapping(before, origin=origin, overrides=[WHOLE, *THIS_MACHINE, *overrides])
+    config = load_mapping(before, origin=origin, overrides=[ALL_IMAGES, *THIS_MACHINE, *overrides])
     trained = flatten(before)
     for key, value in flatten(to_plain(config)).items():
         if key.startswith(ONLY_TRAINING) and value != trained.get(key):

@@ -8,13 +8,13 @@ from lightning.pytorch import LightningDataModule
 from torch import nn
 
 from gestalt.config.schema import Experiment
+from gestalt.data_modules.configured import open_data
 from gestalt.data_modules.multi_crop import MultiCropDataModule
 from gestalt.data_modules.pixels.crops import View, two_views
 from gestalt.encoders.backbones import build_trunk
 from gestalt.encoders.image import build_image_tower
 from gestalt.pretraining.module import Classification, PatchDistillation, Pretrainer
 from gestalt.pretraining.recipes import recipe_of
-from gestalt.runs.source import open_configured
 from gestalt.runs.training import build_bad_samples
 from gestalt.runs.workers import loading_processes
 from gestalt.support.json_files import Fields
@@ -52,8 +52,8 @@ def build_pretraining(config: Experiment) -> Parts:
     options: dict[str, Any] = {}
     if config.data.source == "scenes":
         options["object_centred"] = recipe.object_centred
-    source = open_configured(
-        config,
+    source = open_data(
+        config.data,
         size=recipe.image_size,
         seed=recipe.seed,
         limit=config.pretraining.limit,

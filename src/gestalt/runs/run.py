@@ -15,6 +15,7 @@ from gestalt.config.loading import refuse_code
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.image_text import ImageTextDataModule
 from gestalt.encoders.checkpoints import read_checkpoint
+from gestalt.losses.build import list_nouns, reading_nouns
 from gestalt.models.building import check_names
 from gestalt.models.names import config_of, in_run
 from gestalt.models.opening import load_checkpoint_model
@@ -25,7 +26,6 @@ from gestalt.runs.compiling import check_compiler, compile_training
 from gestalt.runs.evaluation import build_evaluation
 from gestalt.runs.features import connect_loader
 from gestalt.runs.source import build_source, steps
-from gestalt.runs.terms import nouns_of, reading_nouns
 from gestalt.runs.training import (
     build_bad_samples,
     build_data,
@@ -111,7 +111,7 @@ def build(
     steps_per_epoch, total_steps = steps(experiment, source)
     validation, scorers = build_evaluation(experiment)
     data = build_data(experiment, source, validation)
-    nouns = nouns_of(experiment, source)
+    nouns = list_nouns(experiment.loss, source)
     model = build_model(experiment, resumed)
     feature_lines = connect_loader(experiment, model, data, nouns)
     built = module(**module_arguments(experiment, model, total_steps, nouns))
@@ -139,7 +139,7 @@ def arguments_of(checkpoint: str | PathLike[str], overrides: Sequence[str] = ())
     config, content = config_of(path, overrides=tuple(overrides)), read_checkpoint(path)
     if not in_run(path):
         refuse_code(config, overrides, origin=str(path))
-    nouns = nouns_of(config, build_source(config)) if reading_nouns(config) else None
+    nouns = list_nouns(config.loss, build_source(config)) if reading_nouns(config.loss) else None
     model = load_checkpoint_model(path, config, content).train()
     saved = content["gestalt"]
     total = saved.get("schedule") or saved[PLANNED]

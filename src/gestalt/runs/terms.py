@@ -1,77 +1,16 @@
-"""Build the terms of the loss, and the list of nouns that some of them read."""
-
-from collections.abc import Iterable, Iterator
+"""Build the terms of the loss for a model."""
 
 import torch
 from torch import Tensor
 
 from gestalt.aggregation import mean_of_parts
 from gestalt.config.schema import Experiment
-from gestalt.data_modules.corpora.bad_samples import BadSample
-from gestalt.data_modules.sources import Source
 from gestalt.losses.keys import terms_of
-from gestalt.losses.noun_list import NounList, frequent_nouns, similar_nouns
+from gestalt.losses.noun_list import NounList, similar_nouns
 from gestalt.losses.terms import Parts, Term
 from gestalt.model import DualEncoder
 from gestalt.support.keys import refuse
-from gestalt.support.typed import ConfigError
 from gestalt.tables import TERMS
-
-RUNS, RUN = 50, 100
-"""Number of runs of neighbouring pairs, and of pairs in a run, whose captions give the list of
-nouns.  The runs are spread evenly over the data; neighbours lie in one shard or group of rows,
-which is read once."""
-
-
-def reading_nouns(config: Experiment) -> list[str]:
-    """Return the terms that read the nouns of the captions."""
-    return [name for name in terms_of(config.loss) if TERMS.fact(name, "reads_nouns", False)]
-
-
-def nouns_of(config: Experiment, source: Source) -> NounList | None:
-    """List the nouns of the training captions, the same in every process; None if no term reads
-    them.
-
-    Raises:
-        ConfigError: the captions name no noun often enough, or the data can only be read in
-            sequence.
-    """
-    terms = reading_nouns(config)
-    if not terms:
-        return None
-    key = f"loss.terms.{terms[0]}={config.loss.terms[terms[0]]}"
-    if source.in_sequence:
-        raise ConfigError(
-            f"{key}: data.root is read in sequence, and the list of nouns needs pairs from all of "
-            "it; name local tars instead"
-        )
-    options = config.loss
-    nouns = frequent_nouns(
-        _captions(source), most=options.nouns_most, least_share=options.nouns_least_share
-    )
-    if len(nouns) < 2:
-        raise ConfigError(
-            f"{key}: captions name {len(nouns)} nouns often enough, and 2 are needed; lower "
-            f"loss.nouns_least_share={options.nouns_least_share}"
-        )
-    return nouns
-
-
-def _captions(source: Source) -> Iterator[list[str]]:
-    """Yield the captions of pairs that can be read."""
-    for index in _read_indices(len(source)):
-        try:
-            yield source.texts(index)
-        except BadSample:
-            continue
-
-
-def _read_indices(length: int) -> Iterable[int]:
-    """Return the numbers of the pairs that are read, ascending."""
-    if length <= RUNS * RUN:
-        return range(length)
-    starts = [number * (length - RUN) // (RUNS - 1) for number in range(RUNS)]
-    return [start + offset for start in starts for offset in range(RUN)]
 
 
 def build_terms(config: Experiment, model: DualEncoder, nouns: NounList | None) -> dict[str, Term]:

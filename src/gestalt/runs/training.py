@@ -2,8 +2,6 @@
 count of bad samples.
 """
 
-import inspect
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,9 +15,9 @@ from gestalt.data_modules.sources import Source
 from gestalt.data_modules.validation import ImageSetDataModule
 from gestalt.encoders.keys import train_size
 from gestalt.encoders.text import TextTower
+from gestalt.losses.build import build_loss
 from gestalt.losses.contrastive import text_ids
-from gestalt.losses.keys import Loss, terms_of
-from gestalt.losses.matrix import ContrastiveTerms
+from gestalt.losses.keys import terms_of
 from gestalt.losses.noun_list import NounList
 from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
@@ -28,7 +26,6 @@ from gestalt.runs.source import pairs_a_step
 from gestalt.runs.terms import build_terms
 from gestalt.runs.workers import loading_processes
 from gestalt.support.keys import refuse
-from gestalt.tables import LOSSES
 from gestalt.training.bad_samples import FIRST_SAMPLES, BadSamples
 from gestalt.training.machine import on_cuda
 from gestalt.training.micro_batches import check_separable
@@ -53,7 +50,7 @@ def module_arguments(
         config: configuration of the run.
         model: its model.
         total_steps: number of steps of the run.
-        nouns: those that ``nouns_of`` returns.
+        nouns: those that ``list_nouns`` returns.
 
     Raises:
         ValueError: batches are accumulated and the model's embeddings depend on the batch.
@@ -62,7 +59,7 @@ def module_arguments(
     check_separable(model, parts=config.trainer.accumulate_grad_batches)
     return {
         "model": model,
-        "loss": _loss_of(config.loss),
+        "loss": build_loss(config.loss),
         "make_optimizer": partial(
             make_optimizer, keys=optimizer, fused=not config.trainer.precision.startswith("16")
         ),
@@ -80,18 +77,6 @@ def module_arguments(
         "crops": config.data.crops,
         "config": to_plain(config),
     }
-
-
-def _loss_of(loss: Loss) -> Callable[..., ContrastiveTerms]:
-    """Return the loss function with its options bound; ``chunk`` only if it takes it."""
-    function = LOSSES[loss.name]
-    options: dict[str, Any] = {"directions": loss.directions, "equal_texts": loss.equal_texts}
-    parameters = inspect.signature(function).parameters
-    if "chunk" in parameters or "VAR_KEYWORD" in {item.kind.name for item in parameters.values()}:
-        options["chunk"] = loss.chunk
-    elif loss.chunk is not None:
-        refuse("loss.chunk", loss.chunk, f"loss.name={loss.name} has no chunks; choose null")
-    return partial(function, **options)
 
 
 def build_data(

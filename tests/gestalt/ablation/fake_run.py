@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from gestalt.config.identity import config_hash, to_plain, to_yaml
-from gestalt.config.loading import LOGS, WHOLE, load, load_saved
+from gestalt.config.loading import ALL_IMAGES, LOGS, load, load_saved
 from gestalt.results.record import FORMAT
 from gestalt.support.files import file_hash
 
@@ -189,7 +189,7 @@ def hang(folder: Path) -> int:
 
 def evaluate(words: list[str]) -> int:
     folder = Path(words[0])
-    config = load_saved(folder / "config.yaml", overrides=[WHOLE, *words[1:]])
+    config = load_saved(folder / "config.yaml", overrides=[ALL_IMAGES, *words[1:]])
     result = json.loads((folder / "result.json").read_text())
     made, array = record(config, 0.3 * config.image.eval_size / 64)
     number = len(list(folder.glob("evaluations/*.json")))

@@ -15,13 +15,13 @@ from gestalt.config.schema import Experiment
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.sources import Source
 from gestalt.encoders.checkpoints import read_checkpoint
+from gestalt.losses.build import RUN, RUNS, list_nouns
 from gestalt.losses.noun_list import NounList
 from gestalt.losses.terms import Pairs, Term
 from gestalt.models.opening import load_checkpoint_model
 from gestalt.models.start import build_model
 from gestalt.module import ContrastiveModule
 from gestalt.runs.source import build_source
-from gestalt.runs.terms import RUN, RUNS, nouns_of
 from gestalt.runs.training import build_module, caption_reader
 from gestalt.support.plugins import Row
 from gestalt.support.typed import ConfigError
@@ -154,7 +154,7 @@ def test_nouns_are_alike_from_a_cosine_of_the_text_towers_embeddings_on():
 
 def test_terms_without_nouns_leave_the_loader_alone():
     config = tiny_config("loss.terms={self_distillation: 1.0}")
-    assert nouns_of(config, build_source(config)) is None
+    assert list_nouns(config.loss, build_source(config)) is None
     assert "nouns" not in caption_reader(build_model(config))(["a dog"])
 
 
@@ -242,7 +242,7 @@ def test_invalid_term_options_are_refused(word, message):
 
 def test_nouns_of_scenes_are_their_objects_and_backgrounds():
     config = configured("data.limit=2000")
-    nouns = nouns_of(config, build_source(config))
+    nouns = list_nouns(config.loss, build_source(config))
     assert {"dog", "butterfly", "grass", "snow", "wall"} <= set(nouns.nouns)
     assert not {"photo", "two", "front", "dogs"} & set(nouns.nouns)
 
@@ -271,7 +271,7 @@ class Texts(Source):
 
 def test_nouns_are_counted_on_captions_spread_over_the_data():
     source = Texts(20 * RUNS * RUN + 7)
-    nouns = nouns_of(configured(), source)
+    nouns = list_nouns(configured().loss, source)
     assert {"cat", "dog"} <= set(nouns.nouns)
     assert (source.indices[0], source.indices[-1], len(source.indices)) == (
         0,
@@ -280,7 +280,7 @@ def test_nouns_are_counted_on_captions_spread_over_the_data():
     )
     assert source.indices == sorted(set(source.indices))
     small = Texts(30)
-    nouns_of(configured(), small)
+    list_nouns(configured().loss, small)
     assert small.indices == list(range(30))
 
 
@@ -289,9 +289,9 @@ def test_data_without_nouns_or_read_in_sequence_are_refused():
         ConfigError,
         match=r"captions name 0 .*are needed; lower loss\.nouns_least_share=1\.0",
     ):
-        nouns_of(configured("loss.nouns_least_share=1.0"), Texts(30))
+        list_nouns(configured("loss.nouns_least_share=1.0").loss, Texts(30))
     with pytest.raises(
         ConfigError,
         match=r"loss\.terms\.\w+=1\.\d: data\.root is read in sequence.*name local tars instead",
     ):
-        nouns_of(configured(), Texts(30, in_sequence=True))
+        list_nouns(configured().loss, Texts(30, in_sequence=True))

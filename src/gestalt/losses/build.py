@@ -1,0 +1,83 @@
+"""Build the loss of pairs, and the list of nouns that some of its terms read."""
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.sources import Source
+from gestalt.losses.keys import Loss, terms_of
+from gestalt.losses.matrix import ContrastiveTerms
+from gestalt.losses.noun_list import NounList, frequent_nouns
+from gestalt.support.keys import refuse
+from gestalt.support.typed import ConfigError
+from gestalt.tables import LOSSES, TERMS
+
+
+def build_loss(loss: Loss) -> Callable[..., ContrastiveTerms]:
+    """Return the loss function with its options bound; ``chunk`` only if it takes it."""
+    function = LOSSES[loss.name]
+    options: dict[str, Any] = {"directions": loss.directions, "equal_texts": loss.equal_texts}
+    parameters = inspect.signature(function).parameters
+    if "chunk" in parameters or "VAR_KEYWORD" in {item.kind.name for item in parameters.values()}:
+        options["chunk"] = loss.chunk
+    elif loss.chunk is not None:
+        refuse("loss.chunk", loss.chunk, f"loss.name={loss.name} has no chunks; choose null")
+    return partial(function, **options)
+
+
+RUNS, RUN = 50, 100
+"""Number of runs of neighbouring pairs, and of pairs in a run, whose captions give the list of
+nouns.  The runs are spread evenly over the data; neighbours lie in one shard or group of rows,
+which is read once."""
+
+
+def reading_nouns(loss: Loss) -> list[str]:
+    """Return the terms that read the nouns of the captions."""
+    return [name for name in terms_of(loss) if TERMS.fact(name, "reads_nouns", False)]
+
+
+def list_nouns(loss: Loss, source: Source) -> NounList | None:
+    """List the nouns of the training captions, the same in every process; None if no term reads
+    them.
+
+    Raises:
+        ConfigError: the captions name no noun often enough, or the data can only be read in
+            sequence.
+    """
+    terms = reading_nouns(loss)
+    if not terms:
+        return None
+    key = f"loss.terms.{terms[0]}={loss.terms[terms[0]]}"
+    if source.in_sequence:
+        raise ConfigError(
+            f"{key}: data.root is read in sequence, and the list of nouns needs pairs from all of "
+            "it; name local tars instead"
+        )
+    nouns = frequent_nouns(
+        _captions(source), most=loss.nouns_most, least_share=loss.nouns_least_share
+    )
+    if len(nouns) < 2:
+        raise ConfigError(
+            f"{key}: captions name {len(nouns)} nouns often enough, and 2 are needed; lower "
+            f"loss.nouns_least_share={loss.nouns_least_share}"
+        )
+    return nouns
+
+
+def _captions(source: Source) -> Iterator[list[str]]:
+    """Yield the captions of pairs that can be read."""
+    for index in _read_indices(len(source)):
+        try:
+            yield source.texts(index)
+        except BadSample:
+            continue
+
+
+def _read_indices(length: int) -> Iterable[int]:
+    """Return the numbers of the pairs that are read, ascending."""
+    if length <= RUNS * RUN:
+        return range(length)
+    starts = [number * (length - RUN) // (RUNS - 1) for number in range(RUNS)]
+    return [start + offset for start in starts for offset in range(RUN)]
