@@ -5,89 +5,134 @@ To add one: write the function or class in its file, and its row here.  Nothing 
 """
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from gestalt.support.plugins import OpenRegistry, Registry, Row
 
+
+@dataclass(frozen=True)
+class Aggregation(Row):
+    """A row of ``AGGREGATIONS``; ``images_only``: not for texts."""
+
+    needs_class_token: bool = False
+    images_only: bool = False
+
+
+@dataclass(frozen=True)
+class LossOfPairs(Row):
+    """A row of ``LOSSES``.
+
+    Attributes:
+        one_direction: ``loss.directions`` must be "sum".
+        scalars: initial logit scale and bias of the model, where they are not those of the
+            contrastive loss.
+    """
+
+    one_direction: bool = False
+    scalars: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FurtherTerm(Row):
+    """A row of ``TERMS``; ``reads_nouns``: it needs the list of the captions' nouns."""
+
+    reads_nouns: bool = False
+
+
+@dataclass(frozen=True)
+class DenseReading(Row):
+    """A row of ``READINGS``; ``needs_proxy``: its attention is that of a proxy model."""
+
+    needs_proxy: bool = False
+
+
+@dataclass(frozen=True)
+class Init(Row):
+    """A row of ``INITS``; ``tags``: timm's, and a backbone starts from the first that it has."""
+
+    tags: tuple[str, ...] = ()
+
+
 AGGREGATIONS: Registry[Any] = Registry(
     "aggregations",
     [
-        Row(
+        Aggregation(
             "cls",
             "the class token, or a text's summary token",
             "gestalt.aggregation:summary_token",
-            {"needs_class_token": True},
+            needs_class_token=True,
         ),
-        Row("avg", "mean of the tokens", "gestalt.aggregation:mean_of_parts"),
-        Row("max", "maximum of each channel, the paper's", "gestalt.aggregation:max_of_parts"),
-        Row(
+        Aggregation("avg", "mean of the tokens", "gestalt.aggregation:mean_of_parts"),
+        Aggregation(
+            "max", "maximum of each channel, the paper's", "gestalt.aggregation:max_of_parts"
+        ),
+        Aggregation(
             "max_with_cls",
             "maximum of each channel, with the class token among the tokens",
             "gestalt.aggregation:max_with_summary",
-            {"needs_class_token": True, "images_only": True},
+            needs_class_token=True,
+            images_only=True,
         ),
-        Row(
+        Aggregation(
             "attention", "attention with one learned query", "gestalt.aggregation:AttentionPooling"
         ),
-        Row(
+        Aggregation(
             "log_sum_exp",
             "soft maximum of each channel, its sharpness learned",
             "gestalt.aggregation:LogSumExp",
         ),
-        Row(
+        Aggregation(
             "top_k",
             "mean of the highest tenth of each channel",
             "gestalt.aggregation:mean_of_top_tenth",
         ),
-        Row(
+        Aggregation(
             "top_5", "mean of the five highest of each channel", "gestalt.aggregation:mean_of_top_5"
         ),
-        Row(
+        Aggregation(
             "generalised_mean",
             "power mean of each channel, its exponent learned",
             "gestalt.aggregation:GeneralisedMean",
         ),
     ],
 )
-"""Functions of ``Tokens``, or modules made for a width.  Facts: ``needs_class_token``;
-``images_only``, not for texts.
-"""
+"""Functions of ``Tokens``, or modules made for a width."""
 
 LOSSES: Registry[Any] = Registry(
     "losses",
     [
-        Row(
+        LossOfPairs(
             "contrastive",
             "symmetric cross-entropy between the images and texts of a batch, over all ranks",
             "gestalt.losses.contrastive:contrastive_loss",
         ),
-        Row(
+        LossOfPairs(
             "sigmoid",
             "SigLIP's logistic loss of each image with each text, over all ranks, with a learned "
             "bias",
             "gestalt.losses.sigmoid:sigmoid_loss",
-            {"one_direction": True, "scalars": {"logit_scale": math.log(10), "logit_bias": -10.0}},
+            one_direction=True,
+            scalars={"logit_scale": math.log(10), "logit_bias": -10.0},
         ),
     ],
 )
-"""Functions called as ``contrastive_loss`` is.
-
-Facts: ``one_direction``, ``loss.directions`` must be "sum"; ``scalars``, the initial logit scale
-and bias of the model where they are not those of the contrastive loss.  Source of SigLIP's: Zhai et
+"""Functions that take the arguments of ``contrastive_loss``.  Source of SigLIP's scalars: Zhai et
 al. 2023 (arXiv:2303.15343), section 3.2.
 """
 
 TERMS: Registry[Any] = Registry(
     "terms",
     [
-        Row(
+        FurtherTerm(
             "nouns",
             "contrasts each noun with other nouns, and its image with other images, by its nearest "
             "patch, or by the mean of patches weighted by a softmax of their cosines",
             "gestalt.losses.nouns:Nouns",
-            {"reads_nouns": True},
+            reads_nouns=True,
         ),
-        Row(
+        FurtherTerm(
             "self_distillation",
             "patches of a masked image predict the prototypes of the same patches of the whole "
             "image",
@@ -95,48 +140,47 @@ TERMS: Registry[Any] = Registry(
         ),
     ],
 )
-"""Functions of ``Parts`` that build a ``Term``.  Fact: ``reads_nouns``, it needs the list of the
-captions' nouns.
-"""
+"""Functions of ``Parts`` that build a ``Term``."""
 
 READINGS: Registry[Any] = Registry(
     "readings",
     [
-        Row("plain", "the last block as it is", "gestalt.encoders.readings:PLAIN"),
-        Row(
+        DenseReading("plain", "the last block as it is", "gestalt.encoders.readings:PLAIN"),
+        DenseReading(
             "maskclip",
             "each token attends to itself alone, MaskCLIP's",
             "gestalt.encoders.readings:MASKCLIP",
         ),
-        Row(
+        DenseReading(
             "values",
             "as maskclip, without residual and MLP: MaskCLIP's in ClearCLIP's code",
             "gestalt.encoders.readings:VALUES",
         ),
-        Row(
+        DenseReading(
             "sclip",
             "query-query plus key-key attention, SCLIP's",
             "gestalt.encoders.readings:SCLIP",
         ),
-        Row(
+        DenseReading(
             "clearclip",
             "query-query attention without residual and MLP, ClearCLIP's",
             "gestalt.encoders.readings:CLEARCLIP",
         ),
-        Row(
+        DenseReading(
             "naclip",
             "key-key attention that favours near patches, without residual and MLP, NACLIP's",
             "gestalt.encoders.readings:NACLIP",
         ),
-        Row(
+        DenseReading(
             "proxyclip",
             "attention of a second model's features, without residual and MLP, ProxyCLIP's",
             "gestalt.encoders.readings:PROXYCLIP",
-            {"needs_proxy": True},
+            needs_proxy=True,
         ),
     ],
 )
-"""Objects of class ``Reading``.  Fact: ``needs_proxy``, its attention is that of a proxy model."""
+"""Objects of class ``Reading``."""
+
 IMAGE_TOWERS: OpenRegistry[Any] = OpenRegistry(
     "image_towers",
     [
@@ -187,19 +231,17 @@ description of a model with such a tower has beside its sizes.
 INITS = {
     row.name: row
     for row in (
-        Row("random", "random weights"),
-        Row(
+        Init("random", "random weights"),
+        Init(
             "supervised",
             "classification of ImageNet, or of scenes where it is made here",
             # ImageNet-1K alone where possible
-            facts={"tags": ("augreg_in1k", "augreg_in21k_ft_in1k", "fb_in1k", "a1_in1k", "in1k")},
+            tags=("augreg_in1k", "augreg_in21k_ft_in1k", "fb_in1k", "a1_in1k", "in1k"),
         ),
-        Row("dino", "self-distillation, of ImageNet or made here", facts={"tags": ("dino",)}),
-        Row("dinov2", "DINOv2", facts={"tags": ("lvd142m",)}),
-        Row("mae", "masked autoencoder", facts={"tags": ("mae",)}),
-        Row("clip", "OpenAI's CLIP", facts={"tags": ("openai",)}),
+        Init("dino", "self-distillation, of ImageNet or made here", tags=("dino",)),
+        Init("dinov2", "DINOv2", tags=("lvd142m",)),
+        Init("mae", "masked autoencoder", tags=("mae",)),
+        Init("clip", "OpenAI's CLIP", tags=("openai",)),
     )
 }
-"""The words for an image init; timm's tags are accepted too.  Fact: ``tags``, timm's; a backbone
-starts from the first that it has.
-"""
+"""The words for an image init; timm's tags are accepted too."""

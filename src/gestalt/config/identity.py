@@ -51,9 +51,7 @@ def hashed_keys(config: Experiment) -> Keys:
     """
     terms = terms_of(config.loss)
     read: tuple[str, ...] = (
-        NOUN_LIST
-        if any(term in TERMS and TERMS.fact(term, "reads_nouns", False) for term in terms)
-        else ()
+        NOUN_LIST if any(term in TERMS and TERMS.row(term).reads_nouns for term in terms) else ()
     )
     if read and config.loss.nouns_alike is not None:
         read = (*read, "loss.nouns_phrase")  # the phrase decides which nouns are alike

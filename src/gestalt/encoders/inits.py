@@ -57,7 +57,7 @@ def _tags(init: str) -> tuple[str, ...]:
     """Return timm's tags that an init stands for, in order of preference; random stands for
     none.
     """
-    return INITS[init].facts.get("tags", ()) if init in INITS else (init,)
+    return INITS[init].tags if init in INITS else (init,)
 
 
 def resolve(init: str, *, backbone: str) -> Any:

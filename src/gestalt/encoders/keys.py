@@ -206,11 +206,11 @@ def image_complaints(image: Image) -> Complaints:
     of one's own.
     """
     if image.family == "cnn":
-        if AGGREGATIONS.fact(image.aggregation, "needs_class_token", False):
+        if AGGREGATIONS.row(image.aggregation).needs_class_token:
             usable = [
                 name
-                for name, row in AGGREGATIONS.built_in.items()
-                if not row.facts.get("needs_class_token")
+                for name in AGGREGATIONS.built_in
+                if not AGGREGATIONS.row(name).needs_class_token
             ]
             why = f"needs a class token, and a cnn has none; choose one of {', '.join(usable)}"
             yield "aggregation", why
@@ -234,7 +234,7 @@ def image_complaints(image: Image) -> Complaints:
 
 def text_complaints(text: Text) -> Complaints:
     """Yield complaints about ``text``; ``gestalt.encoders.own`` checks a tower of one's own."""
-    if AGGREGATIONS.fact(text.aggregation, "images_only", False):
+    if AGGREGATIONS.row(text.aggregation).images_only:
         yield "aggregation", "the parts of a text already include its summary token; choose max"
     if text.family not in TEXT_TOWERS.built_in:
         return
@@ -246,7 +246,7 @@ def text_complaints(text: Text) -> Complaints:
             if getattr(text, key) != usual:
                 why = f"the model fixes it; choose {json.dumps(usual)}, or text.family=open_clip"
                 yield key, why
-        if is_t5(text.model) and AGGREGATIONS.fact(text.aggregation, "needs_class_token", False):
+        if is_t5(text.model) and AGGREGATIONS.row(text.aggregation).needs_class_token:
             yield (
                 "aggregation",
                 "needs a summary token, and T5 has none; choose avg, max or another",

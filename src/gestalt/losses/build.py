@@ -35,7 +35,7 @@ which is read once."""
 
 def reading_nouns(loss: Loss) -> list[str]:
     """Return the terms that read the nouns of the captions."""
-    return [name for name in terms_of(loss) if TERMS.fact(name, "reads_nouns", False)]
+    return [name for name in terms_of(loss) if TERMS.row(name).reads_nouns]
 
 
 def list_nouns(loss: Loss, source: Source) -> NounList | None:

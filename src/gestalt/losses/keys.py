@@ -82,7 +82,7 @@ def check_loss(loss: Loss) -> None:
     Raises:
         ConfigError: names the key and what to choose.
     """
-    if loss.directions != "sum" and LOSSES.fact(loss.name, "one_direction", False):
+    if loss.directions != "sum" and LOSSES.row(loss.name).one_direction:
         why = f"loss.name={loss.name} compares a pair once, in no direction; choose sum"
         refuse("loss.directions", loss.directions, why)
     for name, weight in loss.terms.items():

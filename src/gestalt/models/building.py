@@ -119,7 +119,7 @@ def build_towers(config: Experiment) -> DualEncoder:
         config,
         tower,
         build_text_tower(config.text),
-        LOSSES.fact(config.loss.name, "scalars", {}),
+        LOSSES.row(config.loss.name).scalars,
     )
 
 

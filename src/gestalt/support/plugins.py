@@ -17,7 +17,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -61,15 +61,15 @@ class Row:
         line: what it is, in one line.
         target: ``module:object``, imported when it is used, or the object itself; empty for a word
             that stands for none.
-        facts: what a check must know without the object, such as ``needs_class_token``; a package's
-            object has them as attributes.
         package: the package that adds it, with its version.
+
+    A subclass has what a check must know without the object, such as ``needs_class_token``; a
+    package's object has it as an attribute.
     """
 
     name: str
     line: str = ""
     target: Any = ""
-    facts: Mapping[str, Any] = field(default_factory=dict)
     package: str = BUILT_IN
 
 
@@ -129,13 +129,15 @@ class Registry(Mapping[str, Target]):
         """Return True if a row has this name, without importing a package."""
         return name in self.built_in or name in self.added
 
-    def fact(self, name: str, fact: str, default: Any) -> Any:
-        """Return what a check must know of a row; a package that adds it is imported."""
-        return (
-            self.built_in[name].facts.get(fact, default)
-            if name in self.built_in
-            else getattr(self[name], fact, default)
-        )
+    def row(self, name: str) -> Any:
+        """Return the row of a name; for one that a package adds, the object is imported, and the
+        row's further fields are those of its attributes that it has.
+        """
+        if name in self.built_in:
+            return self.built_in[name]
+        kind, found = type(next(iter(self.built_in.values()))), self[name]
+        facts = vars(kind(name)).keys() - vars(Row(name)).keys()
+        return kind(name, **{key: getattr(found, key) for key in facts if hasattr(found, key)})
 
     @property
     def added(self) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class TwoTowers(nn.Module):
         self.image = nn.Linear(5, 4, dtype=torch.float64)
         self.text = nn.Linear(6, 4, dtype=torch.float64)
         self.logit_scale = nn.Parameter(torch.tensor(1.5, dtype=torch.float64))
-        if "logit_bias" in LOSSES.fact(loss, "scalars", {}):
+        if "logit_bias" in LOSSES.row(loss).scalars:
             self.logit_bias = nn.Parameter(torch.tensor(-2.0, dtype=torch.float64))
         for parameter in (*self.image.parameters(), *self.text.parameters()):
             parameter.data.normal_(generator=generator)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gestalt.support.plugins import PluginError, Registry, Row, added_to
+from gestalt.support.plugins import PluginError, Registry, added_to
 from gestalt.support.typed import ConfigError
+from gestalt.tables import LossOfPairs
 from tests.gestalt.tiny_config import tiny_config
 
 MODULE = """
@@ -50,7 +51,7 @@ def test_a_name_is_known_without_importing_its_package_and_loaded_when_used(inst
     text = MODULE.replace("    raise", '    """Lose\n    all.\n\n    More."""\n    raise')
     install("planted_said", "losses", "said", "planted_said:loss", more=summary, text=text)
     registry = Registry(
-        "losses", [Row("contrastive", target="builtins:len", facts={"one_direction": True})]
+        "losses", [LossOfPairs("contrastive", target="builtins:len", one_direction=True)]
     )
     assert list(registry) == ["contrastive", "bare", "mine", "said"]
     assert "mine" in registry
@@ -58,7 +59,7 @@ def test_a_name_is_known_without_importing_its_package_and_loaded_when_used(inst
     assert "planted_loss" not in sys.modules
     assert registry["mine"].__name__ == "loss"
     assert registry["contrastive"] is len
-    assert [registry.fact(name, "one_direction", 0) for name in [*registry][:3]] == [True, 0, 0]
+    assert [registry.row(name).one_direction for name in [*registry][:3]] == [True, 0, 0]
     assert [(row.line, row.package) for row in registry.rows()] == [
         ("", "built in"),
         ("planted_bare:loss", "planted_bare 1.0"),

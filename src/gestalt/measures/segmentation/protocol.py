@@ -277,4 +277,4 @@ class TopDownProtocol(PromptProtocol):
 
 def needs_proxy(reading: str) -> bool:
     """Return True if a reading takes the features of a second model."""
-    return reading in READINGS and READINGS.fact(reading, "needs_proxy", False)
+    return reading in READINGS and READINGS.row(reading).needs_proxy
