@@ -23,7 +23,7 @@ from gestalt.losses.terms import Pairs
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
 from gestalt.measures.evaluation.measures import MEASURES
 from gestalt.support.keys import fields_below
-from gestalt.support.plugins import Row
+from gestalt.tables import Aggregation
 from gestalt.tokens import Tokens
 from tests.test_imports import LADDER
 
@@ -304,7 +304,7 @@ def test_the_examples_of_additions_compute_what_they_say(tmp_path):
         PAGES["docs/contributing.md"],
         flags=re.MULTILINE | re.DOTALL,
     )
-    names = {"Row": Row}
+    names = {"Aggregation": Aggregation}
     for block in blocks:
         exec(compile(block, "docs/contributing.md", "exec"), names)
     parts = torch.tensor([[[1.0], [5.0], [9.0], [99.0]]])
