@@ -1,13 +1,11 @@
 """Open the pairs that the keys of ``data`` name."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from gestalt.data_modules.corpora.captions import CaptionRule
-from gestalt.data_modules.corpora.manifest import WithoutKnownBad
 from gestalt.data_modules.keys import Data, check_options
-from gestalt.data_modules.sources import Source, open_source, options_taken
+from gestalt.data_modules.sources import Source, open_source
 
 
 def open_data(
@@ -43,10 +41,14 @@ def open_data(
         "window": data.window_shards,
         "parts": [asdict(part) for part in data.mixture],
     }
-    taken = options_taken(data.source)
-    offered = {key: value for key, value in offered.items() if key in taken}
-    options = {**offered, **data.options, **options}
-    source = open_source(
-        data.source, root=data.root, size=size, seed=seed, limit=limit, crops=crops, **options
+    return open_source(
+        data.source,
+        root=data.root,
+        size=size,
+        seed=seed,
+        limit=limit,
+        crops=crops,
+        manifest=data.manifest,
+        offered=offered,
+        **{**data.options, **options},
     )
-    return source if data.manifest is None else WithoutKnownBad(source, Path(data.manifest))

@@ -13,9 +13,8 @@ from torch.utils.data import Dataset
 from gestalt.data_modules.batches import ImageTextBatch, validity
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.loading import TrainingData
-from gestalt.data_modules.order import Key
+from gestalt.data_modules.pairs import Key, Source
 from gestalt.data_modules.sampling import check_order
-from gestalt.data_modules.sources import Source
 from gestalt.data_modules.validation import ImageSetDataModule, ValidationLoader
 
 CaptionReader = Callable[[list[str]], dict[str, Tensor]]
@@ -163,7 +162,7 @@ class ImageTextDataModule(TrainingData):
         counts = {
             "samples": len(self.source),
             "shards": len(self.source.blocks()),
-            "left_over": len(self.source) % self._batch_size,
+            "left_over": len(self.source) % self.batch_size,
         }
         features = {} if self.pairs.features is None else {"features": self.pairs.features.about()}
         return {"digest": self.source.digest(), **counts, **self.source.about(), **features}

@@ -5,15 +5,16 @@ import multiprocessing
 import os
 import signal
 import threading
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from gestalt.data_modules.order import EndlessOrder
+from gestalt.data_modules.pairs import Source
 from gestalt.data_modules.sampling import ShuffledBatches, check_order
-from gestalt.data_modules.sources import Source
 from gestalt.support.memory import keep_freed_memory
 from gestalt.support.parent import end_with
 
@@ -21,11 +22,6 @@ GRACE = 20.0
 """Seconds after SIGTERM in which the trainer may finish its step and save, before a loading process
 ends.
 """
-
-
-def as_loaded(batch: Any) -> Any:
-    """Return the batch unchanged: the data set has collated it."""
-    return batch
 
 
 class TrainLoader(DataLoader[Any]):
@@ -63,41 +59,29 @@ class TrainLoader(DataLoader[Any]):
             )
 
 
+@dataclass(eq=False, repr=False)
 class TrainingData(LightningDataModule):
     """Base of the training data modules: shuffled batches of a source.
 
     Attributes:
         source: the samples.
-        workers: number of loading processes of each rank.
+        dataset: maps a list of (epoch, index) to a batch of the source's samples.
+        batch_size: B.
+        workers: number of loading processes of each rank; 0 loads in the training process.
+        seed: seed of the order of samples.
+        window: number of shards that are shuffled together.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        dataset: Dataset[Any],
-        *,
-        batch_size: int,
-        workers: int = 0,
-        seed: int = 0,
-        window: int = 1,
-    ) -> None:
-        """Take the parts.
+    source: Source
+    dataset: Dataset[Any]
+    _: KW_ONLY
+    batch_size: int
+    workers: int = 0
+    seed: int = 0
+    window: int = 1
 
-        Args:
-            source: the samples.
-            dataset: maps a list of (epoch, index) to a batch of the source's samples.
-            batch_size: B.
-            workers: number of loading processes of each rank; 0 loads in the training process.
-            seed: seed of the order of samples.
-            window: number of shards that are shuffled together.
-        """
+    def __post_init__(self) -> None:
         super().__init__()
-        self.source = source
-        self._dataset = dataset
-        self._batch_size = batch_size
-        self.workers = workers
-        self._seed = seed
-        self._window = window
 
     def train_dataloader(self) -> TrainLoader:
         """Return this rank's batches from the trainer's step on, within its ``limit_train_batches``
@@ -105,8 +89,8 @@ class TrainingData(LightningDataModule):
         Without a trainer, all batches of one rank from the first on.
 
         Raises:
-            ValueError: the trainer has ``overfit_batches``; or as ``EndlessOrder`` and
-                ``ShuffledBatches``.
+            ValueError: the trainer has ``overfit_batches``, the source has no sample or fewer than
+                a batch, or ranks cannot share a batch equally.
         """
         # a pool's threads do not survive the fork of a loading process
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -117,51 +101,52 @@ class TrainingData(LightningDataModule):
         # a number, or a share in [0, 1]
         limit = None if trainer is None else trainer.limit_train_batches
         check_order(trainer)
-        steps, whole = 0, len(self.source) // self._batch_size
+        steps = whole = len(self.source) // self.batch_size
         if limit and whole:
             steps = max(1, min(limit, whole) if isinstance(limit, int) else int(limit * whole))
+
+        def batches_taken() -> int:
+            """Return the number of batches that the trainer's steps took."""
+            if trainer is None:
+                return 0
+            each = trainer.accumulate_grad_batches
+            epochs, rest = divmod(trainer.global_step, math.ceil(steps / each))
+            return epochs * steps + rest * each
+
         sampler = ShuffledBatches(
             EndlessOrder(
                 self.source.blocks(),
-                seed=self._seed,
-                window=self._window,
+                seed=self.seed,
+                window=self.window,
                 in_sequence=self.source.in_sequence or self.source.orders_itself,
             ),
-            batch_size=self._batch_size,
+            batch_size=self.batch_size,
             rank=0 if trainer is None else trainer.global_rank,
             world_size=1 if trainer is None else trainer.world_size,
-            step=lambda: 0 if trainer is None else _batches_taken(trainer, steps or whole),
+            step=batches_taken,
             steps_per_epoch=steps,
         )
         # PyTorch limits a worker to one thread, so a fork of a threaded parent cannot wait for
         # threads that it lacks; workers persist for the whole run, because they cache cut-outs and
         # open shards
         loader = TrainLoader(
-            self._dataset,
+            self.dataset,
             batch_size=None,  # a key of the sampler is that of a batch
             sampler=sampler,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
-            collate_fn=as_loaded,
             worker_init_fn=leave_group,
             pin_memory=torch.cuda.is_available(),
         )
         loader.stream = {
             "length": len(self.source),
             "digest": self.source.digest(),
-            "batch_size": self._batch_size,
-            "seed": self._seed,
-            "window_shards": self._window,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "window_shards": self.window,
             "steps_per_epoch": sampler.steps_per_epoch,
         }
         return loader
-
-
-def _batches_taken(trainer: Trainer, per_epoch: int) -> int:
-    """Return the number of batches that the trainer's steps took."""
-    each = trainer.accumulate_grad_batches
-    epochs, rest = divmod(trainer.global_step, math.ceil(per_epoch / each))
-    return epochs * per_epoch + rest * each
 
 
 def leave_group(worker: int) -> None:

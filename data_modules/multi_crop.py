@@ -13,9 +13,8 @@ from torch.utils.data import Dataset
 from gestalt.data_modules.batches import MultiCropBatch, validity
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.loading import TrainingData
-from gestalt.data_modules.order import Key
+from gestalt.data_modules.pairs import Key, Source
 from gestalt.data_modules.pixels.crops import View, draw_crop
-from gestalt.data_modules.sources import Source
 
 
 @dataclass
@@ -39,7 +38,7 @@ class MultiCropDataset(Dataset[MultiCropBatch]):
             ValueError: no image is readable.
         """
         bad: list[BadSample | None] = []
-        crops, places = [], []
+        crops, places, readable = [], [], []
         for epoch, index in keys:
             try:
                 pixels = self.source.image(index, epoch)  # whatever its captions are
@@ -47,6 +46,7 @@ class MultiCropDataset(Dataset[MultiCropBatch]):
                 bad.append(reason)
                 continue
             bad.append(None)
+            readable.append((epoch, index))
             image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
             drawn = (
                 draw_crop(image, view, seed=self.seed, epoch=epoch, index=index, crop=number)
@@ -56,7 +56,6 @@ class MultiCropDataset(Dataset[MultiCropBatch]):
             crops.append(torch.stack(pixels_of))
             places.append(places_of)
         fields = validity(bad)
-        readable = [key for key, reason in zip(keys, bad, strict=True) if reason is None]
         if not readable:
             raise ValueError(
                 f"none of the {len(keys)} images of a batch can be read; the first is "

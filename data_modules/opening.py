@@ -48,11 +48,11 @@ def find_opener(group: str, name: str, options: dict[str, object]) -> Callable[.
         ValueError: no such name, or an option that it does not take; the message lists the choices
             and names the nearest.
     """
-    modules, (kind, _) = modules_of(group), GROUPS[group]
+    modules, (kind, common) = modules_of(group), GROUPS[group]
     if name not in modules:
         raise ValueError(f"{kind} {name!r} is unknown; {nearest(name, modules)}")
     opener = modules[name].open_here
-    taken = own_options(opener, group)
+    taken = [key for key in inspect.signature(opener).parameters if key not in common]
     for key in options:
         if key not in taken:
             raise ValueError(
@@ -60,8 +60,3 @@ def find_opener(group: str, name: str, options: dict[str, object]) -> Callable[.
                 f"{nearest(key, taken) if taken else 'it takes none'}"
             )
     return opener
-
-
-def own_options(opener: Callable[..., Any], group: str) -> list[str]:
-    """Return the keywords of an opener besides those that its group has in common."""
-    return [key for key in inspect.signature(opener).parameters if key not in GROUPS[group][1]]

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gestalt.data_modules.pairs import Key as Key
 from gestalt.support.arrays import Ints
-
-Key = tuple[int, int]
-"""(epoch, index): with the seed, it determines a training sample."""
 
 
 @dataclass

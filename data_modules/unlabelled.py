@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from gestalt.data_modules.corpora.bad_samples import BadSample, Unusable
+from gestalt.data_modules.pairs import Source
 from gestalt.data_modules.pixels.formats import endings
 from gestalt.data_modules.pixels.photographs import (
     as_rgb,
@@ -15,7 +16,6 @@ from gestalt.data_modules.pixels.photographs import (
     open_rgb,
     to_tensor,
 )
-from gestalt.data_modules.sources import Source
 
 
 class FolderImages:

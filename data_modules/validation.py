@@ -3,7 +3,6 @@ ranks.  B batch, H W pixels.
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -16,27 +15,32 @@ from gestalt.data_modules.loading import leave_group
 from gestalt.data_modules.sampling import DealtBatches
 from gestalt.support.label_values import IGNORE, ignored_value
 
-Numbered = tuple[int, ImageSetSample]
-"""Sample id and sample."""
-
 
 @dataclass
-class ImageSetDataset(Dataset[list[Numbered]]):
-    """Samples of an image set by their indices, including ``PADDING``."""
+class ImageSetDataset(Dataset[ImageSetBatch]):
+    """Batches of an image set by the indices of their samples, including ``PADDING``."""
 
     image_set: ImageSet
 
     def __len__(self) -> int:
         return len(self.image_set)
 
-    def __getitem__(self, indices: list[int]) -> list[Numbered]:
-        """Return the samples of a batch."""
-        return [self.numbered(index) for index in indices]
+    def __getitem__(self, indices: list[int]) -> ImageSetBatch:
+        """Return the samples of a batch, in lists, since sizes differ."""
+        samples: list[Any] = [self.sample(index) for index in indices]
+        batch: Any = {"set": self.image_set.name, "sample_id": torch.tensor(indices)}
+        for key in samples[0]:
+            values = [sample[key] for sample in samples]
+            if key == "labels":
+                batch[key] = {name: [maps[name] for maps in values] for name in values[0]}
+            else:
+                batch[key] = torch.tensor(values) if key in ("class_label", "place") else values
+        return batch
 
-    def numbered(self, index: int) -> Numbered:
+    def sample(self, index: int) -> ImageSetSample:
         """Return a sample; for ``PADDING`` the first one with no pixel of its maps scored."""
         if index != PADDING:
-            return index, self.image_set.sample(index)
+            return self.image_set.sample(index)
         sample = self.image_set.sample(0)
         sample["name"] = "padding"
         if "labels" in sample:
@@ -49,20 +53,7 @@ class ImageSetDataset(Dataset[list[Numbered]]):
             sample["instance"] = torch.full_like(sample["instance"], IGNORE)
         for key in {"class_label", "place"} & sample.keys():
             sample[key] = PADDING  # type: ignore[literal-required]
-        return PADDING, sample
-
-
-def collate_samples(numbered: list[Numbered], *, name: str) -> ImageSetBatch:
-    """Collect the samples of a batch in lists, since sizes differ."""
-    samples: list[Any] = [sample for _, sample in numbered]
-    batch: Any = {"set": name, "sample_id": torch.tensor([index for index, _ in numbered])}
-    for key in samples[0]:
-        values = [sample[key] for sample in samples]
-        if key == "labels":
-            batch[key] = {name: [maps[name] for maps in values] for name in values[0]}
-        else:
-            batch[key] = torch.tensor(values) if key in ("class_label", "place") else values
-    return batch
+        return sample
 
 
 class ValidationLoader(DataLoader[Any]):
@@ -116,7 +107,6 @@ class ImageSetDataModule(LightningDataModule):
                     batch_size=None,
                     sampler=batches,
                     num_workers=self._workers,
-                    collate_fn=partial(collate_samples, name=image_set.name),
                     worker_init_fn=leave_group,
                 )
             )

@@ -12,7 +12,7 @@ from gestalt.data_modules.corpora.bad_samples import Unusable
 INVISIBLE = ("Cc", "Cf", "Zs", "Zl", "Zp")
 """Categories of characters that show nothing: controls, zero-width ones, separators."""
 
-LONGEST = 10_000
+MAX_LENGTH = 10_000
 """Largest number of characters: text towers read some tens of words, and longer texts are whole
 pages.
 """
@@ -53,7 +53,7 @@ def choose_caption(
 
     Raises:
         Unusable: every caption that may be drawn is missing, empty, not UTF-8, or longer than
-            ``LONGEST`` characters.
+            ``MAX_LENGTH`` characters.
     """
     texts = listed_texts(captions, rule)
     if not texts:
@@ -109,6 +109,6 @@ def clean_caption(text: object) -> str:
     text = text.strip()
     if all(unicodedata.category(letter) in INVISIBLE for letter in text):
         raise Unusable("empty_caption", "only invisible characters" if text else "")
-    if len(text) > LONGEST:
+    if len(text) > MAX_LENGTH:
         raise Unusable("caption_too_long", f"{len(text):,} characters")
     return text

@@ -22,8 +22,8 @@ def check_files(
 
     Args:
         source: name.
-        root: as ``data.root``.
-        caption: as ``data.caption``.
+        root: path, URL or pattern of the files, ``data.root``.
+        caption: the configured column of captions, ``data.caption``.
         options: options of the source.
 
     Raises:
@@ -34,19 +34,12 @@ def check_files(
 
         check_first_tar(root)
     elif source == "table":
-        from gestalt.data_modules.corpora.table_files import (
-            find_table,
-            read_header,
-            read_rows,
-        )
+        from gestalt.data_modules.corpora.table_files import TableFile
 
-        layout = find_table(
-            root,
-            **{
-                name: options[name] for name in ("images", "separator", "quoted") if name in options
-            },
-        )
-        read_header(read_rows(layout), layout, [options.get("image_column"), caption])
+        chosen = {
+            name: options[name] for name in ("images", "separator", "quoted") if name in options
+        }
+        TableFile(root, [options.get("image_column"), caption], **chosen)
     elif source == "parquet" and root is not None and not is_remote(root) and os.path.isfile(root):
         check_magic(root)
 

@@ -3,14 +3,9 @@
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from functools import partial
 from typing import Any, Generic, TypeVar
 
 Value = TypeVar("Value")
-
-
-def _keep(value: Any) -> None:
-    """Do nothing with a value that leaves the cache."""
 
 
 class LRUCache(Generic[Value]):
@@ -19,34 +14,26 @@ class LRUCache(Generic[Value]):
 
     Args:
         limit: largest total size; the newest value is kept whatever its size.
-        close: called with each value that leaves the cache.
     """
 
-    def __init__(self, limit: int, *, close: Callable[[Value], object] = _keep) -> None:
+    def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._close = close
         self._kept: OrderedDict[Hashable, tuple[Value, int]] = OrderedDict()
         self._process = os.getpid()
 
     def get(self, key: Hashable, read: Callable[[], tuple[Value, int]]) -> Value:
         """Return the value of a key; ``read`` makes it, with its size, if it is not cached."""
         if self._process != os.getpid():
-            self.clear()
+            self._kept, self._process = OrderedDict(), os.getpid()
         if key not in self._kept:
             self._kept[key] = read()
             while (
                 len(self._kept) > 1 and sum(size for _, size in self._kept.values()) > self._limit
             ):
-                self._close(self._kept.popitem(last=False)[1][0])
+                self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         return self._kept[key][0]
 
-    def clear(self) -> None:
-        """Drop all values."""
-        for value, _ in self._kept.values():
-            self._close(value)
-        self._kept, self._process = OrderedDict(), os.getpid()
-
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy the settings without the values."""
-        return partial(LRUCache, self._limit, close=self._close), ()
+        """Copy the limit without the values."""
+        return LRUCache, (self._limit,)

@@ -15,14 +15,13 @@ from torch import Tensor
 
 from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
 from gestalt.data_modules.digest import short_digest
-from gestalt.data_modules.order import Key
-from gestalt.data_modules.sources import Relocated, Source
+from gestalt.data_modules.pairs import Key, Relocated, Source
 from gestalt.support.addresses import change_texts, without_secrets
 from gestalt.support.files import file_hash, replacing
 from gestalt.support.json_files import Fields, read_json
 
 FORMAT = 1
-MOST_BYTES = 2**30
+MAX_BYTES = 2**30
 """Largest manifest that is read, of some million bad samples."""
 
 Bad = tuple[int, str, str, str]
@@ -118,7 +117,7 @@ class WithoutKnownBad(Relocated):
 def _read(path: Path) -> tuple[Fields, str]:
     """Return the content of a manifest and its SHA-256."""
     try:
-        manifest = read_json(path, "manifest", most=MOST_BYTES)
+        manifest = read_json(path, "manifest", most=MAX_BYTES)
         latest = -1
         for index, reason, *_ in manifest["bad"]:
             if reason not in REASONS or not latest < index < manifest["samples"]:

@@ -1,26 +1,19 @@
-"""Shards: list the files that a pattern names, on disk or behind a URL, and read ranges of their
-bytes; a failed request is repeated.
+"""Shards: the state of a file, on disk or behind a URL, and ranges of its bytes; a failed request
+is repeated.
 """
 
-import glob
 import os
-import re
 import stat
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import count
-from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from braceexpand import braceexpand
-
 from gestalt.data_modules.corpora.lru_cache import LRUCache
 from gestalt.support.addresses import without_secrets
-from gestalt.support.strange_files import Strange, read_whole
 
 TRIES = 5
 """Number of requests for one object (the state of a file, or a range of it), with a pause that
@@ -32,12 +25,6 @@ TIMEOUT = 120.0
 
 STALL = 20.0
 """Seconds without a byte after which a request over HTTP ends."""
-
-BLOCK = 2**20
-"""Bytes of one request where a file is read from its start to its end."""
-
-THREADS = 16
-"""Parallel requests for the state of files."""
 
 MISSING_STATUS = (404, 410)
 REFUSED_STATUS = (401, 403)
@@ -156,10 +143,11 @@ async def _http_state(system: Any, url: str) -> tuple[int | None, str]:
     return size, headers.get("ETag") or headers.get("Last-Modified") or ""
 
 
-MAX_NAMES = 1_000_000
-"""Most files that a pattern may name."""
+BLOCK = 2**20
+"""Bytes of one request where a file is read from its start to its end."""
 
-MAX_PATTERN = 2**16  # characters
+THREADS = 16
+"""Parallel requests for the state of files."""
 
 OPEN_FILES = 64
 """Largest number of shards that a process holds open; training reads a window of shards at a
@@ -171,12 +159,6 @@ NEAR = 4096
 
 SMALL = 2**15
 """Longest stretch, in bytes, over several ranges of a local shard that one call reads."""
-
-COMPRESSED = (".tar.gz", ".tgz")
-SUFFIXES = (".tar", *COMPRESSED)
-"""Endings of the files of a folder that are shards."""
-
-_NUMBER = re.compile(r"\d+(?=(-of-\d+)?\D*$)")
 
 Range = tuple[int, int]
 """Offset and size in bytes."""
@@ -212,161 +194,9 @@ class Shard(NamedTuple):
         return without_secrets(self.path).rstrip("/").rsplit("/", 1)[-1]
 
 
-def unpacked_name(url: str) -> str:
-    """Return the name of a compressed tar once unpacked, ``x.tar`` for ``x.tar.gz`` and ``x.tgz``;
-    other names unchanged.
-    """
-    return re.sub(r"\.(tar\.gz|tgz)\Z", ".tar", url)
-
-
 def cache_folder(cache: str | None) -> Path:
     """Return the folder that ``data.cache`` means."""
     return Path(cache) if cache is not None else Path.home() / ".cache" / "gestalt"
-
-
-def expand(pattern: str) -> list[str]:
-    """List the URLs that a pattern names, in order, without checking that they exist.
-
-    Args:
-        pattern: a file; ``{0000..2175}`` and ``{a,b}`` as in a shell; a folder, for all its files
-            that end in one of ``SUFFIXES``; a glob with ``*``; or a ``.txt`` file with one of these
-            a line.  A folder or glob leaves out a compressed tar whose plain tar it has as well.
-
-    Raises:
-        ValueError: a folder or glob without such a file; or a file that is named twice, compressed
-            or not.
-    """
-    urls = _expand(pattern)
-    for url, times in Counter(map(unpacked_name, urls)).items():
-        if times > 1:
-            raise ValueError(
-                f"data.root={pattern}: {url} is named twice, compressed or not: its samples "
-                "would be read twice an epoch"
-            )
-    return urls
-
-
-def _expand(pattern: str, lists: tuple[str, ...] = ()) -> list[str]:
-    """List the URLs without checking for duplicates; ``lists`` are the ``.txt`` files that led
-    here.
-    """
-    if pattern.endswith(".txt"):
-        if pattern in lists:
-            raise ValueError(
-                f"data.root={lists[0]}: {pattern} lists itself; a .txt lists shards, one a line"
-            )
-        if not os.path.isfile(pattern):  # False for a name that is too long, too
-            raise ValueError(f"data.root={pattern}: no such file; a .txt lists shards, one a line")
-        try:
-            lines = [line.strip() for line in read_whole(Path(pattern)).decode().splitlines()]
-        except (OSError, UnicodeDecodeError, Strange) as error:
-            raise ValueError(f"data.root={pattern}: cannot be read: {error}") from error
-        listed: list[str] = []
-        for line in filter(None, lines):
-            listed += _expand(line, lists=(*lists, pattern))
-            if len(listed) > MAX_NAMES:
-                raise ValueError(f"data.root={pattern}: lists more than {MAX_NAMES:,} files")
-        return listed
-    try:
-        _check_count(pattern)
-        names = list(braceexpand(pattern))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"data.root={pattern[:80]}: {error}; choose braces such as {{0000..2175}}"
-        ) from error
-    urls = []
-    for name in names:
-        if "*" in name or name.endswith("/") or (not is_remote(name) and os.path.isdir(name)):
-            urls += _matching(name)
-        else:
-            urls.append(name)
-    return urls
-
-
-def _check_count(pattern: str) -> None:
-    """Check, without making them, that a pattern has at most ``MAX_NAMES`` names.
-
-    Raises:
-        ValueError: it has more, or is too long to count.
-    """
-
-    def names(text: str) -> int:
-        # inner braces were replaced by their counts, between NULs
-        return sum(prod(map(int, re.findall("\0(.*?)\0", part))) for part in text.split(","))
-
-    if len(pattern) > MAX_PATTERN:
-        raise ValueError(f"it has {len(pattern):,} characters, at most {MAX_PATTERN:,} are read")
-    while braces := re.search(r"\{([^{}]*)\}", pattern):
-        ends = re.fullmatch(r"(-?\d+|[A-Za-z])\.\.(-?\d+|[A-Za-z])(?:\.\.(-?\d+))?", braces[1])
-        if ends:
-            first, last = (ord(end) if end.isalpha() else int(end) for end in ends.groups()[:2])
-            count = abs(last - first) // max(1, abs(int(ends[3] or 1))) + 1
-        else:
-            count = names(braces[1])
-        pattern = f"{pattern[: braces.start()]}\0{count}\0{pattern[braces.end() :]}"
-    if (count := names(pattern.replace(",", ""))) > MAX_NAMES:
-        raise ValueError(f"it names {count:,} files, at most {MAX_NAMES:,} are read")
-
-
-def _matching(url: str) -> list[str]:
-    """List the shards of a folder or glob, sorted."""
-    if is_remote(url):
-        system, path = filesystem(url)
-        pattern = path if "*" in path else path.rstrip("/") + "/*"
-        try:
-            names = [
-                system.unstrip_protocol(name)
-                for name in with_retries(lambda: system.glob(pattern), url)
-            ]
-        except FileNotFoundError:
-            names = []
-        except OSError as error:
-            raise ValueError(f"data.root={url}: cannot be listed: {error}") from error
-    else:
-        names = glob.glob(url if "*" in url else glob.escape(url.rstrip("/")) + "/*")
-    shards = {name for name in names if name.endswith(SUFFIXES)}
-    if not shards:
-        raise ValueError(
-            f"data.root={url}: no file in it ends in {' or '.join(SUFFIXES)}; name a folder of tars"
-        )
-    return sorted(
-        name for name in shards if unpacked_name(name) == name or unpacked_name(name) not in shards
-    )
-
-
-def unread(urls: Iterable[str]) -> list[str]:
-    """List, sorted, the files beside shards that are not among them and whose names differ from one
-    of theirs only in the number.
-
-    Files of a web server, or of a folder that may not be listed, are unknown.
-    """
-    named = {os.path.split(url) for url in urls}
-    series = {(folder, _series(name)) for folder, name in named}
-    read = {(folder, unpacked_name(name)) for folder, name in named}
-    return sorted(
-        os.path.join(folder, name)
-        for folder in {folder for folder, _ in named}
-        for name in _names_in(folder)
-        if (folder, _series(name)) in series and (folder, unpacked_name(name)) not in read
-    )
-
-
-def _series(name: str) -> str:
-    """Return the name of a file without its number."""
-    return _NUMBER.sub("", name, count=1)
-
-
-def _names_in(folder: str) -> list[str]:
-    if over_http(folder):
-        return []
-    try:
-        if not is_remote(folder):
-            return os.listdir(folder or ".")
-        system, path = filesystem(folder)
-        paths = system.ls(path, detail=False)
-    except (OSError, ValueError):  # its files can be read all the same
-        return []
-    return [path.rsplit("/", 1)[-1] for path in paths]
 
 
 def _look_up_remote(url: str) -> Shard | None:
@@ -404,7 +234,8 @@ def look_up(url: str) -> Shard | None:
     """Return the current state of a shard; None if it does not exist.
 
     Raises:
-        ValueError: not a regular file (a pipe might never end), or as ``_look_up_remote``.
+        ValueError: not a regular file, since a pipe might never end; or a remote one whose server
+            cannot be reached, refuses, does not report the size, or cannot send a range.
     """
     if is_remote(url):
         return _look_up_remote(url)
@@ -436,15 +267,28 @@ def open_binary(shard: Shard) -> Any:
     return Ranges(*filesystem(shard.path), size=shard.size, block_size=BLOCK)
 
 
+class _LocalShard:
+    """A local shard that is open while it is referred to."""
+
+    def __init__(self, shard: Shard) -> None:
+        """Open it and check that its size has not changed."""
+        self.descriptor = os.open(shard.path, os.O_RDONLY)
+        if os.fstat(self.descriptor).st_size != shard.size:
+            raise ValueError(
+                f"{shard.url} had {shard.size} bytes when the run began and has another size now; "
+                "restart the run"
+            )
+
+    def __del__(self) -> None:
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
+
+
 class ShardReader:
     """Reads ranges of shards and keeps at most ``OPEN_FILES`` files open in each process."""
 
     def __init__(self) -> None:
-        self._files: LRUCache[int] = LRUCache(OPEN_FILES, close=os.close)
-
-    def __del__(self) -> None:
-        """Close the open files."""
-        self._files.clear()
+        self._files: LRUCache[_LocalShard] = LRUCache(OPEN_FILES)
 
     def read(self, shard: Shard, ranges: list[Range]) -> list[bytes]:
         """Read ranges; the bytes are fewer where the shard ends early.
@@ -468,17 +312,5 @@ class ShardReader:
             return b""
         if is_remote(shard.path):
             return read_range(shard.path, start, stop)
-        file = self._files.get(shard.path, lambda: (_open(shard), 1))
-        return os.pread(file, stop - start, start)
-
-
-def _open(shard: Shard) -> int:
-    """Open a local shard and check that its size has not changed.  Returns the file descriptor."""
-    descriptor = os.open(shard.path, os.O_RDONLY)
-    if os.fstat(descriptor).st_size != shard.size:
-        os.close(descriptor)
-        raise ValueError(
-            f"{shard.url} had {shard.size} bytes when the run began and has another size now; "
-            "restart the run"
-        )
-    return descriptor
+        file = self._files.get(shard.path, lambda: (_LocalShard(shard), 1))
+        return os.pread(file.descriptor, stop - start, start)

@@ -26,14 +26,8 @@ from typing import Any
 import numpy as np
 
 from gestalt.data_modules.corpora.bad_samples import GOOD, REASONS
-from gestalt.data_modules.corpora.shards import (
-    COMPRESSED,
-    Shard,
-    expand,
-    is_remote,
-    open_binary,
-    unpacked_name,
-)
+from gestalt.data_modules.corpora.shard_names import COMPRESSED, expand, unpacked_name
+from gestalt.data_modules.corpora.shards import Shard, is_remote, open_binary
 from gestalt.data_modules.digest import short_digest
 from gestalt.support.addresses import without_secrets
 from gestalt.support.files import free_bytes, replacing
@@ -44,7 +38,7 @@ HEADER = 4096
 BLOCK = 512
 """Bytes of a tar's unit: content always begins at a multiple."""
 
-LONGEST_TEXT = 16 * 2**20
+MAX_TEXT = 16 * 2**20
 """Most bytes of a ``.txt`` or ``.json``; a caption has 10,000 characters at most."""
 
 IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "jp2", "avif")
@@ -77,7 +71,8 @@ def open_tar(file: Any, url: str) -> tarfile.TarFile:
 
 
 def list_tars(root: str | None) -> list[str]:
-    """Return the tars that a pattern names, see ``shards.expand``.
+    """Return the tars that a pattern names: files, braces, a folder, a glob, or a ``.txt`` of
+    these.
 
     Raises:
         ValueError: no pattern, no tar that it names, or one that it names twice.
@@ -125,7 +120,7 @@ def unpack_tar(shard: Shard, cache: Path) -> Shard:
                     shutil.copyfileobj(packed, target)
         # the stamp of the compressed tar: ranks that unpack it at once replace each other's copy
         return shard._replace(size=copy.stat().st_size, changed="", copy=str(copy))
-    except Exception as error:  # of gzip, the disk, or the network, whose library has its own
+    except Exception as error:  # gzip, the disk and the library of the network raise many types
         raise ValueError(
             f"{shard.url}: cannot be unpacked into data.cache={cache}: {error}; copy the file "
             "again, make room, or choose another data.cache"
@@ -137,7 +132,8 @@ def check_first_tar(root: str | None) -> None:
     are looked up later.
 
     Raises:
-        ValueError: as ``list_tars`` and ``open_tar``.
+        ValueError: no pattern, no tar that it names, one that it names twice, or a first file that
+            is no tar.
     """
     if root is not None and is_remote(root):
         return
@@ -200,7 +196,7 @@ def scan_tar(shard: Shard) -> tuple[Samples, str, bool]:
                 row |= {part: member.offset_data // BLOCK, f"{part}_size": size}
                 if reason is not None and row["reason"] == GOOD:
                     row["reason"] = REASONS.index(reason)
-                if part != "image" and reason is None and size <= LONGEST_TEXT:
+                if part != "image" and reason is None and size <= MAX_TEXT:
                     file.seek(member.offset_data)
                     captions.update(file.read(size))
             if position <= shard.size:
@@ -211,7 +207,7 @@ def scan_tar(shard: Shard) -> tuple[Samples, str, bool]:
     except tarfile.ReadError:  # a damaged header ends the list
         pass
     except Exception as error:
-        # of the library, whose reader of headers raises many types, of the disk or the network
+        # the library's reader of headers, the disk and the network raise many types
         raise ValueError(f"{shard.url}: cannot be read: {str(error)[:200]}") from error
     bad = {"reason": REASONS.index("dotted_name")}
     samples += [(name, bad) for name, key in dotted.items() if key not in latest]

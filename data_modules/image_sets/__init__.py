@@ -7,7 +7,7 @@ classes.  ``docs/contributing.md`` explains how to add a set.
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import NotRequired, Protocol, TypedDict
 
 from torch import Tensor
@@ -60,7 +60,7 @@ class LabelSet:
 
     def digest(self) -> str:
         """Return the digest of names, prompts and background, which a subclass does not extend."""
-        digested = {field.name: getattr(self, field.name) for field in fields(LabelSet)}
+        digested = {"names": self.names, "prompts": self.prompts, "background": self.background}
         return short_digest(json.dumps(digested, sort_keys=True))
 
 
@@ -109,7 +109,9 @@ def select_label_sets(
     return dict(known) if names is None else {name: known[name] for name in names}
 
 
-def select_split(image_set: str, split: str | None, *, known: Collection[str], default: str) -> str:
+def select_split(
+    image_set: str, split: str | None, *, known: Collection[str], default: str = "val"
+) -> str:
     """Return the split, or the default for None.
 
     Raises:

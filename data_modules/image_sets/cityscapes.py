@@ -54,7 +54,7 @@ def open_here(
         ValueError: no root, unknown split or label set, a photograph without masks, or
             labelTrainIds alone for 27 classes.
     """
-    split = select_split("cityscapes", split, known=_OFFICIAL, default="val")
+    split = select_split("cityscapes", split, known=_OFFICIAL)
     folder = find_folder(
         root,
         image_set="cityscapes",

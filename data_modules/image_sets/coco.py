@@ -58,7 +58,7 @@ def open_here(
         ValueError: no root, unknown split or label set, a photograph without map or a map without
             photograph.
     """
-    split = select_split("coco", split, known=_OFFICIAL, default="val")
+    split = select_split("coco", split, known=_OFFICIAL)
     tables = read_tables("coco")
     labels = select_label_sets({key: table.labels for key, table in tables.items()}, label_sets)
     folder = find_folder(

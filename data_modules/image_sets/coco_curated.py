@@ -44,8 +44,8 @@ def open_here(
     """Open ``val`` (default) or ``train``; ``limit`` keeps the first photographs by name.
 
     Raises:
-        ValueError: as ``coco``, another label set than ``coco_27``, or a listed photograph that is
-            missing.
+        ValueError: no root, unknown split, another label set than ``coco_27``, a photograph without
+            map or a map without photograph, or a listed photograph that is missing.
     """
     whole = coco.open_here(root=root, split=split, limit=None, label_sets=[_LABEL_SET])
     select_label_sets(whole.label_sets, label_sets)

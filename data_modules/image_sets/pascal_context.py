@@ -13,7 +13,8 @@ grey PNGs, 0 none of the 59, 1 to 59 the classes in alphabetical order.
 
 from gestalt.data_modules.labels.labelled_photographs import opener_of
 
-# that mmsegmentation's converter lists, whose reader loses some, and that the annotation file has
+# mmsegmentation's converter, whose reader loses some photographs, lists the first numbers; the
+# annotation file has the second
 _OFFICIAL = {"train": [4_996, 4_998], "val": [5_104, 5_105]}
 
 open_here = opener_of(

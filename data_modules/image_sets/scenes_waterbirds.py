@@ -9,7 +9,7 @@ water.  Here each group, 2 class_label + place, has a quarter of the scenes.
 from collections.abc import Mapping
 
 from gestalt.data_modules.image_sets import ImageSetSample, LabelSet, plain_labels
-from gestalt.data_modules.scenes.composition import NAMES, Twins
+from gestalt.data_modules.scenes.composition import NAMES, find_twins
 from gestalt.data_modules.scenes.held_out import HeldOutScenes
 
 LABELS = {"scenes_twins": plain_labels(NAMES)}
@@ -27,7 +27,7 @@ class TwinScenes(HeldOutScenes):
         Raises:
             ValueError: the recipe lacks one of them.
         """
-        self._twins = Twins(self.recipe)
+        self._twins, self._backgrounds = find_twins(self.recipe)
         return LABELS
 
     def sample(self, index: int) -> ImageSetSample:
@@ -37,7 +37,7 @@ class TwinScenes(HeldOutScenes):
             index,
             seed=self.recipe.validation_seed,
             split=self.split,
-            shown=(self._twins.backgrounds[place], [self._twins.kinds[class_label]]),
+            shown=(self._backgrounds[place], [self._twins[class_label]]),
         )
         return {
             "image": self.pixels(layout),

@@ -13,9 +13,9 @@ import csv
 import io
 
 from gestalt.data_modules.image_sets import plain_labels, select_label_sets, select_split
-from gestalt.data_modules.labels.classified_photographs import (
-    ClassifiedPhotographs,
-    Photograph,
+from gestalt.data_modules.labels.described_photographs import (
+    Described,
+    DescribedPhotographs,
     evenly,
 )
 from gestalt.data_modules.labels.folders import check_files, find_folder
@@ -32,7 +32,7 @@ LABELS = {"waterbirds": plain_labels(["landbird", "waterbird"])}
 
 def open_here(
     *, root: str | None, split: str | None, limit: int | None, label_sets: list[str] | None
-) -> ClassifiedPhotographs:
+) -> DescribedPhotographs:
     """Open ``test`` (default), ``val`` or ``train``; ``limit`` keeps photographs spread evenly,
     since they are sorted by species.
 
@@ -48,7 +48,7 @@ def open_here(
         get=f"unpack {_FOLDER}.tar.gz there",
     )
     table = folder / "metadata.csv"
-    listed: dict[str, list[Photograph]] = {number: [] for number in _SPLITS.values()}
+    listed: dict[str, list[Described]] = {number: [] for number in _SPLITS.values()}
     known = {"y": ("0", "1"), "place": ("0", "1"), "split": tuple(listed)}
     try:
         reader = csv.DictReader(io.StringIO(read_whole(table).decode(), newline=""))
@@ -68,20 +68,25 @@ def open_here(
                     f"not one of {', '.join(values)}"
                 )
         listed[row["split"]].append(
-            Photograph(folder / row["img_filename"], int(row["y"]), int(row["place"]))
+            (
+                folder / row["img_filename"],
+                {"class_label": int(row["y"]), "place": int(row["place"])},
+            )
         )
     photographs = listed[_SPLITS[split]]
-    check_files([photograph.path for photograph in photographs], required_by=table)
-    train = [photograph[1:] for photograph in listed[_SPLITS["train"]]]
+    check_files([path for path, _ in photographs], required_by=table)
+    train = [facts for _, facts in listed[_SPLITS["train"]]]
     if not train:
         raise ValueError(
             f"waterbirds: {table} names no photograph of split 0, train, whose groups weight the "
             "adjusted accuracy"
         )
-    return ClassifiedPhotographs(
+    return DescribedPhotographs(
         "waterbirds",
         evenly(photographs, limit),
         label_sets=select_label_sets(LABELS, label_sets),
         official_length=_OFFICIAL[split],
-        train_groups=[[train.count((y, place)) for place in (0, 1)] for y in (0, 1)],
+        train_groups=[
+            [train.count({"class_label": y, "place": place}) for place in (0, 1)] for y in (0, 1)
+        ],
     )

@@ -17,14 +17,14 @@ def open_defined(
     """Open the image set of a benchmark's file; ``limit`` keeps the first images by name.
 
     Raises:
-        ValueError: as ``read_definition``; an unknown split; no such list, a line that names no
-            image or no image of its own, an image without a mask, or a first mask with values that
-            no class has.
+        ValueError: a file that is missing or defines no benchmark; an unknown split; no such list,
+            a line that names no image or no image of its own, an image without a mask, or a first
+            mask with values that no class has.
     """
     known, folder = read_definition(path), Path(path).expanduser().parent
     listed = None
     if known.splits or split is not None:
-        split = select_split(known.name, split, known=known.splits, default="val")
+        split = select_split(known.name, split, known=known.splits)
         listed = folder / known.splits[split]
     images = images_in(folder / known.images, known.image_suffix)
     masks = images_in(folder / known.masks, known.mask_suffix)
@@ -70,7 +70,8 @@ def _listed(listed: Path, images: dict[str, Path], folder: Path) -> list[str]:
     the benchmark's folder; a line that names no image is returned.
 
     Raises:
-        ValueError: as ``read_list``; a line names two images, or two lines name one.
+        ValueError: no such file, one that is not UTF-8 or has no names, a line that names two
+            images, or two lines that name one.
     """
     by_file = {path.name: name for name, path in images.items()}
     by_file |= {os.path.relpath(path, folder): name for name, path in images.items()}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gestalt.data_modules.digest import short_digest
-from gestalt.support.label_values import MOST_CLASSES
+from gestalt.support.label_values import MAX_CLASSES
 from gestalt.support.names import nearest
 from gestalt.support.typed import ConfigError, convert
 from gestalt.support.yaml_values import read_keys
@@ -60,8 +60,8 @@ class BenchmarkFile:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w[\w.-]*", self.name, re.ASCII):
             raise ValueError(f"name={self.name}: set name: to letters, digits, dots, - and _")
-        if not 2 <= len(self.classes) <= MOST_CLASSES:
-            raise ValueError(f"classes: there are {len(self.classes)}; list 2 to {MOST_CLASSES:,}")
+        if not 2 <= len(self.classes) <= MAX_CLASSES:
+            raise ValueError(f"classes: there are {len(self.classes)}; list 2 to {MAX_CLASSES:,}")
         if self.background not in (None, *self.classes):
             choices = nearest(str(self.background), self.classes)
             raise ValueError(f"background={self.background}: {choices}")

@@ -1,5 +1,6 @@
 """Find the folders of published sets under a root, and check their files."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -59,11 +60,11 @@ def read_list(path: Path) -> list[str]:
     Raises:
         ValueError: no such file, one that is not UTF-8 or has no names, or a duplicate name.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # False for a name that is too long, too
         raise ValueError(f"no file {path}")
     try:
         lines = read_whole(path).decode("utf-8-sig").splitlines()
-    except (UnicodeDecodeError, Strange) as error:
+    except (OSError, UnicodeDecodeError, Strange) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     names = list(filter(None, map(str.strip, lines)))
     if not names:

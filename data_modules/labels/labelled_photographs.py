@@ -152,8 +152,8 @@ class LabelledPhotographs:
         required_by: the file that lists them, or "its pair", for messages.
         label_sets: label sets to make.
         maps: name of a label set -> map from the values of a mask to classes.
-        official_length: as ``ImageSet``.
-        no_instances: as ``ImageSet``.
+        official_length: number of images in the official split, or None.
+        no_instances: the reason why there are no instance maps, for messages; None if there are.
         modes: Pillow modes of the masks, as in ``read_mask``.
         read_objects: makes an instance map of a file of objects and its image, (3, H, W).
         panoptic: annotations that make the class map ``PANOPTIC`` and the instance map, in place of
@@ -247,7 +247,9 @@ def opener_of(
         image_set: name of the set.
         table: name of its table in ``image_sets/tables``.
         official: the numbers of images that a split may have, the usual one first.
-        places, holds, get: as ``find_folder``.
+        places: candidate folders under the root, the usual one first.
+        holds: files or folders that one of them must hold; of names joined by ``|`` at least one.
+        get: instruction for the message about a missing folder.
         images, masks: folders in that folder.
         suffix: ending of the masks, which is also the kind of values in the table.
         listed: file with the names of the photographs; empty for all files of both folders, by
@@ -265,7 +267,7 @@ def opener_of(
         Raises:
             ValueError: no root, unknown split or label set, or a missing image, mask or list.
         """
-        split = select_split(image_set, split, known=official, default="val")
+        split = select_split(image_set, split, known=official)
         named = (folders or {}).get(split, split)
         held = [name.format(split=named) for name in holds]
         folder = find_folder(root, image_set=image_set, places=places, holds=held, get=get)
@@ -282,8 +284,8 @@ def opener_of(
                 }
             )
         )
-        attributes = {**further}
         has_objects = bool(objects) and of_objects.is_dir()
+        attributes = {**further}
         if objects:
             attributes["no_instances"] = None if has_objects else f"no folder {of_objects}"
         files = files_by_name(

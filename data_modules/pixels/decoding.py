@@ -114,8 +114,8 @@ that a caption describes.
 """
 
 _ORIENTATION = 0x0112  # EXIF tag
-# orientation: axes swapped, x mirrored, y mirrored from displayed to stored pixels; transposition
-# that displays a crop
+# an orientation has: axes swapped, x mirrored, y mirrored from displayed to stored pixels; the
+# transposition by which a crop is displayed
 _TURNS = {
     2: (False, True, False, Image.Transpose.FLIP_LEFT_RIGHT),
     3: (False, True, True, Image.Transpose.ROTATE_180),
@@ -156,7 +156,7 @@ def _decode(content: bytes, size: int, frame: Frame, box: Box, divisor: int) -> 
     if pixels is None:
         return _decode_by_pillow(content, size, choose=lambda width, height: box)
     left, top, right, bottom = whole_box(box, divisor)
-    # so that torch sees channels_last
+    # in this order of axes torch sees channels_last
     crop = torch.from_numpy(pixels[top:bottom, left:right]).unsqueeze(0).permute(0, 3, 1, 2)
     return functional.interpolate(crop, size=(size, size), mode="bicubic", antialias=True)[0]
 
@@ -215,8 +215,7 @@ def shown_size(content: bytes) -> tuple[int, int]:
         image = open_checked(content)
         image.load()
         _check_side(image)
-        as_rgb(image)
-        return _shown_size(image, orientation(image))
+        return upright(image).size
 
 
 def upright(image: Image.Image) -> Image.Image:

@@ -48,12 +48,10 @@ def read_bytes(path: Path) -> bytes:
     except Strange as error:
         reason = "too_large" if isinstance(error, TooLarge) else "unreadable"
         raise Unusable(reason, f"{path}: {error}") from error
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError) as error:  # ValueError: a zero byte in the name
         raise Unusable("missing_image", str(path)) from error
     except OSError as error:
         raise Unusable("unreadable", f"{path}: {error.strerror}") from error
-    except ValueError as error:  # a zero byte in the name
-        raise Unusable("missing_image", f"{str(path)!r}: {error}") from error
 
 
 @contextmanager
@@ -92,7 +90,10 @@ def open_checked(content: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Im
 
 def open_rgb(path: Path) -> Image.Image:
     """Read a photograph as RGB, without applying the orientation tag, since masks are drawn on the
-    stored pixels; raises as ``open_as``.
+    stored pixels.
+
+    Raises:
+        ValueError: unreadable file.
     """
     return open_as(path, as_rgb)
 
@@ -143,7 +144,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 def eight_bits(values: Array) -> Pixels:
     """Scale values of 16 bits to 8."""
-    # of the largest image 360 MB, half of int64
+    # the largest image takes 360 MB, half of what int64 would
     return ((values.astype(np.uint32) * 255 + 32_767) // 65_535).astype(np.uint8)
 
 

@@ -43,7 +43,8 @@ def read_pictures(pictures: Picture | Sequence[Picture]) -> tuple[list[Tensor], 
         The pictures, and True if one was given, not several.
 
     Raises:
-        ValueError: none; or as ``read_picture``.
+        ValueError: none; or a file that is missing or not a picture, or an array of another shape,
+            type or range.
     """
     if not isinstance(pictures, list | tuple) and getattr(pictures, "ndim", 0) != 4:
         return [read_picture(pictures)], True  # type: ignore[arg-type]

@@ -7,18 +7,15 @@ classes i and j (from 0) are held out against each other if (i + j) % pair_perio
 class i against background i % K.  No training scene has such a combination; every validation scene
 has at least one.
 
-Captions are written like people's, who omit and reorder objects but never mention absent ones.
-
 Twins are two classes, each with a background on which it usually stands, as a counterpart of
 Waterbirds.  ``class_label`` and ``place`` are 0 or 1; if they are equal, the scene shows the usual
 combination.
 """
 
-from collections import Counter
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
@@ -27,6 +24,7 @@ from numpy.typing import NDArray
 from gestalt.data_modules.scenes.backgrounds import VARIANTS, paint_tile
 from gestalt.data_modules.scenes.cutouts import CutOut, CutOuts
 from gestalt.data_modules.scenes.folder import read_folder
+from gestalt.data_modules.scenes.grammar import choose, pick, write_caption
 from gestalt.data_modules.scenes.recipes import SceneRecipe, SpuriousRecipe
 from gestalt.support.arrays import Pixels
 
@@ -39,46 +37,21 @@ backgrounds.
 """
 
 
-class Twins:
-    """Numbers of the twins in a recipe.
+def find_twins(recipe: SceneRecipe) -> tuple[list[int], list[int]]:
+    """Return the numbers of the twins among the recipe's classes, and those of their backgrounds.
 
-    Attributes:
-        kinds: their numbers among the recipe's classes.
-        backgrounds: the numbers of their backgrounds.
+    Raises:
+        ValueError: the recipe lacks one of the classes.
     """
-
-    def __init__(self, recipe: SceneRecipe) -> None:
-        """Find them in the recipe.
-
-        Raises:
-            ValueError: the recipe lacks one of the classes or backgrounds.
-        """
-        numbers = []
-        for what, names, listed in (
-            ("class", NAMES, recipe.classes),
-            ("background", PLACES, recipe.backgrounds),
-        ):
-            known = [one.name for one in listed]
-            for name in names:
-                if name not in known:
-                    raise ValueError(
-                        f"scenes recipe {recipe.name!r} has no {what} {name!r}, which "
-                        f"scenes_waterbirds needs; it has {', '.join(known)}"
-                    )
-            numbers.append(tuple(map(known.index, names)))
-        self.kinds, self.backgrounds = numbers
-
-    def draw(
-        self, recipe: SpuriousRecipe, rng: np.random.Generator
-    ) -> tuple[int, list[int]] | None:
-        """Draw background and classes of a training scene with a twin, usually on its background;
-        None for a scene without twins.
-        """
-        if rng.random() >= recipe.twin_share:
-            return None
-        class_label = int(rng.random() < 0.5)
-        place = class_label if rng.random() < recipe.correlation else 1 - class_label
-        return self.backgrounds[place], [self.kinds[class_label]]
+    known = [noun.name for noun in recipe.classes]
+    for name in NAMES:
+        if name not in known:
+            raise ValueError(
+                f"scenes recipe {recipe.name!r} has no class {name!r}, which scenes_waterbirds "
+                f"needs; it has {', '.join(known)}"
+            )
+    grounds = [backdrop.name for backdrop in recipe.backgrounds]
+    return [known.index(name) for name in NAMES], [grounds.index(name) for name in PLACES]
 
 
 SPLITS = {"train": 0, "val": 1, "tune": 2}
@@ -122,36 +95,8 @@ class Layout(NamedTuple):
     variant: int
     crop: tuple[float, float]
     mirrored: bool
-    tint: tuple[float, float, float]
+    tint: tuple[float, ...]
     objects: tuple[Placed, ...]
-
-
-class HeldOut:
-    """Combinations of a recipe that are held out from training."""
-
-    def __init__(self, recipe: SceneRecipe) -> None:
-        """Compute both tables."""
-        numbers, backgrounds = np.arange(len(recipe.classes)), len(recipe.backgrounds)
-        self.pairs = (numbers[:, None] + numbers) % recipe.pair_period == recipe.pair_rest
-        """(C, C), True for two classes that are held out against each other."""
-        self.backgrounds = numbers[:, None] % backgrounds == np.arange(backgrounds)
-        """(C, K), True for a class that is held out against a background."""
-
-    def shows(self, kinds: list[int], background: int) -> bool:
-        """Return True if a scene has a held-out combination."""
-        return bool(
-            self.pairs[np.ix_(kinds, kinds)].any() or self.backgrounds[kinds, background].any()
-        )
-
-
-def _pick(rng: Generator, number: int) -> int:
-    """Draw an integer in [0, ``number``)."""
-    return int(rng.random() * number)
-
-
-def choose(rng: Generator, items: Any) -> Any:
-    """Draw one of some items."""
-    return items[_pick(rng, len(items))]
 
 
 def corner(top: float, left: float, *, shape: tuple[int, ...], size: int) -> tuple[int, int]:
@@ -159,29 +104,6 @@ def corner(top: float, left: float, *, shape: tuple[int, ...], size: int) -> tup
     pixels if it fits.
     """
     return int(top * (max(0, size - shape[0]) + 1)), int(left * (max(0, size - shape[1]) + 1))
-
-
-_NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-_CONSONANT_SOUNDS = ("uni", "use", "eu", "one", "ukulele")
-_FRAMES = (
-    "a photo of {}",
-    "a picture of {}",
-    "an image of {}",
-    "a drawing of {}",
-    "{} in a picture",
-)
-
-
-def with_article(noun: str) -> str:
-    """Prefix a noun with "a" or "an" by the sound of its first letters."""
-    vowel = noun[0] in "aeiou" and not noun.startswith(_CONSONANT_SOUNDS)
-    return f"{'an' if vowel else 'a'} {noun}"
-
-
-def _listed(phrases: list[str]) -> str:
-    """Join phrases as in a sentence: "a dog, a cat and two apples"."""
-    *others, last = phrases
-    return f"{', '.join(others)} and {last}" if others else last
 
 
 class Scene(NamedTuple):
@@ -205,6 +127,8 @@ class SceneMaker:
         recipe: what the scenes show.
         cutouts: the pictures, also for measuring overlap.
         pictures: numbers of the pictures of each class.
+        held_pairs: (C, C), True for two classes that are held out against each other.
+        held_backgrounds: (C, K), True for a class that is held out against a background.
     """
 
     def __init__(self, recipe: SceneRecipe, *, root: str | None = None) -> None:
@@ -222,9 +146,18 @@ class SceneMaker:
         self.recipe = recipe
         self.cutouts = CutOuts(names, root=None if root is None else Path(root))
         self.pictures = [[next(numbers) for _ in noun.pictures] for noun in recipe.classes]
-        self.held_out = HeldOut(recipe)
+        kinds, backgrounds = np.arange(len(recipe.classes)), len(recipe.backgrounds)
+        self.held_pairs = (kinds[:, None] + kinds) % recipe.pair_period == recipe.pair_rest
+        self.held_backgrounds = kinds[:, None] % backgrounds == np.arange(backgrounds)
         if isinstance(recipe, SpuriousRecipe):
-            self._twins = Twins(recipe)
+            self._twins = find_twins(recipe)
+
+    def shows_held_out(self, kinds: list[int], background: int) -> bool:
+        """Return True if a scene has a combination that is held out from training."""
+        return bool(
+            self.held_pairs[np.ix_(kinds, kinds)].any()
+            or self.held_backgrounds[kinds, background].any()
+        )
 
     def plan(
         self, index: int, *, seed: int, split: str, shown: tuple[int, list[int]] | None = None
@@ -238,6 +171,7 @@ class SceneMaker:
             shown: background and classes of a scene, which is drawn from other random numbers than
                 the scenes of all splits; None to draw them too.
         """
+        free = shown is not None or split == "train"
         stream = SPLITS[split] if shown is None else len(SPLITS) + SPLITS[split]
         for attempt in count():
             rng = np.random.default_rng([seed, stream, index, attempt])
@@ -248,29 +182,33 @@ class SceneMaker:
             else:
                 background, kinds = self._validation_content(rng)
             objects = self.place(rng, kinds)
-            free = shown is not None or split == "train"
             present = [placed.kind for placed in objects]
-            if objects and (free or self.held_out.shows(present, background)):
+            if objects and (free or self.shows_held_out(present, background)):
                 break
         crop = (rng.random(), rng.random())
         light = 0.88 + 0.2 * rng.random()
-        red, green, blue = (light * (0.95 + 0.1 * rng.random()) for _ in range(3))
-        variant, mirrored = _pick(rng, VARIANTS), rng.random() < 0.5
-        return Layout(background, variant, crop, mirrored, (red, green, blue), objects)
+        tint = tuple(light * (0.95 + 0.1 * rng.random()) for _ in range(3))
+        variant, mirrored = pick(rng, VARIANTS), rng.random() < 0.5
+        return Layout(background, variant, crop, mirrored, tint, objects)
 
     def _training_content(self, rng: Generator) -> tuple[int, list[int]]:
-        """Draw a background and classes without held-out combinations."""
+        """Draw a background and classes: without held-out combinations, or a twin, usually on its
+        background.
+        """
         possible = np.ones(len(self.recipe.classes), dtype=bool)
         if isinstance(self.recipe, SpuriousRecipe):
-            if shown := self._twins.draw(self.recipe, rng):
-                return shown
-            possible[list(self._twins.kinds)] = False
-        background = _pick(rng, len(self.recipe.backgrounds))
-        possible &= ~self.held_out.backgrounds[:, background]
+            twins, grounds = self._twins
+            if rng.random() < self.recipe.twin_share:
+                shown = int(rng.random() < 0.5)
+                usual = rng.random() < self.recipe.correlation
+                return grounds[shown if usual else 1 - shown], [twins[shown]]
+            possible[twins] = False
+        background = pick(rng, len(self.recipe.backgrounds))
+        possible &= ~self.held_backgrounds[:, background]
         kinds: list[int] = []
-        for _ in range(1 + _pick(rng, self.recipe.max_objects)):
+        for _ in range(1 + pick(rng, self.recipe.max_objects)):
             kinds.append(self._next_kind(rng, kinds, possible=possible))
-            possible = possible & ~self.held_out.pairs[kinds[-1]]
+            possible = possible & ~self.held_pairs[kinds[-1]]
         return background, kinds
 
     def _validation_content(self, rng: Generator) -> tuple[int, list[int]]:
@@ -278,14 +216,14 @@ class SceneMaker:
         first class.
         """
         all_classes = np.ones(len(self.recipe.classes), dtype=bool)
-        number = 1 + _pick(rng, self.recipe.max_objects)
+        number = 1 + pick(rng, self.recipe.max_objects)
         kinds = [self._next_kind(rng, [], possible=all_classes)]
-        partners = self.held_out.pairs[kinds[0]]
+        partners = self.held_pairs[kinds[0]]
         if number > 1 and partners.any() and rng.random() < 0.5:
-            background = _pick(rng, len(self.recipe.backgrounds))
+            background = pick(rng, len(self.recipe.backgrounds))
             kinds.append(self._next_kind(rng, [], possible=partners))
         else:
-            background = int(np.flatnonzero(self.held_out.backgrounds[kinds[0]])[0])
+            background = int(np.flatnonzero(self.held_backgrounds[kinds[0]])[0])
         while len(kinds) < number:
             kinds.append(self._next_kind(rng, kinds, possible=all_classes))
         return background, kinds
@@ -372,37 +310,4 @@ class SceneMaker:
     def caption(self, layout: Layout, *, seed: int, epoch: int, index: int) -> str:
         """Write a caption of a scene, pure in (seed, epoch, index)."""
         rng = np.random.default_rng([seed, epoch, index, 7])
-        grammar, backdrop = self.recipe.grammar, self.recipe.backgrounds[layout.background]
-        counts = list(Counter(placed.kind for placed in layout.objects).items())
-        order = np.argsort(rng.random(len(counts))).tolist()
-        kind, bare = rng.random(), rng.random() < grammar.bare_noun
-        if kind < grammar.background_only:
-            return self._framed(backdrop.noun, rng)
-        if kind < grammar.background_only + grammar.single_noun:
-            return self._framed(self._phrase(*counts[order[0]], bare=bare, rng=rng), rng)
-        kept = [k for k in order if rng.random() >= grammar.drop_object] or order[:1]
-        things = _listed([self._phrase(*counts[k], bare=bare, rng=rng) for k in kept])
-        if rng.random() >= grammar.name_background:
-            return self._framed(things, rng)
-        place = choose(rng, backdrop.places)
-        form = rng.random()
-        if form < 0.15:
-            return f"{backdrop.noun} with {things}"
-        if form < 0.25:
-            return f"{place}, {things}"
-        return self._framed(f"{things} {place}", rng)
-
-    def _framed(self, words: str, rng: Generator) -> str:
-        """Return the words, alone or in a frame such as "a photo of"."""
-        if rng.random() < self.recipe.grammar.plain:
-            return words
-        return str(choose(rng, _FRAMES).format(words))
-
-    def _phrase(self, kind: int, number: int, *, bare: bool, rng: Generator) -> str:
-        """Return a noun phrase: "a dog" or bare "dog", "two dogs" or "dogs"."""
-        noun = self.recipe.classes[kind]
-        if number == 1:
-            return noun.name if bare else with_article(noun.name)
-        if rng.random() < self.recipe.grammar.say_number:
-            return f"{_NUMBERS[number] if number < len(_NUMBERS) else number} {noun.plural}"
-        return noun.plural
+        return write_caption(self.recipe, layout.background, [p.kind for p in layout.objects], rng)

@@ -122,7 +122,7 @@ class CutOuts:
         if picture not in self._masters:
             self._masters[picture] = self._open(self._names[picture])
         master = self._masters[picture]
-        # of one size, so that an object has the same shape at any size
+        # the shape is measured at one size, so that an object has the same shape at any size
         shape = _rotated(master, side=_EXTENT, degrees=degrees).size
         width, height = (max(1, round(edge / _EXTENT * side)) for edge in shape)
         image = _rotated(master, side=min(2 * side, MASTER), degrees=degrees)

@@ -5,7 +5,6 @@ are ignored.  Debian's ``tuxpaint-stamps-default`` (/usr/share/tuxpaint/stamps) 
 """
 
 import hashlib
-import logging
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -16,20 +15,11 @@ from gestalt.data_modules.corpora.bad_samples import Unusable
 from gestalt.data_modules.pixels.photographs import decoding, open_checked, read_bytes
 from gestalt.data_modules.scenes.recipes import Noun, plural_of
 
-_LOG = logging.getLogger(__name__)
 _NOUN = re.compile(r"an? ([a-z]+(?:[ -][a-z]+)?)")
+"""The object of a caption, "brown hen" of "A brown hen.": one or two words after an article."""
 MAX_CAPTION = 10_000  # characters
 _LEAST_SIDE = 24
 _LONGEST_SHAPE = 4.0
-
-
-def noun_of(caption: str) -> str | None:
-    """Return the object of a caption ("A brown hen." -> "brown hen"); None unless it is "a" or "an"
-    and one or two words.
-    """
-    first = re.split(r"[.!?,;:(]|--| [-\u2013\u2014] ", caption.strip().lower())[0].strip()
-    match = _NOUN.fullmatch(first)
-    return match and match[1]
 
 
 def read_folder(root: Path, limit: int) -> tuple[tuple[Noun, ...], str]:
@@ -69,10 +59,6 @@ def read_folder(root: Path, limit: int) -> tuple[tuple[Noun, ...], str]:
     classes = tuple(
         Noun(name, plural_of(name), tuple(sorted(pictures[name]))) for name in names[:limit]
     )
-    used, found = sum(len(noun.pictures) for noun in classes), sum(map(len, pictures.values()))
-    _LOG.info(
-        f"{root}: {len(classes)} classes, {used} of {found} pictures; skipped: {dict(skipped)}"
-    )
     total = hashlib.sha256()
     for kind in classes:
         for picture in kind.pictures:
@@ -86,8 +72,9 @@ def _judge(path: Path) -> tuple[str, str | None]:
     if not caption.is_file():
         return "no .txt beside it", None
     with caption.open(encoding="utf-8", errors="replace") as file:
-        lines = file.readline(MAX_CAPTION).splitlines()
-    noun = noun_of(lines[0]) if lines else None
+        lines = file.readline(MAX_CAPTION).splitlines() or [""]
+    first = re.split(r"[.!?,;:(]|--| [-\u2013\u2014] ", lines[0].strip().lower())[0].strip()
+    noun = _NOUN.fullmatch(first)
     if noun is None:
         return 'caption is not "a" and one or two words', None
     try:
@@ -95,7 +82,7 @@ def _judge(path: Path) -> tuple[str, str | None]:
             reason = _fault(open_checked(read_bytes(path), ("PNG",)))
     except Unusable as error:
         reason = error.reason
-    return reason, None if reason else noun
+    return reason, None if reason else noun[1]
 
 
 def _fault(image: Image.Image) -> str:

@@ -57,7 +57,7 @@ class HeldOutScenes(ABC):
         self.maker = SceneMaker(find_recipe(recipe, self.object_centred), root=root)
         self.recipe = self.maker.recipe
         self.split = select_split(
-            self.name, split, known=[name for name in SPLITS if name != "train"], default="val"
+            self.name, split, known=[name for name in SPLITS if name != "train"]
         )
         self.official_length: int | None = self.scenes or self.recipe.validation_scenes
         self.label_sets = select_label_sets(self.labels(), label_sets)

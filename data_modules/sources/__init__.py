@@ -1,184 +1,19 @@
 """Sources: image-text pairs to train on, one file each.  ``docs/contributing.md`` explains how to
-add one.  S image side in pixels.
+add one.
 """
 
 import inspect
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-from torch import Tensor
-
-from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.corpora.captions import ANY_CAPTION
-from gestalt.data_modules.opening import find_opener, own_options
-from gestalt.data_modules.order import Key
+from gestalt.data_modules.corpora.manifest import WithoutKnownBad
+from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs
+from gestalt.data_modules.opening import find_opener
+from gestalt.data_modules.pairs import Source as Source
+from gestalt.data_modules.pairs import StoredPair as StoredPair
 from gestalt.data_modules.pixels.augment import USUAL, Augmentation
-
-
-class StoredPair(NamedTuple):
-    """One pair as its files hold it.
-
-    Attributes:
-        where: its shard, file or folder.
-        key: its name in there.
-        image: bytes of the image file.
-        captions: a text, UTF-8 bytes, or a list of these; None if there is no caption.
-    """
-
-    where: str
-    key: str
-    image: bytes
-    captions: object
-
-
-class NumberedPairs(ABC):
-    """Pairs by number, as a source or as a store of files.
-
-    Attributes:
-        in_sequence: True if pairs can only be read forward, as from a pipe.  They are not shuffled,
-            each loading process reads ascending indices, and a resumed run reads forward to its
-            position.
-    """
-
-    in_sequence: bool = False
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """Return the number of pairs in an epoch."""
-
-    @abstractmethod
-    def digest(self) -> str:
-        """Return ``short_digest`` of the content, independent of its location; a resumed run must
-        find the same.
-        """
-
-    def blocks(self) -> list[int]:
-        """Return the number of pairs in each shard; one shard by default.  Shards are shuffled,
-        then pairs within windows of shards.
-        """
-        return [len(self)]
-
-    def about(self) -> dict[str, Any]:
-        """Return facts for the run's result, such as missing shards; empty by default."""
-        return {}
-
-
-class Source(NumberedPairs):
-    """Image-text pairs by number; the same pair for the same (seed, epoch, index) on any machine.
-
-    Attributes:
-        orders_itself: True if the source maps an index to another pair in each epoch, so that the
-            loader must not shuffle.
-        classes: class names if each image shows one thing of a known class, in order of label; None
-            otherwise.
-        crops: number of different crops of each image: epoch e repeats that of epoch e mod
-            ``crops``.  None if each epoch draws its own.
-    """
-
-    orders_itself: bool = False
-    crops: int | None = None
-    classes: tuple[str, ...] | None = None
-
-    @abstractmethod
-    def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
-        """Return an image, (3, S, S) uint8, and one of its captions.
-
-        Raises:
-            BadSample: the pair cannot be read; the run continues without it.
-        """
-
-    def pairs(self, keys: Sequence[Key]) -> Iterator[tuple[Tensor, str] | BadSample]:
-        """Yield the pair of each (epoch, index), in order, or the reason why it cannot be read."""
-        for epoch, index in keys:
-            try:
-                yield self.pair(index, epoch)
-            except BadSample as bad:
-                yield bad
-
-    def image(self, index: int, epoch: int) -> Tensor:
-        """Return the image of ``pair``, whatever its captions are.
-
-        Raises:
-            BadSample: it cannot be read.
-        """
-        return self.pair(index, epoch)[0]
-
-    def caption(self, index: int, epoch: int) -> str:
-        """Return the caption of ``pair``, whose image is known to be good.
-
-        Raises:
-            BadSample: it cannot be used.
-        """
-        return self.pair(index, epoch)[1]
-
-    def read(self, index: int) -> StoredPair | None:
-        """Read the pair as its files hold it; None if the source draws its images.
-
-        Raises:
-            BadSample: the file cannot be read.
-        """
-        return None
-
-    def texts(self, index: int) -> list[str]:
-        """Return the usable captions that may be drawn for a pair; by default that of the first
-        epoch.
-
-        Raises:
-            BadSample: the pair cannot be read.
-        """
-        return [self.caption(index, 0)]
-
-    def label(self, index: int) -> int:
-        """Return the class of an image, for a source with ``classes``."""
-        raise NotImplementedError(f"{type(self).__name__} has no classes")
-
-
-class Relocated(Source):
-    """A source whose pairs are those of other sources at other places."""
-
-    @abstractmethod
-    def locate(self, index: int, epoch: int) -> tuple[Source, int, int]:
-        """Return the source of a pair, and its index and epoch there."""
-
-    def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
-        """Return the pair of its source."""
-        source, *place = self.locate(index, epoch)
-        return source.pair(*place)
-
-    def image(self, index: int, epoch: int) -> Tensor:
-        """Return the image of its source."""
-        source, *place = self.locate(index, epoch)
-        return source.image(*place)
-
-    def caption(self, index: int, epoch: int) -> str:
-        """Return the caption of its source."""
-        source, *place = self.locate(index, epoch)
-        return source.caption(*place)
-
-    def read(self, index: int) -> StoredPair | None:
-        """Read the files of the pair of the first epoch."""
-        source, index, _ = self.locate(index, 0)
-        return source.read(index)
-
-    def texts(self, index: int) -> list[str]:
-        """Return the captions of the pair of the first epoch."""
-        source, index, _ = self.locate(index, 0)
-        return source.texts(index)
-
-    def label(self, index: int) -> int:
-        """Return the label of the image of the first epoch."""
-        source, index, _ = self.locate(index, 0)
-        return source.label(index)
-
-
-def options_taken(name: str) -> list[str]:
-    """List the options of a source beyond ``COMMON``.
-
-    Raises:
-        ValueError: unknown source.
-    """
-    return own_options(find_opener("sources", name, {}), "sources")
 
 
 def open_source(
@@ -190,6 +25,8 @@ def open_source(
     limit: int | None = None,
     crops: int | None = None,
     augmentation: Augmentation = USUAL,
+    manifest: str | None = None,
+    offered: Mapping[str, Any] | None = None,
     **options: object,
 ) -> Source:
     """Open a source by name.  A store is cropped and captioned by ``StoredPairs``.
@@ -202,32 +39,37 @@ def open_source(
         limit: largest number of pairs, at least 1, the first ones; None for all.
         crops: number of different crops of each image; None for a new one in each epoch.
         augmentation: random changes of stored images.
-        options: options of this source.
+        manifest: file of the bad samples that are left out; None to leave out none.
+        offered: options that the source may take, such as ``captions``; others are left aside.
+        options: options that the source must take.
 
     Raises:
-        ValueError: unknown source or option, data that cannot be read, or ``crops`` or
-            ``augmentation`` of a source that draws its own images.
+        ValueError: unknown source or option, data that cannot be read, a manifest of other data,
+            ``crops`` or ``augmentation`` of a source that draws its own images, or offered
+            ``captions`` of one that makes its own.
     """
-    # here, since its base classes are in this file
-    from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs
-
     opener = find_opener("sources", name, options)
-    common: dict[str, Any] = {"root": root, "size": size, "seed": seed, "limit": limit}
+    taken = inspect.signature(opener).parameters.keys()
+    common: dict[str, Any] = {"size": size, "seed": seed, "limit": limit}
     common |= {"crops": crops, "augmentation": augmentation}
-    taken = inspect.signature(opener).parameters.keys() & common
-    opened: Any = opener(**{key: common[key] for key in taken}, **options)
+    given: dict[str, Any] = {"root": root, **common, **(offered or {}), **options}
+    rule = given.get("captions", ANY_CAPTION)
+    if rule != ANY_CAPTION and "captions" not in taken:
+        raise ValueError(
+            f"data.caption, data.caption_choice, data.caption_template: source {name} makes its "
+            "own captions and does not take them; leave them at their defaults"
+        )
+    opened: Any = opener(**{key: given[key] for key in taken & given.keys()})
     if isinstance(opened, Store):
-        del common["root"]
-        rule: Any = options.get("captions", ANY_CAPTION)
-        return StoredPairs(opened, rule=rule, **common)
-    if augmentation != USUAL and "augmentation" not in taken:
+        opened = StoredPairs(opened, rule=rule, **common)
+    elif augmentation != USUAL and "augmentation" not in taken:
         raise ValueError(
             f"data.crop_scale, data.flip, data.colour: source {name} draws its images itself and "
             "does not take them; leave them at their defaults"
         )
-    if crops is not None and opened.crops not in (1, crops):
+    elif crops is not None and opened.crops not in (1, crops):
         raise ValueError(
             f"data.crops={crops}: source {name} draws new images in each epoch, not crops of "
             "stored ones; choose null"
         )
-    return opened
+    return opened if manifest is None else WithoutKnownBad(opened, Path(manifest))

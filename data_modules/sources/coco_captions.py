@@ -14,7 +14,7 @@ from typing import Any
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.stored_pairs import ImageFiles, check_inside
 from gestalt.data_modules.digest import short_digest
-from gestalt.data_modules.sources import StoredPair
+from gestalt.data_modules.pairs import StoredPair
 from gestalt.support.strange_files import MAX_LISTING, read_whole
 
 

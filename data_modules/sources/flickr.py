@@ -12,7 +12,7 @@ from pathlib import Path
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.stored_pairs import ImageFiles
 from gestalt.data_modules.digest import short_digest
-from gestalt.data_modules.labels.folders import read_list
+from gestalt.data_modules.labels.folders import check_files, read_list
 
 SPLITS = ("train", "dev", "test")
 
@@ -33,16 +33,14 @@ def read_split(root: Path, split: str) -> list[tuple[Path, list[str]]]:
         )
     listed = root / f"Flickr_8k.{split}Images.txt"
     captions = read_captions(root / "captions.txt")
-    present = {path.name for path in images.iterdir()}
     pairs = []
     for name in read_list(listed):
-        if name not in present:
-            raise ValueError(f"flickr: {name} is in {listed} but not in {images}")
         if name not in captions:
             raise ValueError(
                 f"flickr: {name} is in {listed} but has no caption in {root / 'captions.txt'}"
             )
         pairs.append((images / name, captions[name]))
+    check_files([path for path, _ in pairs], required_by=listed)
     return pairs
 
 
@@ -93,7 +91,8 @@ def open_here(
     """Open a split.
 
     Raises:
-        ValueError: no root, a caption column, which Flickr8k lacks, or as ``read_split``.
+        ValueError: no root, a caption column, which Flickr8k lacks, an unknown split, a missing
+            file, or a name without photograph or captions.
     """
     if root is None:
         raise ValueError(

@@ -25,9 +25,10 @@ from gestalt.data_modules.corpora.columns import IMAGES, find_columns
 from gestalt.data_modules.corpora.lru_cache import LRUCache
 from gestalt.data_modules.corpora.stored_pairs import Store, image_bytes
 from gestalt.data_modules.digest import short_digest
+from gestalt.data_modules.pairs import StoredPair
 from gestalt.data_modules.pixels.photographs import read_bytes
-from gestalt.data_modules.sources import StoredPair
 from gestalt.support.json_files import Fields
+from gestalt.support.plugins import in_one_line
 
 _AT_ONCE = 10_000  # captions hashed at a time
 # number of rows that enter the digest, of a map-style set and of a stream
@@ -42,7 +43,7 @@ class _HubStore(Store):
         rows: as the library opens them; then their two columns, with undecoded images.
         where: name of the data set.
         length: number of rows.
-        columns: image and caption column, as ``find_columns``.
+        columns: the configured columns of images and of captions; None to search for a usual name.
     """
 
     rows: Any
@@ -54,7 +55,8 @@ class _HubStore(Store):
         """Find the columns.
 
         Raises:
-            ValueError: undeclared columns, or as ``find_columns``.
+            ValueError: undeclared columns, no such column, several with a usual name, or several of
+                one name.
         """
         features = self.rows.features
         if features is None:
@@ -79,7 +81,7 @@ class _HubStore(Store):
 
         Raises:
             BadSample: the row cannot be read, or has no image.
-            ValueError: as ``_row`` of a stream.
+            ValueError: a stream ends before this row, or cannot be read now.
         """
         key = f"row {index}"
         with bad_sample_at(self.where, key):
@@ -170,10 +172,9 @@ class HubStream(_HubStore):
         try:
             row = reader.row(index)
         except Exception as error:  # the library reads over many protocols
-            why = " ".join(f"{type(error).__name__}: {error}".split())
             raise ValueError(
-                f"hub: row {index} of the stream {self.where} cannot be read now: {why}; continue "
-                "with resume=last"
+                f"hub: row {index} of the stream {self.where} cannot be read now: "
+                f"{in_one_line(error)}; continue with resume=last"
             ) from error
         if row is None:
             raise ValueError(

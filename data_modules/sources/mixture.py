@@ -10,15 +10,14 @@ import json
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import NamedTuple
 
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
-from gestalt.data_modules.corpora.manifest import WithoutKnownBad
 from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.order import EndlessOrder
+from gestalt.data_modules.pairs import Relocated, Source
 from gestalt.data_modules.pixels.augment import USUAL, Augmentation
-from gestalt.data_modules.sources import Relocated, Source, open_source, options_taken
+from gestalt.data_modules.sources import open_source
 from gestalt.support.json_files import Fields
 
 
@@ -129,7 +128,8 @@ def open_here(
             in all parts or in none, by default the number of pairs), ``limit``, ``manifest``,
             ``caption`` (a column that replaces the one of ``captions``) and ``options``.
         window: number of shards of a source that are shuffled together.
-        cache, max_bad_share: see ``tars``; passed to the parts that take them.
+        cache, max_bad_share: folder for indices and unpacked tars, and largest share of missing
+            or empty shards; passed to the parts that take them.
 
     Raises:
         ValueError: fewer than two parts, weights in some parts only, a root, or a part that cannot
@@ -155,20 +155,9 @@ def open_here(
         if weight is not None and not 0 < weight < math.inf:
             raise ValueError(f"data.mixture[{number}].weight={weight}: choose a number above 0")
         rule = captions._replace(column=part.get("caption") or captions.column)
-        shared = {
-            "captions": rule,
-            "window": window,
-            "cache": cache,
-            "max_bad_share": max_bad_share,
-        }
         try:
             if name == "mixture":
                 raise ValueError("mixtures cannot be nested; list its parts here")
-            taken = options_taken(name)
-            if "captions" not in taken and rule != ANY_CAPTION:
-                raise ValueError("it makes its own captions; remove caption and data.caption*")
-            options = {key: value for key, value in shared.items() if key in taken}
-            options |= part.get("options", {})
             source = open_source(
                 name,
                 root=part.get("root"),
@@ -177,14 +166,19 @@ def open_here(
                 limit=part.get("limit"),
                 crops=crops,
                 augmentation=augmentation,
-                **options,
+                manifest=part.get("manifest"),
+                offered={
+                    "captions": rule,
+                    "window": window,
+                    "cache": cache,
+                    "max_bad_share": max_bad_share,
+                },
+                **part.get("options", {}),
             )
             if source.in_sequence:
                 raise ValueError(
                     "it can only be read in sequence, but a mixture needs access to any sample"
                 )
-            if part.get("manifest") is not None:
-                source = WithoutKnownBad(source, Path(part["manifest"]))
             order = EndlessOrder(source.blocks(), seed=seed, window=window)
         except ValueError as error:
             raise ValueError(f"data.mixture[{number}], {name}: {error}") from error

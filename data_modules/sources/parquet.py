@@ -41,7 +41,7 @@ from gestalt.data_modules.corpora.shards import (
 )
 from gestalt.data_modules.corpora.stored_pairs import ShardedStore, image_bytes
 from gestalt.data_modules.digest import short_digest
-from gestalt.data_modules.sources import StoredPair
+from gestalt.data_modules.pairs import StoredPair
 from gestalt.support.addresses import without_secrets
 from gestalt.support.files import replacing
 from gestalt.support.strange_files import read_whole
@@ -242,7 +242,7 @@ class ParquetRows(ShardedStore):
         self._groups: list[tuple[str, int]] = []  # path, row group in it
         self._columns: list[str] = []
         lengths, sizes, facts = [], [], []
-        with ThreadPoolExecutor(THREADS if self._remote else 1) as pool:
+        with ThreadPoolExecutor(THREADS) as pool:
             footers = list(pool.map(partial(read_footer, root), self._shards))
         for shard, footer in zip(self._shards, footers, strict=True):
             path = shard.url
@@ -299,7 +299,7 @@ class ParquetRows(ShardedStore):
             return bytes.fromhex(digits)
 
         total = hashlib.sha256()
-        with ThreadPoolExecutor(THREADS if self._remote else 1) as pool:
+        with ThreadPoolExecutor(THREADS) as pool:
             for captions in pool.map(hashed, self._shards, footers):
                 total.update(captions)
         if current != known:
@@ -369,7 +369,8 @@ def open_here(
         cache: folder for the hashes of remote captions; None for ``~/.cache/gestalt``.
 
     Raises:
-        ValueError: no root, or as ``ParquetRows``.
+        ValueError: no root, no file, a file that is not parquet, no such column, or row groups that
+            are too large for the window.
     """
     if root is None:
         raise ValueError(

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from gestalt.data_modules.pairs import Source
 from gestalt.data_modules.scenes.composition import SPLITS, Layout, SceneMaker
 from gestalt.data_modules.scenes.recipes import SpuriousRecipe, find_recipe
-from gestalt.data_modules.sources import Source
 
 
 @dataclass(eq=False)

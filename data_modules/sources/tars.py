@@ -26,8 +26,8 @@ from gestalt.data_modules.corpora.bad_samples import (
 )
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.lru_cache import LRUCache
+from gestalt.data_modules.corpora.shard_names import COMPRESSED, unread
 from gestalt.data_modules.corpora.shards import (
-    COMPRESSED,
     OPEN_FILES,
     THREADS,
     Range,
@@ -35,12 +35,11 @@ from gestalt.data_modules.corpora.shards import (
     ShardReader,
     cache_folder,
     look_up,
-    unread,
 )
 from gestalt.data_modules.corpora.stored_pairs import ShardedStore
 from gestalt.data_modules.corpora.tar_index import (
     BLOCK,
-    LONGEST_TEXT,
+    MAX_TEXT,
     Header,
     TarIndex,
     find_index,
@@ -49,8 +48,8 @@ from gestalt.data_modules.corpora.tar_index import (
     unpack_tar,
 )
 from gestalt.data_modules.digest import short_digest
+from gestalt.data_modules.pairs import StoredPair
 from gestalt.data_modules.pixels.photographs import BYTE_LIMIT
-from gestalt.data_modules.sources import StoredPair
 
 EMPTY = "missing or without a sample (NAME.jpg, NAME.txt or NAME.json)"
 CHECKED = 16
@@ -68,7 +67,7 @@ class TarStore(ShardedStore):
         column: ``txt``, or the key of the ``.json`` with the captions; None for ``.txt``, else the
             key ``caption``.
         faulty: URLs of the ``missing``, ``empty`` and ``truncated`` shards, and of those ``unread``
-            beside them, see ``shards.unread``.
+            beside them whose names differ only in the number.
     """
 
     tars: list[tuple[Shard, Header]]
@@ -116,7 +115,7 @@ class TarStore(ShardedStore):
             ranges = []
             for part, limit, reason in (
                 ("image", BYTE_LIMIT, "too_large"),
-                ("json" if json_first else "text", LONGEST_TEXT, "caption_too_long"),
+                ("json" if json_first else "text", MAX_TEXT, "caption_too_long"),
             ):
                 size = record[f"{part}_size"]
                 if size > limit:
@@ -187,7 +186,7 @@ def open_here(
     """Open tars, making missing indices first.
 
     Args:
-        root: pattern of the tars, see ``shards.expand``.
+        root: pattern of the tars: files, braces, a folder, a glob, or a ``.txt`` of these.
         captions: selects the caption; its column is ``txt`` or a key of the ``.json``.
         cache: folder for unpacked tars, and for indices of read-only folders and of remote tars;
             None for ``~/.cache/gestalt``.
@@ -199,11 +198,11 @@ def open_here(
     """
     urls = list_tars(root)
     with ThreadPoolExecutor(THREADS) as pool:
-        states = list(pool.map(look_up, urls))
-    missing = [url for url, shard in zip(urls, states, strict=True) if shard is None]
+        shards = dict(zip(urls, pool.map(look_up, urls), strict=True))
+    missing = [url for url, shard in shards.items() if shard is None]
     _check_share(missing, urls, fault="missing", max_bad_share=max_bad_share)
     folder = cache_folder(cache)
-    found = [shard for shard in states if shard is not None]
+    found = [shard for shard in shards.values() if shard is not None]
     if compressed := sum(shard.name.endswith(COMPRESSED) for shard in found):
         _report(f"tars: {compressed:,} compressed tars are unpacked, once, into {folder}/unpacked")
     tars = _index([unpack_tar(shard, cache=folder) for shard in found], cache=folder)

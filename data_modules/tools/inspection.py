@@ -17,6 +17,7 @@ import textwrap
 from array import array
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from itertools import chain, islice
@@ -41,10 +42,10 @@ from gestalt.data_modules.corpora.captions import (
 )
 from gestalt.data_modules.corpora.manifest import Bad
 from gestalt.data_modules.corpora.stored_pairs import StoredPairs
+from gestalt.data_modules.pairs import Source, StoredPair
 from gestalt.data_modules.pixels.decoding import shown_size
 from gestalt.data_modules.pixels.formats import FORMATS
 from gestalt.data_modules.pixels.photographs import decoding, open_checked
-from gestalt.data_modules.sources import Source, StoredPair
 from gestalt.support.files import file_hash, partial_beside
 from gestalt.support.json_files import Fields
 
@@ -74,28 +75,28 @@ class Finding(NamedTuple):
     unusable: int = 0
 
 
+@dataclass
 class Findings(Dataset[Finding]):
     """Findings for all samples of a source, by index."""
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._rule = source.rule if isinstance(source, StoredPairs) else ANY_CAPTION
+    source: Source
 
     def __len__(self) -> int:
         """Return the number of samples, bad ones included."""
-        return len(self._source)
+        return len(self.source)
 
     def __getitem__(self, index: int) -> Finding:
         """Examine one sample; of a source without files, the pair of the first epoch."""
+        rule = self.source.rule if isinstance(self.source, StoredPairs) else ANY_CAPTION
         where, image = "", b""
         try:
-            stored, drawn = self._source.read(index), None
+            stored, drawn = self.source.read(index), None
             if stored is None:
-                drawn, caption = self._source.pair(index, 0)
+                drawn, caption = self.source.pair(index, 0)
                 stored = StoredPair("", str(index), drawn.numpy().tobytes(), caption)
             where, image = stored.where, hashlib.sha256(stored.image).digest()
-            texts = listed_texts(stored.captions, self._rule)
-            usable = usable_texts(stored.captions, self._rule)
+            texts = listed_texts(stored.captions, rule)
+            usable = usable_texts(stored.captions, rule)
             with bad_sample_at(where, stored.key):
                 width, height = (
                     shown_size(stored.image) if drawn is None else (drawn.shape[2], drawn.shape[1])
@@ -155,10 +156,6 @@ def inspect(source: Source, workers: int) -> tuple[list[Bad], Fields]:
         shards.append(shard)
     image = np.array(images, dtype=np.uint64).reshape(-1, 5)
     caption = np.array(captions, dtype=np.uint64).reshape(-1, 4)
-    spreads = {
-        name: _spread(caption[:, column])
-        for column, name in enumerate(("characters", "words"), start=1)
-    }
     by_reason: dict[str, Fields] = {
         reason: {"count": count}
         for reason, count in Counter(reason for _, reason, _, _ in bad).most_common()
@@ -168,10 +165,16 @@ def inspect(source: Source, workers: int) -> tuple[list[Bad], Fields]:
     return bad, {
         "bad_by_reason": by_reason,
         "images": {
-            name: _spread(image[:, column])
-            for column, name in enumerate(("width", "height", "bytes"), start=1)
+            "width": _spread(image[:, 1]),
+            "height": _spread(image[:, 2]),
+            "bytes": _spread(image[:, 3]),
         },
-        "captions": {"usable": len(caption), "unusable_beside_usable": unusable, **spreads},
+        "captions": {
+            "usable": len(caption),
+            "unusable_beside_usable": unusable,
+            "characters": _spread(caption[:, 1]),
+            "words": _spread(caption[:, 2]),
+        },
         "duplicates": {
             "images": _repeated(image[:, 4], image[:, 0]),
             "captions": _repeated(caption[:, 3], caption[:, 0]),
@@ -281,31 +284,25 @@ def _drawn(source: Source, index: int) -> StoredPair:
 
 def _parts(stored: StoredPair) -> Fields:
     """Return the files of a sample by ending.  An unusable caption is kept in ``.txt`` if there is
-    no other.
+    no other; unknown content of an image is called ``jpg``, so that readers find and report it.
     """
+    try:
+        with decoding():
+            suffix = SUFFIXES[str(open_checked(stored.image).format)]
+    except Unusable:
+        suffix = "jpg"
     texts, usable = listed_texts(stored.captions), usable_texts(stored.captions, ANY_CAPTION)
     fields: Fields = {"key": stored.key}
     if usable:
         fields["caption"] = usable[0] if len(usable) == 1 else usable
     parts: Fields = {
-        suffix_of(stored.image): stored.image,
+        suffix: stored.image,
         "json": json.dumps(fields, ensure_ascii=False, sort_keys=True),
     }
     alone = usable or texts[:1]
     if len(alone) == 1 and isinstance(alone[0], str | bytes):
         parts["txt"] = alone[0]
     return parts
-
-
-def suffix_of(content: bytes) -> str:
-    """Return the usual ending of an image file, without dot; ``jpg`` for unknown content, so that
-    readers find and report it.
-    """
-    try:
-        with decoding():
-            return SUFFIXES.get(open_checked(content).format or "", "jpg")
-    except Unusable:
-        return "jpg"
 
 
 LEAST_CELL, DPI = 160, 100

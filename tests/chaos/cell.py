@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gestalt.data_modules.corpora.shards import expand, look_up
+from gestalt.data_modules.corpora.shard_names import expand
+from gestalt.data_modules.corpora.shards import look_up
 from gestalt.data_modules.corpora.tar_index import index_tar
 from tests import warm
 from tests.chaos.faults import SIGNALS, Strike, working_in

@@ -128,7 +128,7 @@ def test_the_digest_depends_on_weights_sources_and_lengths():
         (
             [scenes(5), scenes(5)],
             {"captions": CaptionRule(template="a {}")},
-            r"mixture\[0\], scenes: it makes its own captions",
+            r"mixture\[0\], scenes: data\.caption, .* makes its own captions",
         ),
         (
             [scenes(5), scenes(5)],

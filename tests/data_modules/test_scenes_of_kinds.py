@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from gestalt.data_modules.image_sets import open_image_set
-from gestalt.data_modules.scenes.composition import NAMES, HeldOut, SceneMaker, Twins
+from gestalt.data_modules.scenes.composition import NAMES, SceneMaker, find_twins
 from gestalt.data_modules.scenes.recipes import RECIPES, find_recipe
 from gestalt.data_modules.sources import open_source
 from tests.data_modules.test_scene_folder import draw
@@ -35,12 +35,11 @@ def test_every_class_occurs_and_always_on_its_held_out_background():
     recipe = RECIPES["prototype"]
     (labels,) = images.label_sets.values()
     assert labels.names == tuple(noun.name for noun in recipe.classes)
-    held_out = HeldOut(recipe)
     seen = Counter()
     for index in range(len(images)):
         layout = images.maker.plan(index, seed=recipe.validation_seed, split="val")
         (placed,) = layout.objects
-        assert held_out.backgrounds[placed.kind, layout.background]
+        assert images.maker.held_backgrounds[placed.kind, layout.background]
         seen[placed.kind] += 1
     assert set(seen) == set(range(len(labels.names)))
     for index in range(20):
@@ -76,14 +75,14 @@ def test_training_shows_twins_alone_and_usually_on_their_background(name, correl
         "scenes", root=None, size=16, seed=0, limit=None, recipe=name, correlation=correlation
     )
     maker = source.maker
-    twins = Twins(maker.recipe)
+    twins, backgrounds = find_twins(maker.recipe)
     groups = Counter()
     for index in range(800):
         layout = maker.plan(index, seed=0, split="train")
         kinds = [placed.kind for placed in layout.objects]
-        if set(kinds) & set(twins.kinds):
+        if set(kinds) & set(twins):
             assert len(kinds) == 1
-            groups[twins.kinds.index(kinds[0]), twins.backgrounds.index(layout.background)] += 1
+            groups[twins.index(kinds[0]), backgrounds.index(layout.background)] += 1
     total = sum(groups.values())
     assert total / 800 == pytest.approx(0.3, abs=0.05)
     assert (groups[0, 0] + groups[1, 1]) / total == pytest.approx(correlation or 0.95, abs=0.05)
@@ -97,11 +96,11 @@ def test_all_other_scenes_of_a_spurious_recipe_obey_the_same_rules(name):
         SceneMaker(find_recipe(made)) for made in (name.removesuffix("_spurious"), name)
     )
     assert plain.plan(5, seed=3, split="val") == spurious.plan(5, seed=3, split="val")
-    twins = Twins(spurious.recipe)
+    twins, _ = find_twins(spurious.recipe)
     for index in range(120):
         layout = spurious.plan(index, seed=0, split="train")
         kinds = [placed.kind for placed in layout.objects]
-        assert set(kinds) & set(twins.kinds) or not spurious.held_out.shows(
+        assert set(kinds) & set(twins) or not spurious.shows_held_out(
             kinds, background=layout.background
         )
     assert plain.recipe.digest() != spurious.recipe.digest()

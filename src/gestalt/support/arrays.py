@@ -24,5 +24,5 @@ def map_array(path: Path) -> Array:
     try:
         check_regular(path)
         return np.lib.format.open_memmap(path, mode="r")
-    except Exception as error:  # of the reader of headers, which raises many types
+    except Exception as error:  # the reader of headers raises many types
         raise ValueError(f"{path}: not a NumPy array ({' '.join(str(error).split())})") from error

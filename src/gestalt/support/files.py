@@ -48,8 +48,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all, as :func:`replacing`; text as UTF-8, with bytes of file
-    names that are not UTF-8 escaped.
+    """Write a file whole or not at all, in place of one that exists; text as UTF-8, with bytes of
+    file names that are not UTF-8 escaped.
     """
     data = content if isinstance(content, bytes) else content.encode(errors="backslashreplace")
     with replacing(path) as partial:

@@ -20,7 +20,7 @@ WIDE = 65_535
 ``NARROW`` classes.
 """
 
-MOST_CLASSES = 4_096
+MAX_CLASSES = 4_096
 """The largest number of classes that is scored; its confusion matrix takes 128 MiB."""
 
 

@@ -17,7 +17,7 @@ class ConfigError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        # torch raises it anew with the worker's traceback, see ``commands.faults``
+        # torch raises the error of a loading process anew with that process's traceback
         of_a_worker = "Original Traceback" in message
         super().__init__(message if of_a_worker else " ".join(message.splitlines()))
 

@@ -14,7 +14,7 @@ from gestalt.support.typed import ConfigError
 MAX_BYTES = 2**22
 """Largest file that is read; a benchmark of the most classes with 20 phrases each has 2 MB."""
 
-MOST_PIECES = 150_000
+MAX_PIECES = 150_000
 """Most words of a file as JSON, which aliases may multiply; a configuration has a thousand, a
 benchmark of the most classes with 20 phrases each 135,000.
 """
@@ -71,8 +71,8 @@ def read_values(text: str, words: bool = False) -> Any:
     """
     try:
         content = (_Words if words else _Values)(text).get_single_data()
-        pieces = list(islice(json.JSONEncoder().iterencode(content), MOST_PIECES))
-        if len(pieces) == MOST_PIECES:
+        pieces = list(islice(json.JSONEncoder().iterencode(content), MAX_PIECES))
+        if len(pieces) == MAX_PIECES:
             raise ValueError("too many values, with YAML aliases written out")
         return json.loads("".join(pieces))
     except Exception as error:  # PyYAML passes on those of its constructors

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from gestalt.data_modules.corpora.bad_samples import Unusable
-from gestalt.data_modules.corpora.captions import LONGEST, CaptionRule, choose_caption, usable_texts
+from gestalt.data_modules.corpora.captions import (
+    MAX_LENGTH,
+    CaptionRule,
+    choose_caption,
+    usable_texts,
+)
 
 
 def chosen(captions, *, epoch=0, **rule):
@@ -52,7 +57,7 @@ def test_usable_texts_lists_the_captions_that_a_rule_can_select():
         (" \n", "empty_caption"),
         ("\u200b\x07 \ufeff", "empty_caption"),
         (b"caf\xe9", "caption_encoding"),
-        ("x" * (LONGEST + 1), "caption_too_long"),
+        ("x" * (MAX_LENGTH + 1), "caption_too_long"),
     ],
 )
 def test_an_unusable_caption_raises_its_reason(captions, reason):

@@ -81,7 +81,7 @@ def test_a_member_that_ends_beyond_the_file_is_one_bad_sample_of_a_truncated_tar
 
 
 def test_a_text_file_too_large_for_a_caption_is_not_read(tmp_path, monkeypatch, read_from):
-    monkeypatch.setattr("gestalt.data_modules.sources.tars.LONGEST_TEXT", 10)
+    monkeypatch.setattr("gestalt.data_modules.sources.tars.MAX_TEXT", 10)
     parts = (
         member("1.jpg", jpeg(1)),
         member("1.json", b'{"caption": "a"}'),

@@ -3,13 +3,13 @@
 import errno
 import gzip
 import io
+import os
 import tarfile
 
 import fsspec
 import pytest
 
-from gestalt.data_modules.corpora import shards as shards_room
-from gestalt.data_modules.corpora import tar_index
+from gestalt.data_modules.corpora import shard_names, tar_index
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.corpora.captions import CaptionRule
 from tests.data_modules import files
@@ -201,7 +201,7 @@ def test_missing_and_empty_shards_are_counted_and_too_many_are_refused(shards):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("none.txt", "no such file"),
+        ("none.txt", r"no file .*none\.txt"),
         ("sub", "no file in it ends"),
         ("x*.tar", "no file"),
         ("s.tar", "not a tar"),
@@ -254,9 +254,9 @@ def test_files_named_like_those_that_are_read_are_listed_as_unread(tmp_path):
     read, unread = ["s-0.tar", "s-1.tar", "a-0-of-2.tar"], ["a-1-of-2.tar", "s-03.tar", "s-2.tar"]
     for name in (*read, *unread, "s-1.tar.gz", "s-3.tgz", "t-3.tar"):
         (tmp_path / name).touch()
-    found = shards_room.unread(f"{tmp_path}/{name}" for name in read)
+    found = shard_names.unread(f"{tmp_path}/{name}" for name in read)
     assert found == [f"{tmp_path}/{name}" for name in unread]
-    assert not shards_room.unread(["http://127.0.0.1:1/s-0.tar", f"{tmp_path}/none/s-0.tar"])
+    assert not shard_names.unread(["http://127.0.0.1:1/s-0.tar", f"{tmp_path}/none/s-0.tar"])
 
 
 def test_a_tar_that_does_not_fit_the_disk_is_not_unpacked(shards, monkeypatch):
@@ -343,14 +343,14 @@ def test_a_byte_that_the_disk_cannot_read_is_one_bad_sample_and_a_lost_tar_stops
     shards, monkeypatch
 ):
     source, error = opened(shards), OSError(errno.EIO, "Input/output error")
-    real = shards_room.os.pread
+    real = os.pread
 
     def failing(file, size, start):
         if start < 1024:
             raise error
         return real(file, size, start)
 
-    monkeypatch.setattr(shards_room.os, "pread", failing)
+    monkeypatch.setattr(os, "pread", failing)
     assert stored(source)[:2] == [("unreadable", "00000"), ("00001", "picture 1")]
     error.errno = errno.ESTALE
     with pytest.raises(ValueError, match="cannot be read now"):
@@ -371,5 +371,5 @@ def test_a_byte_that_the_disk_cannot_read_is_one_bad_sample_and_a_lost_tar_stops
 )
 def test_a_pattern_of_too_many_names_is_refused_before_they_are_made(pattern):
     with pytest.raises(ValueError, match=r"at most|recursion"):
-        shards_room.expand(pattern)
-    assert shards_room.expand("{0..2}{a,b{c..d}}.tar")[:2] == ["0a.tar", "0bc.tar"]
+        shard_names.expand(pattern)
+    assert shard_names.expand("{0..2}{a,b{c..d}}.tar")[:2] == ["0a.tar", "0bc.tar"]

@@ -15,7 +15,7 @@ from gestalt.config.identity import config_hash, to_yaml
 from gestalt.config.loading import EXPERIMENTS, load, load_saved
 from gestalt.data_modules import keys as schema_data
 from gestalt.data_modules.keys import options_written
-from gestalt.data_modules.opening import files_of
+from gestalt.data_modules.opening import COMMON, modules_of
 from gestalt.measures.segmentation import protocol
 from gestalt.support.keys import flatten
 from gestalt.support.typed import ConfigError
@@ -298,10 +298,10 @@ def test_a_run_trained_with_a_caption_column_can_be_evaluated_on_a_source_withou
 
 
 def test_source_options_read_from_code_match_those_of_the_imported_source():
-    from gestalt.data_modules.sources import options_taken
-
-    for name in files_of("sources"):
-        assert list(options_written(name)) == options_taken(name)
+    for name, module in modules_of("sources").items():
+        assert list(options_written(name)) == [
+            key for key in inspect.signature(module.open_here).parameters if key not in COMMON
+        ]
 
 
 def test_a_dense_crf_without_its_library_is_refused_before_anything_is_done(monkeypatch):

@@ -3,7 +3,7 @@
 import pytest
 
 from gestalt.config.loading import load, load_saved
-from gestalt.support.label_values import MOST_CLASSES
+from gestalt.support.label_values import MAX_CLASSES
 from gestalt.support.typed import ConfigError
 from gestalt.support.yaml_values import read_values
 
@@ -39,8 +39,8 @@ def test_a_file_that_is_not_a_configuration_is_refused_in_one_line(tmp_path, con
 
 def test_a_file_holds_the_most_classes_with_twenty_phrases_each():
     first = f"0: &same {{values: [1], prompts: {[*'abcdefghijklmnopqrst']}}}\n"
-    others = "".join(f"{number}: *same\n" for number in range(1, MOST_CLASSES))
-    assert len(read_values(first + others)) == MOST_CLASSES
+    others = "".join(f"{number}: *same\n" for number in range(1, MAX_CLASSES))
+    assert len(read_values(first + others)) == MAX_CLASSES
 
 
 def test_a_configuration_reads_no_environment():

@@ -103,11 +103,10 @@ def test_a_package_that_cannot_be_imported_is_one_line_that_names_it(install):
 
 
 def test_a_source_of_a_package_is_opened_with_its_options(install):
-    from gestalt.data_modules.sources import open_source, options_taken
+    from gestalt.data_modules.sources import open_source
 
     install("planted_source", "sources", "mine", "planted_source")
     assert tiny_config("data.source=mine").data.source == "mine"
-    assert options_taken("mine") == ["colour"]
     assert open_source("mine", root="x", size=8, seed=0, limit=3, colour="blue") == [
         "x",
         8,

@@ -25,7 +25,7 @@ from gestalt.measures.masks import MaskScore, mask_entry, mask_values
 from gestalt.measures.measured import Measured
 from gestalt.measures.rows import ImageMetric
 from gestalt.support.arrays import Floats, Ints
-from gestalt.support.label_values import MOST_CLASSES
+from gestalt.support.label_values import MAX_CLASSES
 from gestalt.support.ranks import objects_on_first
 from gestalt.training.pictures import log_folders
 
@@ -145,7 +145,7 @@ class MeanIoU(ImageMetric):
     in it, not with C.
 
     Args:
-        classes: C, 2 to ``MOST_CLASSES``.
+        classes: C, 2 to ``MAX_CLASSES``.
         unnamed: True if predicted pixels may have no class, the ``ignored_value`` of C: they count
             in the union of their true class, and the matrix is (C, C + 1).
 
@@ -159,9 +159,9 @@ class MeanIoU(ImageMetric):
 
     def __init__(self, classes: int, *, unnamed: bool = False) -> None:
         super().__init__(ROW)
-        if not 2 <= classes <= MOST_CLASSES:
+        if not 2 <= classes <= MAX_CLASSES:
             raise ValueError(
-                f"{classes} classes: a segmentation has 2 to {MOST_CLASSES}, since its confusion "
+                f"{classes} classes: a segmentation has 2 to {MAX_CLASSES}, since its confusion "
                 "matrix is kept whole"
             )
         self.classes = classes

@@ -1,11 +1,11 @@
-"""Photographs with one class each, and with the place where they were taken if it is known.  H W
-pixels.
+"""Photographs with one class each, with the place where they were taken if it is known, or with
+captions.  H W pixels.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from gestalt.data_modules.image_sets import (
     ImageSetSample,
@@ -20,58 +20,44 @@ from gestalt.data_modules.pixels.photographs import open_rgb, to_tensor
 IMAGENET = "imagenet_1000"
 
 
-class Photograph(NamedTuple):
-    """One photograph.
-
-    Attributes:
-        path: its file.
-        class_label: its class.
-        place: as in ``ImageSetSample``, or None.
-    """
-
-    path: Path
-    class_label: int
-    place: int | None = None
+Described = tuple[Path, dict[str, Any]]
+"""The file of a photograph, and the fields of its ``ImageSetSample`` besides image and name."""
 
 
 @dataclass(eq=False)
-class ClassifiedPhotographs:
-    """Photographs with a class each.
+class DescribedPhotographs:
+    """Photographs, each with a class or with captions.
 
     Attributes:
         name: name of the image set.
         photographs: photographs whose files exist.
-        label_sets: the label set of ``class_label``.
-        official_length: as ``ImageSet``.
+        label_sets: the label set of ``class_label``; empty for captions.
+        official_length: number of images in the official split.
+        no_instances: the reason why there are no instance maps, for messages.
         train_groups: number of photographs of each class at each place in the training split, if
             known.
+        names: names of the photographs, in order, where records shall list them.
     """
 
     name: str
-    photographs: Sequence[Photograph]
+    photographs: Sequence[Described]
     _: KW_ONLY
     label_sets: Mapping[str, LabelSet]
     official_length: int | None
-    train_groups: Sequence[Sequence[int]] | None = None
     no_instances: str | None = "its photographs have one class each and no maps"
+    train_groups: Sequence[Sequence[int]] | None = None
+    names: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.photographs)
 
     def sample(self, index: int) -> ImageSetSample:
-        """Read a photograph with its class and place."""
-        path, class_label, place = self.photographs[index]
-        sample: ImageSetSample = {
-            "image": to_tensor(open_rgb(path)),
-            "name": path.stem,
-            "class_label": class_label,
-        }
-        if place is not None:
-            sample["place"] = place
-        return sample
+        """Read a photograph with what describes it."""
+        path, facts = self.photographs[index]
+        return {"image": to_tensor(open_rgb(path)), "name": path.stem, **facts}  # type: ignore[typeddict-item]
 
 
-def evenly(photographs: Sequence[Photograph], limit: int | None) -> Sequence[Photograph]:
+def evenly(photographs: Sequence[Described], limit: int | None) -> Sequence[Described]:
     """Return at most ``limit`` photographs, spread evenly over all classes, since they are sorted
     by class.
     """
@@ -91,22 +77,24 @@ def imagenet_opener(
     suffix: str,
     expected: str,
     official_length: int,
-) -> Callable[..., ClassifiedPhotographs]:
+) -> Callable[..., DescribedPhotographs]:
     """Return the ``open_here`` of photographs of ImageNet's 1,000 classes, in one folder a class.
 
     Args:
         image_set: name of the set.
-        places, holds, get: as ``find_folder``.
+        places: candidate folders under the root, the usual one first.
+        holds: files or folders that one of them must hold; of names joined by ``|`` at least one.
+        get: instruction for the message about a missing folder.
         images: folder of the class folders in that folder, not all of which need to exist.
         folders: returns the names of the class folders, in order of class, by ImageNet's table.
         suffix: ending of the photographs.
         expected: text after "expected" in the message about a folder with another name.
-        official_length: as ``ImageSet``.
+        official_length: number of images in the official split.
     """
 
     def open_here(
         *, root: str | None, split: str | None, limit: int | None, label_sets: list[str] | None
-    ) -> ClassifiedPhotographs:
+    ) -> DescribedPhotographs:
         """Open the only split, ``val``, in order of class and file name; ``limit`` keeps
         photographs spread evenly over the classes.
 
@@ -114,7 +102,7 @@ def imagenet_opener(
             ValueError: no root, unknown split or label set, no class folder, another folder, or a
                 class folder without photographs.
         """
-        select_split(image_set, split, known=("val",), default="val")
+        select_split(image_set, split, known=("val",))
         folder = find_folder(root, image_set=image_set, places=places, holds=holds, get=get)
         folder /= images
         names = sorted(path.name for path in folder.iterdir() if path.is_dir())
@@ -131,11 +119,11 @@ def imagenet_opener(
                     f"{image_set}: {folder / name} is not a class folder; expected {expected}"
                 )
         photographs = [
-            Photograph(folder / name / f"{stem}{suffix}", class_label=classes[name])
+            (folder / name / f"{stem}{suffix}", {"class_label": classes[name]})
             for name in sorted(names, key=classes.__getitem__)
             for stem in list_files(folder / name, suffix)
         ]
-        return ClassifiedPhotographs(
+        return DescribedPhotographs(
             image_set,
             evenly(photographs, limit),
             label_sets=select_label_sets({IMAGENET: table.labels}, label_sets),
