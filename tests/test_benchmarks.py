@@ -179,7 +179,12 @@ def test_training_groups_come_from_the_table_for_any_split_or_limit(split, limit
     drawn = Drawn("waterbirds", CLASSIFIED["waterbirds"], root=drawn_once["waterbirds"])
     config = tiny_config("evaluation.benchmarks=[waterbirds]", f"benchmark_root={drawn.root}")
     scorer = MEASURES["robustness"].build(
-        Context(config, BENCHMARKS["waterbirds"], drawn.open(split=split, limit=limit))
+        Context(
+            config.evaluation,
+            BENCHMARKS["waterbirds"],
+            drawn.open(split=split, limit=limit),
+            size=32,
+        )
     )
     assert isinstance(scorer, Robustness)
     assert scorer.train_groups == [[4, 1], [1, 2]]

@@ -17,14 +17,16 @@ from gestalt.config.schema import Experiment
 from gestalt.data_modules.keys import ONLY_SCENES
 from gestalt.data_modules.pixels.pictures import Picture, read_pictures
 from gestalt.encoders.dense_model import DenseModel
+from gestalt.measures.evaluation.images import embed_images
 from gestalt.measures.evaluation.prompts import check_texts, embed_texts
 from gestalt.measures.evaluation.protocols import ImageProtocol
 from gestalt.measures.grouping.engine import bottom_up
-from gestalt.measures.grouping.protocol import grouping_protocol
-from gestalt.measures.retrieval.engine import embed_images
+from gestalt.measures.grouping.protocol import BottomUpProtocol, grouping_protocol
 from gestalt.measures.segmentation.fitting import Choices, picture_protocol
+from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.measures.segmentation.segmented import SegmentedImage, segment_images, similarity_maps
 from gestalt.models.opening import open_target
+from gestalt.models.zoo.kinds import open_vision
 from gestalt.support.bars import hide_bars
 from gestalt.support.caveats import Caveat
 from gestalt.support.devices import find_device, find_dtype, keep_random_state
@@ -248,7 +250,7 @@ class Model:
             raise ValueError("similarity takes no threshold; leave it out")
         pictures, single = self._read(image)
         with_defaults: Choices = {"templates": "{}", **choices}
-        chosen = picture_protocol(self.config, self.encoder, **with_defaults)
+        chosen = segmentation_protocol(self, **with_defaults)
         maps = similarity_maps(
             self.encoder,
             pictures,
@@ -295,7 +297,7 @@ class Model:
         names = check_texts(labels)
         if len(set(names)) < len(names):
             raise ValueError(f"labels={names}: a label is repeated; name each once")
-        chosen = picture_protocol(self.config, self.encoder, **choices)
+        chosen = segmentation_protocol(self, **choices)
         if len(names) == 1 and chosen.background != "threshold":
             raise ValueError(
                 f"labels={names}: every pixel would have the only label; name another, or give a "
@@ -320,8 +322,7 @@ class Model:
             True
         """
         pictures, single = self._read(image)
-        stride = self.encoder.patch_stride
-        chosen = grouping_protocol(self.config, groups=groups, stride=stride, name=protocol)
+        chosen = partition_protocol(self, groups, name=protocol)
         maps = [one.groups.cpu() for one in bottom_up(self.encoder, pictures, chosen)]
         return maps[0] if single else maps
 
@@ -334,3 +335,28 @@ class Model:
             warnings.warn(ONLY_SCENES, Caveat, stacklevel=3)
         pictures, single = read_pictures(images)
         return [picture.to(self.device) for picture in pictures], single
+
+
+def segmentation_protocol(model: Model, **choices: Unpack[Choices]) -> TopDownProtocol:
+    """Return the protocol by which a model segments pictures under a user's choices, and attach the
+    proxy model of its reading.
+    """
+    return picture_protocol(
+        model.config.evaluation,
+        model.encoder,
+        size=model.config.image.eval_size,
+        open_vision=open_vision,
+        **choices,
+    )
+
+
+def partition_protocol(model: Model, groups: int, *, name: str | None = None) -> BottomUpProtocol:
+    """Return the protocol by which a model groups pictures; ``name`` is by default that of its
+    configuration.
+    """
+    return grouping_protocol(
+        name or model.config.evaluation.grouping_protocol,
+        size=model.config.image.eval_size,
+        groups=groups,
+        stride=model.encoder.patch_stride,
+    )

@@ -11,7 +11,8 @@ from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from gestalt.encoders.dense_model import DenseModel
-from gestalt.measures.callback import Entry, Scorer
+from gestalt.measures.callback import Scorer
+from gestalt.measures.context import Entry
 from gestalt.measures.grouping.protocol import TokensProtocol
 from gestalt.models.opening import load_scoring
 from gestalt.models.zoo.python import FunctionModel, Functions

@@ -8,21 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gestalt.measures.evaluation.vocabularies import Vocabulary
+
 STEP = 20
 """Grey levels between two classes."""
 
 
 @dataclass(frozen=True)
-class Words:
-    """A label set."""
+class Words(Vocabulary):
+    """A label set, as a rule without background."""
 
-    names: tuple[str, ...]
-    prompts: tuple[tuple[str, ...], ...]
     background: int | None = None
-
-    def digest(self) -> str:
-        """Its names."""
-        return "/".join(self.names)
 
 
 NAMES = ("ground", "apple", "hour", "unicorn")

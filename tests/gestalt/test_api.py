@@ -151,17 +151,14 @@ def test_segmenting_by_one_label_requires_a_threshold(model):
 
 
 def test_every_protocol_takes_a_picture_with_and_without_a_threshold(model):
-    from gestalt.measures.segmentation.fitting import picture_protocol
+    from gestalt.api import segmentation_protocol
 
     for name in set(PRESETS) - {"clippy-repo", "sclip-336/proxyclip"}:
-        assert picture_protocol(model.config, model.encoder, protocol=name).background in (
+        assert segmentation_protocol(model, protocol=name).background in (
             "prompts",
             "threshold",
         ), name
-        assert (
-            picture_protocol(model.config, model.encoder, protocol=name, threshold=0.2).threshold
-            == 0.2
-        ), name
+        assert segmentation_protocol(model, protocol=name, threshold=0.2).threshold == 0.2, name
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", torch.float64])

@@ -16,14 +16,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gestalt.api import Model, load
+from gestalt.api import Model, load, partition_protocol, segmentation_protocol
 from gestalt.commands.picture_words import result_files
 from gestalt.commands.process import quiet
 from gestalt.data_modules.pixels.pictures import read_picture
 from gestalt.measures.evaluation.protocols import ImageProtocol
 from gestalt.measures.evaluation.weights import weights_hash
-from gestalt.measures.grouping.protocol import grouping_protocol
-from gestalt.measures.segmentation.fitting import picture_protocol
 from gestalt.measures.segmentation.segmented import SegmentedImage
 from gestalt.models.opening import TRAINED, Identity, place_of, step_of
 from gestalt.publishing.picture_page import (
@@ -170,9 +168,8 @@ def _mapper(model: Model, arguments: Namespace) -> Mapper:
     name = arguments.protocol
     mapper = Mapper(model, {"groups": groups, "protocol": name})
     if arguments.command == "segment":
-        chosen = picture_protocol(
-            model.config,
-            model.encoder,
+        chosen = segmentation_protocol(
+            model,
             protocol=name,
             reading=arguments.reading,
             threshold=arguments.threshold,
@@ -185,10 +182,7 @@ def _mapper(model: Model, arguments: Namespace) -> Mapper:
         )
         name = None  # of the groups: the model's
     if groups is not None:
-        stride = model.encoder.patch_stride
-        mapper.protocols.append(
-            grouping_protocol(model.config, groups=groups, stride=stride, name=name)
-        )
+        mapper.protocols.append(partition_protocol(model, groups, name=name))
         mapper.maps["groups"] = _grouping(model, groups, name)
     return mapper
 

@@ -1,31 +1,16 @@
 """Checks of ``evaluation``: benchmarks, splits, protocols and thresholds that fit each other."""
 
 from pathlib import Path
-from typing import Any
 
 from gestalt.config.schema import Experiment
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS, Benchmark
 from gestalt.measures.evaluation.measures import MEASURES
 from gestalt.measures.segmentation.calibration_file import calibration_for, read_calibration
+from gestalt.measures.segmentation.configured import segmentation_changes
 from gestalt.support.keys import Complaints, refuse, refuse_first
 from gestalt.support.names import nearest
 from gestalt.support.typed import ConfigError
 from gestalt.tables import IMAGE_TOWERS
-
-CHANGES = (
-    "background",
-    "threshold",
-    "defects",
-    "refinement",
-    "reading",
-    "positions",
-    "proxy",
-    "debias",
-    "image_weight",
-    "prior",
-    "prior_offset",
-)
-"""Keys of ``evaluation`` that change fields of a segmentation protocol."""
 
 
 def check_has_masks(
@@ -41,20 +26,6 @@ def check_has_masks(
         raise ConfigError(
             f"{option} {benchmark}: choose one that measures {measure}: {', '.join(known)}"
         )
-
-
-def segmentation_changes(config: Experiment, benchmark: Benchmark) -> dict[str, Any]:
-    """Return the fields that a configuration changes of a benchmark's segmentation protocol; None
-    keeps a field.
-
-    Raises:
-        ConfigError: the calibration file cannot be read.
-    """
-    changes = {key: getattr(config.evaluation, key) for key in CHANGES}
-    calibration = calibration_for(benchmark.name, file=config.evaluation.calibration)
-    if calibration is not None:
-        changes["threshold"] = calibration.threshold
-    return changes
 
 
 def check_evaluation(config: Experiment) -> None:
@@ -119,7 +90,7 @@ def _check_segmentation(config: Experiment, benchmark: Benchmark) -> None:
     """
     name = benchmark.protocol_name("segmentation", chosen=config.evaluation.protocol)
     preset = MEASURES["segmentation"].protocols[name]
-    changes = segmentation_changes(config, benchmark)
+    changes = segmentation_changes(config.evaluation, benchmark)
     calibration = calibration_for(benchmark.name, file=config.evaluation.calibration)
     if calibration is not None:
         chosen = calibration.fields.get("name")

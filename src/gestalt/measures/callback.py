@@ -15,6 +15,7 @@ from torchmetrics import Metric
 
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.encoders.dense_model import share_passes
+from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.images import SharedImages
 from gestalt.measures.evaluation.predictions import ScoredImage
 from gestalt.measures.evaluation.prompts import (
@@ -25,16 +26,13 @@ from gestalt.measures.evaluation.prompts import (
     used_prompts,
 )
 from gestalt.measures.label_maps import LabelMaps
-from gestalt.measures.measured import Measured
+from gestalt.measures.recorded import RecordedCallback
 from gestalt.support.arrays import Array
 from gestalt.support.ranks import objects_on_first
 from gestalt.training.pictures import write_picture
 
 Batch = Mapping[str, Any]
 """A batch of an image set, by field."""
-
-Entry = dict[str, Any]
-"""Fields of a JSON record."""
 
 Baseline = Iterable[Tensor]
 """The predictions of a batch, each made when it is counted."""
@@ -47,7 +45,7 @@ def spread(length: int, count: int) -> tuple[int, ...]:
     return tuple(sorted({(2 * k + 1) * length // (2 * count) for k in range(count)}))
 
 
-class Scorer(Measured):
+class Scorer(RecordedCallback):
     """Base class: select the batches of one image set, score them exactly on any number of ranks,
     log on all of them, and draw.
 
@@ -55,21 +53,17 @@ class Scorer(Measured):
     the record and arrays.
 
     Args:
-        name: name of the benchmark, the prefix of every metric.
-        protocol: an ``ImageProtocol``, how images are resized and scored.
+        context: the benchmark, whose name is the prefix of every metric, its image set, and how it
+            is evaluated; the images to draw are spread over the set.
         metrics: that of the model as ``model``, and those of the baselines by name.
         labels: the classes; None for a measure without classes.
         prompted: classes to embed, by the protocol's prompts; None for a measure that embeds no
             classes.
-        image_set: name of the set whose batches are scored; the benchmark's name by default.
-        label_set: name of the labels in batches; the benchmark's name by default.
-        length: number of images in the whole set, for the record; the images to draw are spread
-            over it.
-        facts: further facts of the set, for the record.
-        pictures: number of images that are drawn.
-        prompt_cache: True to keep the embeddings of large sets of prompts on disk.
+        protocol: an ``ImageProtocol``, how images are resized and scored; by default that of the
+            configuration or the benchmark.
 
     Attributes:
+        length: number of images in the whole set, for the record; None to leave it out.
         needs: the keys that a batch must have, the truth first.
         tag: TensorBoard tag of its pictures; empty if it draws none.
         suffix: the end of the names of its picture files.
@@ -91,37 +85,29 @@ class Scorer(Measured):
 
     def __init__(
         self,
-        name: str,
+        context: Context,
         *,
-        protocol: Any,
         metrics: Mapping[str, Metric],
         labels: LabelSet | None = None,
         prompted: LabelSet | None = None,
-        image_set: str | None = None,
-        label_set: str | None = None,
-        length: int | None = None,
-        facts: Mapping[str, Any] | None = None,
-        pictures: int = 6,
-        prompt_cache: bool = False,
+        protocol: Any = None,
     ) -> None:
-        super().__init__(name)
-        self.protocol = protocol
-        self.metrics = dict(metrics)
+        super().__init__(context.benchmark.name)
+        self.context = context
+        self.protocol = protocol or context.protocol(self.measure)
+        self.metrics = metrics
         self.labels = labels
-        self.image_set = image_set or name
-        self.label_set = label_set or name
-        self.length = length
-        self.facts = facts or {}
-        self.shown_ids = spread(length or 0, pictures) if self.tag else ()
+        self.length: int | None = len(context.image_set)
+        self.shown_ids = spread(self.length, context.evaluation.pictures) if self.tag else ()
         if prompted is not None:
-            used_prompts(prompted, protocol=protocol)
+            used_prompts(prompted, protocol=self.protocol)
         self.one_thread = False
         self.label_maps: LabelMaps | None = None
         self.scores: dict[str, Any] = {}
         self._known: dict[str, Any] = {}  # of the fixed baselines
         self._prompted = prompted
         self.prompts: Any = None  # the ``ClassEmbeddings`` of this evaluation
-        self._prompt_cache = prompts_folder(prompt_cache)
+        self._prompt_cache = prompts_folder(context.evaluation.prompt_cache)
         self._shown: list[ScoredImage] = []
 
     @abstractmethod
@@ -171,21 +157,22 @@ class Scorer(Measured):
         Raises:
             ValueError: a needed key or the label set is missing.
         """
+        image_set, label_set = self.context.image_set.name, self.context.benchmark.label_set
         for key in self.needs:
             if key not in batch:
                 raise ValueError(
-                    f"image set {self.image_set}: its batches have no {key!r}, {self.measure} "
+                    f"image set {image_set}: its batches have no {key!r}, {self.measure} "
                     "cannot be scored"
                 )
         truth = batch[self.needs[0]]
         if not isinstance(truth, Mapping):
             return truth
-        if self.label_set not in truth:
+        if label_set not in truth:
             raise ValueError(
-                f"image set {self.image_set}: its batches have no label set {self.label_set!r}; "
-                f"they have {list(truth)}"
+                f"image set {image_set}: its batches have no label set {label_set!r}; they have "
+                f"{list(truth)}"
             )
-        return truth[self.label_set]
+        return truth[label_set]
 
     def count(
         self,
@@ -227,13 +214,13 @@ class Scorer(Measured):
         score, metrics = self.scores["model"], self.logged()
         result: Entry = {
             "set": self.name,
-            "image_set": self.image_set,
+            "image_set": self.context.image_set.name,
             "measure": self.measure,
             "metrics": metrics,
             "metric_keys": [key for key in metrics if "/iou/" not in key],
             "protocol": {**self.protocol.fields(), "digest": self.protocol.digest()},
             "images": score.images,
-            **self.facts,
+            **self.context.facts,
         }
         if self.length is not None:
             result["images_in_set"] = self.length
@@ -294,7 +281,7 @@ class Scorer(Measured):
         *_: Any,
     ) -> None:
         """Score a batch of this set; ignore those of other sets."""
-        if batch["set"] != self.image_set:
+        if batch["set"] != self.context.image_set.name:
             return
         truth = self.truth(batch)
         if not isinstance(batch["image"], SharedImages):
@@ -311,8 +298,8 @@ class Scorer(Measured):
         """Compute and log on every rank; draw on the first."""
         if not self.metrics["model"].update_called:
             raise ValueError(
-                f"image set {self.image_set}: none of its images was scored in this evaluation; "
-                "add it to the validation sets"
+                f"image set {self.context.image_set.name}: none of its images was scored in this "
+                "evaluation; add it to the validation sets"
             )
         share_passes(pl_module.model, False)
         self.scores = {

@@ -1,36 +1,42 @@
-"""The argument of a measure's ``build``: a configuration, a benchmark and its image set."""
+"""What a measure is built from: a benchmark, its image set, and how it is evaluated."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from gestalt.config.schema import Experiment
 from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.image_sets import ImageSet, LabelSet
 from gestalt.data_modules.unlabelled import FolderImages, SourceImages
-from gestalt.measures.callback import Entry, Scorer
+from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.evaluation.benchmarks import Benchmark
 from gestalt.measures.evaluation.measures import MEASURES
 from gestalt.measures.evaluation.protocols import build_protocol
+from gestalt.measures.keys import Evaluation
 
-Kind = TypeVar("Kind", bound=Scorer)
+Entry = dict[str, Any]
+"""Fields of a JSON record."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """The configuration, benchmark and image set that a measure is built from.
+    """The benchmark and image set that a measure is built from, and how it is evaluated.
 
     Attributes:
-        config: configuration of the run or the evaluation.
+        evaluation: of the configuration.
         benchmark: the one to score.
         image_set: opened, with the benchmark's label set.
+        size: side of the model's images in pixels, for a protocol that fixes none.
+        open_vision: opens a second vision model by its name, for a reading that takes one; None
+            where nothing is read by a model.
         open_unlabelled: opens unlabelled images, for a protocol that asks for some; None where
             there are none.
     """
 
-    config: Experiment
+    evaluation: Evaluation
     benchmark: Benchmark
     image_set: ImageSet
+    size: int
+    open_vision: Callable[[str], DenseModel] | None = None
     open_unlabelled: Callable[[], FolderImages | SourceImages] | None = None
 
     @property
@@ -42,33 +48,25 @@ class Context:
         return self.image_set.label_sets[self.benchmark.label_set]
 
     @property
-    def options(self) -> dict[str, Any]:
-        """The arguments that every scorer takes; facts of the set are its published number of
-        images, and digests of the file that defines it and of the images' names in order.
+    def facts(self) -> Entry:
+        """Facts of the set for the record: its published number of images, and digests of the file
+        that defines it and of the images' names in order.
         """
         facts: Entry = {"images_official": self.image_set.official_length}
         if definition := getattr(self.image_set, "definition", None):
             facts["benchmark_hash"] = definition
         if (names := getattr(self.image_set, "names", None)) is not None:
             facts["image_names"] = short_digest("\n".join(names))
-        return {
-            "image_set": self.image_set.name,
-            "label_set": self.benchmark.label_set,
-            "length": len(self.image_set),
-            "facts": facts,
-            "pictures": self.config.evaluation.pictures,
-            "prompt_cache": self.config.evaluation.prompt_cache,
-        }
+        return facts
 
-    def scorer(self, kind: type[Kind], **options: Any) -> Kind:
-        """Build a scorer of the benchmark under its protocol of the measure, or that which the
-        config names, at the configured size.
+    def protocol(self, name: str) -> Any:
+        """Return the protocol of a measure: that which the configuration names, else the
+        benchmark's, at the model's size.
         """
-        measure = MEASURES[kind.measure]
-        chosen = None if measure.key is None else getattr(self.config.evaluation, measure.key)
-        protocol = build_protocol(
-            self.benchmark.protocol_name(kind.measure, chosen=chosen),
+        measure = MEASURES[name]
+        chosen = None if measure.key is None else getattr(self.evaluation, measure.key)
+        return build_protocol(
+            self.benchmark.protocol_name(name, chosen=chosen),
             measure.protocols,
-            input_size=self.config.image.eval_size,
+            input_size=self.size,
         )
-        return kind(self.benchmark.name, protocol=protocol, **self.options, **options)

@@ -12,7 +12,7 @@ from gestalt.config.identity import config_hash, to_plain
 from gestalt.config.schema import Experiment
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.evaluation.predictions import EXTREMES, write_arrays
-from gestalt.measures.measured import Measured
+from gestalt.measures.recorded import RecordedCallback
 from gestalt.measures.segmentation.class_maps import write_extremes
 from gestalt.results.record import provenance, write_record
 from gestalt.results.text import images_text
@@ -27,9 +27,9 @@ EXTREME_CLASSES = 5
 """Number of the best and of the worst classes that are printed if there are more."""
 
 
-def scorers_of(callbacks: list[Callback]) -> list[Measured]:
+def scorers_of(callbacks: list[Callback]) -> list[RecordedCallback]:
     """Return the callbacks that have an entry in a record."""
-    return [callback for callback in callbacks if isinstance(callback, Measured)]
+    return [callback for callback in callbacks if isinstance(callback, RecordedCallback)]
 
 
 def metrics_of(callbacks: list[Callback]) -> dict[str, float]:
@@ -110,7 +110,7 @@ def write_outcome(
     print_metrics(record["metrics"], scored_images(record))
 
 
-def write_per_image(folder: Path, scorers: Iterable[Measured]) -> dict[str, dict[str, str]]:
+def write_per_image(folder: Path, scorers: Iterable[RecordedCallback]) -> dict[str, dict[str, str]]:
     """Write the arrays of every scorer atomically, a file for each set: what each image
     contributed, and the confusion matrix.
 

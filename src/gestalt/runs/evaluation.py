@@ -15,7 +15,8 @@ from gestalt.measures.callback import Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS, Benchmark
 from gestalt.measures.evaluation.measures import MEASURES
-from gestalt.measures.measured import LeftOut
+from gestalt.measures.recorded import SkippedMeasure
+from gestalt.models.zoo.kinds import open_vision
 from gestalt.runs.source import build_source
 from gestalt.runs.workers import loading_processes
 from gestalt.support.names import is_path
@@ -97,14 +98,23 @@ def build_evaluation(
     callbacks: list[Callback] = []
     opener = cache(partial(open_unlabelled, config))
     for benchmark in (BENCHMARKS[name] for name in config.evaluation.benchmarks):
-        context = Context(config, benchmark, image_sets[benchmark.image_set], opener)
+        context = Context(
+            config.evaluation,
+            benchmark,
+            image_sets[benchmark.image_set],
+            size=config.image.eval_size,
+            open_unlabelled=opener,
+            open_vision=open_vision,
+        )
         measures = [measure for measure in benchmark.measures if only in (None, measure)]
         named = [] if has_text else [measure for measure in measures if MEASURES[measure].names]
-        callbacks += [LeftOut(benchmark.name, measure=measure, why=NO_TEXT) for measure in named]
+        callbacks += [
+            SkippedMeasure(benchmark.name, measure=measure, why=NO_TEXT) for measure in named
+        ]
         callbacks += [
             MEASURES[measure].build(context) for measure in measures if measure not in named
         ]
-    left_out = [callback for callback in callbacks if isinstance(callback, LeftOut)]
+    left_out = [callback for callback in callbacks if isinstance(callback, SkippedMeasure)]
     if not has_text and left_out and len(left_out) == len(callbacks):
         reasons = "; ".join(f"{row.name}: no {row.measure}, {row.why}" for row in left_out)
         raise ConfigError(

@@ -61,7 +61,8 @@ def build_predictions(
         )
     files = find_maps(maps.folder, names, suffix=maps.suffix)
     values, scorer = (_classes if maps.measure == "segmentation" else _groups)(
-        maps, Context(config, BENCHMARKS[name], images)
+        maps,
+        Context(config.evaluation, BENCHMARKS[name], images, size=config.image.eval_size),
     )
     predicted = WithPredictions(images, files, values=values, resize=maps.map_size == "nearest")
     data = ImageSetDataModule(
@@ -84,12 +85,7 @@ def _classes(maps: Maps, context: Context) -> tuple[Values, Scorer]:
             names=labels.names,
             truth=getattr(context.image_set, "maps", {}).get(benchmark.label_set),
         )
-    return values, ClassMaps(
-        benchmark.name,
-        labels=labels,
-        protocol=PredictionsProtocol(map_size=maps.map_size),
-        **context.options,
-    )
+    return values, ClassMaps(context, protocol=PredictionsProtocol(map_size=maps.map_size))
 
 
 def _groups(maps: Maps, context: Context) -> tuple[Values, Scorer]:
@@ -99,7 +95,5 @@ def _groups(maps: Maps, context: Context) -> tuple[Values, Scorer]:
             f"--measure grouping: benchmark {name} has no objects, {why}; name another"
         )
     return group_map, GroupMaps(
-        name,
-        protocol=PredictionsProtocol(map_size=maps.map_size, unnamed="group"),
-        **context.options,
+        context, protocol=PredictionsProtocol(map_size=maps.map_size, unnamed="group")
     )

@@ -14,7 +14,6 @@ from gestalt.config.loading import load_saved
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.measures.context import Context
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
-from gestalt.measures.evaluation.measures import MEASURES
 from gestalt.runs.evaluation import build_image_sets
 from tests.data_modules.fakes.drawing import blocks, save_mask, save_photograph
 from tests.gestalt.tiny_config import tiny_config
@@ -81,8 +80,8 @@ def test_the_digest_covers_what_is_said_of_classes_and_not_places():
         Path(f"{name}.yaml").write_text(FILE.replace(old, changes.get(old, "")))
         digests.add(opened(f"./{name}.yaml").definition)
     known = opened()
-    context = Context(configured(), BENCHMARKS["./mine.yaml"], known)
-    assert MEASURES["segmentation"].build(context).facts["benchmark_hash"] == known.definition
+    context = Context(configured().evaluation, BENCHMARKS["./mine.yaml"], known, size=32)
+    assert context.facts["benchmark_hash"] == known.definition
     assert known.definition in digests
     assert len(digests) == 5
 

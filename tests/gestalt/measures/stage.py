@@ -11,11 +11,45 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from gestalt.data_modules.image_sets import LabelSet
+from gestalt.measures.context import Context
+from gestalt.measures.evaluation.benchmarks import Benchmark
+from gestalt.measures.keys import Evaluation
 from tests.gestalt.at_step import QUIET
-from tests.gestalt.painted import PaintedModel
+from tests.gestalt.painted import LABELS, PaintedModel
 from tests.gestalt.ranks import run_all
 
 LENGTH = 7
+
+
+class Images(list[Any]):
+    """An image set of so many images, which are not read."""
+
+    official_length = no_instances = None
+
+    def __init__(self, name: str, *, labels: LabelSet, length: int = LENGTH) -> None:
+        super().__init__(range(length))
+        self.name = name
+        self.label_sets = dict.fromkeys(("painted", "right", "wrong"), labels)
+
+
+def context(
+    name: str = "painted",
+    *,
+    labels: LabelSet = LABELS,
+    label_set: str = "painted",
+    images: Any = None,
+    open_unlabelled: Any = None,
+    **evaluation: Any,
+) -> Context:
+    """What a measure of a painted set is built from."""
+    return Context(
+        Evaluation(**evaluation),
+        Benchmark(name, "painted", label_set),
+        images or Images("painted", labels=labels),
+        size=16,
+        open_unlabelled=open_unlabelled,
+    )
 
 
 def count(metric: Any, prediction: Tensor, label: Tensor, index: int) -> None:
@@ -50,7 +84,7 @@ def collated(samples: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def loader(
-    dataset: Dataset[dict[str, Any]],
+    dataset: Any,
     *,
     rank: int = 0,
     world: int = 1,

@@ -11,7 +11,6 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch.utils.data import Dataset
 
 from gestalt.measures.classification.callback import ClassificationScorer
 from gestalt.measures.classification.protocol import PROTOCOLS as CLASSIFICATION_PROTOCOLS
@@ -25,8 +24,10 @@ from gestalt.measures.robustness.protocol import PROTOCOLS as ROBUSTNESS_PROTOCO
 from gestalt.results.intervals import contribution
 from tests.gestalt.measures.stage import (
     LENGTH,
+    Images,
     Stub,
     as_rank,
+    context,
     loader,
     quiet,
     run_alone_and_as_ranks,
@@ -43,22 +44,20 @@ pytestmark = [
 ]
 
 
-class PaintedSet(Dataset[dict[str, Any]]):
+class PaintedSet(Images):
     """Seven images: maps of blocks, or one bird (class 1 or 2) on one of two grounds; with every
     kind of truth.  Index -1 is padding.
     """
 
     def __init__(self, *, birds: bool = False) -> None:
+        super().__init__("painted", labels=LABELS)
         self.birds = birds
-
-    def __len__(self) -> int:
-        return LENGTH
 
     def sample(self, index: int) -> dict[str, Any]:
         """Return a sample that holds the image alone, all that centres are fitted to."""
         return {"image": self[index]["image"]}
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> dict[str, Any]:  # type: ignore[override]
         bird, place = divmod(max(index, 0) % 4, 2)
         label = blocky_label(4, 4 + max(index, 0) % 4, block=4, seed=max(index, 0))
         if self.birds:
@@ -90,10 +89,8 @@ def collated(samples: list[dict[str, Any]]) -> dict[str, Any]:
 def classification(labels: Words = BIRDS, **changes: Any) -> ClassificationScorer:
     """Under test."""
     return ClassificationScorer(
-        "painted",
-        labels=labels,
+        context(labels=labels),
         protocol=build_protocol("one_prompt", CLASSIFICATION_PROTOCOLS, **SIZE, **changes),
-        length=LENGTH,
     )
 
 
@@ -102,21 +99,14 @@ def robustness(
 ) -> Robustness:
     """Under test."""
     protocol = build_protocol(name, ROBUSTNESS_PROTOCOLS, **SIZE, third_class=third)
-    return Robustness("painted", labels=BIRDS, protocol=protocol, length=LENGTH, pictures=pictures)
+    return Robustness(context(labels=BIRDS, pictures=pictures), protocol=protocol)
 
 
 def matching(*, pictures: int = 2, **changes: Any) -> Matching:
     """Under test."""
     changes = {**SIZE, "upsample": "nearest", "fit_tokens": 9, **changes}
     protocol = build_protocol("clusters_square", MATCHING_PROTOCOLS, **changes)
-    return Matching(
-        "painted",
-        labels=LABELS,
-        protocol=protocol,
-        images=PaintedSet(),
-        length=LENGTH,
-        pictures=pictures,
-    )  # type: ignore[arg-type]
+    return Matching(context(images=PaintedSet(), pictures=pictures), protocol=protocol)
 
 
 def scored(
@@ -202,9 +192,9 @@ def test_a_model_that_predicts_from_the_background_has_a_drop_of_one():
     """Prompts of grounds in place of birds: what a spurious correlation teaches."""
     grounds = Words(("apple", "hour"), prompts=((NAMES[0],), (NAMES[3],)))
     protocol = build_protocol("map_majority", ROBUSTNESS_PROTOCOLS, **SIZE, third_class=())
-    callback = Robustness(
-        "painted", labels=grounds, protocol=protocol, length=LENGTH, train_groups=[[19, 1], [0, 5]]
-    )
+    images = Images("painted", labels=grounds)
+    images.train_groups = [[19, 1], [0, 5]]  # type: ignore[attr-defined]
+    callback = Robustness(context(images=images), protocol=protocol)
     record = scored(callback, birds=True)
     metrics = record["metrics"]
     # right at the usual places, where nearly all training images are
@@ -269,10 +259,8 @@ def everyone() -> list[Any]:
     size = {"input_size": 16, "multiple": 4}
     callbacks += [
         Grouping(
-            "painted",
+            context(pictures=0),
             protocol=build_protocol(name, GROUPING_PROTOCOLS, **size),
-            length=LENGTH,
-            pictures=0,
         )
         for name in groups
     ]

@@ -13,7 +13,7 @@ from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
 from gestalt.measures.retrieval.callback import Retrieval
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.presets import top_down_protocol
-from tests.gestalt.painted import LABELS
+from tests.gestalt.measures.stage import context
 from tests.gestalt.tiny_model import tiny
 
 
@@ -48,22 +48,14 @@ def stage(**changes):
 
 def scorers():
     """One of each measure of a captioned set with objects and classes, at one size."""
-    options = {"image_set": "painted", "label_set": "painted", "length": 4, "pictures": 0}
+    on = context(pictures=0)
     sizes = {"input_size": 32}
     return [
-        Segmentation(
-            "painted",
-            labels=LABELS,
-            protocol=top_down_protocol("whole_square", tower_size=32),
-            **options,
-        ),
-        Grouping(
-            "painted", protocol=build_protocol("pca_square", GROUPING_PROTOCOLS, **sizes), **options
-        ),
+        Segmentation(on, protocol=top_down_protocol("whole_square", tower_size=32)),
+        Grouping(on, protocol=build_protocol("pca_square", GROUPING_PROTOCOLS, **sizes)),
         Retrieval(
-            "painted",
+            on,
             protocol=build_protocol("retrieval_square", MEASURES["retrieval"].protocols, **sizes),
-            **options,
         ),
     ]
 
@@ -126,7 +118,8 @@ def test_images_are_resized_once_for_protocols_that_resize_alike_and_again_for_o
 @pytest.mark.parametrize("position", [0, 1])
 def test_a_baseline_without_weights_is_counted_in_the_first_evaluation_alone(model, position):
     callback = scorers()[position]
-    callback.setup(stage(), None, "fit")
+    module = SimpleNamespace(model=model)
+    callback.setup(stage(), module, "fit")
     updates = dict.fromkeys(callback.metrics, 0)
     for key, metric in callback.metrics.items():
         real = metric.update
@@ -143,6 +136,6 @@ def test_a_baseline_without_weights_is_counted_in_the_first_evaluation_alone(mod
     assert first == again
     assert updates == {key: 4 if key in callback.fixed else 6 for key in callback.metrics}
     record = callback.result()
-    callback.setup(stage(), None, "validate")
+    callback.setup(stage(), module, "validate")
     assert evaluated(model, [callback]) == first
     assert callback.result() == record

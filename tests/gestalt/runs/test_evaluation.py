@@ -3,7 +3,7 @@
 import pytest
 
 from gestalt.measures.grouping.callback import Grouping
-from gestalt.measures.measured import LeftOut, Measured
+from gestalt.measures.recorded import RecordedCallback, SkippedMeasure
 from gestalt.runs.evaluation import NO_TEXT, build_evaluation
 from gestalt.support.typed import ConfigError
 from tests.gestalt.tiny_config import tiny_config
@@ -12,13 +12,19 @@ from tests.gestalt.tiny_config import tiny_config
 def test_measures_that_need_text_are_replaced_by_left_out_entries():
     config = tiny_config()
     measured = [
-        row for row in build_evaluation(config, has_text=False)[1] if isinstance(row, Measured)
+        row
+        for row in build_evaluation(config, has_text=False)[1]
+        if isinstance(row, RecordedCallback)
     ]
-    assert [type(row) for row in measured] == [LeftOut, LeftOut, Grouping]  # and no other scorer
+    assert [type(row) for row in measured] == [
+        SkippedMeasure,
+        SkippedMeasure,
+        Grouping,
+    ]  # and no other scorer
     entries = [row.result() for row in measured[:2]]
     assert {entry["left_out"] for entry in entries} == {"segmentation", "retrieval"}
     assert {entry["why"] for entry in entries} == {NO_TEXT}
-    assert not [row for row in build_evaluation(config)[1] if isinstance(row, LeftOut)]
+    assert not [row for row in build_evaluation(config)[1] if isinstance(row, SkippedMeasure)]
 
 
 def test_a_benchmark_with_nothing_to_score_is_refused():

@@ -14,13 +14,12 @@ from torch import Tensor
 
 from gestalt.data_modules.batches import PADDING
 from gestalt.data_modules.image_sets import LabelSet
-from gestalt.measures.callback import Batch, Entry, Scorer
+from gestalt.measures.callback import Batch, Scorer
 from gestalt.measures.classification.protocol import ClassificationProtocol
-from gestalt.measures.context import Context
+from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.confusion import as_map_type, divide_or_nan
-from gestalt.measures.evaluation.images import by_size, resize_all
+from gestalt.measures.evaluation.images import by_size, embed_images, resize_all
 from gestalt.measures.evaluation.prompts import ClassEmbeddings
-from gestalt.measures.retrieval.engine import embed_images
 from gestalt.measures.robustness.protocol import RobustnessProtocol
 from gestalt.measures.rows import RowMetric
 from gestalt.support.arrays import Floats, Ints
@@ -259,14 +258,16 @@ class ClassificationScorer(Scorer):
     class.
 
     Args:
-        name, options: as ``Scorer``.
-        labels: C classes and their prompts.
-        protocol: how images are resized and prompts made.
-        classes: the classes that compete; ``labels`` by default.
-        places: P, places that images may have; 1 for a set without.
+        context: its benchmark's label set has the C classes and their prompts.
+        protocol: how images are resized and prompts made; by default that of the configuration or
+            the benchmark.
+
+    Attributes:
+        classes: the classes that compete: those of the labels, and the third of a protocol that has
+            one.
 
     Raises:
-        ValueError: as ``Scorer``, or as ``GroupAccuracy``.
+        ValueError: a class without a prompt.
     """
 
     measure = "classification"
@@ -274,22 +275,17 @@ class ClassificationScorer(Scorer):
     protocol: ClassificationProtocol
     labels: LabelSet
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        labels: LabelSet,
-        classes: LabelSet | None = None,
-        places: int = 1,
-        **options: Any,
-    ) -> None:
-        self.classes = classes or labels
+    def __init__(self, context: Context, *, protocol: ClassificationProtocol | None = None) -> None:
+        protocol = protocol or context.protocol(self.measure)
+        labels = context.labels
+        self.classes = with_third(labels, getattr(protocol, "third_class", ()))
+        places = len(labels.names) if "place" in self.needs else 1
         super().__init__(
-            name,
+            context,
             metrics={"model": GroupAccuracy(len(labels.names), places=places)},
             labels=labels,
             prompted=self.classes,
-            **options,
+            protocol=protocol,
         )
 
     def score(self, model: Any, batch: Batch, truth: Tensor) -> Sequence[Tensor]:
@@ -334,8 +330,3 @@ class ClassificationScorer(Scorer):
         if len(self.labels.names) > TOP:
             right[f"top_{TOP}"] = (score.rank < TOP).astype(np.float64)
         return right
-
-
-def build(context: Context) -> ClassificationScorer:
-    """Build the scorer of a benchmark's classes at the configured size."""
-    return context.scorer(ClassificationScorer, labels=context.labels)

@@ -117,6 +117,16 @@ def by_size(images: Sequence[Tensor], run: Callable[[Tensor], Iterable[Result]])
     return [results[position] for position in range(len(images))]
 
 
+@torch.no_grad()
+def embed_images(model: Any, images: Sequence[Tensor], protocol: ImageProtocol) -> Tensor:
+    """Embed B images, (3, H, W) uint8, each of its own size, as (B, E) float32; equal sizes go
+    through the tower together.
+    """
+    return torch.stack(
+        by_size(resize_all(images, protocol), lambda stack: model.embed_image(stack).float())
+    )
+
+
 def size_of(values: Tensor) -> Size:
     """Return (H, W) of an image or a map (..., H, W)."""
     return values.shape[-2], values.shape[-1]

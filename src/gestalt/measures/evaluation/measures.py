@@ -1,7 +1,7 @@
 """The table of measures that a benchmark can be scored by.
 
-To add one: a file with ``build(context)``, and a row here.  A measure with settings of its own has
-a table of protocols too.
+To add one: a callback that is built from a ``Context``, and a row here.  A measure with settings
+of its own has a table of protocols too.
 """
 
 from collections.abc import Mapping
@@ -16,8 +16,8 @@ class Measure:
 
     Attributes:
         description: one line, for ``gestalt list``.
-        builder: ``module:function``, imported when used, which builds the measure's callback from a
-            ``Context``.
+        builder: ``module:name``, imported when used, a class or a function that makes the measure's
+            callback of a ``Context``.
         table: ``module:object``, the protocols that it can be scored under, by name; the module
             must not import torch.
         default: the protocol of a benchmark that names no other.
@@ -48,14 +48,14 @@ class Measure:
         return resolve_name(self.table)
 
     def build(self, context: Any) -> Any:
-        """Build the measure's callback, a ``Measured``."""
+        """Build the measure's callback, a ``RecordedCallback``."""
         return resolve_name(self.builder)(context)
 
 
 MEASURES = {
     "segmentation": Measure(
         description="Zero-shot semantic segmentation: top-down grouping, mIoU",
-        builder="gestalt.measures.segmentation.callback:build",
+        builder="gestalt.measures.segmentation.callback:Segmentation",
         table="gestalt.measures.segmentation.presets:PRESETS",
         default="whole_square",
         key="protocol",
@@ -88,7 +88,7 @@ MEASURES = {
     ),
     "classification": Measure(
         description="Zero-shot classification: one class per image",
-        builder="gestalt.measures.classification.callback:build",
+        builder="gestalt.measures.classification.callback:ClassificationScorer",
         table="gestalt.measures.classification.protocol:PROTOCOLS",
         default="openai_80",
         key="classification_protocol",
@@ -98,7 +98,7 @@ MEASURES = {
     ),
     "robustness": Measure(
         description="Robustness to misleading backgrounds: accuracy of each group",
-        builder="gestalt.measures.robustness.callback:build",
+        builder="gestalt.measures.robustness.callback:Robustness",
         table="gestalt.measures.robustness.protocol:PROTOCOLS",
         default="map_majority",
         key="robustness_protocol",
@@ -114,7 +114,7 @@ MEASURES = {
         description=(
             "Unsupervised segmentation: clusters matched to classes by the Hungarian method"
         ),
-        builder="gestalt.measures.matching.callback:build",
+        builder="gestalt.measures.matching.callback:Matching",
         table="gestalt.measures.matching.protocol:PROTOCOLS",
         default="clusters_square",
         key="matching_protocol",
@@ -124,7 +124,7 @@ MEASURES = {
     ),
     "retrieval": Measure(
         description="Image-text retrieval: recall at k",
-        builder="gestalt.measures.retrieval.callback:build",
+        builder="gestalt.measures.retrieval.callback:Retrieval",
         table="gestalt.measures.retrieval.protocol:PROTOCOLS",
         default="retrieval_square",
         headline=("recall_at_10",),

@@ -101,20 +101,6 @@ class ImageProtocol:
         values = (getattr(self, field.name) for field in without_name_and_version)
         return type(self).target_size, *values
 
-    def with_changes(self, **changes: Any) -> Self:
-        """Return the protocol with changed fields.
-
-        Raises:
-            ValueError: an unknown field, or fields that contradict each other.
-        """
-        fields = [field.name for field in dataclasses.fields(self)]
-        for key in changes:
-            if key not in fields:
-                raise ValueError(
-                    f"protocol {self.name} has no field {key!r}; {nearest(key, fields)}"
-                )
-        return dataclasses.replace(self, **changes)
-
     def fields(self) -> dict[str, Any]:
         """Return name and value of every field that takes effect, for the record and the digest."""
         return dataclasses.asdict(self)
@@ -192,12 +178,12 @@ def build_protocol(name: str, table: Mapping[str, Kind], **changes: Any) -> Kind
     """Return the protocol of a name with changed fields; None keeps a field.
 
     Raises:
-        ValueError: an unknown name (the message has the nearest and all), or as
-            ``ImageProtocol.with_changes``.
+        ValueError: an unknown name (the message has the nearest and all), or fields that contradict
+            each other.
     """
     if name not in table:
         raise ValueError(f"unknown protocol {name!r}; {nearest(name, table)}")
-    return table[name].with_changes(**without_none(changes))
+    return dataclasses.replace(table[name], **without_none(changes))
 
 
 def without_none(changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.measures.callback import Baseline, Batch, Entry, Scorer
-from gestalt.measures.context import Context
+from gestalt.measures.callback import Baseline, Batch, Scorer
+from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.images import sizes_of
 from gestalt.measures.evaluation.pictures import (
     class_colours,
@@ -30,9 +30,10 @@ from gestalt.measures.evaluation.pictures import (
     voc_colours,
 )
 from gestalt.measures.evaluation.predictions import ScoredImage
+from gestalt.measures.evaluation.protocols import ImageProtocol
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.grouping.protocol import BottomUpProtocol
-from gestalt.measures.measured import LeftOut, Measured
+from gestalt.measures.recorded import RecordedCallback, SkippedMeasure
 from gestalt.measures.rows import ImageMetric
 from gestalt.measures.segmentation.baselines import blocks, object_oracle
 from gestalt.support.arrays import Floats, Ints, Pixels
@@ -41,11 +42,6 @@ from gestalt.support.typed import ConfigError
 
 BACKGROUND = 0
 """The value of the background in an instance map."""
-
-COUNTED = 256
-"""Maps with values below this are counted directly; the values of others are numbered first, which
-sorts the pixels.
-"""
 
 NO_OBJECT = -1
 """Value in the row of the image itself, which holds its ignored pixels and all its pixels."""
@@ -118,54 +114,27 @@ def best_overlaps(groups: Tensor, instance: Tensor) -> Tensor:
                 f"the {name} must be integers of at least 0, got {value.dtype} with minimum "
                 f"{value.min()}"
             )
-    values, row = _numbered(instance)
-    size = torch.bincount(row, minlength=len(values)).masked_fill_(values == IGNORE, 0).cpu()
+    row = instance.flatten().long()
+    size = torch.bincount(row)
+    size[IGNORE : IGNORE + 1] = 0
     objects = size.nonzero()[:, 0]
     if not len(objects):
         return torch.zeros(0, 4, dtype=torch.int64)
     if not len(groups):
         raise ValueError("no groups, at least one is needed to cover an object")
-    names, inside = _inside(groups, row, values=len(values), objects=objects)
-    union = size[objects].unsqueeze(1) + inside.sum(dim=0) - inside
+    if groups.dtype == torch.bool:
+        counts = [torch.bincount(row[mask.flatten()], minlength=len(size)) for mask in groups]
+        inside = torch.stack(counts, dim=1)
+    else:
+        column = groups.flatten().long()
+        width = int(column.max()) + 1
+        pairs = torch.bincount(row * width + column, minlength=len(size) * width)
+        inside = pairs.reshape(-1, width)
+    size, inside = size[objects].unsqueeze(1).cpu(), inside[objects].cpu()
+    union = size + inside.sum(dim=0) - inside
     iou = inside.double() / union
     best = torch.where(iou == iou.amax(dim=1, keepdim=True), inside, -1).argmax(dim=1, keepdim=True)
-    return torch.column_stack(
-        [values.cpu()[objects], inside.gather(1, best), union.gather(1, best), names[best]]
-    )
-
-
-def _numbered(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ascending values (n,) int64 that include all those of a map, and, flat, the position
-    of each pixel's value among them.
-    """
-    flat = values.flatten().long()
-    highest = int(flat.max()) if len(flat) else -1
-    if highest < COUNTED:
-        return torch.arange(highest + 1, device=values.device), flat
-    names, position = torch.unique(flat, return_inverse=True)
-    return names, position
-
-
-def _inside(groups: Tensor, row: Tensor, values: int, objects: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the names (C,) of the groups and their pixels in each object, (K, C), on the CPU.
-
-    Args:
-        groups: (H, W), or (C, H, W) bool.
-        row: (H * W,) each pixel's position among the values of the instance map.
-        values: the number of these.
-        objects: (K,) the positions that are objects, on the CPU.
-    """
-    if groups.dtype == torch.bool:
-        doubled = 2 * row
-        counts = [
-            torch.bincount(doubled + mask.flatten(), minlength=2 * values)[1::2] for mask in groups
-        ]
-        return torch.arange(len(groups)), torch.stack(counts, dim=1).cpu()[objects]
-    names, column = _numbered(groups)
-    pairs = torch.bincount(row * len(names) + column, minlength=values * len(names))
-    inside = pairs.cpu().reshape(values, len(names))[objects]
-    present = inside.any(dim=0)
-    return names.cpu()[present], inside[:, present]
+    return torch.column_stack([objects.cpu(), inside.gather(1, best), union.gather(1, best), best])
 
 
 def _means(overlaps: Ints, ids: Ints) -> Floats:
@@ -304,7 +273,8 @@ class GroupMaps(Scorer):
     The groups are another system's; a subclass makes its own.
 
     Args:
-        name, options: as ``Scorer``.
+        context: what it is built from.
+        protocol: how the groups were made; by default that of the configuration or the benchmark.
 
     Attributes:
         baselines: those of each Jaccard similarity, as ``<benchmark>/jaccard_<baseline>``.
@@ -317,12 +287,9 @@ class GroupMaps(Scorer):
     baselines: tuple[str, ...] = ("whole_image", "blocks")
     groups: int | None = None
 
-    def __init__(self, name: str, **options: Any) -> None:
-        super().__init__(
-            name,
-            metrics={key: JaccardSimilarity() for key in ("model", *self.baselines)},
-            **options,
-        )
+    def __init__(self, context: Context, *, protocol: ImageProtocol | None = None) -> None:
+        metrics = {key: JaccardSimilarity() for key in ("model", *self.baselines)}
+        super().__init__(context, metrics=metrics, protocol=protocol)
 
     def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Count the groups of a batch."""
@@ -376,18 +343,14 @@ class Grouping(GroupMaps):
     protocol: BottomUpProtocol
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Set up as ``Scorer``; if attention heads are the groups, check that the tower has them
-        before it trains.
+        """Set up, and fit the protocol to the model's patches; if attention heads are the groups,
+        check that the tower has them before it trains.
         """
         super().setup(trainer, pl_module, stage)
-        if self.protocol.method == "attention":
-            model: Any = pl_module.model
-            model.check_class_attention()
-
-    def begin(self, model: Any, **embedding: Any) -> None:
-        """Prepare as ``Scorer``, and fit the protocol to the model's patches."""
-        super().begin(model, **embedding)
+        model: Any = pl_module.model
         self.protocol = self.protocol.fitted_to(model.patch_stride)
+        if self.protocol.method == "attention":
+            model.check_class_attention()
 
     def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Group a batch and count."""
@@ -410,20 +373,20 @@ def partitions(truth: Sequence[Tensor], counts: Sequence[int]) -> dict[str, Base
     return {"whole_image": map(torch.zeros_like, truth), "blocks": map(blocks, truth, counts)}
 
 
-def build(context: Context) -> Measured:
+def build(context: Context) -> RecordedCallback:
     """Build the scorer of a benchmark's groups, or the callback that reports that its files hold no
     objects.
 
     Raises:
-        ConfigError: they hold none, and the config names a grouping protocol.
+        ConfigError: they hold none, and the configuration names a grouping protocol.
     """
     name, why = context.benchmark.name, context.image_set.no_instances
-    chosen = context.config.evaluation.grouping_protocol
+    chosen = context.evaluation.grouping_protocol
     if why is None:
-        return context.scorer(Grouping)
+        return Grouping(context)
     if chosen is not None:
         raise ConfigError(
             f"evaluation.grouping_protocol={chosen}: benchmark {name} has no objects, {why}; "
             "choose null to leave it out"
         )
-    return LeftOut(name, measure="grouping", why=why)
+    return SkippedMeasure(name, measure="grouping", why=why)

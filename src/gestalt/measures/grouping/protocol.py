@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gestalt.config.schema import Experiment
 from gestalt.measures.evaluation.measures import MEASURES
 from gestalt.measures.evaluation.protocols import ImageProtocol, build_protocol
 from gestalt.support.names import nearest
@@ -108,24 +107,23 @@ overlap.
 
 
 def grouping_protocol(
-    config: Experiment, *, groups: int, stride: tuple[int, int], name: str | None = None
+    name: str | None, *, size: int, groups: int, stride: tuple[int, int]
 ) -> BottomUpProtocol:
     """Return the protocol for grouping pictures without labels, at the model's image size.
 
     Args:
-        config: configuration of the model.
+        name: a protocol; None for the measure's default.
+        size: side of the model's images in pixels.
         groups: the largest number of groups.
         stride: of the model's patches, (down, across) in pixels.
-        name: a protocol; by default the configuration's.
 
     Raises:
         ValueError: an unknown protocol, one whose masks overlap, or an impossible number of groups.
     """
-    name = name or config.evaluation.grouping_protocol or MEASURES["grouping"].default
+    name = name or MEASURES["grouping"].default
     if name in PROTOCOLS and name not in PARTITIONS:
         raise ValueError(
             f"protocol {name}: its masks overlap, so they are no groups of a picture; "
             f"{nearest(name, PARTITIONS)}"
         )
-    size = config.image.eval_size
     return build_protocol(name, PROTOCOLS, input_size=size, groups=groups).fitted_to(stride)

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.data_modules.image_sets import ImageSet, LabelSet
-from gestalt.measures.callback import Batch, Entry, Scorer, spread
-from gestalt.measures.context import Context
+from gestalt.measures.callback import Batch, Scorer, spread
+from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.confusion import labelled_pixels
 from gestalt.measures.evaluation.images import Size, resize, sizes_of
 from gestalt.measures.evaluation.pictures import segmentation_panels
@@ -208,10 +208,10 @@ class Matching(Scorer):
     """Cluster the patches of one set, match clusters to classes once, and log numbers and pictures.
 
     Args:
-        name, options: as ``Scorer``.
-        labels: the classes; their prompts are not used.
-        protocol: how images are resized, centres fitted and pixels decided.
-        images: the set itself, which centres are fitted to before the first batch.
+        context: its benchmark's label set has the classes, whose prompts are not used; centres are
+            fitted to its image set before the first batch.
+        protocol: how images are resized, centres fitted and pixels decided; by default that of the
+            configuration or the benchmark.
     """
 
     measure, needs = "matching", ("labels",)
@@ -221,27 +221,13 @@ class Matching(Scorer):
     labels: LabelSet
     _centres: Floats  # of the last evaluation that began
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        labels: LabelSet,
-        protocol: MatchingProtocol,
-        images: ImageSet,
-        **options: Any,
-    ) -> None:
-        classes = len(labels.names)
+    def __init__(self, context: Context, *, protocol: MatchingProtocol | None = None) -> None:
+        protocol = protocol or context.protocol(self.measure)
+        classes = len(context.labels.names)
         self.clusters = protocol.clusters or classes
         sizes = {"model": self.clusters, "one_cluster": 1, "patch_oracle": classes}
         metrics = {key: MatchedIoU(clusters, classes) for key, clusters in sizes.items()}
-        super().__init__(
-            name,
-            protocol=protocol,
-            metrics=metrics,
-            labels=labels,
-            **options,
-        )
-        self.images = images
+        super().__init__(context, metrics=metrics, labels=context.labels, protocol=protocol)
 
     def begin(self, model: Any, **embedding: Any) -> None:
         """Prepare as ``Scorer``, and fit the protocol to the patches and the centres to the tower,
@@ -249,10 +235,11 @@ class Matching(Scorer):
         """
         super().begin(model, **embedding)
         self.protocol = self.protocol.fitted_to(model.patch_stride)
+        images = self.context.image_set
         self._centres = fit_centres(
             model,
-            self.images,
-            chosen=spread(len(self.images), self.protocol.fit_images),
+            images,
+            chosen=spread(len(images), self.protocol.fit_images),
             clusters=self.clusters,
             protocol=self.protocol,
             device=self.metrics["model"].device,
@@ -312,8 +299,3 @@ class Matching(Scorer):
             names,
             self.labels.background,
         )
-
-
-def build(context: Context) -> Matching:
-    """Build the scorer of a benchmark's clusters at the configured size."""
-    return context.scorer(Matching, labels=context.labels, images=context.image_set)

@@ -14,10 +14,10 @@ from torchmetrics.utilities import dim_zero_cat
 
 from gestalt.data_modules.batches import PADDING
 from gestalt.losses.contrastive import text_ids
-from gestalt.measures.callback import Batch, Entry, Scorer
-from gestalt.measures.context import Context
+from gestalt.measures.callback import Batch, Scorer
+from gestalt.measures.context import Context, Entry
+from gestalt.measures.evaluation.images import embed_images
 from gestalt.measures.evaluation.prompts import embed_texts
-from gestalt.measures.retrieval.engine import embed_images
 from gestalt.support.arrays import Ints
 
 RECALL_AT = (1, 5, 10)
@@ -168,14 +168,14 @@ class Retrieval(Scorer):
     are embedded as they are written.
 
     Args:
-        name, options: as ``Scorer``.
+        context, protocol: those of every scorer.
     """
 
     measure, needs = "retrieval", ("captions",)
 
-    def __init__(self, name: str, **options: Any) -> None:
-        options |= {"metrics": {"model": RetrievalRecall()}, "length": None}
-        super().__init__(name, **options)
+    def __init__(self, context: Context, *, protocol: Any = None) -> None:
+        super().__init__(context, metrics={"model": RetrievalRecall()}, protocol=protocol)
+        self.length = None  # its own count of images is of those with captions
 
     def score(self, model: Any, batch: Batch, truth: Any) -> tuple[()]:
         """Embed a batch; nothing is drawn."""
@@ -203,8 +203,3 @@ class Retrieval(Scorer):
     def arrays(self, score: RetrievalScore) -> dict[str, Ints]:
         """Return ``<direction>_recall_at_<k>``: hits and queries of each image, (N, 2)."""
         return score.image_hits
-
-
-def build(context: Context) -> Retrieval:
-    """Build the scorer of a benchmark's captions at the configured size."""
-    return context.scorer(Retrieval)

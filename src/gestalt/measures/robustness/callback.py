@@ -9,16 +9,14 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from gestalt.data_modules.image_sets import LabelSet
-from gestalt.measures.callback import Batch, Entry
+from gestalt.measures.callback import Batch
 from gestalt.measures.classification.callback import (
     AccuracyScore,
     ClassificationScorer,
     reduced_labels,
-    with_third,
 )
 from gestalt.measures.classification.groups import group_metrics
-from gestalt.measures.context import Context
+from gestalt.measures.context import Entry
 from gestalt.measures.evaluation.confusion import as_map_type
 from gestalt.measures.evaluation.images import resize, size_of, upsample
 from gestalt.measures.evaluation.pictures import render_segmentation
@@ -35,35 +33,21 @@ class Robustness(ClassificationScorer):
     place; a class's *delta* is the accuracy that it loses at other places.
 
     Args:
-        name, options: as ``Scorer``.
-        labels: C classes and their prompts; the protocol's third class is added to them.
-        protocol: how images are resized, prompts made and maps reduced to labels.
-        train_groups: C x C, how many training images each class has at each place, which weight the
-            adjusted accuracy; None without.
+        context: its benchmark's label set has the C classes and their prompts.
+        protocol: how images are resized, prompts made and maps reduced to labels, and the third
+            class; by default that of the configuration or the benchmark.
     """
 
     measure, needs = "robustness", ("class_label", "place")
     tag, suffix = "maps", "_map"
     protocol: RobustnessProtocol
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        labels: LabelSet,
-        protocol: RobustnessProtocol,
-        train_groups: Sequence[Sequence[int]] | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(
-            name,
-            labels=labels,
-            protocol=protocol,
-            classes=with_third(labels, protocol.third_class),
-            places=len(labels.names),
-            **options,
-        )
-        self.train_groups = train_groups
+    @property
+    def train_groups(self) -> Sequence[Sequence[int]] | None:
+        """C x C, how many training images each class has at each place, which weight the adjusted
+        accuracy; None without.
+        """
+        return getattr(self.context.image_set, "train_groups", None)
 
     def score(self, model: Any, batch: Batch, truth: Tensor) -> list[Tensor]:
         """Classify a batch and count.  Returns the nearest class of each patch."""
@@ -138,12 +122,3 @@ class Robustness(ClassificationScorer):
             background=len(self.labels.names) if self.protocol.third_class else None,
             caption=title,
         )
-
-
-def build(context: Context) -> Robustness:
-    """Build the scorer of a benchmark whose backgrounds mislead, at the configured size."""
-    return context.scorer(
-        Robustness,
-        labels=context.labels,
-        train_groups=getattr(context.image_set, "train_groups", None),
-    )

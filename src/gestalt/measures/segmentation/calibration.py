@@ -77,7 +77,10 @@ class Sweep:
     def update(self, segmented: TopDown, label: Tensor) -> None:
         """Count an image; ``label`` is (H, W) with the ``ignored_value`` of its classes."""
         labelled = label != ignored_value(self.classes)
-        truth, predicted = label[labelled].long(), segmented.unbound[labelled].long()
+        truth, predicted = (
+            label[labelled].long(),
+            segmented.classes_before_threshold[labelled].long(),
+        )
         # number of thresholds that the score reaches
         level = torch.bucketize(
             segmented.score[labelled].float().contiguous(),

@@ -2,24 +2,23 @@
 pictures.  C classes, H W pixels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from torch import Tensor
 
-from gestalt.data_modules.image_sets import LabelSet
-from gestalt.data_modules.unlabelled import FolderImages, SourceImages
-from gestalt.measures.callback import Batch, Entry, spread
-from gestalt.measures.context import Context
+from gestalt.measures.callback import Batch, spread
+from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.images import sizes_of, squash
 from gestalt.measures.evaluation.prompts import ClassEmbeddings, used_prompts
 from gestalt.measures.evaluation.vocabularies import OWN, name_classes
 from gestalt.measures.segmentation.baselines import patch_oracle, shuffled_classes
 from gestalt.measures.segmentation.calibration_file import calibration_for
 from gestalt.measures.segmentation.class_maps import ClassMaps, SegmentationScore
+from gestalt.measures.segmentation.configured import segmentation_protocol
 from gestalt.measures.segmentation.engine import Largest, largest_cosines, pixels_hash, top_down
-from gestalt.measures.segmentation.fitting import fit_protocol, segmentation_protocol
+from gestalt.measures.segmentation.fitting import fit_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.support.label_values import ignored_value
 
@@ -28,17 +27,18 @@ class Segmentation(ClassMaps):
     """Segment the images of one set by its class names, and log numbers and pictures.
 
     Args:
-        name, options: as ``Scorer``.
-        labels: classes and their prompts.
-        protocol: how images are resized, prompts made and background decided.
+        context: its benchmark's label set has the classes, which the protocol's vocabulary names.
+        protocol: how images are resized, prompts made and background decided; by default the
+            benchmark's with the changes of the configuration.
+
+    Attributes:
         calibration: origin of the protocol's threshold, for the record; None if it was not
             calibrated.
-        requested: True if the configuration names the dense reading or the positions, not only the
-            protocol.
-        unlabelled: images for a protocol with ``debias``; none of those to be scored.
 
     Raises:
-        ValueError: the label set does not fit the protocol; or as ``Scorer``.
+        ConfigError: the calibrated threshold was chosen under another protocol or for other
+            classes.
+        ValueError: the label set does not fit the protocol; a class has no prompt.
     """
 
     needs = ("labels",)
@@ -47,21 +47,37 @@ class Segmentation(ClassMaps):
     fixed = frozenset({"constant_background", "patch_oracle"})
     protocol: TopDownProtocol
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        labels: LabelSet,
-        calibration: Mapping[str, Any] | None = None,
-        requested: bool = False,
-        unlabelled: FolderImages | SourceImages | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(name, labels=labels, prompted=labels, **options)
-        self.one_thread = self.protocol.window is not None
-        self.calibration = calibration
-        self._requested = requested
-        self._unlabelled = unlabelled
+    def __init__(self, context: Context, *, protocol: TopDownProtocol | None = None) -> None:
+        evaluation, benchmark = context.evaluation, context.benchmark
+        assert benchmark.label_set is not None
+        protocol = protocol or segmentation_protocol(
+            evaluation,
+            benchmark,
+            size=context.size,
+            label_set=benchmark.label_set,
+            has_background=context.labels.background is not None,
+        )
+        labels = name_classes(
+            context.labels,
+            label_set=benchmark.label_set,
+            vocabulary=protocol.vocabulary,
+            defects=protocol.defects,
+        )
+        calibration = calibration_for(benchmark.name, file=evaluation.calibration)
+        if calibration is not None:
+            calibration.check_settings(
+                # as the calibrated model could be read
+                protocol if "reading" in calibration.fields else protocol.plainly(),
+                label_set=labels.digest(),
+            )
+        super().__init__(context, labels=labels, prompted=labels, protocol=protocol)
+        self.one_thread = protocol.window is not None
+        self.calibration = None if calibration is None else calibration.source
+        self._unlabelled = (
+            None
+            if protocol.debias == "none" or context.open_unlabelled is None
+            else context.open_unlabelled()
+        )
         self._largest: Largest | None = None
         self._proxy: dict[str, Any] = {}
 
@@ -81,7 +97,9 @@ class Segmentation(ClassMaps):
 
     def fit_to(self, model: Any) -> None:
         """Fit the protocol to the model: see ``fit_protocol``."""
-        self.protocol = fit_protocol(self.protocol, model, self._requested)
+        evaluation = self.context.evaluation
+        requested = not {evaluation.reading, evaluation.positions} <= {None}
+        self.protocol = fit_protocol(self.protocol, model, requested, self.context.open_vision)
         self._proxy = {"proxy": model.proxy.image_origin.record()} if self.protocol.proxy else {}
 
     def embed(self, model: Any, protocol: TopDownProtocol, **embedding: Any) -> ClassEmbeddings:
@@ -112,8 +130,9 @@ class Segmentation(ClassMaps):
         """Check that no image to be scored is among the unlabelled ones."""
         if self._largest is not None and self._largest.seen & set(map(pixels_hash, images)):
             raise ValueError(
-                f"evaluation.debias={self.protocol.debias}: an image of {self.image_set} is among "
-                "the unlabelled images too; choose others by evaluation.unlabelled=DIR"
+                f"evaluation.debias={self.protocol.debias}: an image of "
+                f"{self.context.image_set.name} is among the unlabelled images too; choose others "
+                "by evaluation.unlabelled=DIR"
             )
 
     def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
@@ -157,44 +176,3 @@ class Segmentation(ClassMaps):
                 ),
             }
         return entry
-
-
-def build(context: Context) -> Segmentation:
-    """Build the scorer of a benchmark's label maps, its classes named by the protocol's vocabulary.
-
-    Raises:
-        ConfigError: the calibrated threshold was chosen under another protocol or for other
-            classes.
-    """
-    config, benchmark = context.config, context.benchmark
-    assert benchmark.label_set is not None
-    protocol = segmentation_protocol(
-        config,
-        benchmark,
-        label_set=benchmark.label_set,
-        has_background=context.labels.background is not None,
-    )
-    labels = name_classes(
-        context.labels,
-        label_set=benchmark.label_set,
-        vocabulary=protocol.vocabulary,
-        defects=protocol.defects,
-    )
-    calibration = calibration_for(benchmark.name, file=config.evaluation.calibration)
-    if calibration is not None:
-        calibration.check_settings(
-            # as the calibrated model could be read
-            protocol if "reading" in calibration.fields else protocol.plainly(),
-            label_set=labels.digest(),
-        )
-    return Segmentation(
-        benchmark.name,
-        labels=labels,
-        protocol=protocol,
-        unlabelled=None
-        if protocol.debias == "none" or context.open_unlabelled is None
-        else context.open_unlabelled(),
-        calibration=None if calibration is None else calibration.source,
-        requested=config.evaluation.reading is not None or config.evaluation.positions is not None,
-        **context.options,
-    )

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from gestalt.data_modules.batches import PADDING
 from gestalt.data_modules.image_sets import LabelSet
-from gestalt.measures.callback import Baseline, Batch, Entry, Scorer
+from gestalt.measures.callback import Baseline, Batch, Scorer
+from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.confusion import image_miou, labelled_pixels
 from gestalt.measures.evaluation.pictures import pil_image, segmentation_panels
 from gestalt.measures.evaluation.predictions import Predictions, ScoredImage, write_predictions
 from gestalt.measures.masks import MaskScore, mask_entry, mask_values
-from gestalt.measures.measured import Measured
+from gestalt.measures.recorded import RecordedCallback
 from gestalt.measures.rows import ImageMetric
 from gestalt.support.arrays import Floats, Ints
 from gestalt.support.label_values import MAX_CLASSES
@@ -71,7 +72,7 @@ def add_extreme(extremes: Extremes, shown: ScoredImage, iou: float) -> Extremes:
     return {index: extremes[index] for index in ids[best + worst].tolist()}
 
 
-def write_extremes(folder: Path, scorers: Iterable[Measured]) -> None:
+def write_extremes(folder: Path, scorers: Iterable[RecordedCallback]) -> None:
     """Write the predictions of every scorer to ``<folder>/<benchmark>.npz``, images at ``LONGEST``
     at most.
     """
@@ -230,7 +231,9 @@ class ClassMaps(Scorer):
     The maps are another system's predictions; a subclass predicts its own.
 
     Args:
-        name, labels, options: as ``Scorer``.
+        context: what it is built from.
+        labels: the classes; by default those of the benchmark's label set.
+        options: further ones of ``Scorer``.
 
     Attributes:
         baselines: those of each mIoU, as ``<benchmark>/miou_<baseline>``; that of constant
@@ -245,14 +248,15 @@ class ClassMaps(Scorer):
     unnamed = True
     labels: LabelSet
 
-    def __init__(self, name: str, *, labels: LabelSet, **options: Any) -> None:
+    def __init__(self, context: Context, *, labels: LabelSet | None = None, **options: Any) -> None:
+        labels = labels or context.labels
         if labels.background is None:
             self.baselines = tuple(key for key in self.baselines if key != "constant_background")
         metrics = {
             key: MeanIoU(len(labels.names), unnamed=self.unnamed)
             for key in ("model", *self.baselines)
         }
-        super().__init__(name, metrics=metrics, labels=labels, **options)
+        super().__init__(context, metrics=metrics, labels=labels, **options)
         self._extremes: Extremes = {}
 
     def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:

@@ -194,13 +194,13 @@ class TopDown(NamedTuple):
         prediction: (H, W) class indices, in the ``map_type`` of the classes.
         grid: (h, w), the patch grid that it was up-sampled from.
         score: (H, W) float32, compared with the protocol's threshold.
-        unbound: the same, the classes before the threshold.
+        classes_before_threshold: (H, W), in the same type.
     """
 
     prediction: Tensor
     grid: Size
     score: Tensor
-    unbound: Tensor
+    classes_before_threshold: Tensor
 
 
 @torch.no_grad()
@@ -235,9 +235,9 @@ def top_down(
             winners = Winners(
                 windows, grid_maps(windows, own, protocol, scale), protocol, size, scale
             )
-            named, score, unbound = name_pixels(winners, prompts.background)
-            named, unbound = (as_map_type(part, prompts.classes) for part in (named, unbound))
-            segmented.append(TopDown(named, windows.grid, score, unbound))
+            classes, score, before = name_pixels(winners, prompts.background)
+            classes, before = (as_map_type(part, prompts.classes) for part in (classes, before))
+            segmented.append(TopDown(classes, windows.grid, score, before))
     return segmented
 
 

@@ -1,43 +1,22 @@
-"""The protocol that a configuration or a user's choices give, fitted to a model."""
+"""The protocol that a user's choices give pictures, and protocols fitted to a model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from numbers import Real
 from typing import Any, TypedDict, Unpack
 
-from gestalt.config.check_evaluation import segmentation_changes
-from gestalt.config.schema import Experiment
 from gestalt.encoders.dense_model import DenseModel
-from gestalt.measures.evaluation.benchmarks import BENCHMARKS, Benchmark, present
+from gestalt.measures.evaluation.benchmarks import BENCHMARKS, present
 from gestalt.measures.evaluation.protocols import TEMPLATES
-from gestalt.measures.segmentation.presets import top_down_protocol
+from gestalt.measures.keys import Evaluation
+from gestalt.measures.segmentation.configured import segmentation_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
-from gestalt.models.zoo.kinds import open_vision
 from gestalt.support.names import nearest
 
+OpenVision = Callable[[str], DenseModel]
+"""Opens a vision model by its name, such as ``timm:NAME``."""
+
 DEBIAS = "debias: there are no unlabelled images beside the picture"
-
-
-def segmentation_protocol(
-    config: Experiment,
-    benchmark: Benchmark,
-    *,
-    label_set: str | None = None,
-    has_background: bool = True,
-) -> TopDownProtocol:
-    """Return the benchmark's top-down protocol for a label set, with the changes of the config.
-
-    Raises:
-        ConfigError: the calibration file cannot be read.
-        ValueError: the changes do not fit the protocol.
-    """
-    return top_down_protocol(
-        benchmark.protocol_name("segmentation", chosen=config.evaluation.protocol),
-        label_set=label_set,
-        has_background=has_background,
-        tower_size=config.image.eval_size,
-        **segmentation_changes(config, benchmark),
-    )
 
 
 class Choices(TypedDict, total=False):
@@ -56,12 +35,21 @@ class Choices(TypedDict, total=False):
     threshold: float | None
 
 
-def picture_protocol(config: Experiment, model: Any, **choices: Unpack[Choices]) -> TopDownProtocol:
+def picture_protocol(
+    evaluation: Evaluation,
+    model: Any,
+    *,
+    size: int,
+    open_vision: OpenVision,
+    **choices: Unpack[Choices],
+) -> TopDownProtocol:
     """Return the protocol for segmenting pictures by any labels, fitted to the model.
 
     Args:
-        config: configuration of the model.
+        evaluation: of the model's configuration.
         model: to be read; it is given the proxy model that the reading takes.
+        size: side of the model's images in pixels, for a protocol that fixes none.
+        open_vision: opens the proxy model.
         choices: take precedence over the configuration's.
 
     Raises:
@@ -75,14 +63,14 @@ def picture_protocol(config: Experiment, model: Any, **choices: Unpack[Choices])
             )
     reading, named = choices.get("reading"), choices.get("protocol")
     templates, threshold = choices.get("templates"), choices.get("threshold")
-    requested = not {config.evaluation.reading, config.evaluation.positions, reading} <= {None}
+    requested = not {evaluation.reading, evaluation.positions, reading} <= {None}
     if isinstance(named, TopDownProtocol):
         protocol = named.read_by(reading=reading)
     else:
-        evaluation = replace(config.evaluation, protocol=named or config.evaluation.protocol)
         protocol = segmentation_protocol(
-            replace(config, evaluation=evaluation),
+            replace(evaluation, protocol=named or evaluation.protocol),
             BENCHMARKS[next(iter(present(evaluation.benchmarks)), "scenes")],
+            size=size,
             has_background=False,
         ).read_by(reading=reading)
     if protocol.debias != "none":  # a picture comes without others to correct the scores by
@@ -100,7 +88,7 @@ def picture_protocol(config: Experiment, model: Any, **choices: Unpack[Choices])
         protocol = replace(
             protocol, background="threshold", threshold=threshold, area_threshold=None
         )
-    return fit_protocol(protocol, model, requested)
+    return fit_protocol(protocol, model, requested, open_vision)
 
 
 def _templates(templates: str | Sequence[str]) -> tuple[str, ...]:
@@ -117,7 +105,9 @@ def _templates(templates: str | Sequence[str]) -> tuple[str, ...]:
     return TEMPLATES[templates]
 
 
-def fit_protocol(protocol: TopDownProtocol, model: Any, requested: bool) -> TopDownProtocol:
+def fit_protocol(
+    protocol: TopDownProtocol, model: Any, requested: bool, open_vision: OpenVision | None
+) -> TopDownProtocol:
     """Return the protocol fitted to a model's patches and last block, and attach the proxy model
     that its reading takes.
 
@@ -129,6 +119,7 @@ def fit_protocol(protocol: TopDownProtocol, model: Any, requested: bool) -> TopD
         model: to be scored.
         requested: True if the configuration names the reading or the positions, not only the
             protocol.
+        open_vision: opens the proxy model; None where no protocol takes one.
 
     Raises:
         ValueError: the reading or the positions were requested, and the tower has no such part; or
@@ -152,5 +143,6 @@ def fit_protocol(protocol: TopDownProtocol, model: Any, requested: bool) -> TopD
         return protocol.plainly()
     # none yet, or that of another protocol
     if protocol.proxy and model.proxy_name != protocol.proxy:
+        assert open_vision is not None
         model.attach_proxy(open_vision(protocol.proxy), name=protocol.proxy)
     return protocol

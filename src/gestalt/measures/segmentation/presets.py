@@ -1,84 +1,16 @@
 """Segmentation's protocols by name: the published ones, each with its exceptions, and our own.
 
-To add one: a row in ``PRESETS``.  Every number is from the repository that its ``source`` names;
+To add one: a row here.  Every number is from the repository that its ``source`` names;
 our own choices are named in ``ours``.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
-from gestalt.measures.evaluation.protocols import TEMPLATES, without_none
-from gestalt.measures.segmentation.protocol import USUAL_PROXY, TopDownProtocol
+from gestalt.measures.evaluation.protocols import TEMPLATES
+from gestalt.measures.segmentation.protocol import USUAL_PROXY, Preset, TopDownProtocol
 from gestalt.support.names import nearest
 from gestalt.support.plugins import Registry
-
-NOTHING_IS_BACKGROUND: dict[str, Any] = {
-    "background": "prompts",
-    "threshold": None,
-    "area_threshold": None,
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preset:
-    """A protocol and its exceptions, each a mapping of the protocol's fields.
-
-    Attributes:
-        protocol: the fields without exceptions.
-        label_sets: changes for a label set.
-        unrefined: changes under ``refinement=none``, for a protocol that refines.
-        fixed: changes under ``defects=fixed``, which also correct the vocabulary.
-        sized_by_tower: True if ``input_size`` is by default the tower's evaluation size.
-    """
-
-    protocol: TopDownProtocol
-    label_sets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    unrefined: Mapping[str, Any] = field(default_factory=dict)
-    fixed: Mapping[str, Any] = field(default_factory=dict)
-    sized_by_tower: bool = False
-
-    def build(
-        self,
-        *,
-        label_set: str | None = None,
-        has_background: bool = True,
-        tower_size: int | None = None,
-        **changes: Any,
-    ) -> TopDownProtocol:
-        """Return the protocol with its exceptions and changed fields; None keeps a field.
-
-        ``background=prompts`` drops the threshold of a protocol that has one.
-
-        Args:
-            label_set: the label set whose exceptions hold; None for none.
-            has_background: True if the label set has a background class.
-            tower_size: pixels; the size of a protocol that fixes none of its own.
-            changes: fields.
-
-        Raises:
-            ValueError: as ``ImageProtocol.with_changes``; or a threshold for a label set without a
-                background class.
-        """
-        given = without_none(changes)
-        dense = {key: given.pop(key) for key in ("reading", "positions", "proxy") if key in given}
-        fields = dict(self.label_sets.get(label_set or "", {}))
-        if self.sized_by_tower and tower_size is not None:
-            fields["input_size"] = tower_size
-        if given.get("refinement") == "none":
-            fields |= self.unrefined
-        if given.get("defects") == "fixed":
-            fields |= self.fixed
-        needless = not has_background and self.protocol.threshold is not None
-        if needless or given.get("background") == "prompts":
-            fields |= NOTHING_IS_BACKGROUND
-        if needless and "background" not in given and "threshold" in given:
-            raise ValueError(
-                f"protocol {self.protocol.name}: threshold={given['threshold']} is for a "
-                f"background class, {label_set or 'this label set'} has none"
-            )
-        return self.protocol.with_changes(**{**fields, **given}).read_by(**dense)
-
 
 PIXELS = "normalisation of pixels: the tower's own"
 NARROW = (
@@ -102,146 +34,11 @@ MMSEG: dict[str, Any] = {
 differ by a grey level.
 """
 
-CLIPPY_PAPER = Preset(
-    protocol=TopDownProtocol(
-        name="clippy-paper",
-        input_size=448,
-        resize="short_side",
-        ours=(
-            "resolution: the larger of the two that the paper names, short side 448, aspect kept",
-            "prompts: the label set's own phrases in one template",
-            "background: prompts of its own, where the label set has them",
-            "up-sampling: logits, bilinear, to the label's native size",
-        ),
-        source=(
-            "Ranasinghe et al. 2023 (arXiv:2210.09996), section 3; its appendices could not be read"
-        ),
-    )
-)
-
-CLIPPY_REPO = Preset(
-    protocol=TopDownProtocol(
-        name="clippy-repo",
-        input_size=224,
-        resize="centre_crop",
-        label_resolution="squashed",
-        templates=TEMPLATES["clippy"],
-        article="letter",
-        vocabulary="clippy_repo",
-        left_out=(
-            "an absent class counts as nan here, as 0 there",
-            "its default split is train: the split here is the benchmark's",
-            "features are up-sampled there, logits here: the same to 1e-7",
-            PIXELS,
-        ),
-        ours=("the label is squashed by nearest neighbour",),
-        source="kahnchana/clippy at 04bf78b, src/evaluation/*.py",
-    ),
-    fixed={
-        "resize": "square",
-        "label_resolution": "native",
-    },  # strict: the image is cropped and the label squashed, so that they do not meet
-)
-
-SHARED = Preset(
-    protocol=TopDownProtocol(
-        **MMSEG,
-        name="mmseg-448",
-        templates=TEMPLATES["one"],
-        left_out=(NARROW, PIXELS),
-        ours=(
-            "what the variants share is size and windows: here with cosines, and the label set's "
-            "own phrases, background too",
-        ),
-        source="mmsegmentation 1.1.1 on PyPI, and what GroupViT, TCL and Talk2DINO have in common",
-    )
-)
-
-GROUPVIT = Preset(
-    protocol=TopDownProtocol(
-        **MMSEG,
-        name="mmseg-448/groupvit",
-        templates=TEMPLATES["one"],
-        ensembling="raw_mean",
-        vocabulary="groupvit",
-        scores="affinity",
-        top_classes=5,
-        window_upsample="nearest",
-        background="affinity",
-        threshold=0.95,
-        left_out=("group tokens: each location is a group of its own", NARROW, PIXELS),
-        source=(
-            "NVlabs/GroupViT at 13b7861, segmentation/configs/_base_/datasets, "
-            "segmentation/evaluation/group_vit_seg.py"
-        ),
-    ),
-    label_sets={"context60": {"threshold": 0.35}},
-)
-
 _TCL_LEFT_OUT = (
     "its decoder, which makes a grid four times as fine",
     "scale and bias of its sigmoid as learned: their values at the start stand here",
     NARROW,
     PIXELS,
-)
-
-TCL = Preset(
-    protocol=TopDownProtocol(
-        **MMSEG,
-        name="mmseg-448/tcl",
-        templates=TEMPLATES["tcl_9"],
-        ensembling="raw_mean",
-        vocabulary="tcl",
-        scores="sigmoid",
-        score_scale=10.0,
-        score_bias=-2.5,
-        background="constant",
-        threshold=0.4,
-        refinement="pamr",
-        refined_at="grid",
-        refinement_iterations=10,
-        refinement_dilations=(1, 2, 4, 8, 12, 24),
-        left_out=(
-            _TCL_LEFT_OUT[0],
-            "30 % of the mask from a frozen CLIP (kp_weight 0.3)",
-            *_TCL_LEFT_OUT[1:],
-        ),
-        source="kakaobrain/tcl at bc2b551, configs/eval.yml, configs/tcl.yml, models/tcl/tcl.py",
-    ),
-    unrefined={  # its setting without PAMR, which takes nothing from a frozen CLIP either
-        "threshold": 0.5,
-        "left_out": _TCL_LEFT_OUT,
-        "source": (
-            "khanrc/tcl at e643d68, configs/default.yml (pamr false, kp_w 0.0, bg_thresh 0.5); "
-            "else kakaobrain/tcl at bc2b551"
-        ),
-    },
-)
-
-TALK2DINO = Preset(
-    protocol=TopDownProtocol(
-        **MMSEG,
-        name="mmseg-448/talk2dino",
-        templates=TEMPLATES["openai_7"],
-        ensembling="raw_mean",
-        vocabulary="talk2dino",
-        scores="sigmoid",
-        window_upsample="bilinear_aligned",
-        background="constant",
-        threshold=0.55,
-        left_out=(
-            "cleaning of the background by the attention of heads, on for voc21 and coco_object "
-            "(lambda_bg 0.2)",
-            "templates averaged before its text projection: here after the tower's own",
-            "threshold 0.54 of its ViT-L",
-            NARROW,
-            PIXELS,
-        ),
-        source=(
-            "lorebianchi98/Talk2DINO at 4918c2d, src/open_vocabulary_segmentation/configs, "
-            "models/dinotext/dinotext.py"
-        ),
-    ),
 )
 
 SCLIP: dict[str, Any] = {
@@ -259,68 +56,8 @@ SCLIP: dict[str, Any] = {
 448.
 """
 
-SCLIP_OWN = Preset(
-    protocol=TopDownProtocol(
-        **SCLIP,
-        name="sclip-336/sclip",
-        vocabulary="sclip",
-        reading="sclip",
-        left_out=(NARROW, PIXELS),
-        source="wangf3014/SCLIP at b56bd30, configs/*.py, clip_segmentor.py",
-    ),
-    label_sets={
-        "voc21": {"logit_scale": 65.0, "threshold": 0.1, "area_threshold": 0.1},
-        "context60": {"logit_scale": 50.0, "threshold": 0.1},
-        "coco_object_81": {"logit_scale": 50.0, "threshold": 0.1},
-        "coco_stuff_171": {"input_size": 448},
-        "cityscapes_19": {"input_size": 560},
-    },
-)
-
-NACLIP = Preset(
-    protocol=TopDownProtocol(
-        **{**SCLIP, "fit": "crop"},
-        name="sclip-336/naclip",
-        vocabulary="naclip",
-        refinement="pamr",
-        refined_at="label",
-        refinement_iterations=10,
-        refinement_dilations=(8, 16),
-        reading="naclip",
-        left_out=("PAMR is not skipped where memory runs out: the run stops", PIXELS),
-        source="sinahmr/NACLIP at 0cac3a6, configs/*.py, naclip.py, eval.py",
-    ),
-    label_sets={
-        "voc21": {"window": None, "stride": None, "threshold": 0.1},
-        "voc20": {"window": None, "stride": None},
-        "context60": {"threshold": 0.1},
-        "coco_object_81": {"threshold": 0.1},
-        "cityscapes_19": {"input_size": 560},
-    },
-    # strict: what is left of a side after whole patches is dropped, and the grid stretched over it
-    fixed={"fit": "stretch"},
-)
-
-PROXYCLIP = Preset(
-    protocol=TopDownProtocol(
-        **{**SCLIP, "window": 336},
-        name="sclip-336/proxyclip",
-        vocabulary="proxyclip",
-        reading="proxyclip",
-        proxy=USUAL_PROXY,
-        left_out=("windows padded to a multiple of 56: none is", NARROW, PIXELS),
-        source="mc-lan/ProxyCLIP at e7b767f, configs/*.py, proxyclip_segmentor.py",
-    ),
-    label_sets={
-        "voc21": {"threshold": 0.2},
-        "context60": {"threshold": 0.15},
-        "coco_object_81": {"threshold": 0.25},
-        "ade20k_150": {"input_size": 448},
-        "cityscapes_19": {"input_size": 448, "window": 224},
-    },
-)
-
 CLEARCLIP = Preset(
+    family="clearclip-448",
     protocol=TopDownProtocol(
         **{**SCLIP, "input_size": 448, "window": 448, "stride": 224, "logit_scale": 50.0},
         name="clearclip-448/clearclip",
@@ -343,6 +80,7 @@ CLEARCLIP = Preset(
 
 MASKCLIP = replace(
     CLEARCLIP,
+    family="",
     protocol=replace(
         CLEARCLIP.protocol,
         name="clearclip-448/maskclip",
@@ -362,64 +100,251 @@ NOTEBOOK: dict[str, Any] = {
     "lower_case": False,
 }
 
-DINOTXT = Preset(
-    protocol=TopDownProtocol(
-        **NOTEBOOK,
-        name="dinotxt-512",
-        input_size=512,
-        window=384,
-        stride=192,
-        templates=TEMPLATES["openai_80"],
-        vocabulary="dinotxt",
-        left_out=(
-            "the half of the text vector that is aligned with patches: the whole vector is used",
-            PIXELS,
-        ),
-        source="facebookresearch/dinov3 at 6876159, notebooks/dinotxt_segmentation_inference.ipynb",
-    )
-)
-
-TIPS = Preset(
-    protocol=TopDownProtocol(
-        **NOTEBOOK,
-        name="tips-448",
-        input_size=448,
-        window=448,
-        stride=336,
-        templates=TEMPLATES["tcl_9"],
-        vocabulary="tips",
-        reading="maskclip",
-        left_out=("texts cut at 64 tokens: the text tower's own limit", PIXELS),
-        source="google-deepmind/tips at 4db271d, pytorch/TIPS_zeroshot_segmentation.ipynb",
-    )
-)
-
-_ROWS: dict[str, Preset] = {
-    "whole_square": Preset(
+_ROWS = (
+    Preset(
         protocol=TopDownProtocol(name="whole_square", input_size=224, resize="square"),
         sized_by_tower=True,
     ),
-    "whole_short_side": Preset(
+    Preset(
         protocol=TopDownProtocol(name="whole_short_side", input_size=448, resize="short_side"),
         sized_by_tower=True,
     ),
-    "clippy-paper": CLIPPY_PAPER,
-    "clippy-repo": CLIPPY_REPO,
-    "mmseg-448": SHARED,
-    "mmseg-448/groupvit": GROUPVIT,
-    "mmseg-448/tcl": TCL,
-    "mmseg-448/talk2dino": TALK2DINO,
-    "sclip-336": SCLIP_OWN,
-    "sclip-336/sclip": SCLIP_OWN,
-    "sclip-336/naclip": NACLIP,
-    "sclip-336/proxyclip": PROXYCLIP,
-    "clearclip-448": CLEARCLIP,
-    "clearclip-448/clearclip": CLEARCLIP,
-    "clearclip-448/maskclip": MASKCLIP,
-    "dinotxt-512": DINOTXT,
-    "tips-448": TIPS,
-}
-PRESETS = Registry("protocols", _ROWS)
+    Preset(
+        protocol=TopDownProtocol(
+            name="clippy-paper",
+            input_size=448,
+            resize="short_side",
+            ours=(
+                "resolution: the larger of the two that the paper names, short side 448, aspect "
+                "kept",
+                "prompts: the label set's own phrases in one template",
+                "background: prompts of its own, where the label set has them",
+                "up-sampling: logits, bilinear, to the label's native size",
+            ),
+            source=(
+                "Ranasinghe et al. 2023 (arXiv:2210.09996), section 3; its appendices could not be "
+                "read"
+            ),
+        )
+    ),
+    Preset(
+        protocol=TopDownProtocol(
+            name="clippy-repo",
+            input_size=224,
+            resize="centre_crop",
+            label_resolution="squashed",
+            templates=TEMPLATES["clippy"],
+            article="letter",
+            vocabulary="clippy_repo",
+            left_out=(
+                "an absent class counts as nan here, as 0 there",
+                "its default split is train: the split here is the benchmark's",
+                "features are up-sampled there, logits here: the same to 1e-7",
+                PIXELS,
+            ),
+            ours=("the label is squashed by nearest neighbour",),
+            source="kahnchana/clippy at 04bf78b, src/evaluation/*.py",
+        ),
+        fixed={
+            "resize": "square",
+            "label_resolution": "native",
+        },  # strict: the image is cropped and the label squashed, so that they do not meet
+    ),
+    Preset(
+        protocol=TopDownProtocol(
+            **MMSEG,
+            name="mmseg-448",
+            templates=TEMPLATES["one"],
+            left_out=(NARROW, PIXELS),
+            ours=(
+                "what the variants share is size and windows: here with cosines, and the label "
+                "set's "
+                "own phrases, background too",
+            ),
+            source=(
+                "mmsegmentation 1.1.1 on PyPI, and what GroupViT, TCL and Talk2DINO have in common"
+            ),
+        )
+    ),
+    Preset(
+        protocol=TopDownProtocol(
+            **MMSEG,
+            name="mmseg-448/groupvit",
+            templates=TEMPLATES["one"],
+            ensembling="raw_mean",
+            vocabulary="groupvit",
+            scores="affinity",
+            top_classes=5,
+            window_upsample="nearest",
+            background="affinity",
+            threshold=0.95,
+            left_out=("group tokens: each location is a group of its own", NARROW, PIXELS),
+            source=(
+                "NVlabs/GroupViT at 13b7861, segmentation/configs/_base_/datasets, "
+                "segmentation/evaluation/group_vit_seg.py"
+            ),
+        ),
+        label_sets={"context60": {"threshold": 0.35}},
+    ),
+    Preset(
+        protocol=TopDownProtocol(
+            **MMSEG,
+            name="mmseg-448/tcl",
+            templates=TEMPLATES["tcl_9"],
+            ensembling="raw_mean",
+            vocabulary="tcl",
+            scores="sigmoid",
+            score_scale=10.0,
+            score_bias=-2.5,
+            background="constant",
+            threshold=0.4,
+            refinement="pamr",
+            refined_at="grid",
+            refinement_iterations=10,
+            refinement_dilations=(1, 2, 4, 8, 12, 24),
+            left_out=(
+                _TCL_LEFT_OUT[0],
+                "30 % of the mask from a frozen CLIP (kp_weight 0.3)",
+                *_TCL_LEFT_OUT[1:],
+            ),
+            source=(
+                "kakaobrain/tcl at bc2b551, configs/eval.yml, configs/tcl.yml, models/tcl/tcl.py"
+            ),
+        ),
+        unrefined={  # its setting without PAMR, which takes nothing from a frozen CLIP either
+            "threshold": 0.5,
+            "left_out": _TCL_LEFT_OUT,
+            "source": (
+                "khanrc/tcl at e643d68, configs/default.yml (pamr false, kp_w 0.0, bg_thresh 0.5); "
+                "else kakaobrain/tcl at bc2b551"
+            ),
+        },
+    ),
+    Preset(
+        protocol=TopDownProtocol(
+            **MMSEG,
+            name="mmseg-448/talk2dino",
+            templates=TEMPLATES["openai_7"],
+            ensembling="raw_mean",
+            vocabulary="talk2dino",
+            scores="sigmoid",
+            window_upsample="bilinear_aligned",
+            background="constant",
+            threshold=0.55,
+            left_out=(
+                "cleaning of the background by the attention of heads, on for voc21 and "
+                "coco_object "
+                "(lambda_bg 0.2)",
+                "templates averaged before its text projection: here after the tower's own",
+                "threshold 0.54 of its ViT-L",
+                NARROW,
+                PIXELS,
+            ),
+            source=(
+                "lorebianchi98/Talk2DINO at 4918c2d, src/open_vocabulary_segmentation/configs, "
+                "models/dinotext/dinotext.py"
+            ),
+        ),
+    ),
+    Preset(
+        family="sclip-336",
+        protocol=TopDownProtocol(
+            **SCLIP,
+            name="sclip-336/sclip",
+            vocabulary="sclip",
+            reading="sclip",
+            left_out=(NARROW, PIXELS),
+            source="wangf3014/SCLIP at b56bd30, configs/*.py, clip_segmentor.py",
+        ),
+        label_sets={
+            "voc21": {"logit_scale": 65.0, "threshold": 0.1, "area_threshold": 0.1},
+            "context60": {"logit_scale": 50.0, "threshold": 0.1},
+            "coco_object_81": {"logit_scale": 50.0, "threshold": 0.1},
+            "coco_stuff_171": {"input_size": 448},
+            "cityscapes_19": {"input_size": 560},
+        },
+    ),
+    Preset(
+        protocol=TopDownProtocol(
+            **{**SCLIP, "fit": "crop"},
+            name="sclip-336/naclip",
+            vocabulary="naclip",
+            refinement="pamr",
+            refined_at="label",
+            refinement_iterations=10,
+            refinement_dilations=(8, 16),
+            reading="naclip",
+            left_out=("PAMR is not skipped where memory runs out: the run stops", PIXELS),
+            source="sinahmr/NACLIP at 0cac3a6, configs/*.py, naclip.py, eval.py",
+        ),
+        label_sets={
+            "voc21": {"window": None, "stride": None, "threshold": 0.1},
+            "voc20": {"window": None, "stride": None},
+            "context60": {"threshold": 0.1},
+            "coco_object_81": {"threshold": 0.1},
+            "cityscapes_19": {"input_size": 560},
+        },
+        # strict: what is left of a side after whole patches is dropped, and the grid stretched
+        fixed={"fit": "stretch"},
+    ),
+    Preset(
+        protocol=TopDownProtocol(
+            **{**SCLIP, "window": 336},
+            name="sclip-336/proxyclip",
+            vocabulary="proxyclip",
+            reading="proxyclip",
+            proxy=USUAL_PROXY,
+            left_out=("windows padded to a multiple of 56: none is", NARROW, PIXELS),
+            source="mc-lan/ProxyCLIP at e7b767f, configs/*.py, proxyclip_segmentor.py",
+        ),
+        label_sets={
+            "voc21": {"threshold": 0.2},
+            "context60": {"threshold": 0.15},
+            "coco_object_81": {"threshold": 0.25},
+            "ade20k_150": {"input_size": 448},
+            "cityscapes_19": {"input_size": 448, "window": 224},
+        },
+    ),
+    CLEARCLIP,
+    MASKCLIP,
+    Preset(
+        protocol=TopDownProtocol(
+            **NOTEBOOK,
+            name="dinotxt-512",
+            input_size=512,
+            window=384,
+            stride=192,
+            templates=TEMPLATES["openai_80"],
+            vocabulary="dinotxt",
+            left_out=(
+                "the half of the text vector that is aligned with patches: the whole vector is "
+                "used",
+                PIXELS,
+            ),
+            source=(
+                "facebookresearch/dinov3 at 6876159, notebooks/dinotxt_segmentation_inference.ipynb"
+            ),
+        )
+    ),
+    Preset(
+        protocol=TopDownProtocol(
+            **NOTEBOOK,
+            name="tips-448",
+            input_size=448,
+            window=448,
+            stride=336,
+            templates=TEMPLATES["tcl_9"],
+            vocabulary="tips",
+            reading="maskclip",
+            left_out=("texts cut at 64 tokens: the text tower's own limit", PIXELS),
+            source="google-deepmind/tips at 4db271d, pytorch/TIPS_zeroshot_segmentation.ipynb",
+        )
+    ),
+)
+PRESETS = Registry(
+    "protocols",
+    {name: row for row in _ROWS for name in (row.family, row.protocol.name) if name},
+)
 """Presets by name; ``sclip-336`` and ``clearclip-448`` are their first variants.  Installed
 packages may add some.
 """

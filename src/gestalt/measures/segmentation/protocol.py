@@ -4,7 +4,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Literal
@@ -12,17 +12,6 @@ from typing import Any, Literal
 from gestalt.measures.evaluation.protocols import PromptProtocol, without_none
 from gestalt.support.names import nearest
 from gestalt.tables import READINGS
-
-Defects = Literal["strict", "fixed"]
-Fit = Literal["refuse", "stretch", "crop"]
-Scores = Literal["cosine", "softmax", "sigmoid", "affinity"]
-WindowUpsample = Literal["bilinear", "bilinear_aligned", "nearest"]
-Background = Literal["prompts", "threshold", "probability", "constant", "affinity"]
-LabelResolution = Literal["native", "squashed"]
-Refinement = Literal["none", "pamr", "crf"]
-RefinedAt = Literal["grid", "label"]
-Positions = Literal["timm", "scale_factor"]
-Debias = Literal["none", "largest"]
 
 BLOCK = "the method's own last attention block: the tower is taken as it is"
 PROXY_ATTENTION = "attention from a second model's features (DINO ViT-B/8)"
@@ -95,18 +84,20 @@ class TopDownProtocol(PromptProtocol):
     # phrases of the classes: the label set's own, or a list of ``evaluation/vocabularies``
     vocabulary: str = "label_set"
     # known defects of the original: kept, or corrected as the preset says
-    defects: Defects = "strict"
+    defects: Literal["strict", "fixed"] = "strict"
     window: int | None = None  # pixels a side, at most the image's; None: the whole image
     stride: int | None = None  # pixels; the last window is shifted back inside
     # a window that the tower's patches do not divide: an error, stretched (bicubic), or its
     # remainder cut off
-    fit: Fit = "refuse"
-    scores: Scores = "cosine"
+    fit: Literal["refuse", "stretch", "crop"] = "refuse"
+    scores: Literal["cosine", "softmax", "sigmoid", "affinity"] = "cosine"
     score_scale: float = 1.0  # sigmoid only
     score_bias: float = 0.0  # sigmoid only
     top_classes: int | None = None  # affinity only
-    window_upsample: WindowUpsample = "bilinear"  # patch grid to window
-    background: Background = "prompts"
+    window_upsample: Literal["bilinear", "bilinear_aligned", "nearest"] = (
+        "bilinear"  # patch grid to window
+    )
+    background: Literal["prompts", "threshold", "probability", "constant", "affinity"] = "prompts"
     # a cosine in [-1, 1] for threshold; in [0, 1] for probability, constant and affinity; None for
     # prompts
     threshold: float | None = None
@@ -117,9 +108,11 @@ class TopDownProtocol(PromptProtocol):
     # how the tower's last block is computed, a row of ``READINGS``
     reading: str = "plain"
     # how position embeddings are resized to the grid (``encoders/positions.py``)
-    positions: Positions = "timm"
+    positions: Literal["timm", "scale_factor"] = "timm"
     proxy: str = ""  # of a reading that needs one: the proxy model, a name as gestalt eval takes it
-    debias: Debias = "none"  # a correction of each prompt's cosines by unlabelled images
+    debias: Literal["none", "largest"] = (
+        "none"  # a correction of each prompt's cosines by unlabelled images
+    )
     debias_images: int = 600  # at most; largest only
     # of the cosine of a prompt and the pooled image, added to the prompt's map
     image_weight: float = 0.0
@@ -128,10 +121,10 @@ class TopDownProtocol(PromptProtocol):
     prior_offset: float = 0.1  # added to their cosines, under a prior only
     upsample: Literal["bilinear"] = "bilinear"  # to the label, corners not aligned
     # or label and prediction squashed to input_size x input_size, as a defect of an original
-    label_resolution: LabelResolution = "native"
-    refinement: Refinement = "none"
+    label_resolution: Literal["native", "squashed"] = "native"
+    refinement: Literal["none", "pamr", "crf"] = "none"
     # PAMR acts on the patch grid of a window, or on the label's pixels
-    refined_at: RefinedAt = "label"
+    refined_at: Literal["grid", "label"] = "label"
     refinement_iterations: int = 10
     refinement_dilations: tuple[int, ...] = (8, 16)  # PAMR only
     crf: Crf = dataclasses.field(default_factory=Crf)  # read where refinement is crf
@@ -199,17 +192,17 @@ class TopDownProtocol(PromptProtocol):
         ):
             yield f"long_limit={self.long_limit} needs resize=keep_ratio, and at least input_size"
         yield from self._background_complaints()
-        if self.refinement == "crf":
-            yield from self._crf_complaints()
-        # constants may be added to cosines, and no published threshold is compared with their sum
+        # constants may be added to cosines, and no published threshold is compared with their sum;
+        # a CRF needs log-probabilities of classes
         cosine, rules = ("cosine",), ("prompts", "threshold", "probability")
         for key, value, off, scores, backgrounds in (
             ("debias", self.debias, "none", cosine, rules),
             ("image_weight", self.image_weight, "0", cosine, rules),
             ("prior", self.prior, "0", (*cosine, "softmax"), ("prompts", "probability")),
+            ("refinement", self.refinement, "none", cosine, ("prompts", "probability")),
         ):
             fits = self.scores in scores and self.background in backgrounds
-            if value not in ("none", 0) and not fits:
+            if value not in ("none", "pamr", 0) and not fits:
                 yield (
                     f"{key}={value} does not go with scores={self.scores} and "
                     f"background={self.background}; it needs "
@@ -238,22 +231,13 @@ class TopDownProtocol(PromptProtocol):
                 f"refinement=pamr at refined_at={self.refined_at} does not go with "
                 "scores=softmax; choose refinement=none, or a protocol with other scores"
             )
-
-    def _crf_complaints(self) -> Iterator[str]:
-        """Yield why a CRF would not get log-probabilities of classes at the label's pixels: not all
-        scores and backgrounds give them.
-        """
-        for key, value, known in (
-            ("scores", self.scores, ("cosine",)),
-            ("background", self.background, ("prompts", "probability")),
-            ("refined_at", self.refined_at, ("label",)),
-        ):
-            if value not in known:
-                yield f"refinement=crf does not go with {key}={value}; choose {' or '.join(known)}"
-        for name, value in dataclasses.asdict(self.crf).items():
-            least = 0 if name.endswith("weight") else 1e-6
-            if not least <= value < math.inf:
-                yield f"crf.{name} is {value}, a finite number of at least {least} is needed"
+        if self.refinement == "crf":
+            if self.refined_at != "label":
+                yield f"refinement=crf does not go with refined_at={self.refined_at}; choose label"
+            for name, value in dataclasses.asdict(self.crf).items():
+                least = 0 if name.endswith("weight") else 1e-6
+                if not least <= value < math.inf:
+                    yield (f"crf.{name} is {value}, a finite number of at least {least} is needed")
 
     def _background_complaints(self) -> Iterator[str]:
         rule, threshold, scores = self.background, self.threshold, self.scores
@@ -273,6 +257,68 @@ class TopDownProtocol(PromptProtocol):
             yield f"area_threshold={self.area_threshold} needs background=probability, not {rule}"
         if self.top_classes is not None and (scores != "affinity" or self.top_classes < 1):
             yield f"top_classes={self.top_classes} needs scores=affinity, and at least 1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A protocol and its exceptions, each a mapping of the protocol's fields.
+
+    Attributes:
+        protocol: the fields without exceptions.
+        family: another name, that of the lineage whose first variant it is; empty for none.
+        label_sets: changes for a label set.
+        unrefined: changes under ``refinement=none``, for a protocol that refines.
+        fixed: changes under ``defects=fixed``, which also correct the vocabulary.
+        sized_by_tower: True if ``input_size`` is by default the tower's evaluation size.
+    """
+
+    protocol: TopDownProtocol
+    family: str = ""
+    label_sets: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    unrefined: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    sized_by_tower: bool = False
+
+    def build(
+        self,
+        *,
+        label_set: str | None = None,
+        has_background: bool = True,
+        tower_size: int | None = None,
+        **changes: Any,
+    ) -> TopDownProtocol:
+        """Return the protocol with its exceptions and changed fields; None keeps a field.
+
+        ``background=prompts`` drops the threshold of a protocol that has one.
+
+        Args:
+            label_set: the label set whose exceptions hold; None for none.
+            has_background: True if the label set has a background class.
+            tower_size: pixels; the size of a protocol that fixes none of its own.
+            changes: fields.
+
+        Raises:
+            ValueError: fields that contradict each other, or a threshold for a label set without a
+                background class.
+        """
+        given = without_none(changes)
+        dense = {key: given.pop(key) for key in ("reading", "positions", "proxy") if key in given}
+        fields = dict(self.label_sets.get(label_set or "", {}))
+        if self.sized_by_tower and tower_size is not None:
+            fields["input_size"] = tower_size
+        if given.get("refinement") == "none":
+            fields |= self.unrefined
+        if given.get("defects") == "fixed":
+            fields |= self.fixed
+        needless = not has_background and self.protocol.threshold is not None
+        if needless or given.get("background") == "prompts":
+            fields |= {"background": "prompts", "threshold": None, "area_threshold": None}
+        if needless and "background" not in given and "threshold" in given:
+            raise ValueError(
+                f"protocol {self.protocol.name}: threshold={given['threshold']} is for a "
+                f"background class, {label_set or 'this label set'} has none"
+            )
+        return dataclasses.replace(self.protocol, **{**fields, **given}).read_by(**dense)
 
 
 def needs_proxy(reading: str) -> bool:

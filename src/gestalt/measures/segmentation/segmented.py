@@ -61,18 +61,17 @@ def label_prompts(model: Any, labels: Sequence[str], protocol: TopDownProtocol) 
         words = Vocabulary((*labels, "background"), prompts=(*phrases, ()), background=len(labels))
     prompts = class_embeddings(model, words, protocol=protocol)
     first = _first_similar(prompts.vectors)
-    winners = first.tolist()
-    shared = sorted({winner for number, winner in enumerate(winners) if winner != number})
-    for index in shared:
-        similar = _quoted(
-            label for label, winner in zip(labels, winners, strict=True) if winner == index
-        )
-        warnings.warn(
-            f"the text tower cannot tell the labels {similar} apart: the first has the pixels of "
-            "all",
-            Caveat,
-            stacklevel=2,
-        )
+    alike: dict[int, list[str]] = {}
+    for label, winner in zip(labels, first.tolist(), strict=True):
+        alike.setdefault(winner, []).append(label)
+    for similar in alike.values():
+        if len(similar) > 1:
+            warnings.warn(
+                f"the text tower cannot tell the labels {_quoted(similar)} apart: the first has "
+                "the pixels of all",
+                Caveat,
+                stacklevel=2,
+            )
     tower = getattr(model, "text_tower", None)  # of our own models only
     if tower is not None:
         cut = [
@@ -82,12 +81,13 @@ def label_prompts(model: Any, labels: Sequence[str], protocol: TopDownProtocol) 
             > tower.max_length
         ]
         if cut:
-            text = (
+            warnings.warn(
                 f"the text tower reads {tower.max_length} tokens and cuts the prompts of the "
-                f"labels {_quoted(cut)}"
+                f"labels {_quoted(cut)}",
+                Caveat,
+                stacklevel=2,
             )
-            warnings.warn(text, Caveat, stacklevel=2)
-    return prompts._replace(twin=first) if shared else prompts
+    return prompts._replace(twin=first) if len(alike) < len(labels) else prompts
 
 
 def _first_similar(vectors: Tensor) -> Tensor:
@@ -239,8 +239,9 @@ def similarity_maps(
     protocol = replace(protocol, prior=0.0)  # of labels alone
     prompts = label_prompts(model, texts, protocol)
     on_device = [image.to(prompts.vectors.device) for image in images]
-    maps = []
-    for image, pieces in zip(on_device, pieces_of(model, on_device, protocol), strict=True):
-        size = size_of(image) if full_size else pieces.grid
-        maps.append(place_maps(cosines(pieces, prompts), pieces, protocol, size))
-    return maps
+    return [
+        place_maps(
+            cosines(pieces, prompts), pieces, protocol, size_of(image) if full_size else pieces.grid
+        )
+        for image, pieces in zip(on_device, pieces_of(model, on_device, protocol), strict=True)
+    ]

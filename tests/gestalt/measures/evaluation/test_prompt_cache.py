@@ -138,13 +138,13 @@ def test_a_measure_reads_the_cache_except_while_the_text_tower_trains(tmp_path, 
     from lightning.pytorch.trainer.states import TrainerFn
 
     from gestalt.measures.segmentation.callback import Segmentation
+    from tests.gestalt.measures.stage import context
 
     monkeypatch.setenv("GESTALT_CACHE", str(tmp_path))
 
     def scored(*, stage, model, prompt_cache=True):
-        scorer = Segmentation(
-            "painted", labels=LABELS, protocol=PROTOCOL, prompt_cache=prompt_cache
-        )
+        on = context(labels=LABELS, prompt_cache=prompt_cache)
+        scorer = Segmentation(on, protocol=PROTOCOL)
         trainer = SimpleNamespace(
             state=SimpleNamespace(fn=stage), is_global_zero=True, progress_bar_callback=None
         )

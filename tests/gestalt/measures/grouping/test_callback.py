@@ -18,8 +18,8 @@ from gestalt.measures.evaluation.protocols import PredictionsProtocol, build_pro
 from gestalt.measures.grouping.callback import Grouping, GroupMaps
 from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
 from gestalt.measures.label_maps import LabelMaps
-from gestalt.measures.measured import LeftOut
-from tests.gestalt.measures.stage import LENGTH, Stub, loader, quiet, validate
+from gestalt.measures.recorded import SkippedMeasure
+from tests.gestalt.measures.stage import LENGTH, Images, Stub, context, loader, quiet, validate
 from tests.gestalt.painted import LABELS, blocky_label, painted
 from tests.gestalt.tiny_config import tiny_config
 
@@ -61,7 +61,8 @@ class PaintedObjects(Dataset[dict[str, Any]]):
 def grouping(name: str = "painted", **changes: Any) -> Grouping:
     """The callback under test."""
     return Grouping(
-        name, protocol=dataclasses.replace(PROTOCOL, **changes), length=LENGTH, pictures=2
+        context(images=Images(name, labels=LABELS), pictures=2),
+        protocol=dataclasses.replace(PROTOCOL, **changes),
     )
 
 
@@ -86,9 +87,7 @@ def test_a_multiple_that_the_patches_do_not_divide_gives_way_to_them():
 
 def test_a_tower_without_heads_is_refused_before_an_epoch_is_spent():
     callback = Grouping(
-        "painted",
-        protocol=build_protocol("attention_square", GROUPING_PROTOCOLS, input_size=16),
-        length=LENGTH,
+        context(), protocol=build_protocol("attention_square", GROUPING_PROTOCOLS, input_size=16)
     )
     with pytest.raises(ValueError, match="the image tower is a CNN"):
         quiet(devices=1, callbacks=[callback], max_epochs=1).fit(
@@ -134,9 +133,7 @@ def test_written_groups_score_exactly_what_the_model_scored(tmp_path):
             path = files[max(index, 0)]
             return super().__getitem__(index) | {"prediction": group_map(read_map(path), path=path)}
 
-    maps = GroupMaps(
-        "painted", protocol=PredictionsProtocol(unnamed="group"), length=LENGTH, pictures=2
-    )
+    maps = GroupMaps(context(pictures=2), protocol=PredictionsProtocol(unnamed="group"))
     validate(maps, dataset=Written())
     ours, theirs = model.result(), maps.result()
     for key in ("jaccard", "jaccard_with_background", "jaccard_whole_image"):
@@ -203,7 +200,7 @@ def test_voc_grouping_is_left_out_with_a_message_if_the_folder_has_no_objects(vo
     objects.rename(voc / "elsewhere")
     callbacks = built(*words)
     assert not [one for one in callbacks if isinstance(one, Grouping)]
-    (left_out,) = (one for one in callbacks if isinstance(one, LeftOut))
+    (left_out,) = (one for one in callbacks if isinstance(one, SkippedMeasure))
     why = f"no folder {objects}"
     assert left_out.result() == {
         "set": "pascal_voc",

@@ -40,7 +40,7 @@ def found_and_labels(protocol: TopDownProtocol) -> list[tuple[TopDown, Tensor]]:
     # right, so that thresholds matter
     half = torch.rand(37, 53, generator=torch.Generator().manual_seed(9)) < 0.5
     mixed = [
-        torch.where(half, one.unbound, label).masked_fill(label == 255, 255)
+        torch.where(half, one.classes_before_threshold, label).masked_fill(label == 255, 255)
         for one, label in zip(found, labels, strict=True)
     ]
     return list(zip(found, mixed, strict=True))

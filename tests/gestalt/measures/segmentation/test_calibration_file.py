@@ -12,7 +12,7 @@ from gestalt.config.loading import load
 from gestalt.measures.context import Context
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
 from gestalt.measures.segmentation.calibration_file import protocol_fields
-from gestalt.measures.segmentation.callback import Segmentation, build
+from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.runs.evaluation import build_evaluation, build_image_sets
 from gestalt.support.typed import ConfigError
@@ -71,7 +71,7 @@ def test_another_benchmark_keeps_its_own_threshold(tmp_path):
     words = [TALK, word, "evaluation.benchmarks=[scenes,pascal_voc]", f"benchmark_root={tmp_path}"]
     config = load("clippy_dino_max", scale="tiny", overrides=words)
     image_set = build_image_sets(load("clippy_dino_max", scale="tiny"))["scenes"]
-    scorer = build(Context(config, BENCHMARKS["scenes"], image_set))
+    scorer = Segmentation(Context(config.evaluation, BENCHMARKS["scenes"], image_set, size=32))
     assert isinstance(scorer, Segmentation)
     assert (scorer.protocol.threshold, scorer.calibration) == (0.55, None)
 

@@ -5,7 +5,7 @@ changes.
 import torch
 
 from gestalt.encoders.dense_model import DenseModel
-from gestalt.measures.segmentation import fitting
+from gestalt.measures.segmentation.fitting import fit_protocol
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.models.start import build_model
 from tests.gestalt.tiny_config import tiny_config
@@ -17,12 +17,14 @@ class Named(DenseModel):
         self.name = name
 
 
-def test_the_proxy_model_follows_the_current_protocol(monkeypatch):
-    monkeypatch.setattr(fitting, "open_vision", Named)
+def test_the_proxy_model_follows_the_current_protocol():
     torch.manual_seed(0)
     model = build_model(tiny_config())
     for name in ("timm:a", "timm:b", "timm:a"):
-        fitting.fit_protocol(
-            top_down_protocol("sclip-336/proxyclip", proxy=name), model, requested=True
+        fit_protocol(
+            top_down_protocol("sclip-336/proxyclip", proxy=name),
+            model,
+            requested=True,
+            open_vision=Named,
         )
         assert model.proxy.name == name

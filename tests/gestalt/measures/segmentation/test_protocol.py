@@ -77,7 +77,7 @@ def test_sides_are_multiples_of_a_stride_that_does_not_divide_the_protocols(stri
         (
             "mmseg-448/tcl",
             {"refinement": "crf"},
-            "refinement=crf does not go with scores=sigmoid; choose cosine",
+            "refinement=crf does not go with scores=sigmoid",
         ),
         (
             "dinotxt-512",
@@ -87,7 +87,7 @@ def test_sides_are_multiples_of_a_stride_that_does_not_divide_the_protocols(stri
         (
             "whole_square",
             {"refinement": "crf", "background": "threshold", "threshold": 0.2},
-            "choose prompts or probability",
+            "background=prompts or probability",
         ),
         (
             "whole_square",

@@ -6,12 +6,13 @@ import torch
 
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.presets import top_down_protocol
-from tests.gestalt.painted import LABELS, PaintedModel, blocky_label, painted
+from tests.gestalt.measures.stage import context
+from tests.gestalt.painted import PaintedModel, blocky_label, painted
 
 
 def test_a_label_is_squashed_to_nearest_pixels_and_scored_at_that_size():
     protocol = top_down_protocol("clippy-repo", input_size=32, vocabulary="label_set")
-    scorer = Segmentation("painted", labels=LABELS, protocol=protocol, length=1, pictures=0)
+    scorer = Segmentation(context(pictures=0), protocol=protocol)
     label = blocky_label(6, 9, block=4, seed=0)
     scorer.begin(PaintedModel())
     batch = {

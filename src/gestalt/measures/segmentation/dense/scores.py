@@ -28,17 +28,16 @@ from gestalt.measures.evaluation.images import (
 )
 from gestalt.measures.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.dense.placement import Axes, Axis, window_starts
-from gestalt.measures.segmentation.protocol import NO_CRF, Crf, TopDownProtocol
+from gestalt.measures.segmentation.protocol import NO_CRF, TopDownProtocol
 
 
-def dense_crf(image: Tensor, energy: Tensor, *, potentials: Crf, iterations: int) -> Tensor:
+def dense_crf(image: Tensor, energy: Tensor, protocol: TopDownProtocol) -> Tensor:
     """Infer each class's probability from its energy, by mean-field inference.
 
     Args:
         image: (3, H, W) uint8, whose edges are followed.
         energy: (K, H, W), minus the logarithm of a probability, up to a constant of each pixel.
-        potentials: weights and standard deviations of the edge potentials.
-        iterations: number of iterations of mean-field inference.
+        protocol: has the potentials and the number of iterations.
 
     Returns:
         (K, H, W) float32 probabilities on the energy's device.
@@ -50,6 +49,7 @@ def dense_crf(image: Tensor, energy: Tensor, *, potentials: Crf, iterations: int
         from pydensecrf.densecrf import DenseCRF2D
     except ImportError as error:
         raise ValueError(f"refinement=crf {NO_CRF} ({error})") from error
+    potentials = protocol.crf
     count, height, width = energy.shape
     pixels = np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy())
     field = DenseCRF2D(width, height, count)
@@ -62,7 +62,9 @@ def dense_crf(image: Tensor, energy: Tensor, *, potentials: Crf, iterations: int
         compat=potentials.colour_weight,
     )
     probability = torch.from_numpy(
-        np.array(field.inference(iterations), dtype=np.float32).reshape(energy.shape)
+        np.array(field.inference(protocol.refinement_iterations), dtype=np.float32).reshape(
+            energy.shape
+        )
     )
     if not bool(torch.isfinite(probability).all()):
         raise ValueError(
@@ -77,18 +79,19 @@ RING = tuple(
 """The eight neighbours, row by row."""
 
 
-def pamr(image: Tensor, maps: Tensor, iterations: int, dilations: tuple[int, ...]) -> Tensor:
+def pamr(image: Tensor, maps: Tensor, protocol: TopDownProtocol) -> Tensor:
     """Replace each value repeatedly by the mean of its neighbours, weighted by the similarity of
     their pixels.
 
     Args:
         image: (3, H, W) float32, of any scale.
         maps: (M, H, W) float32.
-        iterations: repetitions.
-        dilations: distances in pixels of the rings of eight neighbours.
+        protocol: has the number of repetitions, and as dilations the distances in pixels of the
+            rings of eight neighbours.
     """
+    dilations = protocol.refinement_dilations
     weights = affinity(image, dilations)
-    for _ in range(iterations):
+    for _ in range(protocol.refinement_iterations):
         # neighbour by neighbour, so that at most two copies of the maps are in memory
         total = torch.zeros_like(maps)
         for weight, shifted in zip(weights, _neighbours(maps, dilations), strict=True):
@@ -218,25 +221,28 @@ def cut_and_embed(model: Any, images: Sequence[Tensor], protocol: TopDownProtoco
         at_once = PIXELS_AT_ONCE if stack.device.type == "cpu" else ACCELERATOR_PIXELS_AT_ONCE
         step = max(1, at_once // (stack.shape[-2] * stack.shape[-1]))
         parts = [
-            model.embed_patches(part, reading=protocol.reading, positions=protocol.positions)
+            model.embed_patches(
+                part, reading=protocol.reading, positions=protocol.positions
+            ).float()
             for part in torch.split(stack, step)
         ]
-        return torch.cat([part.float() for part in parts])
+        return torch.cat(parts)
 
     features = iter(by_size(windows, embed))
-    pieces = []
-    for image, canvas, (rows, columns, side) in zip(images, canvases, places, strict=True):
-        stack = torch.stack(list(islice(features, len(rows) * len(columns))))
-        pieces.append(
-            Pieces(
-                features=torch.unflatten(stack, 0, (len(rows), len(columns))),
-                starts=(rows, columns),
-                side=side,
-                image=canvas,
-                original=image,
-            )
+    return [
+        Pieces(
+            torch.unflatten(
+                torch.stack(list(islice(features, len(rows) * len(columns)))),
+                0,
+                (len(rows), len(columns)),
+            ),
+            starts=(rows, columns),
+            side=side,
+            image=canvas,
+            original=image,
         )
-    return pieces
+        for image, canvas, (rows, columns, side) in zip(images, canvases, places, strict=True)
+    ]
 
 
 def _places(
@@ -366,12 +372,5 @@ def _refined(values: Tensor, pieces: Pieces, protocol: TopDownProtocol) -> Tenso
         guide = functional.interpolate(
             pixels[None], size=window.shape[-2:], mode="bilinear", align_corners=True
         )[0]
-        refined.append(
-            pamr(
-                guide,
-                window,
-                protocol.refinement_iterations,
-                protocol.refinement_dilations,
-            )
-        )
+        refined.append(pamr(guide, window, protocol))
     return side_by_side(torch.stack(refined), pieces)

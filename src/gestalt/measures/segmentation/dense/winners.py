@@ -90,53 +90,33 @@ def best_of(maps: Tensor, rows: Bands, columns: Bands, scale: float | None = Non
     value, index = maps.new_empty(size), torch.empty(size, dtype=torch.int64, device=maps.device)
     total = None if scale is None else maps.new_empty(size)
     possible = _possible_winners(maps, rows, columns, margin=MARGIN if scale is None else EVERY_MAP)
-    most = int(possible.sum(dim=2).max())
-    # shared by all tiles: new pages are slow
-    room = maps.new_empty(2, most * len(rows[0].weights) * len(columns[0].weights))
     for row, in_row in zip(rows, possible, strict=True):
         in_band = in_row.any(dim=0)
         band = in_band.nonzero()[:, 0].to(maps.device)
         half = row.weights @ maps[:, row.span].index_select(0, band)  # (m, t, C)
         for column, in_tile in zip(columns, in_row, strict=True):
-            tile = in_tile.nonzero()[:, 0].to(maps.device)
             places = in_tile[in_band].nonzero()[:, 0].to(maps.device)
             part = half[:, :, column.span].index_select(0, places)  # (m of the tile, t, s)
-            shape = (*part.shape[:2], len(column.weights))
-            tile_room = room[:, : math.prod(shape)]
-            scores = torch.mm(
-                part.flatten(0, 1), column.weights.T, out=tile_room[0].view(-1, shape[2])
-            ).view(shape)
+            scores = part @ column.weights.T
             place = row.place, column.place
-            value[place], index[place] = first_largest(
-                scores, order=tile, room=tile_room[1].view(shape)
-            )
+            value[place], first = first_largest(scores)
+            index[place] = band[places][first]
             if total is not None and scale is not None:
                 rest = scores.sub_(value[place]).mul_(scale * LOG2_E).exp2_().sum(dim=0)
                 total[place] = value[place] * scale + rest.log_()
     return Best(value, winner=index, total=total)
 
 
-def first_largest(
-    scores: Tensor, *, order: Tensor | None = None, room: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Return the largest of (M, ...) along the first axis and its first index: as ``max(dim=0)``,
-    on a CPU several times as fast.
-
-    Args:
-        scores: no NaN.
-        order: (M,) int64, rising, the index of each position; 0 to M - 1 by default.
-        room: float32 like the scores, to be overwritten; allocated by default.
-
-    Returns:
-        Values, and indices, int64.
+def first_largest(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the largest of (M, ...) along the first axis, which holds no NaN, and its first index,
+    int64: the results of ``max(dim=0)``, on a CPU several times as fast.
     """
     value = scores.amax(dim=0)
     # float32 holds every index; bfloat16 does not
-    room = torch.empty_like(scores, dtype=torch.float32) if room is None else room
-    smaller = torch.ne(scores, value, out=room)  # 0 or 1
-    order = torch.arange(len(scores), device=scores.device) if order is None else order
-    rising = order.to(room.dtype).reshape(-1, *[1] * value.dim())
-    return value, smaller.mul_(rising[-1] + 1).add_(rising).amin(dim=0).long()
+    places = torch.arange(len(scores), dtype=torch.float32, device=scores.device)
+    smaller = torch.ne(scores, value, out=torch.empty_like(scores, dtype=torch.float32))  # 0 or 1
+    smaller = smaller.mul_(len(scores)).add_(places.reshape(-1, *[1] * value.dim()))
+    return value, smaller.amin(dim=0).long()
 
 
 def _possible_winners(maps: Tensor, rows: Bands, columns: Bands, margin: float) -> Tensor:
@@ -220,30 +200,34 @@ class Winners:
         """
         values, classes = (rows[chosen] for rows in self.maps)
         protocol, softmax = self.protocol, self.protocol.scores == "softmax"
+        if protocol.refinement == "crf":
+            return self._by_crf(values, classes)
+        if protocol.refinement == "pamr" and protocol.refined_at == "label":
+            return best_of_blocks(self._refined_blocks(values), self.scale)
         axes = self.pieces.axes(
             self.size,
             upsample=protocol.window_upsample,
             at_once=protocol.window is None and not softmax,
         )
-        if protocol.refinement == "crf":
-            return self._by_crf(values, classes, axes)
-        if protocol.refinement == "pamr" and protocol.refined_at == "label":
-            return best_of_blocks(self._refined_blocks(values, axes), self.scale)
         tile = tile_side(values.device, maps=len(self.maps.values))
         rows, columns = (label_bands(axis, tile, values.device, of_canvas=softmax) for axis in axes)
         if softmax:
             return self._by_softmax(values, axes, rows, columns)
         return best_of(values, rows, columns, self.scale)
 
-    def _by_crf(self, values: Tensor, classes: Tensor, axes: Axes) -> Best:
+    def _by_crf(self, values: Tensor, classes: Tensor) -> Best:
         """Return the classes chosen by a dense CRF, each as its first map; exp(scale * score -
         total) is a score's probability.
         """
-        rows, columns = _to_label(axes, values.device)
         members = [classes == index for index in torch.unique(classes)]
         firsts = torch.stack([maps.nonzero()[0, 0] for maps in members])
         logits = (
-            torch.stack([(rows @ values[maps] @ columns.T).amax(dim=0) for maps in members])
+            torch.stack(
+                [
+                    place_maps(values[maps], self.pieces, self.protocol, self.size).amax(dim=0)
+                    for maps in members
+                ]
+            )
             * self.logit_scale
         )
         cropped = self.protocol.resize == "centre_crop"  # scores cover the crop alone
@@ -251,8 +235,7 @@ class Winners:
         probability = dense_crf(
             interpolate(image, self.size, mode="bilinear"),
             logits.amax(dim=0) - logits,
-            potentials=self.protocol.crf,
-            iterations=self.protocol.refinement_iterations,
+            self.protocol,
         )
         best, index = first_largest(probability)
         if self.scale is None:
@@ -277,19 +260,13 @@ class Winners:
                 value[place], winner[place] = first_largest(scores)
         return Best(value, winner=winner, total=None)
 
-    def _refined_blocks(self, values: Tensor, axes: Axes) -> Iterator[Tensor]:
+    def _refined_blocks(self, values: Tensor) -> Iterator[Tensor]:
         """Yield blocks (m, H, W) of the maps in order, refined by PAMR on the label's pixels."""
         protocol, size = self.protocol, self.size
         step = max(1, BLOCK_VALUES // (size[0] * size[1]))
-        rows, columns = _to_label(axes, values.device)
         guide = upsample(self.pieces.image.float(), size)
         for block in torch.split(values, step):
-            yield pamr(
-                guide,
-                rows @ block @ columns.T,
-                protocol.refinement_iterations,
-                protocol.refinement_dilations,
-            )
+            yield pamr(guide, place_maps(block, self.pieces, protocol, size), protocol)
 
 
 def place_maps(values: Tensor, pieces: Pieces, protocol: TopDownProtocol, size: Size) -> Tensor:
@@ -297,7 +274,10 @@ def place_maps(values: Tensor, pieces: Pieces, protocol: TopDownProtocol, size: 
     overlap.
     """
     axes = pieces.axes(size, upsample=protocol.window_upsample, at_once=protocol.window is None)
-    rows, columns = _to_label(axes, values.device)
+    rows, columns = (
+        resample(canvas_matrix(axis), axis.label, mode="bilinear").float().to(values.device)
+        for axis in axes
+    )
     return rows @ values @ columns.T
 
 
@@ -332,12 +312,3 @@ def _mean_softmax(
         total[:, *place] += (to_rows @ window @ to_columns.T).softmax(dim=0)
         count[place] += 1
     return total.div_(count)
-
-
-def _to_label(axes: Axes, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the matrices from a map's rows and columns to the label's, float32."""
-    rows, columns = (
-        resample(canvas_matrix(axis), axis.label, mode="bilinear").float().to(device)
-        for axis in axes
-    )
-    return rows, columns

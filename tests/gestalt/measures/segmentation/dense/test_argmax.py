@@ -34,13 +34,6 @@ def test_first_largest_distinguishes_the_smallest_and_largest_differences():
     assert first_largest(scores)[1].tolist() == [0, 1, 1, 1]
 
 
-def test_first_largest_returns_the_given_names_of_positions():
-    _, index = first_largest(
-        torch.tensor([[1.0, 0.0, 5.0], [2.0, 0.0, 5.0]]), order=torch.tensor([3, 8])
-    )
-    assert index.tolist() == [8, 3, 3]
-
-
 def test_the_tile_side_stays_positive_for_any_number_of_maps():
     assert [tile_side(torch.device("cpu"), maps=count) for count in (1, 171, 1_000_000)] == [
         128,

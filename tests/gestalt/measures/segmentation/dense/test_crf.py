@@ -149,7 +149,7 @@ def assert_close(found: TopDown, wanted: np.ndarray, *, apart: float) -> None:
     first, second = np.sort(wanted, axis=0)[[-1, -2]]
     clear = first - second > 2 * apart
     assert clear.mean() > 0.9
-    assert (found.unbound.numpy() == wanted.argmax(axis=0))[clear].all()
+    assert (found.classes_before_threshold.numpy() == wanted.argmax(axis=0))[clear].all()
 
 
 def test_classes_are_refined_by_all_pairs_of_pixels_and_follow_the_edges(crf):
@@ -167,7 +167,7 @@ def test_classes_are_refined_by_all_pairs_of_pixels_and_follow_the_edges(crf):
 def test_the_image_is_brought_to_the_labels_size_and_a_crop_is_what_was_scored(monkeypatch):
     seen: list[Tensor] = []
 
-    def keep(image: Tensor, energy: Tensor, **_: object) -> Tensor:
+    def keep(image: Tensor, energy: Tensor, _: object) -> Tensor:
         seen.append(image)
         return (-energy).softmax(dim=0)
 
@@ -194,7 +194,9 @@ def test_the_threshold_applies_to_the_probabilities_after_the_crf(crf):
     )
     found = segmented(bands(), asked)
     assert_close(found, expected(bands(), asked, scale=5.0), apart=crf)
-    assert torch.equal(found.prediction, torch.where(found.score < 0.7, 0, found.unbound))
+    assert torch.equal(
+        found.prediction, torch.where(found.score < 0.7, 0, found.classes_before_threshold)
+    )
     assert 0 < (found.score < 0.7).float().mean() < 1
 
 
@@ -206,13 +208,13 @@ def test_a_class_below_the_area_threshold_is_removed_and_the_rest_refined_again(
         "logit_scale": 5.0,
         "crf": WEAK,
     }
-    whole = segmented(bands(), protocol(**changes)).unbound
-    left = segmented(bands(), protocol(**changes, area_threshold=0.2)).unbound
+    whole = segmented(bands(), protocol(**changes)).classes_before_threshold
+    left = segmented(bands(), protocol(**changes, area_threshold=0.2)).classes_before_threshold
     assert whole.unique().tolist() == [0, 1, 2]
     assert left.unique().tolist() == [0, 2]
     again = segmented(bands(), protocol(**changes, area_threshold=0.2))
     assert_close(
-        again._replace(unbound=again.unbound // 2),
+        again._replace(classes_before_threshold=again.classes_before_threshold // 2),
         expected(bands(), protocol(**changes), scale=5.0, classes=(0, 2)),
         apart=crf,
     )
@@ -227,4 +229,4 @@ def test_a_missing_crf_library_is_reported_by_name(monkeypatch):
 def test_a_nan_energy_is_refused(crf):
     energy = torch.full((2, *SIZE), float("nan"))
     with pytest.raises(ValueError, match="NaN or infinity"):
-        dense_crf(bands(), energy, potentials=Crf(), iterations=1)
+        dense_crf(bands(), energy, protocol(refinement_iterations=1))

@@ -9,7 +9,8 @@ from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.dense.scores import cut_and_embed
 from gestalt.measures.segmentation.engine import largest_cosines, top_down, with_corrections
 from gestalt.measures.segmentation.presets import top_down_protocol
-from tests.gestalt.painted import LABELS, PaintedModel, blocky_label, painted, striped_label
+from tests.gestalt.measures.stage import context
+from tests.gestalt.painted import PaintedModel, blocky_label, painted, striped_label
 from tests.gestalt.ranks import be_rank, run_ranks
 
 SIZE = {"tower_size": 16, "label_set": None}
@@ -91,14 +92,8 @@ def test_pictures_that_cannot_be_read_are_an_error_only_if_none_can():
 
 
 def scorer(pictures, **changes):
-    return Segmentation(
-        "painted",
-        labels=LABELS,
-        protocol=protocol(**changes),
-        length=4,
-        pictures=0,
-        unlabelled=pictures,
-    )
+    on = context(pictures=0, open_unlabelled=lambda: pictures)
+    return Segmentation(on, protocol=protocol(**changes))
 
 
 @pytest.mark.parametrize(("debias", "right"), [("none", 0.25), ("largest", 0.94)])

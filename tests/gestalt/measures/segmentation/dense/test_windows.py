@@ -212,7 +212,8 @@ def test_pamr_keeps_constant_maps_and_sharpens_edges():
     image = torch.zeros(3, 20, 20)
     image[:, :, 10:] = 255
     flat = torch.full((1, 20, 20), 0.3)
-    torch.testing.assert_close(pamr(image, flat, iterations=10, dilations=(1, 2)), flat)
+    rings = top_down_protocol("mmseg-448", refinement_dilations=(1, 2))
+    torch.testing.assert_close(pamr(image, flat, rings), flat)
     blurred = torch.linspace(0, 1, 20).expand(1, 20, 20)
-    sharp = pamr(image, blurred, iterations=10, dilations=(1, 2))[0]
+    sharp = pamr(image, blurred, rings)[0]
     assert (sharp[:, 10] - sharp[:, 9]).min() > 3 * (1 / 19)

@@ -12,7 +12,7 @@ from gestalt.support.arrays import Array
 from gestalt.support.json_files import Fields
 
 
-class Measured(Callback, ABC):
+class RecordedCallback(Callback, ABC):
     """Base class of callbacks that have an entry in the record of a run or an evaluation.
 
     Args:
@@ -43,7 +43,7 @@ class Measured(Callback, ABC):
         return None
 
 
-class LeftOut(Measured):
+class SkippedMeasure(RecordedCallback):
     """Report a measure that is left out: once at the start, and in the record.
 
     Args:
