@@ -58,7 +58,7 @@ def test_one_step_gives_every_trainable_parameter_a_gradient(name):
 
 
 def test_the_papers_image_towers_have_the_papers_size():
-    from gestalt.encoders.image import build_image_tower
+    from gestalt.encoders.towers import build_image_tower
 
     images = [load(name, scale="cc12m", overrides=ROOTS).image for name in FROM_INITS]
     for image in {(image.backbone, image.family): image for image in images}.values():

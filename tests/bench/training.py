@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 from clock import DEVICE, seconds
+from gestalt.encoders.towers import build_image_tower
 
-from gestalt.encoders.image import build_image_tower
 from gestalt.encoders.keys import Image
 from gestalt.subsampling import keep_indices, kept_tokens
 

@@ -6,9 +6,10 @@ import copy
 
 import pytest
 import torch
+from gestalt.encoders.towers import build_image_tower
 from torch import Tensor
 
-from gestalt.encoders.image import ImageTower, build_image_tower
+from gestalt.encoders.image import ImageTower
 from gestalt.encoders.keys import Image
 from tests.gpu.models import images
 

@@ -12,7 +12,7 @@ from gestalt.data_modules.opening import modules_of
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
 from gestalt.measures.evaluation.measures import MEASURES
 from gestalt.measures.segmentation.presets import PRESETS
-from gestalt.models.names import EXTERNAL
+from gestalt.models.zoo.kinds import EXTERNAL
 from gestalt.support.plugins import BUILT_IN, Row, docstring_of
 from gestalt.tables import (
     AGGREGATIONS,
@@ -101,5 +101,5 @@ KINDS: dict[str, Callable[[], list[Row]]] = {
     "benchmarks": _benchmarks,
     "protocols": _protocols,
     "measures": lambda: [Row(name, row.description) for name, row in MEASURES.items()],
-    "models": lambda: [Row(kind, description) for kind, description in EXTERNAL.items()],
+    "models": lambda: [Row(name, kind.line) for name, kind in EXTERNAL.items()],
 }

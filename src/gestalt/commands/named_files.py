@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gestalt.models.finding import resolve_checkpoint
 from gestalt.models.names import config_of, exported_folder, external_name, hub_name, in_run
-from gestalt.models.zoo.names import check_name
+from gestalt.models.zoo.kinds import check_name
 
 
 def check_target(target: str) -> Path | None:

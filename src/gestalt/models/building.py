@@ -17,11 +17,12 @@ from gestalt.config.schema import Experiment
 from gestalt.config.start import CLASSIFIER, OPEN_CLIP
 from gestalt.encoders.backbones import inspect_trunk
 from gestalt.encoders.checkpoints import load_weights
-from gestalt.encoders.image import ImageTower, build_image_tower
+from gestalt.encoders.image import ImageTower
 from gestalt.encoders.inits import check_init
 from gestalt.encoders.keys import Image, Projection, Text, is_file_of_weights
-from gestalt.encoders.text import TextTower, build_text_tower
+from gestalt.encoders.text import TextTower
 from gestalt.encoders.timm_names import check_backbone_name
+from gestalt.encoders.towers import build_image_tower, build_text_tower
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.measures.evaluation.prompts import prompts_folder
 from gestalt.measures.evaluation.weights import weights_hash

@@ -7,6 +7,7 @@ from pathlib import Path
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import LOGS, load_mapping, load_saved
 from gestalt.config.schema import Experiment
+from gestalt.models.zoo.kinds import EXTERNAL
 from gestalt.support.names import nearest, suggestion
 from gestalt.support.typed import ConfigError
 
@@ -27,23 +28,6 @@ evaluations.
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "config.json"
 """Files of an exported model, in its folder."""
-
-EXTERNAL = {
-    "classifier": (
-        "A classifier of timm read by ConSE, untrained, with ImageNet's labels: `classifier:NAME`."
-    ),
-    "clippy": "The public CLIPpy checkpoint of kahnchana/clippy, named `clippy:FILE`.",
-    "hf": "transformers' contrastive models, named `hf:FOLDER` or `hf:ORG/NAME`.",
-    "open_clip": (
-        "open_clip's models: `open_clip:FOLDER`, `open_clip:hf-hub:ORG/NAME` or "
-        "`open_clip:ARCHITECTURE:TAG`."
-    ),
-    "python": "A model of your own code, named `python:package.module:factory`.",
-    "timm": "timm's models, vision-only, named `timm:ARCHITECTURE.TAG`.",
-}
-"""Kinds of external models, named as ``kind:name``; ``zoo/<kind>.py`` opens them, and
-``zoo/names.py`` checks their names.
-"""
 
 
 def external_name(target: str) -> tuple[str, str] | None:

@@ -35,64 +35,15 @@ from gestalt.models.names import (
     run_folder,
 )
 from gestalt.models.progress import Progress, is_finished, progress_of, record_of
-from gestalt.models.zoo.kinds import library_of
+from gestalt.models.zoo.kinds import DEFAULTS, EXTERNAL, library_of
 from gestalt.support.files import file_hash
 from gestalt.support.keys import flatten
 from gestalt.support.names import file_name
 from gestalt.support.typed import ConfigError
 
-SCORING = (
-    "data.source=scenes",
-    "trainer.precision=32-true",
-    "evaluation.benchmarks=[scenes]",
-    "projection.order=none",
-)
-"""Overrides of the schema's defaults for another library's model, before those of the command
-line.
-"""
-
-SCORING_KEYS = (
-    "evaluation.",
-    "benchmark_root=",
-    "benchmark_subset=",
-    "image.eval_size=",
-    "trainer.accelerator=",
-    "trainer.devices=",
-    "trainer.strategy=",
-    "trainer.num_nodes=",
-    "trainer.precision=",
-    "trainer.profiler=",
-    "trainer.enable_progress_bar=",
-    "trainer.deterministic=",
-    "trainer.benchmark=",
-    "data.source=",
-    "data.root=",
-    "data.recipe=",
-    "data.workers=",
-)
-"""Prefixes of the overrides that scoring another library's model reads; the other keys of its
-configuration are placeholders.
-"""
-
-KIND_KEYS = {
-    "clippy": ("image.", "text.", "projection."),
-    "classifier": ("image.aggregation=", "text.", "projection.width="),
-}
-"""Further prefixes, by kind, of models whose towers are built from the configuration."""
-
 UNLABELLED = ("evaluation.unlabelled=", "data.source=", "data.root=")
 """Prefixes of the overrides that name unlabelled images for another library's model; the data of
 its configuration are placeholders.
-"""
-
-BY_LOCATION = (
-    "projection.order=classifier",
-    "image.subsampling=false",
-    "image.eval_size=448",
-    "image.aggregation=avg",
-)
-"""Overrides for a classifier, before those of the command line: a grid of 7 x 7, as in training, is
-too coarse for locations.
 """
 
 THIS_MACHINE = ("trainer.num_nodes=1", "trainer.devices=auto", "trainer.strategy=auto")
@@ -215,7 +166,7 @@ def open_target(
     return opened
 
 
-def load_scoring(overrides: list[str], *, defaults: Sequence[str] = SCORING) -> Experiment:
+def load_scoring(overrides: list[str], *, defaults: Sequence[str] = DEFAULTS) -> Experiment:
     """Load the configuration that scores a model without training data.
 
     Raises:
@@ -233,15 +184,15 @@ def load_scoring(overrides: list[str], *, defaults: Sequence[str] = SCORING) -> 
 
 def _open_external(target: str, kind: str, name: str, overrides: list[str], check: Check) -> Target:
     """Open a model of another library; refuse keys that scoring it does not read."""
-    library, read = library_of(kind, name), SCORING_KEYS + KIND_KEYS.get(kind, ())
+    library = library_of(kind, name)
+    read, defaults = EXTERNAL[kind].reads, [*EXTERNAL[kind].defaults]
     for word in overrides:
         if not word.startswith(read):
             raise ConfigError(
                 f"{word}: scoring {target} does not read it; leave it out (read: {', '.join(read)})"
             )
-    defaults = [*SCORING]
     if kind == "classifier":  # a run of no steps
-        defaults += [f"start={kind}:{name}", *BY_LOCATION]
+        defaults += [f"start={kind}:{name}"]
     config = load_scoring(overrides, defaults=defaults)
     check(config)
     digest = None

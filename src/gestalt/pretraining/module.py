@@ -28,7 +28,7 @@ EPS = 1e-8
 FINAL_LEARNING_RATE = 1e-5
 WEIGHT_DECAY = 0.04
 FINAL_WEIGHT_DECAY = 0.1
-LARGEST_GRADIENT = 3.0
+MAX_GRADIENT = 3.0
 """Norm to which the gradient of each parameter is clipped by itself, as in DINO."""
 
 PROTOTYPES = 128
@@ -96,7 +96,7 @@ class Pretrainer(LightningModule):
                 "contains it. Try a lower pretraining.learning_rate"
             )
         for parameter in self.parameters():
-            nn.utils.clip_grad_norm_(parameter, LARGEST_GRADIENT)
+            nn.utils.clip_grad_norm_(parameter, MAX_GRADIENT)
 
     def log_step(self, loss: Tensor, **measured: Tensor) -> None:
         """Log a step's loss and what was measured, as means over ranks."""

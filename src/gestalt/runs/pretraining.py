@@ -12,7 +12,7 @@ from gestalt.data_modules.configured import open_data
 from gestalt.data_modules.multi_crop import MultiCropDataModule
 from gestalt.data_modules.pixels.crops import View, two_views
 from gestalt.encoders.backbones import build_trunk
-from gestalt.encoders.image import build_image_tower
+from gestalt.encoders.towers import build_image_tower
 from gestalt.pretraining.module import Classification, PatchDistillation, Pretrainer
 from gestalt.pretraining.recipes import recipe_of
 from gestalt.runs.training import build_bad_samples

@@ -2,10 +2,11 @@ from typing import Any
 
 import pytest
 import torch
+from gestalt.encoders.towers import build_image_tower
 from torch import Tensor, nn
 
 from gestalt.encoders.backbones import inspect_trunk
-from gestalt.encoders.image import ImageTower, build_image_tower
+from gestalt.encoders.image import ImageTower
 from gestalt.encoders.keys import Image
 from tests.gestalt.painted import random_pixels
 

@@ -3,8 +3,9 @@ from typing import Any
 
 import pytest
 import torch
+from gestalt.encoders.towers import build_image_tower
 
-from gestalt.encoders.image import ImageTower, build_image_tower
+from gestalt.encoders.image import ImageTower
 from gestalt.encoders.keys import Image
 from gestalt.encoders.stem import ConvStem
 

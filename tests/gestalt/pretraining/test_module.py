@@ -8,10 +8,10 @@ from itertools import pairwise
 
 import pytest
 import torch
+from gestalt.encoders.towers import build_image_tower
 from lightning.pytorch import Callback, Trainer
 from torch.utils.data import DataLoader
 
-from gestalt.encoders.image import build_image_tower
 from gestalt.encoders.keys import Image
 from gestalt.losses.distillation.masks import ProjectionHead
 from gestalt.pretraining import module as room
@@ -189,7 +189,7 @@ def test_the_weight_decay_follows_its_cosine_for_matrices_only():
 
 
 def test_each_parameters_gradient_is_clipped_by_itself(monkeypatch):
-    monkeypatch.setattr(room, "LARGEST_GRADIENT", 1e-3)
+    monkeypatch.setattr(room, "MAX_GRADIENT", 1e-3)
     norms, module = [], dino()
     original = module.on_before_optimizer_step
 

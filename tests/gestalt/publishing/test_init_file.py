@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from gestalt.encoders.towers import build_image_tower
 
 from gestalt.encoders.backbones import build_trunk
-from gestalt.encoders.image import build_image_tower
 from gestalt.encoders.keys import Image
 from gestalt.publishing import init_file as make
 from gestalt.publishing.init_file import write_init

@@ -1,43 +1,185 @@
-"""The libraries of external models, one file each: ``zoo/<kind>.py``.
+"""The kinds of external models, named ``kind:name``: a row for each, which says what a name may be
+and which keys of the configuration its models read.  Nothing heavy is imported.
 
-A kind's file has ``open_model(name)``, which refuses by the configuration alone before weights are
-downloaded, or, where the towers are ours, ``load_into``; and ``describe(name)``, the part of the
-record that names library, version and architecture.  Its line stands in ``runs/names.py``, the
-check of its names in ``zoo/names.py``.
+To add one: a row here, and ``zoo/<kind>.py`` with ``open_model(name)``, which refuses by the
+configuration alone before weights are downloaded, or, where the towers are ours, ``load_into``; and
+``describe(name)``, the part of the record that names library, version and architecture.
 """
 
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from gestalt.encoders.dense_model import DenseModel
-from gestalt.models.names import EXTERNAL
-from gestalt.models.zoo.names import check_name
+from gestalt.encoders.timm_names import is_listed, nearest_models, open_clip_description
 from gestalt.support.names import nearest
+from gestalt.support.plugins import code_complaint, search_here
+
+if TYPE_CHECKING:
+    from gestalt.encoders.dense_model import DenseModel
+
+DEFAULTS = (
+    "data.source=scenes",
+    "trainer.precision=32-true",
+    "evaluation.benchmarks=[scenes]",
+    "projection.order=none",
+)
+SCORING = (
+    "evaluation.",
+    "benchmark_root=",
+    "benchmark_subset=",
+    "image.eval_size=",
+    "trainer.accelerator=",
+    "trainer.devices=",
+    "trainer.strategy=",
+    "trainer.num_nodes=",
+    "trainer.precision=",
+    "trainer.profiler=",
+    "trainer.enable_progress_bar=",
+    "trainer.deterministic=",
+    "trainer.benchmark=",
+    "data.source=",
+    "data.root=",
+    "data.recipe=",
+    "data.workers=",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A row of ``EXTERNAL``.
+
+    Attributes:
+        line: description, for ``gestalt list``.
+        complaint: why a name means no model, as far as the name alone tells; empty if it may.
+        defaults: overrides of the schema's defaults, before those of the command line.
+        reads: prefixes of the overrides that scoring such a model reads; the other keys of its
+            configuration are placeholders.
+        in_files: True if a file may name such a model: it runs no code, and no towers are built.
+    """
+
+    line: str
+    complaint: Callable[[str], str]
+    defaults: tuple[str, ...] = DEFAULTS
+    reads: tuple[str, ...] = SCORING
+    in_files: bool = True
+
+
+def _of_clippy(name: str) -> str:
+    if Path(name).is_file():
+        return ""
+    return "file not found; the checkpoint is clippy_5k.pt of kahnchana/clippy's release v1.0"
+
+
+def _of_hf(name: str) -> str:
+    if Path(name).is_dir():
+        if (Path(name) / "config.json").is_file():
+            return ""
+        return "no config.json in the folder; give a folder or a repository of transformers"
+    if re.fullmatch(r"(?!\.)[\w.-]+(/[\w.-]+)?", name):
+        return ""
+    return "no such folder, and not a name of the hub; give a folder of transformers, or ORG/NAME"
+
+
+def _of_open_clip(name: str) -> str:
+    if not name.startswith("hf-hub:"):
+        open_clip_description(name)
+    return ""
+
+
+def _of_python(name: str) -> str:
+    search_here()
+    return code_complaint(f"python:{name}")
+
+
+def _of_timm(name: str) -> str:
+    if Path(name).is_dir() or name.startswith("hf-hub:") or is_listed(name.partition(".")[0]):
+        return ""
+    return f"timm has no such model; {nearest_models(name)}".rstrip("; ")
+
+
+EXTERNAL = {
+    "classifier": Kind(
+        line=(
+            "A classifier of timm read by ConSE, untrained, with ImageNet's labels: "
+            "`classifier:NAME`."
+        ),
+        complaint=_of_timm,
+        # a grid of 7 x 7, as in training, is too coarse for locations
+        defaults=(
+            *DEFAULTS,
+            "projection.order=classifier",
+            "image.subsampling=false",
+            "image.eval_size=448",
+            "image.aggregation=avg",
+        ),
+        reads=(*SCORING, "image.aggregation=", "text.", "projection.width="),
+        in_files=False,
+    ),
+    "clippy": Kind(
+        line="The public CLIPpy checkpoint of kahnchana/clippy, named `clippy:FILE`.",
+        complaint=_of_clippy,
+        reads=(*SCORING, "image.", "text.", "projection."),
+        in_files=False,
+    ),
+    "hf": Kind(
+        line="transformers' contrastive models, named `hf:FOLDER` or `hf:ORG/NAME`.",
+        complaint=_of_hf,
+    ),
+    "open_clip": Kind(
+        line=(
+            "open_clip's models: `open_clip:FOLDER`, `open_clip:hf-hub:ORG/NAME` or "
+            "`open_clip:ARCHITECTURE:TAG`."
+        ),
+        complaint=_of_open_clip,
+    ),
+    "python": Kind(
+        line="A model of your own code, named `python:package.module:factory`.",
+        complaint=_of_python,
+        in_files=False,
+    ),
+    "timm": Kind(
+        line="timm's models, vision-only, named `timm:ARCHITECTURE.TAG`.", complaint=_of_timm
+    ),
+}
+
+
+def check_name(kind: str, name: str) -> None:
+    """Check what can be checked by the name ``kind:name`` alone, before a library is imported.
+
+    Raises:
+        ValueError: an unknown kind; no such file, folder or model.
+    """
+    if kind not in EXTERNAL:
+        raise ValueError(f"{kind}: an unknown kind of model; {nearest(kind, list(EXTERNAL))}")
+    if complaint := EXTERNAL[kind].complaint(name):
+        raise ValueError(f"{kind}:{name}: {complaint}")
 
 
 def library_of(kind: str, name: str) -> Any:
     """Return the module that opens models of a kind, after a check of the name.
 
     Raises:
-        ValueError: an unknown kind, or a name that means no model.
+        ValueError: see ``check_name``.
     """
-    if kind not in EXTERNAL:
-        raise ValueError(f"{kind}: an unknown kind of model; {nearest(kind, list(EXTERNAL))}")
     check_name(kind, name)
     return import_module(f"gestalt.models.zoo.{kind}")
 
 
-def open_vision(target: str) -> DenseModel:
+def open_vision(target: str) -> "DenseModel":
     """Open the model ``kind:name`` for its image features.
 
     Raises:
         ValueError: an unknown kind, code, or a model that cannot be opened.
     """
     kind, _, name = target.partition(":")
-    # the target may come from a file, and a file must not run code
-    if kind in ("python", "clippy", "classifier"):
+    # the target may come from a file
+    if kind in EXTERNAL and not EXTERNAL[kind].in_files:
         raise ValueError(
             f"{target}: such a model is named on the command line alone; choose another kind of "
             "proxy model"
         )
-    return library_of(kind, name).open_model(name).eval()
+    opened: DenseModel = library_of(kind, name).open_model(name)
+    return opened.eval()

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from gestalt.encoders.towers import build_image_tower
 
-from gestalt.encoders.image import build_image_tower
 from gestalt.encoders.keys import Image
 from gestalt.losses.distillation.masks import MaskToken, masked_patches
 from tests.gestalt.painted import random_pixels

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from gestalt.config.loading import load
-from gestalt.models.opening import SCORING, open_target
+from gestalt.models.opening import open_target
 from gestalt.models.start import build_model
 from gestalt.models.zoo.clippy import MEAN, load_into
+from gestalt.models.zoo.kinds import DEFAULTS
 from tests.gestalt.encoders.tiny_text import save_t5
 from tests.gestalt.painted import random_pixels
 
@@ -25,7 +26,7 @@ SIZES = (
 def tiny(tmp_path):
     """Words of a configuration whose towers are tiny, and a model of it."""
     words = [*SIZES, f"text.model={save_t5(tmp_path / 't5')}", "text.max_length=16"]
-    config = load(None, scale=None, overrides=[*SCORING, "image.init=random", *words])
+    config = load(None, scale=None, overrides=[*DEFAULTS, "image.init=random", *words])
     return words, build_model(config)
 
 

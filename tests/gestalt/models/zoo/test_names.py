@@ -5,10 +5,9 @@ import pytest
 import timm
 
 from gestalt.encoders.timm_names import is_listed, timm_models
-from gestalt.models.names import EXTERNAL, external_name
+from gestalt.models.names import external_name
 from gestalt.models.opening import open_target
-from gestalt.models.zoo.kinds import library_of
-from gestalt.models.zoo.names import check_name
+from gestalt.models.zoo.kinds import EXTERNAL, check_name, library_of
 from gestalt.support.typed import ConfigError
 
 REFUSED = {
