@@ -214,16 +214,19 @@ TEXTS: dict[str, dict[str, Any]] = {
     "siglip": {
         "custom_text": True,
         "init_logit_bias": -10,
-        "vision_cfg.timm_pool": "map",
-        "vision_cfg.timm_proj": "none",
-        "text_cfg.no_causal_mask": True,
-        "text_cfg.proj_bias": True,
-        "text_cfg.pool_type": "last",
-        "text_cfg.norm_kwargs.eps": 1e-6,
-        "text_cfg.tokenizer_kwargs.clean": "canonicalize",
+        "vision_cfg": {"timm_pool": "map", "timm_proj": "none"},
+        "text_cfg": {
+            "no_causal_mask": True,
+            "proj_bias": True,
+            "pool_type": "last",
+            "norm_kwargs": {"eps": 1e-6},
+            "tokenizer_kwargs": {"clean": "canonicalize"},
+        },
     },
 }
-TEXTS["siglip2"] = {**TEXTS["siglip"], "text_cfg.act_kwargs.approximate": "tanh"}
+TEXTS["siglip2"] = TEXTS["siglip"] | {
+    "text_cfg": {**TEXTS["siglip"]["text_cfg"], "act_kwargs": {"approximate": "tanh"}}
+}
 """The families of text towers that open_clip builds, two of CLIP and two of SigLIP -> what its
 description of a model with such a tower has beside its sizes.
 """

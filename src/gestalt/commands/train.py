@@ -13,11 +13,12 @@ from gestalt.commands.process import quiet
 from gestalt.commands.scoring import open_target, score
 from gestalt.commands.stopping import noting_end, tell, until_stopped
 from gestalt.config.check_launch import check_nodes
-from gestalt.config.identity import config_hash, to_yaml
+from gestalt.config.identity import config_hash, hashed_keys, to_plain, to_yaml
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import Experiment
 from gestalt.encoders.checkpoints import read_checkpoint, read_resumable
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
+from gestalt.measures.evaluation.measures import charts_of
 from gestalt.measures.evaluation.weights import weights_hash
 from gestalt.models.names import CHECKPOINT, RESULT, run_folder
 from gestalt.models.opening import ONLY_TRAINING
@@ -97,8 +98,8 @@ def prepare(config: Experiment) -> None:
         ValueError: this machine or an installed package cannot do what the configuration asks for.
     """
     check_machine(config.trainer)
-    check_loggers(config)
-    classes_of(config, CALLBACKS, Callback)
+    check_loggers(config.logger)
+    classes_of(CALLBACKS, config.trainer.callbacks, Callback)
     keep_freed_memory()
 
 
@@ -210,9 +211,8 @@ def _trainer(
     """Build the trainer of a run."""
     speed = Speed()
     benchmarks = [BENCHMARKS[name] for name in config.evaluation.benchmarks]
-    board = Board(
-        {row.name: row.measures for row in benchmarks}, text="  \n".join(lines), speed=speed
-    )
+    charts = charts_of({row.name: row.measures for row in benchmarks})
+    board = Board(charts, text="  \n".join(lines), speed=speed)
     callbacks = [*callbacks, speed, board, SaveOnSignal()]
     if config.trainer.enable_progress_bar:
         callbacks.append(RunProgressBar(speed))
@@ -221,7 +221,7 @@ def _trainer(
         # before EpochCheckpoint, which stores its state
         callbacks.append(BestCheckpoint(f"{segmented[0]}/miou"))
     # before it likewise
-    callbacks += [*build_callbacks(config), EpochCheckpoint()]
+    callbacks += [*build_callbacks(config.trainer.callbacks), EpochCheckpoint()]
     if config.checkpoint_every_steps:
         callbacks.append(StepCheckpoint(every_steps=config.checkpoint_every_steps))
     # only the first rank writes
@@ -230,7 +230,10 @@ def _trainer(
         log_folder.parent, name="", version=log_folder.name, default_hp_metric=False
     )
     further = build_loggers(
-        config, log_folder, saved=read_checkpoint(resumed) if resumed and config.logger else None
+        config.logger,
+        log_folder,
+        keys=to_plain(config),
+        saved=read_checkpoint(resumed) if resumed and config.logger else None,
     )
     # end by steps: Lightning counts an epoch that max_time cut short as a whole one
     ends = {"max_epochs": -1, "max_steps": total_steps}
@@ -280,4 +283,4 @@ def _write(trainer: Trainer, folder: Path, record: dict[str, Any], config: Exper
     record["checkpoints"] = hashes
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     write_outcome(folder / RESULT, record, callbacks, arrays=folder / "per_image", extremes=folder)
-    write_hyperparameters(trainer, config, metrics=headlines_of(record["metrics"]))
+    write_hyperparameters(trainer, hashed_keys(config), metrics=headlines_of(record["metrics"]))

@@ -120,7 +120,7 @@ def _keys_of_open_clip(start: str, description: Keys) -> Keys:
         for key, value in found.items()
         if value and key not in sizes and USUAL.get(key) != value
     }
-    family = next((name for name, form in TEXTS.items() if form == rest), None)
+    family = next((name for name, form in TEXTS.items() if flatten(form) == rest), None)
     if wrong or family is None:
         words = ", ".join(f"{key}={value}" for key, value in (wrong | rest).items())
         refuse("start", start, f"not a plain CLIP or SigLIP ViT: {words}; {POSSIBLE}")

@@ -237,7 +237,7 @@ class OpenClipTower(TextTower):
             "heads": text.heads,
             "layers": text.layers,
             "mlp_ratio": text.mlp_ratio,
-            **unflatten(form).get("text_cfg", {}),
+            **form.get("text_cfg", {}),
         }
         # without an output width, and so without a projection, which would get no gradient
         self.model: Any = open_clip.model._build_text_tower(None, config, "quick_gelu" in form)

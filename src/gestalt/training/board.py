@@ -10,11 +10,20 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
-from gestalt.config.identity import hashed_keys
-from gestalt.config.schema import Experiment
-from gestalt.measures.evaluation.measures import MEASURES
+from gestalt.support.keys import Keys
 from gestalt.training.progress import WINDOW, Speed
 from gestalt.training.tags import board_tag
+
+COLUMNS = {
+    "image.aggregation": "Aggregation",
+    "image.init": "Init",
+    "scale": "Scale",
+    "seed": "Seed",
+}
+"""Keys that tell runs apart -> their columns on the HParams page, which capitals put first."""
+
+Charts = Mapping[str, Mapping[str, Sequence[str]]]
+"""Group of charts -> title of a chart -> keys of its metrics."""
 
 
 class BoardLogger(TensorBoardLogger):
@@ -34,14 +43,15 @@ class Board(Callback):
     run has: an empty chart would look like a fault.
 
     Args:
-        benchmarks: measures of each benchmark, by its name.
+        scores: charts of the benchmarks' scores, "where" and "what"; of three metrics, the second
+            and third are the ends of a band.
         text: description in Markdown, under the tag ``run``; the machine is added, and with the
             page the time of a step.
         speed: measures that time.
     """
 
-    def __init__(self, benchmarks: Mapping[str, Sequence[str]], *, text: str, speed: Speed) -> None:
-        self.benchmarks = benchmarks
+    def __init__(self, scores: Charts, *, text: str, speed: Speed) -> None:
+        self.scores = scores
         self.text = text
         self.speed = speed
         self._written = False
@@ -57,7 +67,7 @@ class Board(Callback):
 
     def on_train_end(self, trainer: Trainer, *_: Any) -> None:
         """Write the page of a run that is not validated."""
-        if not self.benchmarks:
+        if not any(self.scores.values()):
             self.on_validation_end(trainer)
 
     def _describe(self, trainer: Trainer, text: str) -> None:
@@ -75,9 +85,13 @@ class Board(Callback):
         self._written = True
         step = f"a step took {self.speed.seconds_per_step:.3f} s, mean of the last {WINDOW} at most"
         self._describe(trainer, f"{self.text}  \n{step}")
-        charts: dict[str, dict[str, list[str]]] = {
-            "where": {},
-            "what": {"loss": ["train/loss"], "accuracy in the batch": ["train/accuracy"]},
+        charts: Charts = {
+            "where": self.scores["where"],
+            "what": {
+                "loss": ["train/loss"],
+                "accuracy in the batch": ["train/accuracy"],
+                **self.scores["what"],
+            },
             "speed and optimisation": {
                 "images per second": ["speed/images_per_second"],
                 "memory, GiB": ["speed/memory_gib"],
@@ -87,11 +101,6 @@ class Board(Callback):
                 "bad samples so far": ["train/bad_samples"],
             },
         }
-        for name, measures in self.benchmarks.items():
-            for measure in measures:
-                group = charts["where" if MEASURES[measure].locates else "what"]
-                for title, metrics in MEASURES[measure].charts.items():
-                    group[f"{name}: {title}"] = [f"{name}/{metric}" for metric in metrics]
         layout: dict[str, dict[str, list[Any]]] = {}
         for group_title, group in charts.items():
             for title, keys in group.items():
@@ -104,28 +113,21 @@ class Board(Callback):
         logger.experiment.add_custom_scalars(layout)
 
 
-def write_hyperparameters(trainer: Trainer, config: Experiment, *, metrics: Sequence[str]) -> None:
+def write_hyperparameters(trainer: Trainer, keys: Keys, *, metrics: Sequence[str]) -> None:
     """Write a run's row on TensorBoard's HParams page, with the metrics whose last logged value
     stands in it; on the first rank.
 
     Lightning's own way logs the metrics once more, at a step of their own, and a band needs the
-    same steps as its line.  Every run has the same keys, null and lists as text: TensorBoard's
-    parallel coordinates leave out a run that lacks a key.  TensorBoard sorts columns by name and
-    shows the first five, so those that tell runs apart have capitals.
+    same steps as its line.  Every run has the same ``keys``, flat, with null and lists as text:
+    TensorBoard's parallel coordinates leave out a run that lacks a key.  It sorts columns by name
+    and shows the first five, so those that tell runs apart have capitals (``COLUMNS``).
     """
     logger = trainer.logger
     if isinstance(logger, TensorBoardLogger):
-        keys = hashed_keys(config)
-        first = {
-            "Aggregation": keys.pop("image.aggregation"),
-            "Init": keys.pop("image.init"),
-            "Scale": keys.pop("scale"),
-            "Seed": keys.pop("seed"),
-            "Steps": trainer.global_step,
-        }
+        first = {COLUMNS.get(key, key): value for key, value in keys.items()}
         values = {
             key: value if isinstance(value, str | int | float) else json.dumps(value)
-            for key, value in (first | keys).items()
+            for key, value in {**first, "Steps": trainer.global_step}.items()
         }
         logger.log_hyperparams(values)
         writer = logger.experiment._get_file_writer()  # opened anew: the end of training closed it

@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from operator import attrgetter
 from pkgutil import resolve_name
 from typing import Any
 
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from gestalt.config.schema import Experiment
 from gestalt.support.keys import refuse
 from gestalt.support.typed import ConfigError
 from gestalt.training.checkpoints import BEST
@@ -17,15 +15,23 @@ from gestalt.training.keys import CLASS_PATHS, LAST, ClassPath, class_paths
 
 CALLBACKS = "trainer.callbacks"
 
+Entries = list[ClassPath | str]
+"""Value of a key of ``CLASS_PATHS``."""
 
-def classes_of(config: Experiment, key: str, base: type[Any]) -> list[tuple[ClassPath, Any]]:
+
+def classes_of(key: str, entries: Entries, base: type[Any]) -> list[tuple[ClassPath, Any]]:
     """Import the classes that ``logger`` or ``trainer.callbacks`` names; each with its entry.
+
+    Args:
+        key: which of them.
+        entries: its value.
+        base: class of Lightning that they extend.
 
     Raises:
         ConfigError: one cannot be imported, or is no subclass of ``base``.
     """
     found = []
-    for part in class_paths(key, attrgetter(key)(config)):
+    for part in class_paths(key, entries):
         try:
             kind = resolve_name(part.class_path)
         except Exception as error:  # a module of others may raise anything
@@ -56,15 +62,15 @@ def making(key: str, part: ClassPath) -> Iterator[None]:
         ) from error
 
 
-def build_callbacks(config: Experiment) -> list[Callback]:
-    """Build the callbacks of ``trainer.callbacks``; a ``ModelCheckpoint`` without ``dirpath``
-    writes beside the run's checkpoints.
+def build_callbacks(entries: Entries) -> list[Callback]:
+    """Build the callbacks that ``trainer.callbacks`` names; a ``ModelCheckpoint`` without
+    ``dirpath`` writes beside the run's checkpoints.
 
     Raises:
         ConfigError: one cannot be made, or would write the run's own checkpoints.
     """
     callbacks: list[Callback] = []
-    for part, kind in classes_of(config, CALLBACKS, Callback):
+    for part, kind in classes_of(CALLBACKS, entries, Callback):
         with making(CALLBACKS, part):
             callbacks.append(made := kind(**part.init_args))
         if (

@@ -12,12 +12,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
-from gestalt.config.identity import to_plain
-from gestalt.config.schema import Experiment
 from gestalt.support.files import replacing
-from gestalt.support.keys import refuse
+from gestalt.support.keys import Keys, refuse
 from gestalt.support.ranks import first_rank
-from gestalt.training.classes import classes_of, making
+from gestalt.training.classes import Entries, classes_of, making
 from gestalt.training.keys import ClassPath
 
 RUN_ARGUMENTS = ("id", "run_id", "experiment_key", "version")
@@ -31,19 +29,19 @@ class Loggers(Callback):
     run each writes.
 
     Args:
-        config: configuration of the run.
+        keys: configuration of the run, as dicts and lists.
         loggers: the loggers by their place in ``logger`` and their class path.
     """
 
-    def __init__(self, config: Experiment, loggers: Mapping[str, Logger]) -> None:
-        self.config = config
+    def __init__(self, keys: Keys, loggers: Mapping[str, Logger]) -> None:
+        self.keys = keys
         self.loggers = dict(loggers)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the configuration, on the first rank."""
         if trainer.is_global_zero:
             for logger in self.loggers.values():
-                logger.log_hyperparams(to_plain(self.config))
+                logger.log_hyperparams(self.keys)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the run that each logger writes, by the logger's place and class path."""
@@ -54,29 +52,36 @@ class Loggers(Callback):
         }
 
 
-def check_loggers(config: Experiment) -> None:
-    """Refuse a class that is not a logger, before anything else is loaded.
+def check_loggers(entries: Entries) -> None:
+    """Refuse an entry of ``logger`` whose class is no logger, before anything else is loaded.
 
     Raises:
         ConfigError: names the class path, the reason and what to choose.
     """
-    for part, kind in classes_of(config, "logger", Logger):
+    for part, kind in classes_of("logger", entries, Logger):
         if issubclass(kind, TensorBoardLogger):
             refuse("logger", part.class_path, "TensorBoard is written in any case; leave it out")
 
 
-def build_loggers(config: Experiment, folder: Path, *, saved: Mapping[str, Any] | None) -> Loggers:
-    """Build the loggers beside TensorBoard of a run in ``folder``; ``saved`` is the checkpoint that
-    it resumes from, if any.
+def build_loggers(
+    entries: Entries, folder: Path, *, keys: Keys, saved: Mapping[str, Any] | None
+) -> Loggers:
+    """Build the loggers beside TensorBoard.
+
+    Args:
+        entries: the value of ``logger``.
+        folder: folder of the run.
+        keys: configuration of the run, as dicts and lists.
+        saved: content of the checkpoint that the run resumes from, if any.
 
     Raises:
         ConfigError: a logger cannot be made; the message quotes the logger's error.
     """
     earlier = {} if saved is None else saved["callbacks"].get(Loggers.__qualname__, {})
     loggers = {}
-    for number, (part, kind) in enumerate(classes_of(config, "logger", Logger)):
+    for number, (part, kind) in enumerate(classes_of("logger", entries, Logger)):
         place = f"{number} {part.class_path}"
-        arguments = _arguments(part, kind, config, folder=folder, run=earlier.get(place))
+        arguments = _arguments(part, kind, keys, folder=folder, run=earlier.get(place))
         with making("logger", part):
             logger = loggers[place] = kind(**arguments)
             if first_rank():
@@ -84,11 +89,11 @@ def build_loggers(config: Experiment, folder: Path, *, saved: Mapping[str, Any] 
                     _continue_csv(logger, steps=saved["global_step"])
                 # a service that cannot be reached says so here, not after the first epoch
                 getattr(logger, "experiment", None)
-    return Loggers(config, loggers)
+    return Loggers(keys, loggers)
 
 
 def _arguments(
-    part: ClassPath, kind: type[Logger], config: Experiment, *, folder: Path, run: str | int | None
+    part: ClassPath, kind: type[Logger], keys: Keys, *, folder: Path, run: str | int | None
 ) -> dict[str, Any]:
     """Return the arguments of a logger: the configuration's, else the run to continue, else the
     run's folder and name.
@@ -96,7 +101,7 @@ def _arguments(
     taken = inspect.signature(kind).parameters
     defaults: dict[str, Any] = {
         "save_dir": str(folder),
-        "name": f"{config.name}-{config.scale}-{folder.name}",
+        "name": f"{keys['name']}-{keys['scale']}-{folder.name}",
     }
     # csv/ in the run's folder; in another folder, Lightning's next free version
     if issubclass(kind, CSVLogger):

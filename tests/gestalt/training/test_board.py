@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from gestalt.measures.evaluation.measures import charts_of
 from gestalt.training.board import Board, BoardLogger
 from gestalt.training.progress import Speed
 from gestalt.training.tags import board_tag, logged_key
@@ -74,7 +75,7 @@ def boarded(tmp_path, *, logged=(*SCORES, *TRAINING)) -> list:
         logger=logger, is_global_zero=True, world_size=2, global_step=0, logged_metrics={}
     )
     module, speed = SimpleNamespace(device=torch.device("cpu")), Speed()
-    board = Board(BENCHMARKS, text="what it is", speed=speed)
+    board = Board(charts_of(BENCHMARKS), text="what it is", speed=speed)
     board.on_train_start(trainer, module)
     speed.seconds_per_step, trainer.global_step = 0.25, 40
     for keys in (logged, ()):

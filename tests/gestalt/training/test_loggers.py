@@ -13,12 +13,13 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
 
+from gestalt.config.identity import to_plain
 from gestalt.config.loading import load
 from gestalt.encoders.checkpoints import read_checkpoint
 from gestalt.models.names import CHECKPOINT
 from gestalt.support.typed import ConfigError
 from gestalt.training.classes import build_callbacks
-from gestalt.training.loggers import build_loggers, check_loggers
+from gestalt.training.loggers import Loggers, build_loggers, check_loggers
 from gestalt.training.pictures import write_picture
 from tests.gestalt.command import TINY, killed, succeed
 
@@ -44,6 +45,10 @@ class Notes(Logger):
 
 def configured(*logger: str):
     return load("clippy_random_max", scale="tiny", overrides=[f"logger=[{','.join(logger)}]"])
+
+
+def built(config, folder: Path, *, saved=None) -> Loggers:
+    return build_loggers(config.logger, folder, keys=to_plain(config), saved=saved)
 
 
 @pytest.fixture
@@ -85,12 +90,12 @@ def test_an_invalid_logger_entry_is_refused(word, message):
 )
 def test_a_class_that_is_not_a_logger_is_refused(path, message):
     with pytest.raises(ConfigError, match=rf"logger={path}: .*{message}"):
-        check_loggers(configured(path))
+        check_loggers(configured(path).logger)
 
 
 def test_a_logger_gets_its_arguments_the_folder_and_the_configuration(notes, tmp_path):
     config = configured(f"{{class_path: {notes}, init_args: {{colour: blue}}}}")
-    further = build_loggers(config, tmp_path / "version_0", saved=None)
+    further = built(config, tmp_path / "version_0")
     (logger,) = further.loggers.values()
     assert logger.given == (str(tmp_path / "version_0"), "blue")
     further.on_train_start(SimpleNamespace(is_global_zero=False), None)
@@ -104,7 +109,7 @@ def test_a_logger_that_cannot_be_built_is_reported_in_one_line(notes, tmp_path):
         ConfigError,
         match=r"logger=planted_notes\.Notes: TypeError: .*'color'.*; change logger, or leave it",
     ):
-        build_loggers(
+        built(
             configured(f"{{class_path: {notes}, init_args: {{color: blue}}}}"), tmp_path, saved=None
         )
 
@@ -113,27 +118,25 @@ def test_the_checkpoint_keeps_the_run_of_each_logger_and_a_resumed_run_continues
     notes, tmp_path
 ):
     config = configured(notes, CSV, f"{{class_path: {notes}, init_args: {{run_id: mine}}}}")
-    first = build_loggers(config, tmp_path, saved=None)
+    first = built(config, tmp_path)
     kept = {**first.state_dict(), f"0 {notes}": "abc"}
     assert kept == {f"0 {notes}": "abc", f"1 {CSV}": "csv", f"2 {notes}": "mine"}
-    resumed = build_loggers(
+    resumed = built(
         config, tmp_path, saved={"callbacks": {first.state_key: kept}, "global_step": 0}
     )
     assert resumed.state_dict() == kept
     # its run had no loggers
-    older = build_loggers(config, tmp_path, saved={"callbacks": {}, "global_step": 0})
+    older = built(config, tmp_path, saved={"callbacks": {}, "global_step": 0})
     assert older.state_dict()[f"0 {notes}"] == "new"
 
 
 def test_a_resumed_run_appends_to_the_rows_of_the_checkpoints_steps(tmp_path):
     config = configured(CSV)
-    (first,) = build_loggers(config, tmp_path, saved=None).loggers.values()
+    (first,) = built(config, tmp_path).loggers.values()
     for step in range(4):
         first.log_metrics({"loss": float(step)}, step)
     first.save()
-    (second,) = build_loggers(
-        config, tmp_path, saved={"callbacks": {}, "global_step": 2}
-    ).loggers.values()
+    (second,) = built(config, tmp_path, saved={"callbacks": {}, "global_step": 2}).loggers.values()
     second.log_metrics({"accuracy": 0.5, "loss": 9.0}, 2)
     second.save()
     with (tmp_path / "csv" / "metrics.csv").open() as file:
@@ -194,7 +197,7 @@ BEST = "lightning.pytorch.callbacks.ModelCheckpoint, init_args: {filename: best}
 def test_a_callback_is_imported_and_refused_where_it_is_built(entry, message):
     config = load("clippy_random_max", scale="tiny", overrides=[f"trainer.callbacks=[{entry}]"])
     with pytest.raises(ConfigError, match=rf"trainer\.callbacks=.*: {message}"):
-        build_callbacks(config)
+        build_callbacks(config.trainer.callbacks)
 
 
 class Steps(Callback):

@@ -4,7 +4,7 @@ To add one: a callback that is built from a ``Context``, and a row here.  A meas
 of its own has a table of protocols too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pkgutil import resolve_name
 from typing import Any
@@ -133,3 +133,17 @@ MEASURES = {
     ),
 }
 """Measures by name."""
+
+
+def charts_of(benchmarks: Mapping[str, Iterable[str]]) -> dict[str, dict[str, list[str]]]:
+    """Return TensorBoard's charts of the scores of benchmarks, whose measures are given by name:
+    "where" or "what" -> title -> keys of metrics.
+    """
+    charts: dict[str, dict[str, list[str]]] = {"where": {}, "what": {}}
+    for name, measures in benchmarks.items():
+        for measure in (MEASURES[measure] for measure in measures):
+            charts["where" if measure.locates else "what"] |= {
+                f"{name}: {title}": [f"{name}/{metric}" for metric in metrics]
+                for title, metrics in measure.charts.items()
+            }
+    return charts
