@@ -24,7 +24,7 @@ from gestalt.projection import TokenProjection
 from gestalt.tokens import Features, Padded, Pair, Tokens
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # Radford et al. 2021 (arXiv:2103.00020), section 2.5
-LARGEST_LOGIT_SCALE = math.log(100)  # the same; kahnchana/clippy at 04bf78b clamps to [0, ln 100]
+MAX_LOGIT_SCALE = math.log(100)  # the same; kahnchana/clippy at 04bf78b clamps to [0, ln 100]
 
 
 class Side(nn.Module):
@@ -254,4 +254,4 @@ class DualEncoder(DenseModel):
         as in SigLIP.
         """
         if self.logit_bias is None:
-            self.logit_scale.clamp_(0, LARGEST_LOGIT_SCALE)
+            self.logit_scale.clamp_(0, MAX_LOGIT_SCALE)

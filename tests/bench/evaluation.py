@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from clock import DEVICE, busy_seconds
-from gestalt.encoders.towers import build_image_tower
 from sklearn.datasets import load_sample_images
 from torch import Tensor, nn
 from torch.nn import functional
@@ -22,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves
 
 from gestalt.encoders.keys import Image
+from gestalt.encoders.towers import build_image_tower
 from gestalt.measures.evaluation.images import resize
 from gestalt.measures.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.dense.placement import window_starts

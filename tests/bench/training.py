@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 from clock import DEVICE, seconds
-from gestalt.encoders.towers import build_image_tower
 
 from gestalt.encoders.keys import Image
+from gestalt.encoders.towers import build_image_tower
 from gestalt.subsampling import keep_indices, kept_tokens
 
 SHARES = (1.0, 0.5, 0.2)

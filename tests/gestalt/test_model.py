@@ -6,13 +6,13 @@ import math
 
 import pytest
 import torch
-from gestalt.encoders.towers import build_image_tower
 from torch import Tensor, nn
 from torch.nn import functional
 
 from gestalt.aggregation import build_aggregation
 from gestalt.config.loading import load
 from gestalt.encoders.keys import Image
+from gestalt.encoders.towers import build_image_tower
 from gestalt.model import DualEncoder, Side
 from gestalt.models.start import build_model
 from gestalt.projection import TokenProjection

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, default_collate
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.losses.contrastive import ContrastiveTerms, contrastive_loss
 from gestalt.losses.sigmoid import sigmoid_loss
-from gestalt.model import LARGEST_LOGIT_SCALE, DualEncoder, Embeddings
+from gestalt.model import MAX_LOGIT_SCALE, DualEncoder, Embeddings
 from gestalt.module import ContrastiveModule
 from gestalt.subsampling import keep_indices
 from gestalt.training.finite import NonFiniteLoss
@@ -62,9 +62,7 @@ class FewWeights(nn.Module):
             parts=parts,
         )
 
-    clamp_logit_scale = torch.no_grad()(
-        lambda self: self.logit_scale.clamp_(0, LARGEST_LOGIT_SCALE)
-    )
+    clamp_logit_scale = torch.no_grad()(lambda self: self.logit_scale.clamp_(0, MAX_LOGIT_SCALE))
 
 
 def pulled(
@@ -321,11 +319,11 @@ def test_a_nan_gradient_is_reported():
         trained(FewWeights(), loss=loss, every=2)
 
 
-@pytest.mark.parametrize(("direction", "end"), [(-1.0, LARGEST_LOGIT_SCALE), (1.0, 0.0)])
+@pytest.mark.parametrize(("direction", "end"), [(-1.0, MAX_LOGIT_SCALE), (1.0, 0.0)])
 def test_after_each_step_the_logit_scale_lies_between_one_and_a_hundred(direction, end):
     _, watch = trained(FewWeights(), loss=partial(pulled, direction=direction), rate=2.5)
     # the bound rounds in float32
-    assert all(0 <= scale <= LARGEST_LOGIT_SCALE + 1e-6 for scale in watch.scales)
+    assert all(0 <= scale <= MAX_LOGIT_SCALE + 1e-6 for scale in watch.scales)
     assert watch.scales[-1] == pytest.approx(end)
 
 

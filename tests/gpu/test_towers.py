@@ -6,11 +6,11 @@ import copy
 
 import pytest
 import torch
-from gestalt.encoders.towers import build_image_tower
 from torch import Tensor
 
 from gestalt.encoders.image import ImageTower
 from gestalt.encoders.keys import Image
+from gestalt.encoders.towers import build_image_tower
 from tests.gpu.models import images
 
 SMALL = {"width": 64, "depth": 2, "heads": 2}

@@ -68,7 +68,7 @@ def inspect_data(arguments: Namespace) -> str:
     for reason, row in counted["bad_by_reason"].items():
         lines.append(
             f"  {reason} {row['count']:,}, the first is {row['first']['key']} in "
-            f"{row['first']['where']}{training.mends.get(reason, '')}"
+            f"{row['first']['where']}{training.hints.get(reason, '')}"
         )
     for kind, row in counted["duplicates"].items():
         line = f"repeated {kind}: {row['repeats']:,}"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from gestalt.encoders.backbones import is_vit
-from gestalt.encoders.depths import BLOCK, block_depths
+from gestalt.encoders.depths import NUMBERED, block_depths
 from gestalt.tokens import Pair
 
 HEADS = ("global_pool", "head")
@@ -26,7 +26,9 @@ PROBE = 2
 
 def block_count(trunk: nn.Module) -> int:
     """Return the number of blocks; 0 if none has a number."""
-    return len({match[1] for match in map(BLOCK.search, dict(trunk.named_parameters())) if match})
+    return len(
+        {match[1] for match in map(NUMBERED.search, dict(trunk.named_parameters())) if match}
+    )
 
 
 def check_boundary(trunk: Any, blocks: int, *, backbone: str, stride: Pair | None = None) -> None:
@@ -114,11 +116,11 @@ def _pieces(trunk: nn.Module) -> tuple[list[nn.Module], list[int]]:
         numbered = {f"{name}.{inner}": part for inner, part in child.named_children()}
         inside = (
             isinstance(child, nn.Sequential)
-            and not BLOCK.search(f"{name}.")
-            and any(BLOCK.search(f"{inner}.") for inner in numbered)
+            and not NUMBERED.search(f"{name}.")
+            and any(NUMBERED.search(f"{inner}.") for inner in numbered)
         )
         pieces |= numbered if inside else {name: child}
-    ends = [end for end, name in enumerate(pieces, start=1) if BLOCK.search(f"{name}.")]
+    ends = [end for end, name in enumerate(pieces, start=1) if NUMBERED.search(f"{name}.")]
     return list(pieces.values()), ends
 
 

@@ -1,9 +1,10 @@
-"""Checkpoint files loaded into timm models: every tensor by name, or an error."""
+"""Files of tensors, read without running code from them: weights and checkpoints, whose tensors
+must be those of the model, by name and shape.
+"""
 
 import errno
 import pickle
 import re
-import sys
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -13,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gestalt.encoders.weights import WeightsFile
 from gestalt.support.strange_files import Strange, check_folder, check_regular
 
 StateDict = Mapping[str, Tensor]
@@ -25,8 +25,10 @@ OTHER_PROGRAMS = {"onnx", "openvino"}  # folders
 WRAPPERS = ("state_dict", "model", "teacher")
 PREFIXES = ("module.", "backbone.")
 MEND = "only tensors are read, never code: save its state_dict() by torch.save or as safetensors"
-MOST_LETTERS = 300
+MAX_LETTERS = 300
 """Most characters quoted of another library's message, which may have a line for each tensor."""
+
+
 RESUME_KEYS = (
     "state_dict",
     "global_step",
@@ -39,37 +41,6 @@ RESUME_KEYS = (
 SCALER = "MixedPrecision"
 """Key of Lightning's gradient scaler for fp16."""
 ANEW = "copy the file again, resume from another checkpoint, or train again"
-
-
-def load_checkpoint(model: nn.Module, file: WeightsFile) -> None:
-    """Load a file into a timm model without a classifier, in place.
-
-    timm's own filter renames the layouts that it knows (original DINO, DINOv2, CLIP) and
-    interpolates position embeddings of another grid (bicubic). A classifier in the file is skipped;
-    any other difference is an error.
-
-    Raises:
-        ValueError: the file cannot be read or is ambiguous, or keys are missing, unexpected or of
-            another shape; the message names them.
-    """
-    state = unwrap(read_state_dict(file.path), source=file.source)
-    if file.in_order:
-        state = in_order(state, model, source=file.source)
-    heads = _classifier_prefixes(model)
-    _check_patches(state, model, file)
-    misfit = f"{file.source} does not fit the backbone"
-    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
-    if convert is not None:
-        try:
-            state = convert(state, model)
-        except Exception as error:  # timm's, of tensors that it does not expect
-            why = cause(error)
-            if "patch_embed.proj.0.weight" in model.state_dict():
-                why = "its stem is a patch embedding; set image.stem=patch"
-            raise ValueError(f"{misfit}: {why}") from error
-    state = {key: value for key, value in state.items() if not key.startswith(heads)}
-    check_fit(state, model.state_dict(), misfit=misfit)
-    model.load_state_dict(state)
 
 
 def check_fit(state: StateDict, expected: StateDict, *, misfit: str) -> None:
@@ -157,28 +128,6 @@ def unwrap(state: Mapping[str, Any], *, source: str) -> StateDict:
         if body and all(key.startswith((prefix, "head.")) for key in tensors):
             tensors = body
     return tensors
-
-
-def in_order(state: StateDict, model: nn.Module, *, source: str) -> StateDict:
-    """Rename tensors by position: those of the model in its order, then a classifier's weight and
-    bias.
-
-    Raises:
-        ValueError: another number of tensors, or a weight where a bias belongs.
-    """
-    names = list(model.state_dict())
-    if len(state) != len(names) + 2:
-        raise ValueError(
-            f"{source} has {len(state)} tensors; the backbone and a classifier have "
-            f"{len(names) + 2}"
-        )
-    for theirs, ours in zip(state, names, strict=False):
-        # a weight and a bias may have the same shape
-        if theirs.rpartition(".")[2] != ours.rpartition(".")[2]:
-            raise ValueError(
-                f"{source} is not in the backbone's order: {theirs} stands where {ours} belongs"
-            )
-    return dict(zip(names, state.values(), strict=False))
 
 
 def read_state_dict(path: Path, *, verified: bool = False) -> Mapping[str, Any]:
@@ -297,7 +246,7 @@ def cause(error: Exception, *, hub: str = "") -> str:
         if isinstance(error, RuntimeError | OSError | UserWarning | ValueError)
         else f" ({type(error).__name__})"
     )
-    return f"{words[:MOST_LETTERS]}{kind}".strip()
+    return f"{words[:MAX_LETTERS]}{kind}".strip()
 
 
 def read_checkpoint(
@@ -381,42 +330,3 @@ def read_resumable(checkpoint: Path, *, partly_trained: bool = False) -> dict[st
             f"{parameters}; {ANEW}"
         )
     return saved
-
-
-def _classifier_prefixes(model: Any) -> tuple[str, ...]:
-    """Return the prefixes of a classifier's keys; "head." is also self-distillation's projection
-    head.
-    """
-    classifier = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
-    names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    parameters = [name for name, _ in model.named_parameters()]
-    return tuple(
-        f"{name}."
-        for name in {*names, "head"}
-        if not any(key.startswith(f"{name}.") for key in parameters)
-    )
-
-
-def _check_patches(state: StateDict, model: Any, file: WeightsFile) -> None:
-    """Refuse files that timm's filter would resize silently: patches of another size, and a grid
-    other than the declared one.
-    """
-    patches, ours = (
-        tensors.get("patch_embed.proj.weight") for tensors in (state, model.state_dict())
-    )
-    if patches is None or ours is None or not patches.ndim == ours.ndim == 4:
-        return
-    side, expected = tuple(patches.shape[-2:]), tuple(ours.shape[-2:])
-    if side != expected:
-        raise ValueError(
-            f"{file.source} has patches of {side} pixels, the backbone of {expected}: set "
-            "image.patch_size"
-        )
-    positions = state.get("pos_embed")
-    if positions is not None and file.size is not None:
-        count = (file.size // side[0]) * (file.size // side[1])
-        if positions.shape[1] not in (count, count + model.num_prefix_tokens):
-            raise ValueError(
-                f"{file.source} has {positions.shape[1]} position embeddings; images of "
-                f"{file.size} pixels have {count} patches"
-            )

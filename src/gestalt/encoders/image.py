@@ -11,13 +11,12 @@ from torch import Tensor, nn
 
 from gestalt.encoders.backbones import build_trunk, grid_of, inspect_trunk, is_vit, trim
 from gestalt.encoders.boundary import check_boundary, names_below, run_above, run_below
-from gestalt.encoders.checkpoints import StateDict, load_checkpoint
+from gestalt.encoders.checkpoints import StateDict
 from gestalt.encoders.dense_model import normalise, tokens_of
 from gestalt.encoders.inits import HALF, Channels, check_init
 from gestalt.encoders.keys import Image
-from gestalt.encoders.weights import WeightsOrigin, locate
+from gestalt.encoders.weights import WeightsOrigin, load_checkpoint, locate
 from gestalt.support.files import file_hash
-from gestalt.tables import IMAGE_TOWERS
 from gestalt.tokens import Features, Pair, Tokens
 
 
@@ -280,18 +279,6 @@ def _no_matrix(module: nn.Module) -> str:
         f"the image tower ({type(module).__name__}) does not expose its attention matrix; choose "
         "another grouping method"
     )
-
-
-def build_image_tower(image: Image, *, size: int) -> ImageTower:
-    """Build the tower that ``image.family`` names; arguments and errors as for
-    ``build_timm_tower``.
-    """
-    build = IMAGE_TOWERS[image.family]
-    if image.family in IMAGE_TOWERS.built_in:
-        return build(image, size=size)
-    from gestalt.encoders.own import build_own_image_tower  # whose class is a subclass of this
-
-    return build_own_image_tower(image, build)
 
 
 def build_timm_tower(image: Image, *, size: int) -> ImageTower:

@@ -14,7 +14,7 @@ Channels = tuple[float, float, float]
 """Red, green, blue, for pixels in [0, 1]."""
 
 HALF = (0.5, 0.5, 0.5)
-MOST_NAMED = 12  # backbones in a message
+MAX_NAMED = 12  # backbones in a message
 
 
 class Package(NamedTuple):
@@ -118,7 +118,7 @@ def _no_weights(init: str, backbone: str) -> str:
                 for name in timm.list_pretrained(f"vit_*.{tag}")
             }
         )
-        those = f" (ViTs with it: {', '.join(others)})" if 0 < len(others) <= MOST_NAMED else ""
+        those = f" (ViTs with it: {', '.join(others)})" if 0 < len(others) <= MAX_NAMED else ""
         problem = (
             f"image.init {init!r} has no weights for backbone {backbone!r}{those}; this backbone"
         )

@@ -16,13 +16,12 @@ from torch.nn.modules.utils import _pair
 
 from gestalt.aggregation import build_aggregation
 from gestalt.encoders.boundary import check_boundary
-from gestalt.encoders.checkpoints import load_checkpoint
 from gestalt.encoders.dense_model import tokens_of
 from gestalt.encoders.image import ImageTower
 from gestalt.encoders.inits import Channels, check_init
 from gestalt.encoders.keys import Image, Text
 from gestalt.encoders.text import TextTower
-from gestalt.encoders.weights import WeightsFile, WeightsOrigin
+from gestalt.encoders.weights import WeightsFile, WeightsOrigin, load_checkpoint
 from gestalt.support.files import file_hash
 from gestalt.support.plugins import in_one_line
 from gestalt.tokens import Features, Pair, Tokens

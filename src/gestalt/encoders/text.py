@@ -5,7 +5,6 @@ To add a family: a subclass of ``TextTower``, and its row in ``tables.py``.
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,8 +15,7 @@ from gestalt.encoders.keys import Text
 from gestalt.encoders.text_sentence import check_vocabulary, read_sentence_model, save_architecture
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.support.devices import send
-from gestalt.support.keys import unflatten
-from gestalt.tables import TEXT_TOWERS, TEXTS
+from gestalt.tables import TEXTS
 from gestalt.tokens import Padded, Tokens
 
 BUCKET = 8
@@ -302,25 +300,3 @@ class SiglipTower(OpenClipTower):
         self.tokenizer.enable_truncation(self.max_length if cut else self.bucket)
         rows = self.tokenizer.encode_batch([*map(get_clean_fn("canonicalize"), texts)])
         return [row.ids for row in rows]
-
-
-def build_text_tower(text: Text, *, weights: bool = True) -> TextTower:
-    """Build a text tower; fresh weights are drawn from torch's global generator, which the caller
-    seeds.
-
-    Args:
-        text: its configuration.
-        weights: False where a checkpoint's weights follow; the model's own are then not read.
-
-    Raises:
-        ValueError: a size that the family lacks or needs, or a model that is not found.
-    """
-    build = TEXT_TOWERS[text.family]
-    if text.family not in TEXT_TOWERS.built_in:
-        from gestalt.encoders.own import build_own_text_tower  # which has this class as its base
-
-        return build_own_text_tower(text if weights else replace(text, init="random"), build)
-    tower: TextTower = build(text, weights=weights) if text.family == "sentence" else build(text)
-    if text.frozen:
-        tower.freeze()
-    return tower

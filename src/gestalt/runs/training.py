@@ -141,7 +141,7 @@ def _read_captions(
     return {**fields, "token_ids": ids, "token_mask": mask}
 
 
-MENDS_OF_TABLE = {
+HINTS_OF_TABLE = {
     "broken_row": "a caption with the separator in it must stand in double quotes",
     "missing_image": (
         "if the folder is wrong, set data.options.images, which a table's file names are relative "
@@ -161,5 +161,5 @@ def build_bad_samples(config: Experiment, *, samples: int = FIRST_SAMPLES) -> Ba
         REASONS,
         max_share=data.max_bad_share,
         samples=samples,
-        mends=MENDS_OF_TABLE if "table" in sources else {},
+        hints=HINTS_OF_TABLE if "table" in sources else {},
     )

@@ -37,7 +37,7 @@ class BadSamples(Callback):
             good sample.
         max_share: share of bad samples, [0, 1], above which the run stops.
         samples: number of samples in the data.
-        mends: further text for messages about a reason, such as the key that is probably wrong.
+        hints: further text for messages about a reason, such as the key that is probably wrong.
 
     Attributes:
         seen: samples read, good and bad.
@@ -55,12 +55,12 @@ class BadSamples(Callback):
         *,
         max_share: float,
         samples: int = FIRST_SAMPLES,
-        mends: Mapping[str, str] | None = None,
+        hints: Mapping[str, str] | None = None,
     ) -> None:
         self.reasons = reasons
         self.max_share = max_share
         self.first_samples = min(FIRST_SAMPLES, samples)
-        self.mends = {reason: f"; {mend}" for reason, mend in (mends or {}).items()}
+        self.hints = {reason: f"; {hint}" for reason, hint in (hints or {}).items()}
         self.seen = 0
         self.counts: Counter[str] = Counter()
         self.first: dict[str, str] = {}
@@ -163,12 +163,12 @@ class BadSamples(Callback):
                         self.first[reason] = place
                         self._module.print(
                             f"bad sample, {reason}: {place}; it is left out of the loss and "
-                            f"counted{self.mends.get(reason, '')}"
+                            f"counted{self.hints.get(reason, '')}"
                         )
                     self.counts[reason] += 1
             if whole_batch_bad or self.bad > self.max_share * max(self.seen, self.first_samples):
                 reasons = "; ".join(
-                    f"{reason} {count}, first {self.first[reason]}{self.mends.get(reason, '')}"
+                    f"{reason} {count}, first {self.first[reason]}{self.hints.get(reason, '')}"
                     for reason, count in sorted(self.counts.items())
                 )
                 of = f" of {self.first_samples:,} samples" if self.seen < self.first_samples else ""

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from gestalt.encoders.towers import build_image_tower
 from torch.nn import functional
 
 from gestalt.aggregation import max_of_parts
 from gestalt.config.identity import config_hash
 from gestalt.data_modules.sources import open_source
+from gestalt.encoders.towers import build_image_tower
 from gestalt.pretraining.module import summary_of
 from gestalt.support.typed import ConfigError
 from tests.data_modules.files import write_flickr

@@ -2,12 +2,12 @@ from typing import Any
 
 import pytest
 import torch
-from gestalt.encoders.towers import build_image_tower
 from torch import Tensor, nn
 
 from gestalt.encoders.backbones import inspect_trunk
 from gestalt.encoders.image import ImageTower
 from gestalt.encoders.keys import Image
+from gestalt.encoders.towers import build_image_tower
 from tests.gestalt.painted import random_pixels
 
 SMALL = {"width": 32, "depth": 2, "heads": 2}

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from gestalt.encoders.towers import build_text_tower
 from torch import Tensor, nn
 from torch.nn import functional
 
 from gestalt.encoders.keys import Text
 from gestalt.encoders.text import MASKED_BY_PAIRS, SentenceTower, TextTower
 from gestalt.encoders.text_sentence import find_model
+from gestalt.encoders.towers import build_text_tower
 from gestalt.tokens import Tokens
 from tests.gestalt.encoders.tiny_text import save_bert, save_t5, sentence
 from tests.gpu.synchronisations import counted

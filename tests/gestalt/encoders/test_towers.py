@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from gestalt.encoders.towers import build_image_tower, build_text_tower
 from torch import nn
 from torch.nn import functional
 
 from gestalt.encoders.keys import Image, Text
+from gestalt.encoders.towers import build_image_tower, build_text_tower
 from gestalt.tables import IMAGE_TOWERS, TEXT_TOWERS
 from tests.gestalt.encoders.tiny_text import save_bert
 from tests.gestalt.painted import random_pixels

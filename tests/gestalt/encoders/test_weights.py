@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from gestalt.encoders.towers import build_image_tower
 from safetensors.torch import save_file
 from torch import Tensor
 
 from gestalt.encoders.image import ImageTower
 from gestalt.encoders.inits import check_init, resolve
 from gestalt.encoders.keys import Image
+from gestalt.encoders.towers import build_image_tower
 from gestalt.encoders.weights import in_order, locate
 from gestalt.support.files import file_hash
 from tests.gestalt.models.zoo.hub_cache import as_hub, save_for_hub

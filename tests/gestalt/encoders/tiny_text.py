@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gestalt.encoders.towers import build_text_tower
 from torch import nn
 
 from gestalt.encoders.keys import Text
 from gestalt.encoders.text import TextTower
+from gestalt.encoders.towers import build_text_tower
 
 WORDS = ["a", "dog", "cat", "on", "grass", "photo", "of", "two", "apples", "and"]
 

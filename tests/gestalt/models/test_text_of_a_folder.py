@@ -8,10 +8,10 @@ import shutil
 
 import pytest
 import torch
-from gestalt.encoders.towers import build_text_tower
 
 from gestalt.config.identity import config_hash
 from gestalt.encoders.keys import Text
+from gestalt.encoders.towers import build_text_tower
 from gestalt.models.folder import load_folder, portable, read_config, save_folder
 from gestalt.models.start import build_model
 from tests.gestalt.encoders.tiny_text import save_bert, save_t5

@@ -8,11 +8,11 @@ from itertools import pairwise
 
 import pytest
 import torch
-from gestalt.encoders.towers import build_image_tower
 from lightning.pytorch import Callback, Trainer
 from torch.utils.data import DataLoader
 
 from gestalt.encoders.keys import Image
+from gestalt.encoders.towers import build_image_tower
 from gestalt.losses.distillation.masks import ProjectionHead
 from gestalt.pretraining import module as room
 from gestalt.pretraining.module import Classification, PatchDistillation, summary_of

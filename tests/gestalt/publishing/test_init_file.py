@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from gestalt.encoders.towers import build_image_tower
 
 from gestalt.encoders.backbones import build_trunk
 from gestalt.encoders.keys import Image
+from gestalt.encoders.towers import build_image_tower
 from gestalt.publishing import init_file as make
 from gestalt.publishing.init_file import write_init
 from gestalt.support.files import file_hash

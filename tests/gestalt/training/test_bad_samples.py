@@ -113,7 +113,7 @@ def test_the_end_of_a_run_logs_a_summary_of_bad_samples(stop):
 
 def test_a_reason_is_reported_with_its_remedy():
     callback, module = (
-        BadSamples(REASONS, max_share=1.0, mends={"lost": "set data.options.images"}),
+        BadSamples(REASONS, max_share=1.0, hints={"lost": "set data.options.images"}),
         Module(),
     )
     with pytest.raises(

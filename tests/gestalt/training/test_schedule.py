@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from gestalt.encoders.towers import build_image_tower, build_text_tower
 from torch import nn
 
 from gestalt.encoders.keys import Image, Text
+from gestalt.encoders.towers import build_image_tower, build_text_tower
 from gestalt.training.schedule import build_optimizer, parameter_groups, warmup_cosine
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from gestalt.encoders.towers import build_image_tower
 
 from gestalt.encoders.keys import Image
+from gestalt.encoders.towers import build_image_tower
 from gestalt.losses.distillation.masks import MaskToken, masked_patches
 from tests.gestalt.painted import random_pixels
 

@@ -5,11 +5,11 @@ are in ``test_parity_others.py``.
 import numpy as np
 import pytest
 import torch
-from gestalt.encoders.towers import build_image_tower
 from torch import Tensor
 from torch.nn import functional
 
 from gestalt.encoders.keys import Image
+from gestalt.encoders.towers import build_image_tower
 from gestalt.measures.evaluation.protocols import build_protocol
 from gestalt.measures.grouping.engine import attention_masks, bottom_up, image_similarity
 from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
