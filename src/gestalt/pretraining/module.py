@@ -21,7 +21,8 @@ from gestalt.losses.distillation.patch_loss import MASK_SHARE, patch_loss
 from gestalt.pretraining.recipes import Recipe
 from gestalt.tokens import Tokens
 from gestalt.training.finite import NonFiniteLoss
-from gestalt.training.schedule import build_optimizer, half_cosine, parameter_groups, warmup_cosine
+from gestalt.training.keys import Optimizer as OptimizerKeys
+from gestalt.training.schedule import half_cosine, make_optimizer, warmup_cosine
 
 BETAS = (0.9, 0.999)  # PyTorch's defaults for AdamW, which DINO's public code keeps
 EPS = 1e-8
@@ -62,10 +63,10 @@ class Pretrainer(LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return AdamW, and a learning rate that warms up and follows a cosine by step."""
         recipe = self.recipe
-        groups = parameter_groups(
-            self, learning_rate=recipe.learning_rate, weight_decay=WEIGHT_DECAY
+        keys = OptimizerKeys(
+            learning_rate=recipe.learning_rate, weight_decay=WEIGHT_DECAY, betas=BETAS, eps=EPS
         )
-        optimizer = build_optimizer("adamw", groups, betas=BETAS, eps=EPS)
+        optimizer = make_optimizer(self, nn.ModuleDict(), keys=keys)
         final = FINAL_LEARNING_RATE / recipe.learning_rate
         factor = partial(warmup_cosine, warmup=recipe.warmup_steps, total=recipe.steps, final=final)
         return {

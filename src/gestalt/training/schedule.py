@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gestalt.encoders.depths import block_depths
-from gestalt.training import keys as room_keys
+from gestalt.training.keys import Optimizer as OptimizerKeys
 
 Group = dict[str, Any]
 """A group of parameters, as torch's optimisers take it."""
 
-PAPER = room_keys.Optimizer()
+PAPER = OptimizerKeys()
 """The keys of the paper's optimiser."""
 
 TOWERS = ("image", "text")
@@ -42,15 +42,7 @@ or more.
 """
 
 
-def parameter_groups(
-    model: nn.Module,
-    *,
-    learning_rate: float,
-    weight_decay: float,
-    image_rate: float = 1.0,
-    text_rate: float = 1.0,
-    layer_decay: float = 1.0,
-) -> list[Group]:
+def parameter_groups(model: nn.Module, keys: OptimizerKeys) -> list[Group]:
     """Group a model's trainable parameters by learning rate and weight decay.
 
     Weights of two or more dimensions decay, except class tokens, position embeddings and biases
@@ -59,16 +51,10 @@ def parameter_groups(
     - i) of its tower's rate, the embeddings at d ** (n + 1), and the layers after the blocks at the
     full rate.
 
-    Args:
-        learning_rate: peak.
-        image_rate, text_rate: factors on the learning rate of a tower.
-        layer_decay: in (0, 1]; 1 gives every depth the same rate.
-
     Returns:
         Groups for an optimiser: ``params``, ``name`` ("image.block_00.decay"), ``lr``,
-            ``weight_decay`` and ``initial_scale``, the group's
-        share of the learning rate. No group is empty, and every trainable parameter is in exactly
-        one.
+        ``weight_decay`` and ``initial_scale``, the group's share of the learning rate. No group is
+        empty, and every trainable parameter is in exactly one.
 
     Raises:
         ValueError: nothing to train, or layer decay in a tower without blocks.
@@ -76,7 +62,7 @@ def parameter_groups(
     Source: kahnchana/clippy at 04bf78b decays weights of two and more dimensions only; layer-wise
     rates: BEiT (arXiv:2106.08254).
     """
-    rates = {"image": image_rate, "text": text_rate, "heads": 1.0}
+    rates = {"image": keys.image_rate, "text": keys.text_rate, "heads": 1.0}
     names = [name for name, _ in model.named_parameters()]  # depths count frozen blocks too
     depths: dict[str, tuple[int, int]] = {}
     for tower in TOWERS:
@@ -90,21 +76,23 @@ def parameter_groups(
         depth, top = depths.get(name, (0, 0))
         layer = ""
         scale = rates[tower]
-        if layer_decay != 1 and top:  # 0 for embeddings, 1 .. n for the blocks, n + 1 after them
+        if (
+            keys.layer_decay != 1 and top
+        ):  # 0 for embeddings, 1 .. n for the blocks, n + 1 after them
             if top == 1:
                 raise ValueError(
-                    f"optimizer.layer_decay is {layer_decay}, but the {tower} tower has no "
+                    f"optimizer.layer_decay is {keys.layer_decay}, but the {tower} tower has no "
                     "numbered blocks: set it to 1"
                 )
             block = "top" if depth == top else f"block_{depth - 1:02d}"
             layer = f".{block if depth else 'embeddings'}"
-            scale *= layer_decay ** (top - depth)
+            scale *= keys.layer_decay ** (top - depth)
         group = f"{tower}{layer}.{'decay' if decays else 'no_decay'}"
         empty = {
             "params": [],
             "name": group,
-            "lr": learning_rate * scale,
-            "weight_decay": weight_decay if decays else 0.0,
+            "lr": keys.learning_rate * scale,
+            "weight_decay": keys.weight_decay if decays else 0.0,
             "initial_scale": scale,
         }
         groups.setdefault(group, empty)["params"].append(parameter)
@@ -116,52 +104,29 @@ def parameter_groups(
     return list(groups.values())
 
 
-def build_optimizer(
-    name: str,
-    groups: list[Group],
-    *,
-    betas: tuple[float, float],
-    eps: float,
-    fused: bool = True,
-) -> Optimizer:
-    """Build an optimiser by name: "adamw", or "lamb" without timm's own gradient clipping, which is
-    the trainer's task.
-
-    Args:
-        groups: see ``parameter_groups``.
-        fused: use AdamW's fused kernel, on a CPU 5 times as fast for a table of word embeddings.
-            Not with fp16's gradient scaler: the fused step unscales gradients itself, after
-            clipping.
-    """
-    if name == "adamw":
-        return torch.optim.AdamW(groups, betas=betas, eps=eps, fused=fused)
-    from timm.optim.lamb import Lamb
-
-    return Lamb(groups, betas=betas, eps=eps, max_grad_norm=None)
-
-
 def make_optimizer(
-    model: nn.Module, terms: nn.Module, *, keys: room_keys.Optimizer = PAPER, fused: bool = True
+    model: nn.Module, terms: nn.Module, *, keys: OptimizerKeys = PAPER, fused: bool = True
 ) -> Optimizer:
-    """Build the optimiser of a model and of the terms of its loss, which learn at the full rate.
+    """Build the optimiser of a model and of the terms of its loss, which learn at the full rate:
+    AdamW, or LAMB without timm's own gradient clipping, which is the trainer's task.
 
     Args:
         model, terms: see ``parameter_groups``.
         keys: configuration of the optimiser.
-        fused: as in ``build_optimizer``.
+        fused: use AdamW's fused kernel, on a CPU 5 times as fast for a table of word embeddings.
+            Not with fp16's gradient scaler: the fused step unscales gradients itself, after
+            clipping.
     """
-    rates = {"learning_rate": keys.learning_rate, "weight_decay": keys.weight_decay}
-    groups = parameter_groups(
-        model,
-        **rates,
-        image_rate=keys.image_rate,
-        text_rate=keys.text_rate,
-        layer_decay=keys.layer_decay,
-    )
+    groups = parameter_groups(model, keys)
     if any(parameter.requires_grad for parameter in terms.parameters()):
-        further = parameter_groups(terms, **rates)
+        # under a name that is no tower's
+        further = parameter_groups(nn.ModuleDict({"terms": terms}), keys)
         groups += [{**group, "name": f"terms.{group['name']}"} for group in further]
-    return build_optimizer(keys.name, groups, betas=keys.betas, eps=keys.eps, fused=fused)
+    if keys.name == "adamw":
+        return torch.optim.AdamW(groups, betas=keys.betas, eps=keys.eps, fused=fused)
+    from timm.optim.lamb import Lamb
+
+    return Lamb(groups, betas=keys.betas, eps=keys.eps, max_grad_norm=None)
 
 
 def clip_in_step(optimizer: Optimizer, *, norm: Tensor, largest: float) -> bool:

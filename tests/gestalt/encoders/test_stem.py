@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 import torch
 
+from gestalt.encoders.backbones import ConvStem
 from gestalt.encoders.image import ImageTower
 from gestalt.encoders.keys import Image
-from gestalt.encoders.stem import ConvStem
 from gestalt.encoders.towers import build_image_tower
 
 SMALL: dict[str, Any] = {"patch_size": 8, "width": 32, "depth": 1, "heads": 2}

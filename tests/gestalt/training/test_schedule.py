@@ -9,7 +9,8 @@ from torch import nn
 
 from gestalt.encoders.keys import Image, Text
 from gestalt.encoders.towers import build_image_tower, build_text_tower
-from gestalt.training.schedule import build_optimizer, parameter_groups, warmup_cosine
+from gestalt.training.keys import Optimizer
+from gestalt.training.schedule import make_optimizer, parameter_groups, warmup_cosine
 
 
 class Blocks(nn.Module):
@@ -60,7 +61,7 @@ def group_of(model: nn.Module, name: str, **rates: float) -> dict[str, Any]:
     rates = {"learning_rate": 1.0, "weight_decay": 0.2, **rates}
     found = [
         group
-        for group in parameter_groups(model, **rates)
+        for group in parameter_groups(model, Optimizer(**rates))
         if any(member is parameter for member in group["params"])
     ]
     assert len(found) == 1
@@ -73,7 +74,7 @@ def test_every_trainable_parameter_is_in_exactly_one_group(make, layer_decay):
     model = make()
     first = next(iter(model.text["tower"].parameters()))
     first.requires_grad_(False)
-    groups = parameter_groups(model, learning_rate=1.0, weight_decay=0.2, layer_decay=layer_decay)
+    groups = parameter_groups(model, Optimizer(layer_decay=layer_decay))
     grouped = [id(parameter) for group in groups for parameter in group["params"]]
     assert sorted(grouped) == sorted(
         id(parameter) for parameter in model.parameters() if parameter.requires_grad
@@ -83,7 +84,7 @@ def test_every_trainable_parameter_is_in_exactly_one_group(make, layer_decay):
 
 @pytest.mark.parametrize("make", [small, vit, cnn])
 def test_only_matrices_decay(make):
-    for group in parameter_groups(make(), learning_rate=1.0, weight_decay=0.2):
+    for group in parameter_groups(make(), Optimizer()):
         assert group["weight_decay"] == (0.2 if group["name"].endswith(".decay") else 0.0)
         assert group["weight_decay"] == 0.0 or all(
             parameter.ndim >= 2 for parameter in group["params"]
@@ -142,24 +143,25 @@ def test_blocks_of_real_towers_are_found(make, name, power):
 def test_refuses_layer_decay_without_blocks(name):
     model = Model(**{"image": Blocks(2), "text": Blocks(2), name: nn.Linear(4, 4)})
     with pytest.raises(ValueError, match=f"the {name} tower has no numbered blocks"):
-        parameter_groups(model, learning_rate=1.0, weight_decay=0.2, layer_decay=0.5)
+        parameter_groups(model, Optimizer(layer_decay=0.5))
 
 
 def test_refuses_a_model_without_anything_to_train():
     with pytest.raises(ValueError, match="nothing to train"):
-        parameter_groups(small().requires_grad_(False), learning_rate=1.0, weight_decay=0.2)
+        parameter_groups(small().requires_grad_(False), Optimizer())
 
 
 @pytest.mark.parametrize("name", ["adamw", "lamb"])
 def test_optimisers_take_rate_and_decay_from_the_groups(name):
     model = small()
-    groups = parameter_groups(model, learning_rate=0.01, weight_decay=0.2, image_rate=0.5)
-    optimizer = build_optimizer(name, groups, betas=(0.9, 0.98), eps=1e-6)
+    keys = Optimizer(name, learning_rate=0.01, image_rate=0.5)
+    optimizer = make_optimizer(model, nn.ModuleDict(), keys=keys)
     assert optimizer.defaults.get("max_grad_norm") is None  # clipping is the trainer's task
     before = {key: value.clone() for key, value in model.named_parameters()}
     sum(parameter.square().sum() for parameter in model.parameters()).backward()  # type: ignore[union-attr]
     optimizer.step()
-    assert [group["lr"] for group in optimizer.param_groups] == [group["lr"] for group in groups]
+    rates = [group["lr"] for group in parameter_groups(model, keys)]
+    assert [group["lr"] for group in optimizer.param_groups] == rates
     assert {group["betas"] for group in optimizer.param_groups} == {(0.9, 0.98)}
     assert not torch.equal(
         before["image.tower.embed.weight"], model.get_parameter("image.tower.embed.weight")
