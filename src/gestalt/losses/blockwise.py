@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from gestalt.losses.matrix import PairMatrix, without_uncounted
+from gestalt.losses.matrix import PairMatrix, mask_invalid
 from gestalt.support.ranks import logsumexp_over_ranks
 
 BlockLoss = tuple[Tensor, Tensor, Tensor | None]
@@ -55,7 +55,7 @@ def cross_entropy(
         The sum, and (B,) bool, True for rows whose nearest text has their caption; None if not
         measured.
     """
-    blocks = matrix.blocks()
+    blocks = list(matrix.blocks())
     with torch.no_grad():
         queries = image * log_scale.exp()
         whole = matrix.masked(queries @ texts.T) if len(blocks) == 1 else None
@@ -65,8 +65,8 @@ def cross_entropy(
 
         # logarithm of each column's sum of exponentials, of a rank without rows
         normaliser = texts.new_full((len(texts),), -torch.inf)
-        for rows in blocks:
-            logits = logits_of(rows, matrix.block(rows))
+        for rows, block in blocks:
+            logits = logits_of(rows, block)
             normaliser = torch.logaddexp(normaliser, logits.logsumexp(dim=0))
         normaliser = logsumexp_over_ranks(normaliser)
 
@@ -113,7 +113,7 @@ def sigmoid(
         pairs = block.same_caption() if block.spread else torch.zeros_like(logits, dtype=torch.bool)
         block.positives(pairs).fill_(True)
         signed_logits = torch.where(pairs, -logits, logits)
-        losses = without_uncounted(-functional.logsigmoid(-signed_logits), block.compared())
+        losses = mask_invalid(-functional.logsigmoid(-signed_logits), block.compared())
         grad_logits = torch.sigmoid(signed_logits, out=logits)
         grad_logits = torch.where(pairs, -grad_logits, grad_logits)
         return losses.sum(), grad_logits, correct
@@ -149,8 +149,7 @@ def _sum_of_blocks(
         value, grad_log_scale, grad_bias = texts.new_zeros(3).unbind()
         grad_queries = torch.empty_like(queries)
         grad_texts = torch.zeros_like(texts)
-        for rows in matrix.blocks():
-            block = matrix.block(rows)
+        for rows, block in matrix.blocks():
             value_of_block, grad_logits, correct_rows = loss_of(rows, block)
             compared = block.compared()
             if compared is not None:

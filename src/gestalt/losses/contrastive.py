@@ -102,7 +102,8 @@ def contrastive_loss(
         value, correct = (cross_entropy if small else blockwise.cross_entropy)(
             image, texts, log_scale, matrix
         )
-    return matrix.terms({"sum": 1.0, "mean": 0.5}[directions] * matrix.weight * value, correct)
+    share = 0.5 if directions == "mean" else 1.0
+    return matrix.terms(share * matrix.weight * value, correct)
 
 
 def text_ids(texts: list[str]) -> Tensor:

@@ -4,6 +4,7 @@ ranks.
 B pairs on this rank, G pairs on all ranks, E shared width, R rows of a block.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -62,15 +63,13 @@ class PairMatrix(NamedTuple):
     measure: bool
     weight: float | Tensor
 
-    def blocks(self) -> list[slice]:
-        """Return the blocks of rows, in order."""
-        rows = self.rows or max(1, BLOCK // len(self.all_ids))
-        return [slice(start, start + rows) for start in range(0, len(self.ids), rows)]
-
-    def block(self, rows: slice) -> "PairMatrix":
-        """Return the matrix of these rows alone."""
-        counts = None if self.counts is None else self.counts[rows]
-        return self._replace(first=self.first + rows.start, ids=self.ids[rows], counts=counts)
+    def blocks(self) -> Iterator[tuple[slice, "PairMatrix"]]:
+        """Yield blocks of rows, in order, each with the matrix of these rows alone."""
+        step = self.rows or max(1, BLOCK // len(self.all_ids))
+        for start in range(0, len(self.ids), step):
+            rows = slice(start, start + step)
+            counts = None if self.counts is None else self.counts[rows]
+            yield rows, self._replace(first=self.first + start, ids=self.ids[rows], counts=counts)
 
     def valid_rows(self) -> Tensor | None:
         """Return (B,) bool, False for rows that count for nothing; None if all count."""
@@ -85,7 +84,7 @@ class PairMatrix(NamedTuple):
         """Return logits, (B, G), so low where row or column counts for nothing that no softmax sees
         them; finite, also if two are added.
         """
-        return without_uncounted(logits, self.compared(), fill=torch.finfo(logits.dtype).min / 4)
+        return mask_invalid(logits, self.compared(), fill=torch.finfo(logits.dtype).min / 4)
 
     def positives(self, values: Tensor) -> Tensor:
         """Return the view (B,) of the values, (B, G), in the columns of the rows' own texts."""
@@ -95,11 +94,11 @@ class PairMatrix(NamedTuple):
         """Sum the values, (B, G), in the columns of the rows' own texts, over the rows that
         count.
         """
-        return without_uncounted(self.positives(values), self.valid_rows()).sum()
+        return mask_invalid(self.positives(values), self.valid_rows()).sum()
 
     def same_caption(self) -> Tensor:
         """Return (B, G) bool, True where a column has the row's caption and both count."""
-        return without_uncounted(self.ids.unsqueeze(1) == self.all_ids, self.compared())
+        return mask_invalid(self.ids.unsqueeze(1) == self.all_ids, self.compared())
 
     def targets(self, dtype: torch.dtype) -> Tensor:
         """Return (B, G): in each row, 1 spread evenly over the columns that have its caption."""
@@ -112,20 +111,20 @@ class PairMatrix(NamedTuple):
         """
         if not self.measure:
             return None
-        return without_uncounted(self.all_ids[logits.argmax(dim=1)] == self.ids, self.valid_rows())
+        return mask_invalid(self.all_ids[logits.argmax(dim=1)] == self.ids, self.valid_rows())
 
     def terms(self, loss: Tensor, correct: Tensor | None) -> ContrastiveTerms:
         """Return the terms, from this rank's share of the loss and its correct rows, (B,) bool."""
         if correct is None or self.counts is None:
             return ContrastiveTerms(loss, accuracy=None, duplicates=None)
-        repeated = without_uncounted(self.counts > 1, self.valid_rows())
+        repeated = mask_invalid(self.counts > 1, self.valid_rows())
         accuracy, duplicates = (
             rows.sum().to(loss.dtype) * self.weight for rows in (correct, repeated)
         )
         return ContrastiveTerms(loss, accuracy, duplicates)
 
 
-def without_uncounted(values: Tensor, counted: Tensor | None, *, fill: float = 0) -> Tensor:
+def mask_invalid(values: Tensor, counted: Tensor | None, *, fill: float = 0) -> Tensor:
     """Return values with those that do not count filled; None if all count."""
     return values if counted is None else values.masked_fill(~counted, fill)
 
@@ -164,7 +163,7 @@ def compare(
         rows_of_ranks = gather_rows(torch.stack((text_id, valid.to(text_id.dtype)), dim=1))
         ids, valid = rows_of_ranks.T.contiguous()
         valid = valid.bool()
-    spread = {"negatives": False, "positives": True}[equal_texts]
+    spread = equal_texts == "positives"
     counts = _count(text_id, ids, valid=valid) if spread or measure else None
     weight = world / len(ids) if valid is None else world / valid.sum().to(image.dtype)
     return texts, PairMatrix(
