@@ -24,7 +24,7 @@ from gestalt.projection import TokenProjection
 from gestalt.tokens import Features, Padded, Pair, Tokens
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # Radford et al. 2021 (arXiv:2103.00020), section 2.5
-MAX_LOGIT_SCALE = math.log(100)  # the same; kahnchana/clippy at 04bf78b clamps to [0, ln 100]
+MAX_LOGIT_SCALE = math.log(100)  # ibid.; kahnchana/clippy at 04bf78b clamps to [0, ln 100]
 
 
 class Side(nn.Module):
@@ -202,7 +202,7 @@ class DualEncoder(DenseModel):
         return self.image.tower(images, keep)
 
     def trunk_input(self, images: Tensor) -> tuple[nn.Module, Tensor]:
-        """Return the image tower's trunk and images as it takes them; as ``DenseModel``."""
+        """Return the image tower's trunk and images as it takes them, normalised."""
         tower = self.image_tower
         return (
             (tower.trunk, tower.normalise(images))
@@ -226,7 +226,7 @@ class DualEncoder(DenseModel):
 
     def resize_positions(self, positions: str, *, grid: Pair) -> AbstractContextManager[None]:
         """Return a context in which the tower's position embeddings are resized by another rule
-        than timm's; as ``DenseModel``.
+        than timm's.
         """
         return timm_positions(self.image_tower.trunk, grid=grid, how=positions)
 

@@ -15,7 +15,6 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn import ModuleDict
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from gestalt.encoders.keys import Image
 from gestalt.losses.contrastive import contrastive_loss, text_ids
@@ -26,7 +25,7 @@ from gestalt.subsampling import keep_indices, kept_tokens
 from gestalt.support.devices import send
 from gestalt.training.finite import FirstBadStep, NonFiniteLoss, check_weights, is_logging_step
 from gestalt.training.micro_batches import Batch, MicroBatches, image_size
-from gestalt.training.schedule import PAPER, clip_in_step, make_optimizer, warmup_cosine
+from gestalt.training.schedule import PAPER, by_step, clip_in_step, make_optimizer, warmup_cosine
 
 ARGUMENTS = "gestalt.runs.run:arguments_of"
 """Function of a checkpoint that returns the arguments of the module that wrote it."""
@@ -103,8 +102,9 @@ class ContrastiveModule(LightningModule):
         self.validated_step = -1
         self.last_loss = float("nan")
         self.static_shapes = False
-        self._loss = torch.tensor(float("nan"))  # of the last step, this rank's share
-        self._gradient_norm = torch.zeros(())  # of the last step, before clipping
+        # of the last step: this rank's share, and the norm before clipping
+        self._loss = torch.tensor(float("nan"))
+        self._gradient_norm = torch.zeros(())
         self._first_bad = FirstBadStep()
 
     @classmethod
@@ -239,13 +239,7 @@ class ContrastiveModule(LightningModule):
             warmup = min(PAPER.warmup_steps, int(WARMUP * total))
             self.rate_factor = partial(warmup_cosine, warmup=warmup, total=total)
         optimizer = self.make_optimizer(self.model, self.terms)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {
-                "scheduler": LambdaLR(optimizer, self.rate_factor),
-                "interval": "step",
-            },
-        }
+        return by_step(optimizer, self.rate_factor)
 
     def on_fit_start(self) -> None:
         """Refuse a fused optimiser under a gradient scaler, whose gradients it would clip as they
@@ -374,7 +368,13 @@ class ContrastiveModule(LightningModule):
             raise NonFiniteLoss(bad.message(rate))
         self.last_loss = float(self.trainer.strategy.reduce(self._loss.clone(), reduce_op="mean"))
 
-    on_validation_start = on_train_end = read_steps  # before the last weights are scored
+    def on_validation_start(self) -> None:
+        """Read the steps before their weights are scored."""
+        self.read_steps()
+
+    def on_train_end(self) -> None:
+        """Read the last steps."""
+        self.read_steps()
 
 
 def _parameters(optimizer: Optimizer) -> list[Tensor]:

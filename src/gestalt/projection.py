@@ -82,6 +82,7 @@ class AttentionProjection(nn.Sequential):
 
     def forward(self, tokens: Tokens) -> Tokens:
         """Project the tokens of images, which have no padding."""
-        (pool,), parts = self, tokens.parts
+        pool = self[0]
+        parts = tokens.parts
         alone = pool(parts.flatten(0, 1).unsqueeze(1))
         return tokens._replace(summary=pool(parts), parts=alone.view_as(parts))

@@ -79,9 +79,9 @@ def run_above(trunk: Any, x: Tensor, *, blocks: int, grid: Pair) -> Tensor:
     """Return the trunk's features from the output of ``run_below``.
 
     Args:
-        trunk: as for ``run_below``.
+        trunk: timm's model.
         x: the output of ``run_below``.
-        blocks: as for ``run_below``.
+        blocks: number of blocks that ``x`` has passed, at least 1.
         grid: (h, w) of the whole image.
     """
     # timm has a switch of gradient checkpointing on the trunk, or on each stage

@@ -87,7 +87,7 @@ def load_weights(
         without: names that they may lack.
 
     Raises:
-        ValueError: as ``check_fit``.
+        ValueError: keys are missing, unexpected or of another shape; the message names them.
     """
     state = model.state_dict()
     given = {state[name].data_ptr() for name in weights if name in state}
@@ -257,7 +257,7 @@ def read_checkpoint(
     Args:
         checkpoint: the file.
         keys: those that it must have.
-        verified: as for ``read_state_dict``.
+        verified: True if the file is known to be whole, by its hash; its checksums are not read.
 
     Raises:
         ValueError: it is truncated, or not a checkpoint of a run; the message names the checkpoints
@@ -309,7 +309,7 @@ def read_resumable(checkpoint: Path, *, partly_trained: bool = False) -> dict[st
         partly_trained: True if some parameters may not have been trained yet.
 
     Raises:
-        ValueError: as ``read_checkpoint``; or a state is missing.
+        ValueError: it cannot be read, or a state is missing.
     """
     saved = read_checkpoint(checkpoint, keys=RESUME_KEYS)
     try:

@@ -154,10 +154,10 @@ class ImageTower(nn.Module):
     @torch.no_grad()
     def features(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
         """Return the output of what is frozen for images (B, 3, S, S) uint8, as
-        ``Features.values``; arguments as for ``forward``.
+        ``Features.values``; ``keep`` (B, K) selects patches, None keeps all.
 
         Raises:
-            ValueError: as ``forward``.
+            ValueError: images that are not uint8; a size that does not divide into patches.
         """
         self.grid(*images.shape[-2:])
         run = (

@@ -165,7 +165,7 @@ def build_own_text_tower(text: Text, factory: Any) -> TextTower:
     """Build the text tower of one's own that ``text.family`` names.
 
     Raises:
-        ValueError: as ``build_own_image_tower``.
+        ValueError: it cannot be built, run or trained as the configuration asks.
     """
     said = f"text.family={text.family}"
     tower: TextTower = make(factory, text, said=said, kind=TextTower)

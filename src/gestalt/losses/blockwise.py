@@ -60,18 +60,18 @@ def cross_entropy(
         queries = image * log_scale.exp()
         whole = matrix.masked(queries @ texts.T) if len(blocks) == 1 else None
 
-        def logits_of(rows: slice, block: PairMatrix) -> Tensor:
-            return block.masked(queries[rows] @ texts.T) if whole is None else whole
+        def logits_of(part: Tensor, block: PairMatrix) -> Tensor:
+            return block.masked(part @ texts.T) if whole is None else whole
 
         # logarithm of each column's sum of exponentials, of a rank without rows
         normaliser = texts.new_full((len(texts),), -torch.inf)
         for rows, block in blocks:
-            logits = logits_of(rows, block)
+            logits = logits_of(queries[rows], block)
             normaliser = torch.logaddexp(normaliser, logits.logsumexp(dim=0))
         normaliser = logsumexp_over_ranks(normaliser)
 
-    def loss_of(rows: slice, block: PairMatrix) -> BlockLoss:
-        logits = logits_of(rows, block)
+    def loss_of(part: Tensor, block: PairMatrix) -> BlockLoss:
+        logits = logits_of(part, block)
         correct = block.correct(logits)
         log_p_text = logits.log_softmax(dim=1)
         log_p_image = logits.sub_(normaliser)  # the logits are overwritten
@@ -85,7 +85,7 @@ def cross_entropy(
             block.positives(grad_logits).sub_(2)
         return value, grad_logits, correct
 
-    return _sum_of_blocks(loss_of, image, texts, log_scale, queries=queries, matrix=matrix)
+    return _sum_of_blocks(loss_of, matrix, image, texts, log_scale)
 
 
 def sigmoid(
@@ -102,13 +102,12 @@ def sigmoid(
         matrix: what is compared.
 
     Returns:
-        As ``cross_entropy``.
+        The sum, and (B,) bool, True for rows whose nearest text has their caption; None if not
+        measured.
     """
-    with torch.no_grad():
-        queries = image * log_scale.exp()
 
-    def loss_of(rows: slice, block: PairMatrix) -> BlockLoss:
-        logits = torch.addmm(bias, queries[rows], texts.T)
+    def loss_of(part: Tensor, block: PairMatrix) -> BlockLoss:
+        logits = torch.addmm(bias, part, texts.T)
         correct = block.correct(block.masked(logits))
         pairs = block.same_caption() if block.spread else torch.zeros_like(logits, dtype=torch.bool)
         block.positives(pairs).fill_(True)
@@ -118,28 +117,26 @@ def sigmoid(
         grad_logits = torch.where(pairs, -grad_logits, grad_logits)
         return losses.sum(), grad_logits, correct
 
-    return _sum_of_blocks(loss_of, image, texts, log_scale, bias, queries=queries, matrix=matrix)
+    return _sum_of_blocks(loss_of, matrix, image, texts, log_scale, bias)
 
 
 def _sum_of_blocks(
-    loss_of: Callable[[slice, PairMatrix], BlockLoss],
+    loss_of: Callable[[Tensor, PairMatrix], BlockLoss],
+    matrix: PairMatrix,
     image: Tensor,
     texts: Tensor,
     log_scale: Tensor,
     *bias: Tensor,
-    queries: Tensor,
-    matrix: PairMatrix,
 ) -> tuple[Tensor, Tensor | None]:
     """Sum the blocks' losses, with the gradient.
 
     Args:
-        loss_of: computes a block.
+        loss_of: computes a block, from its images times the scale, (R, E).
+        matrix: what is compared.
         image: (B, E).
         texts: (G, E).
         log_scale: scalar.
         bias: a number added to all logits, if there is one.
-        queries: (B, E), images times the scale.
-        matrix: what is compared.
 
     Returns:
         The sum, and (B,) bool, the correct rows; None if not measured.
@@ -147,10 +144,11 @@ def _sum_of_blocks(
     correct: list[Tensor] = []
     with torch.no_grad():
         value, grad_log_scale, grad_bias = texts.new_zeros(3).unbind()
+        queries = image * log_scale.exp()
         grad_queries = torch.empty_like(queries)
         grad_texts = torch.zeros_like(texts)
         for rows, block in matrix.blocks():
-            value_of_block, grad_logits, correct_rows = loss_of(rows, block)
+            value_of_block, grad_logits, correct_rows = loss_of(queries[rows], block)
             compared = block.compared()
             if compared is not None:
                 grad_logits.masked_fill_(~compared, 0)

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor
 
-from gestalt.losses.distillation.masks import MaskToken, ProjectionHead
+from gestalt.losses.distillation.masks import MaskToken, ProjectionHead, move_average
 from gestalt.losses.distillation.patch_loss import MASK_SHARE, sinkhorn, student_logs
 from gestalt.losses.terms import Pairs, Parts, Term, mean_over_ranks
 
@@ -50,7 +50,4 @@ class SelfDistillation(Term):
     @torch.no_grad()
     def after_step(self) -> None:
         """Move the average of the head."""
-        for average, weight in zip(
-            self.teacher.parameters(), self.student.parameters(), strict=True
-        ):
-            average.lerp_(weight, 1 - MOMENTUM)
+        move_average(self.teacher, self.student, momentum=MOMENTUM)

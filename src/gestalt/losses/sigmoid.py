@@ -26,12 +26,13 @@ def sigmoid_loss(
     Args:
         logit_bias: scalar, added to the scaled similarities.
         directions: "sum": a pair is compared once, and there is nothing to average.
-        image, text, logit_scale: as ``contrastive_loss``.
-        pairs: text_id, equal_texts, valid, chunk and measure, as there.  Under "negatives" an
+        image, text: (B, E), L2-normalised; row b of both is a pair.
+        logit_scale: scalar, natural logarithm of the factor on similarities.
+        pairs: text_id, equal_texts, valid, chunk and measure of ``compare``.  Under "negatives" an
             image's only positive is its own caption; under "positives" every equal caption is one.
 
     Raises:
-        ValueError: as ``contrastive_loss``.
+        ValueError: shapes that do not match, or batch sizes that differ between ranks.
 
     Source: Zhai et al. 2023 (arXiv:2303.15343), section 3.2 and algorithm 1.
     """

@@ -13,16 +13,20 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from gestalt.encoders.image import ImageTower
-from gestalt.losses.distillation.masks import MaskToken, ProjectionHead, masked_patches
+from gestalt.losses.distillation.masks import (
+    MaskToken,
+    ProjectionHead,
+    masked_patches,
+    move_average,
+)
 from gestalt.losses.distillation.patch_loss import MASK_SHARE, patch_loss
 from gestalt.pretraining.recipes import Recipe
 from gestalt.tokens import Tokens
 from gestalt.training.finite import NonFiniteLoss
 from gestalt.training.keys import Optimizer as OptimizerKeys
-from gestalt.training.schedule import half_cosine, make_optimizer, warmup_cosine
+from gestalt.training.schedule import by_step, half_cosine, make_optimizer, warmup_cosine
 
 BETAS = (0.9, 0.999)  # PyTorch's defaults for AdamW, which DINO's public code keeps
 EPS = 1e-8
@@ -69,10 +73,7 @@ class Pretrainer(LightningModule):
         optimizer = make_optimizer(self, nn.ModuleDict(), keys=keys)
         final = FINAL_LEARNING_RATE / recipe.learning_rate
         factor = partial(warmup_cosine, warmup=recipe.warmup_steps, total=recipe.steps, final=final)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"},
-        }
+        return by_step(optimizer, factor)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set this step's weight decay."""
@@ -193,10 +194,7 @@ class PatchDistillation(Pretrainer):
         momentum = half_cosine(self.global_step, start=MOMENTUM, end=1.0, total=self.recipe.steps)
         super().optimizer_step(*args, **kwargs)
         with torch.no_grad():
-            for teacher, student in zip(
-                self.teacher.parameters(), self.student.parameters(), strict=True
-            ):
-                teacher.lerp_(student, 1 - momentum)
+            move_average(self.teacher, self.student, momentum=momentum)
 
 
 class Classification(Pretrainer):

@@ -8,7 +8,7 @@ device until the next reading.
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from lightning.pytorch import Trainer
@@ -125,6 +125,4 @@ def is_logging_step(trainer: Trainer) -> bool:
 
 def _reduced(trainer: Trainer, values: Tensor, how: str) -> Tensor:
     """Return values reduced over ranks; the argument stays as it is."""
-    reduced: Any = trainer.strategy.reduce(values.clone(), reduce_op=how)
-    assert isinstance(reduced, Tensor)
-    return reduced
+    return cast(Tensor, trainer.strategy.reduce(values.clone(), reduce_op=how))

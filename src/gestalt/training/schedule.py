@@ -3,11 +3,14 @@ numbers.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from gestalt.encoders.depths import block_depths
 from gestalt.training.keys import Optimizer as OptimizerKeys
@@ -127,6 +130,16 @@ def make_optimizer(
     from timm.optim.lamb import Lamb
 
     return Lamb(groups, betas=keys.betas, eps=keys.eps, max_grad_norm=None)
+
+
+def by_step(optimizer: Optimizer, factor: Callable[[int], float]) -> OptimizerLRSchedulerConfig:
+    """Return an optimiser for Lightning, whose learning rates are multiplied by a factor of the
+    step.
+    """
+    return {
+        "optimizer": optimizer,
+        "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"},
+    }
 
 
 def clip_in_step(optimizer: Optimizer, *, norm: Tensor, largest: float) -> bool:

@@ -122,3 +122,11 @@ class ProjectionHead(nn.Module):
         """Score each prototype.  (..., D) to (..., K)."""
         unit = functional.normalize(self.layers(x), dim=-1)
         return functional.linear(unit, functional.normalize(self.prototypes.weight, dim=-1))
+
+
+def move_average(average: nn.Module, model: nn.Module, *, momentum: float) -> None:
+    """Move the parameters of a moving average towards those of a model, in place; call without
+    gradients.
+    """
+    for kept, weight in zip(average.parameters(), model.parameters(), strict=True):
+        kept.lerp_(weight, 1 - momentum)

@@ -39,7 +39,7 @@ def read_config(name: str, *, target: str) -> Keys:
 
 
 def check_tokenizer(name: str, *, target: str) -> None:
-    """Check that a tokenizer needs no code of its own; arguments as ``read_config``.
+    """Check that a tokenizer needs no code of its own; ``target`` begins a message.
 
     Raises:
         ValueError: its configuration cannot be read, or it names code.

@@ -56,9 +56,7 @@ class OpenClipModel(Adapter):
 
     @contextmanager
     def resize_positions(self, positions: str, *, grid: Pair) -> Iterator[None]:
-        """Within the context, position embeddings are resized by another rule than timm's; as
-        ``DenseModel``.
-        """
+        """Within the context, position embeddings are resized by another rule than timm's."""
         before, self._positions = self._positions, positions
         try:
             yield

@@ -83,9 +83,7 @@ class TimmTower(Adapter):
         return timm_block(self.trunk)
 
     def resize_positions(self, positions: str, *, grid: Pair) -> Any:
-        """Return a context in which position embeddings are resized by another rule than timm's; as
-        ``DenseModel``.
-        """
+        """Return a context in which position embeddings are resized by another rule than timm's."""
         return timm_positions(self.trunk, grid=grid, how=positions)
 
 
@@ -93,7 +91,7 @@ class TimmModel(TimmTower):
     """A timm model; the head is timm's own pooling with the norm that follows it."""
 
     def trunk_input(self, images: Tensor) -> tuple[nn.Module, Tensor]:
-        """Return the model and images as it takes them; as ``DenseModel``."""
+        """Return the model and images as it takes them, normalised."""
         return self.model, self.normalise(images)
 
     def head(self, tokens: Tokens) -> Tensor:
