@@ -5,18 +5,11 @@ anything heavy is imported.
 from gestalt.config.check_evaluation import check_evaluation
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.keys import check_source
-from gestalt.encoders.keys import (
-    check_inits,
-    image_complaints,
-    is_t5,
-    takes_tags,
-    text_complaints,
-)
+from gestalt.encoders.keys import check_image, check_text, is_t5
 from gestalt.losses.keys import check_loss, terms_of
 from gestalt.support.keys import Complaints, check_values, refuse_first
-from gestalt.support.names import nearest
-from gestalt.tables import IMAGE_TOWERS, INITS, TEXT_TOWERS
-from gestalt.training.keys import class_paths
+from gestalt.tables import IMAGE_TOWERS, TEXT_TOWERS
+from gestalt.training.keys import check_end, class_paths
 
 
 def check(config: Experiment) -> None:
@@ -26,16 +19,14 @@ def check(config: Experiment) -> None:
         ConfigError: names the key, the valid choices and the reason.
     """
     check_values(config)
-    check_inits(config.image)
-    refuse_first(config, _of_scale(config))
-    refuse_first(config.image, image_complaints(config.image), "image.")
+    check_image(config.image)
     refuse_first(config, _of_start(config))
-    refuse_first(config.text, text_complaints(config.text), "text.")
+    check_text(config.text)
     check_source(config.data)
     check_evaluation(config)
     check_loss(config.loss)
     refuse_first(config, _of_terms(config))
-    refuse_first(config.trainer, config.trainer.complaints(), "trainer.")
+    check_end(config.trainer)
     class_paths("logger", config.logger)
     class_paths("trainer.callbacks", config.trainer.callbacks)
 
@@ -62,17 +53,6 @@ def _of_features(config: Experiment, name: str) -> Complaints:
     if config.data.source == "mixture":
         why = f"its parts have epochs of their own, and {name} has those of one source"
         yield "data.source", f"{why}; choose one of them"
-
-
-def _of_scale(config: Experiment) -> Complaints:
-    """Yield a complaint about an init that the scale does not have."""
-    image = config.image
-    own = image.family not in IMAGE_TOWERS.built_in
-    missing = image.inits and image.init not in image.inits and image.weights is None
-    if missing and not own and (image.init in INITS or not takes_tags(image)):
-        why = f"not available at scale {config.scale}; {nearest(image.init, sorted(image.inits))}"
-        yours = f"image.weights=FILE or image.inits.{image.init}=FILE"
-        yield "image.init", f"{why}, or bring your own: {yours}"
 
 
 def _of_start(config: Experiment) -> Complaints:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gestalt.encoders.timm_names import PLAIN
-from gestalt.support.keys import Complaints, key, positive, refuse, unhashed
+from gestalt.support.keys import Complaints, key, positive, refuse, refuse_first, unhashed
 from gestalt.support.names import nearest
 from gestalt.support.strange_files import read_whole
 from gestalt.tables import AGGREGATIONS, IMAGE_TOWERS, INITS, TEXT_TOWERS
@@ -178,33 +178,34 @@ def train_size(image: Image) -> int:
     return image.train_size if image.subsampling else image.eval_size
 
 
-def check_inits(image: Image) -> None:
-    """Check what inits stand for.
+def check_image(image: Image) -> None:
+    """Check that the keys of ``image`` fit each other.  ``gestalt.encoders.inits`` checks timm's
+    tags, ``gestalt.encoders.boundary`` the number of frozen blocks, and ``gestalt.encoders.own`` a
+    tower of one's own.
 
     Raises:
-        ConfigError: a word that is not an init, or stands for neither an init nor a file.
+        ConfigError: names the key, the valid choices and the reason.
     """
+    own = image.family not in IMAGE_TOWERS.built_in
+    # they fit timm's own architecture only
+    takes_tags = own or (image.stem == "patch" and not image.changes())
     for word, used in image.inits.items():
         if is_file_of_weights(used):
             continue
         if word not in INITS:
             why = f"{word} is not an init; {nearest(word, INITS)}, or give it a file of weights"
             refuse(f"image.inits.{word}", used, why)
-        if used not in INITS and not takes_tags(image):
+        if used not in INITS and not takes_tags:
             refuse(f"image.inits.{word}", used, f"not an init; {nearest(used, INITS)}")
+    missing = image.inits and image.init not in image.inits and image.weights is None
+    if missing and not own and (image.init in INITS or not takes_tags):
+        why = f"not available at this scale; {nearest(image.init, sorted(image.inits))}"
+        yours = f"image.weights=FILE or image.inits.{image.init}=FILE"
+        refuse("image.init", image.init, f"{why}, or bring your own: {yours}")
+    refuse_first(image, _of_image(image), "image.")
 
 
-def takes_tags(image: Image) -> bool:
-    """Return True if an init may be a tag of timm: these fit timm's own architecture only."""
-    own = image.family not in IMAGE_TOWERS.built_in
-    return own or (image.stem == "patch" and not image.changes())
-
-
-def image_complaints(image: Image) -> Complaints:
-    """Yield complaints about ``image``; ``gestalt.encoders.inits`` checks timm's tags,
-    ``gestalt.encoders.boundary`` the number of frozen blocks, and ``gestalt.encoders.own`` a tower
-    of one's own.
-    """
+def _of_image(image: Image) -> Complaints:
     if image.family == "cnn":
         if AGGREGATIONS.row(image.aggregation).needs_class_token:
             usable = [
@@ -232,8 +233,17 @@ def image_complaints(image: Image) -> Complaints:
         yield "frozen_blocks", why
 
 
-def text_complaints(text: Text) -> Complaints:
-    """Yield complaints about ``text``; ``gestalt.encoders.own`` checks a tower of one's own."""
+def check_text(text: Text) -> None:
+    """Check that the keys of ``text`` fit each other; ``gestalt.encoders.own`` checks a tower of
+    one's own.
+
+    Raises:
+        ConfigError: names the key, the valid choices and the reason.
+    """
+    refuse_first(text, _of_text(text), "text.")
+
+
+def _of_text(text: Text) -> Complaints:
     if AGGREGATIONS.row(text.aggregation).images_only:
         yield "aggregation", "the parts of a text already include its summary token; choose max"
     if text.family not in TEXT_TOWERS.built_in:

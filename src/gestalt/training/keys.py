@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gestalt.support.keys import Complaints, key, positive, refuse, unhashed
+from gestalt.support.keys import key, positive, refuse, unhashed
 
 ENTRIES = "list of class paths, or of `{class_path: ..., init_args: {...}}`"
 LAST = "last"
@@ -147,11 +147,18 @@ class Trainer:
         named = str(self.devices)
         return len(named.split(",")) if "," in named else int(named) if named.isdecimal() else 0
 
-    def complaints(self) -> Complaints:
-        """Yield complaints about keys that contradict each other."""
-        if self.max_steps == -1 and self.max_epochs in (None, -1):
-            why = "the learning rate's schedule needs an end"
-            yield "max_steps", f"{why}; set trainer.max_steps or trainer.max_epochs"
+
+def check_end(trainer: Trainer) -> None:
+    """Check that training ends.
+
+    Raises:
+        ConfigError: names the keys.
+    """
+    if trainer.max_steps == -1 and trainer.max_epochs in (None, -1):
+        why = (
+            "the learning rate's schedule needs an end; set trainer.max_steps or trainer.max_epochs"
+        )
+        refuse("trainer.max_steps", trainer.max_steps, why)
 
 
 def class_paths(name: str, entries: list[ClassPath | str]) -> list[ClassPath]:

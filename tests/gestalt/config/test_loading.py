@@ -111,7 +111,7 @@ REFUSED = [  # experiment, scale and overrides; the line
     ((*DEMO, "trainer.max_epochs=-1"), "trainer.max_steps=-1: .*needs an end"),
     (
         (*PHOTOS, "image.init=dino"),
-        "image.init=dino: not available at scale photos; .*random, supervised, .*inits.dino=FILE",
+        "image.init=dino: not available at this scale; .*random, supervised, .*inits.dino=FILE",
     ),
     ((*PHOTOS, "image.aggregation=cls"), "image.aggregation=cls: needs a class token, .*avg, max"),
     ((*PHOTOS, "image.keep_tokens=0.5"), "image.keep_tokens=0.5: a cnn cannot drop tokens"),

@@ -105,7 +105,7 @@ class HfModel(Adapter):
 
     @contextmanager
     def resize_positions(self, positions: str, *, grid: Pair) -> Iterator[None]:
-        """Within the context, position embeddings are resized by another rule than the library's."""
+        """Resize position embeddings, within the context, by another rule than the library's."""
         embeddings = self.vision.embeddings
         if not hasattr(embeddings, "interpolate_pos_encoding"):
             raise ValueError(
