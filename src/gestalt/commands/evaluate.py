@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from gestalt.commands.process import quiet
 from gestalt.commands.scoring import ScoringResult, open_target, score
-from gestalt.config.check_evaluation import check_evaluation
+from gestalt.config.check import check_scoring
 from gestalt.config.schema import Experiment
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.callback import Scorer
@@ -104,7 +104,7 @@ def sweep_protocols(target: Target, protocols: list[str], overrides: list[str]) 
     under = {}
     for name in protocols:  # all of them before the first is scored
         config = replace(target.config, evaluation=replace(evaluation, protocol=name))
-        check_evaluation(config)
+        check_scoring(config)
         under[name] = target._replace(config=config)
     scored = {
         name: score(

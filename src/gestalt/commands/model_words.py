@@ -11,10 +11,10 @@ from pathlib import Path
 from gestalt.commands.flags import KEYS, MODEL, Words, check_ending
 from gestalt.commands.listing import KINDS
 from gestalt.commands.named_files import check_target
-from gestalt.config.check_evaluation import check_evaluation, check_has_masks
+from gestalt.config.check import check_scoring
 from gestalt.config.check_launch import check_places
 from gestalt.config.loading import load
-from gestalt.measures.evaluation.benchmarks import BENCHMARKS
+from gestalt.measures.evaluation.benchmarks import BENCHMARKS, check_has_masks
 from gestalt.measures.evaluation.published import published_number
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.models.names import config_of, in_run
@@ -203,7 +203,7 @@ def check_eval(arguments: Namespace) -> None:
         ]
     checkpoint = check_target(arguments.target)
     if checkpoint is not None and in_run(checkpoint):
-        check_evaluation(config_of(checkpoint, overrides=tuple(arguments.overrides)))
+        check_scoring(config_of(checkpoint, overrides=tuple(arguments.overrides)))
 
 
 def _protocols(text: str) -> list[str]:

@@ -2,11 +2,13 @@
 anything heavy is imported.
 """
 
-from gestalt.config.check_evaluation import check_evaluation
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.keys import check_source
 from gestalt.encoders.keys import check_image, check_text, is_t5
 from gestalt.losses.keys import check_loss, terms_of
+from gestalt.measures.evaluation.benchmarks import BENCHMARKS
+from gestalt.measures.evaluation.checks import check_evaluation
+from gestalt.measures.evaluation.measures import MEASURES
 from gestalt.support.keys import Complaints, check_values, refuse_first
 from gestalt.tables import IMAGE_TOWERS, TEXT_TOWERS
 from gestalt.training.keys import check_end, class_paths
@@ -23,12 +25,22 @@ def check(config: Experiment) -> None:
     refuse_first(config, _of_start(config))
     check_text(config.text)
     check_source(config.data)
-    check_evaluation(config)
+    check_scoring(config)
     check_loss(config.loss)
     refuse_first(config, _of_terms(config))
     check_end(config.trainer)
     class_paths("logger", config.logger)
     class_paths("trainer.callbacks", config.trainer.callbacks)
+
+
+def check_scoring(config: Experiment) -> None:
+    """Refuse an evaluation that cannot be scored.
+
+    Raises:
+        ConfigError: names the key, the valid choices and the reason.
+    """
+    check_evaluation(config.evaluation)
+    refuse_first(config, _of_benchmarks(config))
 
 
 def check_features(config: Experiment, *, name: str = "data.features") -> None:
@@ -98,3 +110,23 @@ def _of_self_distillation(config: Experiment) -> Complaints:
         yield "trainer.precision", why
     if config.trainer.compile != "none":
         yield "trainer.compile", "masks are not compiled; choose none"
+
+
+def _of_benchmarks(config: Experiment) -> Complaints:
+    """Yield complaints about benchmarks whose files are missing, and about protocols and readings
+    that the image tower cannot have.
+    """
+    evaluation, family = config.evaluation, config.image.family
+    for row in (BENCHMARKS[name] for name in evaluation.benchmarks):
+        # the same source: data.root is the root
+        if row.layout and row.source != config.data.source and config.benchmark_root is None:
+            why = f"benchmark {row.name} needs its files: benchmark_root=DIR, {row.layout}"
+            yield "benchmark_root", why
+    name = evaluation.grouping_protocol
+    if name and MEASURES["grouping"].protocols[name].method == "attention" and family != "vit":
+        why = "needs the attention of a class token, which only a vit has; choose pca_square"
+        yield "evaluation.grouping_protocol", why
+    if family not in IMAGE_TOWERS.built_in:
+        for key, usual in {"reading": "plain", "positions": "timm"}.items():
+            if getattr(evaluation, key) not in (None, usual):
+                yield f"evaluation.{key}", "is for towers of timm; choose null"

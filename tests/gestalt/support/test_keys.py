@@ -16,10 +16,10 @@ from types import FrameType
 import pytest
 
 import gestalt
-from gestalt.config.check_evaluation import CHANGES
 from gestalt.config.identity import config_hash, to_yaml
 from gestalt.config.loading import load
 from gestalt.config.schema import Experiment
+from gestalt.measures.segmentation.configured import CHANGES
 
 ROOM = Path(gestalt.__file__).parent
 OWN = "config"

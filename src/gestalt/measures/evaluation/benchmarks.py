@@ -202,3 +202,18 @@ def present(names: Iterable[str]) -> list[str]:
                 read_definition(name)
             found.append(name)
     return found
+
+
+def check_has_masks(
+    benchmark: str, *, option: str = "--calibrate", measure: str = "segmentation"
+) -> None:
+    """Refuse a benchmark that lacks a measure; ``option`` is the flag that named the benchmark.
+
+    Raises:
+        ConfigError: lists the benchmarks that have it.
+    """
+    if benchmark not in BENCHMARKS or measure not in BENCHMARKS[benchmark].measures:
+        known = [name for name, row in BENCHMARKS.items() if measure in row.measures]
+        raise ConfigError(
+            f"{option} {benchmark}: choose one that measures {measure}: {', '.join(known)}"
+        )
