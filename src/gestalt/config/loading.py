@@ -2,13 +2,16 @@
 run.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from typing import Any, get_origin
+
+from omegaconf import OmegaConf
 
 from gestalt.config.check import check
-from gestalt.config.merging import merge
 from gestalt.config.schema import Experiment
 from gestalt.config.start import folder_of, keys_of, refuse_misfit
 from gestalt.data_modules.keys import Data
@@ -17,7 +20,7 @@ from gestalt.measures.evaluation.benchmarks import present
 from gestalt.support.keys import Keys, fields_below, flatten, unflatten
 from gestalt.support.names import is_path, nearest, stem
 from gestalt.support.plugins import CODE, code_complaint
-from gestalt.support.typed import ConfigError
+from gestalt.support.typed import ConfigError, convert
 from gestalt.support.yaml_values import read_keys, read_values
 
 ALL_IMAGES = "evaluation.limit=null"
@@ -282,3 +285,34 @@ def _lift_limits(scale: Keys, later: list[Keys]) -> Keys:
         if same_source and same_root
         else unflatten({key: None for key in LIMITS if key in limited})
     )
+
+
+MAPPINGS = tuple(name for name, item in fields_below(Experiment) if get_origin(item.type) is dict)
+"""Keys whose value is a mapping."""
+
+
+def merge(layers: list[tuple[str, Keys]]) -> Experiment:
+    """Merge layers, such as files and the command line, into the schema; later ones win.
+
+    A layer adds to a mapping such as ``image.inits``; an empty one clears it.
+
+    Args:
+        layers: the name of each layer's place, for messages, and its nested keys.
+
+    Raises:
+        ConfigError: an unknown key, a value of a wrong type, or an interpolation, which could read
+            the environment.
+    """
+    merged: Any = OmegaConf.create()
+    for origin, layer in layers:
+        convert(layer, Experiment, origin=origin)  # alone, so that a message names its place
+        if "${" in json.dumps(layer):
+            raise ConfigError(
+                f"interpolations such as ${{KEY}} are not supported (in {origin}); write the value"
+            )
+        for key, value in flatten(layer, keep_empty=True).items():
+            if value == {} and key in MAPPINGS:
+                OmegaConf.update(merged, key, {}, merge=False)
+        merged = OmegaConf.unsafe_merge(merged, layer)
+    plain = OmegaConf.to_container(merged)
+    return convert(plain, Experiment, origin="all layers")
