@@ -170,8 +170,8 @@ def load_saved(path: Path, *, overrides: list[str] | None = None) -> Experiment:
 
 
 def load_mapping(content: Keys, *, origin: Path, overrides: list[str] | None = None) -> Experiment:
-    """Check a resolved configuration, a mapping as ``identity.to_plain`` gives, as ``load_saved``;
-    ``origin`` is the file it is from.
+    """Check a resolved configuration, a mapping that ``identity.to_plain`` gives, of a run whose
+    loss may be of a package that is not installed any more; ``origin`` is the file it is from.
 
     Raises:
         ConfigError: it does not fit the schema.

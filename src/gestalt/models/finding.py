@@ -22,8 +22,8 @@ PLAIN_KEYS = ("seed", "data.root", "benchmark_subset", "evaluation.")
 another draw, other places and scores.
 """
 
-MOST_LISTED = 10
-"""Most runs that a message names."""
+MAX_LISTED = 10
+"""Largest number of runs that a message names."""
 
 TUNED = "evaluation.split"
 """The key of ``evaluation`` that makes a variant nevertheless: a run that was tuned is scored on
@@ -39,7 +39,7 @@ def resolve_checkpoint(target: str) -> Path:
             for its newest finished plain run.
 
     Raises:
-        ConfigError: as ``find_run``.
+        ConfigError: no such run or checkpoint, or several; the message has the fix.
     """
     path = Path(target)
     if path.is_file():
@@ -140,10 +140,10 @@ def _runs_below(root: Path) -> list[Path]:
 
 
 def _listed(folders: list[Path]) -> str:
-    """Return at most ``MOST_LISTED`` folders for a message, and how many more there are."""
+    """Return at most ``MAX_LISTED`` folders for a message, and how many more there are."""
     names = sorted(map(str, folders))
-    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
-    return (", ".join(names[:MOST_LISTED]) or "none") + more
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return (", ".join(names[:MAX_LISTED]) or "none") + more
 
 
 def _why_none(name: str, runs: list[Path], holding: Path, expected: str) -> str:

@@ -31,7 +31,7 @@ from gestalt.support.json_files import Fields, read_json
 LIBRARY = "gestalt"
 # an absolute path or a URL at the end of a text; it may have spaces
 PLACE = re.compile(r"(?:(?<!\S)|(?<=:))(?:~?/|\w+://).+", re.DOTALL)
-MOST_BYTES = 2**20  # of a description, which may be a stranger's
+MAX_BYTES = 2**20  # of a description, which may be a stranger's
 FORMAT = 1  # of the folder, raised by a change that older readers would misread
 CARD = "README.md"
 """The model card, which the hub shows."""
@@ -92,7 +92,7 @@ def read_description(path: Path) -> Fields:
     """
     file = path / DESCRIPTION
     try:
-        return read_json(file, "exported", most=MOST_BYTES)
+        return read_json(file, "exported", most=MAX_BYTES)
     except FileNotFoundError as error:
         raise ValueError(
             f"{file}: no such file; an exported model is a folder with {WEIGHTS} and {DESCRIPTION}"
@@ -108,7 +108,7 @@ def read_config(path: Path) -> Experiment:
     """Return the configuration of an exported folder.
 
     Raises:
-        ValueError: as ``read_description``; or it does not fit the schema.
+        ValueError: its description cannot be read, or does not fit the schema.
     """
     return load_mapping(read_description(path)["config"], origin=path / DESCRIPTION)
 
@@ -121,7 +121,7 @@ def load_folder(path: Path, words: Sequence[str] = ()) -> DualEncoder:
         words: ``key=value`` words of the user, which must name towers that are code.
 
     Raises:
-        ValueError: as ``read_config``; weights that cannot be read or do not fit, or a text model
+        ValueError: a description or weights that cannot be read or do not fit, or a text model
             that is not found.
     """
     description = read_description(path)

@@ -68,7 +68,7 @@ class HubModel(nn.Module, huggingface_hub.ModelHubMixin):
         self.card = card
 
     def forward(self, images: Tensor, texts: list[str]) -> Embeddings:
-        """Embed images (B, 3, H, W) uint8 and texts; as ``DualEncoder``."""
+        """Embed images (B, 3, H, W) uint8 and texts."""
         return self.encoder(images, texts)
 
     def _save_pretrained(self, save_directory: Path) -> None:
@@ -82,11 +82,11 @@ class HubModel(nn.Module, huggingface_hub.ModelHubMixin):
         """Load a folder, or a model of the hub by its name, in eval mode on the CPU.
 
         Args:
-            pretrained_model_name_or_path: as the hub's users call it.
+            pretrained_model_name_or_path: a folder, or ``org/name`` on the hub.
             choices: arguments of the download, such as ``revision`` and ``token``.
 
         Raises:
-            ValueError: as ``download`` and ``load_folder``.
+            ValueError: it cannot be downloaded, or is no exported model.
         """
         place = str(pretrained_model_name_or_path)
         folder = Path(place) if Path(place).is_dir() else download(place, **choices)

@@ -170,7 +170,8 @@ def load_scoring(overrides: list[str], *, defaults: Sequence[str] = DEFAULTS) ->
     """Load the configuration that scores a model without training data.
 
     Raises:
-        ConfigError: as ``load``; or ``evaluation.debias`` without images for it.
+        ConfigError: a key or value that does not fit, or ``evaluation.debias`` without images for
+            it.
     """
     config = load(None, scale=None, overrides=[*defaults, *overrides])
     named = any(word.startswith(UNLABELLED) for word in overrides)

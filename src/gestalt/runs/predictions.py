@@ -30,7 +30,8 @@ class Maps(NamedTuple):
     Attributes:
         folder: holds the files, in sub-folders or not.
         measure: ``segmentation``, or ``grouping`` for maps whose every value is a group.
-        values: as ``value_map``, or ``voc_colours`` for maps painted in the colours of PASCAL VOC.
+        values: what ``value_map`` takes, or ``voc_colours`` for maps painted in the colours of
+            PASCAL VOC.
         suffix: end of the files' stems behind the image's name.
         map_size: ``nearest`` to scale a map of another size than its truth.
     """

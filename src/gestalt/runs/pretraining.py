@@ -29,7 +29,7 @@ class Parts(NamedTuple):
         module: trains the tower.
         data: its images.
         bad_samples: counts the images that cannot be read.
-        untrimmed: the trunk as ``build_trunk`` makes it: names every tensor of the file.
+        untrimmed: the trunk that ``build_trunk`` makes: names every tensor of the file.
         size: side in pixels of the images that the position embeddings are made for.
         description: description of the data, for the record.
     """

@@ -14,7 +14,7 @@ from gestalt.runs.source import pairs_a_step
 from gestalt.support.files import free_bytes
 from gestalt.support.memory import free_memory
 
-MOST = 16
+MAX_WORKERS = 16
 """Largest number that is chosen: more processes than this wait for the disk."""
 
 READY = 2
@@ -40,9 +40,9 @@ def loading_processes(config: Experiment, pairs: int | None = None) -> int:
 
 def reading_processes(config: Experiment) -> int:
     """Return the number of processes for work that only reads: ``data.workers``, or one for each
-    core, at most ``MOST``.
+    core, at most ``MAX_WORKERS``.
     """
-    return min(MOST if config.data.workers is None else config.data.workers, usable_cores())
+    return min(MAX_WORKERS if config.data.workers is None else config.data.workers, usable_cores())
 
 
 def describe_workers(config: Experiment, pairs: int | None = None) -> str:
@@ -75,7 +75,7 @@ def choose_workers(
         "memory": memory // SHARE // ((READY + 1) * batch_bytes),
         str(SHARED): shared // SHARE // (READY * batch_bytes),
         "the dataset": batches,
-        "the disk": MOST,
+        "the disk": MAX_WORKERS,
     }
     bound = min(bounds, key=lambda name: bounds[name])
     return max(1, bounds[bound]), bound
@@ -118,7 +118,7 @@ def _chosen(config: Experiment, pairs: int | None) -> tuple[int, str]:
         batch_bytes=size,
         memory=memory,
         shared=shared,
-        batches=MOST if pairs is None else pairs // pairs_a_step(config),
+        batches=MAX_WORKERS if pairs is None else pairs // pairs_a_step(config),
     )
     return number, f"{reason} an accelerator; bound by {bound}"
 
