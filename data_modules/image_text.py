@@ -159,13 +159,15 @@ class ImageTextDataModule(TrainingData):
         """Return facts for the run's result: digest, numbers of samples and shards, samples left
         over by an epoch, the source's facts.
         """
-        counts = {
+        features = {} if self.pairs.features is None else {"features": self.pairs.features.about()}
+        return {
+            "digest": self.source.digest(),
             "samples": len(self.source),
             "shards": len(self.source.blocks()),
             "left_over": len(self.source) % self.batch_size,
+            **self.source.about(),
+            **features,
         }
-        features = {} if self.pairs.features is None else {"features": self.pairs.features.about()}
-        return {"digest": self.source.digest(), **counts, **self.source.about(), **features}
 
     def summary(self) -> str:
         """Return the same facts as one line of text."""

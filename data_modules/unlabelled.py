@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from gestalt.data_modules.corpora.bad_samples import BadSample, Unusable
+from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.pairs import Source
 from gestalt.data_modules.pixels.formats import endings
 from gestalt.data_modules.pixels.photographs import (
@@ -75,5 +75,5 @@ class SourceImages:
                 return self._source.pair(index, 0)[0]
             with decoding():
                 return to_tensor(as_rgb(open_checked(stored.image)))
-        except (BadSample, Unusable):
+        except BadSample:
             return None

@@ -38,48 +38,36 @@ GOOD = -1
 """Value of a valid pair in place of an index into ``REASONS``."""
 
 
-class Unusable(ValueError):
-    """A file that is not a usable image, or a text that is not a usable caption.
-
-    Attributes:
-        reason: one of ``REASONS``.
-        detail: further text for the message.
-    """
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        self.reason = reason
-        self.detail = detail
-        super().__init__(f"{reason} ({detail})" if detail else reason)
-
-
 class BadSample(ValueError):
-    """A pair that cannot be read.
+    """A pair that cannot be read: a file that is not a usable image, or a text that is not a usable
+    caption.
+
+    A reader of bytes or texts raises it without the place, which ``bad_sample_at`` adds.
 
     Attributes:
         reason: one of ``REASONS``.
-        where: its shard, file or folder, printable.
+        detail: further text for the message, for example the decoder's error, printable.
+        where: its shard, file or folder, printable; empty while it is unknown.
         key: its name in there, printable.
     """
 
-    def __init__(self, reason: str, *, where: str, key: str, detail: str = "") -> None:
-        """Take the reason and the location; ``detail`` extends the message, for example by the
-        decoder's error.
-        """
+    def __init__(self, reason: str, detail: str = "", *, where: str = "", key: str = "") -> None:
         assert reason in REASONS, reason
-        where, key, detail = printable(where), printable(key), printable(detail)
-        super().__init__(f"{reason}: {key} in {where}{detail and f' ({detail})'}")
-        self.reason = reason
-        self.where = where
-        self.key = key
+        self.reason, self.detail = reason, printable(detail)
+        self.where, self.key = printable(where), printable(key)
+        place = f": {self.key} in {self.where}" if where else ""
+        super().__init__(f"{reason}{place}{self.detail and f' ({self.detail})'}")
 
 
 @contextmanager
 def bad_sample_at(where: str, key: str) -> Iterator[None]:
-    """Convert an ``Unusable`` image or caption into the ``BadSample`` at a place."""
+    """Add the place to a ``BadSample`` that lacks it."""
     try:
         yield
-    except Unusable as error:
-        raise BadSample(error.reason, where=where, key=key, detail=error.detail) from error
+    except BadSample as bad:
+        if bad.where:
+            raise
+        raise BadSample(bad.reason, bad.detail, where=where, key=key) from bad
 
 
 def printable(text: str) -> str:

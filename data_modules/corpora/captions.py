@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from gestalt.data_modules.corpora.bad_samples import Unusable
+from gestalt.data_modules.corpora.bad_samples import BadSample
 
 INVISIBLE = ("Cc", "Cf", "Zs", "Zl", "Zp")
 """Categories of characters that show nothing: controls, zero-width ones, separators."""
@@ -52,18 +52,18 @@ def choose_caption(
         index: index of the pair in its source.
 
     Raises:
-        Unusable: every caption that may be drawn is missing, empty, not UTF-8, or longer than
+        BadSample: every caption that may be drawn is missing, empty, not UTF-8, or longer than
             ``MAX_LENGTH`` characters.
     """
     texts = listed_texts(captions, rule)
     if not texts:
-        raise Unusable("missing_caption")
+        raise BadSample("missing_caption")
     first, second = (
         np.random.default_rng([seed, epoch, index, 2]).random(2) if len(texts) > 1 else (0.0, 0.0)
     )
     try:
         text = clean_caption(texts[int(first * len(texts))])
-    except Unusable:
+    except BadSample:
         usable = usable_texts(texts, rule)
         if not usable:
             raise
@@ -85,7 +85,7 @@ def usable_texts(captions: object, rule: CaptionRule) -> list[str]:
     """
     texts = []
     for text in listed_texts(captions, rule):
-        with suppress(Unusable):
+        with suppress(BadSample):
             texts.append(clean_caption(text))
     return texts
 
@@ -94,21 +94,21 @@ def clean_caption(text: object) -> str:
     """Return a text stripped of white space.
 
     Raises:
-        Unusable: it cannot be used as a caption.
+        BadSample: it cannot be used as a caption.
     """
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8")
         if not isinstance(text, str):
-            raise Unusable("missing_caption", f"expected a text, got {type(text).__name__}")
+            raise BadSample("missing_caption", f"expected a text, got {type(text).__name__}")
         text.encode()
     except UnicodeDecodeError as error:
-        raise Unusable("caption_encoding", f"byte {error.start} is not UTF-8") from error
+        raise BadSample("caption_encoding", f"byte {error.start} is not UTF-8") from error
     except UnicodeEncodeError as error:
-        raise Unusable("caption_encoding", f"half a character at {error.start}") from error
+        raise BadSample("caption_encoding", f"half a character at {error.start}") from error
     text = text.strip()
     if all(unicodedata.category(letter) in INVISIBLE for letter in text):
-        raise Unusable("empty_caption", "only invisible characters" if text else "")
+        raise BadSample("empty_caption", "only invisible characters" if text else "")
     if len(text) > MAX_LENGTH:
-        raise Unusable("caption_too_long", f"{len(text):,} characters")
+        raise BadSample("caption_too_long", f"{len(text):,} characters")
     return text

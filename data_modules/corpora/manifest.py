@@ -66,7 +66,19 @@ class WithoutKnownBad(Relocated):
                 f"data.manifest={path}: a mixture has no manifest; give one to each part, as "
                 f"data.mixture=[{{manifest: FILE, ...}}, ...]"
             )
-        manifest, self.sha256 = _read(path)
+        try:
+            manifest = read_json(path, "manifest", most=MAX_BYTES)
+            latest = -1
+            for index, reason, *_ in manifest["bad"]:
+                if reason not in REASONS or not latest < index < manifest["samples"]:
+                    raise ValueError(f"bad: {index}, {reason}: out of order, or an unknown reason")
+                latest = index
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"data.manifest={path}: not a manifest: {error}; make one with `gestalt data "
+                "inspect`"
+            ) from error
+        self.sha256 = file_hash(path)
         if manifest["source_digest"] != source.digest() or manifest["samples"] != len(source):
             raise ValueError(
                 f"data.manifest={path}: made of {manifest['samples']} samples with digest "
@@ -112,19 +124,3 @@ class WithoutKnownBad(Relocated):
             "manifest_sha256": self.sha256,
             "left_out_by_manifest": len(self.bad),
         }
-
-
-def _read(path: Path) -> tuple[Fields, str]:
-    """Return the content of a manifest and its SHA-256."""
-    try:
-        manifest = read_json(path, "manifest", most=MAX_BYTES)
-        latest = -1
-        for index, reason, *_ in manifest["bad"]:
-            if reason not in REASONS or not latest < index < manifest["samples"]:
-                raise ValueError(f"bad: {index}, {reason}: out of order, or an unknown reason")
-            latest = index
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"data.manifest={path}: not a manifest: {error}; make one with `gestalt data inspect`"
-        ) from error
-    return manifest, file_hash(path)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from gestalt.data_modules.corpora.bad_samples import BadSample, Unusable, bad_sample_at
+from gestalt.data_modules.corpora.bad_samples import BadSample, bad_sample_at
 from gestalt.data_modules.corpora.captions import CaptionRule, choose_caption, usable_texts
 from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.pairs import Key, NumberedPairs, Source, StoredPair
@@ -74,12 +74,12 @@ def image_bytes(image: object) -> bytes:
     """Return the bytes of an image column, which holds bytes, or a struct with ``bytes``.
 
     Raises:
-        Unusable: it has none.
+        BadSample: it has none.
     """
     if isinstance(image, dict):
         image = image.get("bytes")
     if not isinstance(image, bytes):
-        raise Unusable("missing_image", f"expected bytes, got {type(image).__name__}")
+        raise BadSample("missing_image", f"expected bytes, got {type(image).__name__}")
     return image
 
 
@@ -133,7 +133,7 @@ class ImageFiles(Store):
         pair = self.describe(index)
         with bad_sample_at(pair.where, pair.key):
             if index >= self._listed:
-                raise Unusable("missing_image", "captions of an image that is not listed")
+                raise BadSample("missing_image", "captions of an image that is not listed")
             return pair._replace(image=read_bytes(Path(pair.where, pair.key)))
 
     def describe(self, index: int) -> StoredPair:

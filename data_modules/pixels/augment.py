@@ -71,7 +71,7 @@ def prepare_random_crop(
     augmentation: Augmentation = USUAL,
 ) -> Callable[[], Tensor]:
     """Draw a random crop of a photograph; the result decodes it and resizes it to a square,
-    bicubic, (3, S, S) uint8, or raises ``Unusable``.  The box does not depend on flip and colour,
+    bicubic, (3, S, S) uint8, or raises ``BadSample``.  The box does not depend on flip and colour,
     which have draws of their own.
     """
     words = [seed, epoch, index, 1]

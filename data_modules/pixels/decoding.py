@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.data_modules.corpora.bad_samples import Unusable
+from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.pixels.photographs import (
     PIXEL_LIMIT,
     as_rgb,
@@ -140,7 +140,7 @@ def prepare_crop(
             once.
 
     Returns:
-        Makes the crop, (3, S, S) uint8, in memory by pixel or by channel; it raises ``Unusable``
+        Makes the crop, (3, S, S) uint8, in memory by pixel or by channel; it raises ``BadSample``
         if the image is not usable.
     """
     frame = read_frame(content)
@@ -178,7 +178,7 @@ def _is_usual(frame: Frame, content: bytes) -> bool:
     try:
         with decoding():
             return orientation(open_checked(content)) is None
-    except Unusable:
+    except BadSample:
         return False
 
 
@@ -209,7 +209,7 @@ def shown_size(content: bytes) -> tuple[int, int]:
     applied.
 
     Raises:
-        Unusable: not a usable image.
+        BadSample: not a usable image.
     """
     with decoding():
         image = open_checked(content)
@@ -222,7 +222,7 @@ def upright(image: Image.Image) -> Image.Image:
     """Return a whole image as RGB with its orientation tag applied; call it under ``decoding``.
 
     Raises:
-        Unusable: not a usable image.
+        BadSample: not a usable image.
     """
     image.load()
     pixels, turn = as_rgb(image), orientation(image)
@@ -231,7 +231,7 @@ def upright(image: Image.Image) -> Image.Image:
 
 def _check_side(image: Image.Image) -> None:
     if min(image.size) < LEAST_SIDE:
-        raise Unusable(
+        raise BadSample(
             "too_small", f"{image.width}x{image.height}, at least {LEAST_SIDE} pixels a side"
         )
 

@@ -18,7 +18,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from gestalt.data_modules.corpora.bad_samples import Unusable
+from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.pixels.formats import FORMATS
 from gestalt.support.arrays import Array, Pixels
 from gestalt.support.strange_files import Strange, TooLarge, read_whole
@@ -41,33 +41,33 @@ def read_bytes(path: Path) -> bytes:
     """Read a regular file of at most ``BYTE_LIMIT``.
 
     Raises:
-        Unusable: missing, unreadable, not a regular file, or too large.
+        BadSample: missing, unreadable, not a regular file, or too large.
     """
     try:
         return read_whole(path, most=BYTE_LIMIT)
     except Strange as error:
         reason = "too_large" if isinstance(error, TooLarge) else "unreadable"
-        raise Unusable(reason, f"{path}: {error}") from error
+        raise BadSample(reason, f"{path}: {error}") from error
     except (FileNotFoundError, ValueError) as error:  # ValueError: a zero byte in the name
-        raise Unusable("missing_image", str(path)) from error
+        raise BadSample("missing_image", str(path)) from error
     except OSError as error:
-        raise Unusable("unreadable", f"{path}: {error.strerror}") from error
+        raise BadSample("unreadable", f"{path}: {error.strerror}") from error
 
 
 @contextmanager
 def decoding() -> Iterator[None]:
-    """Convert all errors of Pillow into ``Unusable``, since its readers raise many types."""
+    """Convert all errors of Pillow into ``BadSample``, since its readers raise many types."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd metadata; all that matters is checked here
             yield
-    except (Unusable, MemoryError):
+    except (BadSample, MemoryError):
         raise
     except Image.DecompressionBombError as error:
-        raise Unusable("too_large", f"at most {PIXEL_LIMIT:,}") from error
+        raise BadSample("too_large", f"at most {PIXEL_LIMIT:,}") from error
     except Exception as error:
         reason = "truncated" if "truncated" in str(error).lower() else "broken_image"
-        raise Unusable(reason, " ".join(str(error).split())) from error
+        raise BadSample(reason, " ".join(str(error).split())) from error
 
 
 def open_checked(content: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
@@ -75,16 +75,16 @@ def open_checked(content: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Im
     ``decoding``.
 
     Raises:
-        Unusable: empty, of another format, or too many pixels.
+        BadSample: empty, of another format, or too many pixels.
     """
     if not content:
-        raise Unusable("zero_bytes")
+        raise BadSample("zero_bytes")
     try:
         image = Image.open(BytesIO(content), formats=formats)
     except UnidentifiedImageError as error:
-        raise Unusable("not_an_image", f"known formats: {', '.join(formats)}") from error
+        raise BadSample("not_an_image", f"known formats: {', '.join(formats)}") from error
     if image.width * image.height > PIXEL_LIMIT:
-        raise Unusable("too_large", f"{image.width}x{image.height}, at most {PIXEL_LIMIT:,}")
+        raise BadSample("too_large", f"{image.width}x{image.height}, at most {PIXEL_LIMIT:,}")
     return image
 
 
@@ -109,7 +109,7 @@ def open_as(
     try:
         with decoding():
             return read(open_checked(read_bytes(path), formats))
-    except Unusable as error:
+    except BadSample as error:
         raise ValueError(f"{path}: {error}") from error
 
 
@@ -118,7 +118,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
     ``decoding``.
 
     Raises:
-        Unusable: values of unknown range.
+        BadSample: values of unknown range.
     """
     image.load()
     if image.mode == "RGB" and "transparency" not in image.info:
@@ -131,7 +131,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
             grey[values == image.info["transparency"]] = 255
         return Image.fromarray(grey).convert("RGB")
     if image.mode in ("I", "F"):
-        raise Unusable(
+        raise BadSample(
             "value_range", f"{image.format} of mode {image.mode}; expected 8 or 16 bits a channel"
         )
     if image.mode in _TRANSPARENT or "transparency" in image.info:

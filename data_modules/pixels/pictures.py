@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from gestalt.data_modules.corpora.bad_samples import Unusable
+from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.pixels.decoding import upright
 from gestalt.data_modules.pixels.photographs import (
     as_rgb,
@@ -72,7 +72,7 @@ def read_picture(picture: Picture) -> Tensor:
                 if not isinstance(picture, Image.Image):
                     picture = open_checked(read_bytes(Path(picture)))
                 return to_tensor(upright(picture))
-        except Unusable as error:
+        except BadSample as error:
             if error.reason == "missing_image":
                 raise ValueError(f"{name}: no such file; name a picture") from error
             raise ValueError(f"{name}: cannot be read as a picture: {error}") from error

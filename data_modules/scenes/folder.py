@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from gestalt.data_modules.corpora.bad_samples import Unusable
+from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.pixels.photographs import decoding, open_checked, read_bytes
 from gestalt.data_modules.scenes.recipes import Noun, plural_of
 
@@ -80,7 +80,7 @@ def _judge(path: Path) -> tuple[str, str | None]:
     try:
         with decoding():
             reason = _fault(open_checked(read_bytes(path), ("PNG",)))
-    except Unusable as error:
+    except BadSample as error:
         reason = error.reason
     return reason, None if reason else noun[1]
 

@@ -19,7 +19,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
-from gestalt.data_modules.corpora.bad_samples import Unusable, bad_sample_at
+from gestalt.data_modules.corpora.bad_samples import BadSample, bad_sample_at
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.columns import IMAGES, find_columns
 from gestalt.data_modules.corpora.lru_cache import LRUCache
@@ -96,7 +96,7 @@ class _HubStore(Store):
         """Return a row.
 
         Raises:
-            Unusable: it cannot be read.
+            BadSample: it cannot be read.
         """
 
     def _digest_of(self, rows: Iterable[str]) -> str:
@@ -145,9 +145,9 @@ class HubRows(_HubStore):
         try:
             return dict(self.rows[index])
         except UnicodeDecodeError as error:
-            raise Unusable("caption_encoding", str(error)) from error
+            raise BadSample("caption_encoding", str(error)) from error
         except (OSError, pa.ArrowException) as error:
-            raise Unusable("unreadable", " ".join(str(error).split())) from error
+            raise BadSample("unreadable", " ".join(str(error).split())) from error
 
 
 class HubStream(_HubStore):

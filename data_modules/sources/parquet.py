@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gestalt.data_modules.corpora.bad_samples import Unusable, bad_sample_at
+from gestalt.data_modules.corpora.bad_samples import BadSample, bad_sample_at
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.columns import find_columns
 from gestalt.data_modules.corpora.file_checks import check_magic
@@ -329,14 +329,14 @@ class ParquetRows(ShardedStore):
                 table = self._tables.get(group, lambda: self._read(group))
                 image, caption = (table.column(name)[row].as_py() for name in self._columns)
             except UnicodeDecodeError as error:
-                raise Unusable("caption_encoding", f"byte {error.start} is not UTF-8") from error
+                raise BadSample("caption_encoding", f"byte {error.start} is not UTF-8") from error
             except (OSError, pa.ArrowException, IndexError) as error:
                 damaged = not isinstance(error, OSError) or "checksum" in str(error).lower()
                 if self._remote and not damaged:
                     # a failure of the network, not of the sample: the run stops and can resume
                     # from its checkpoint
                     raise
-                raise Unusable("unreadable", " ".join(str(error).split())) from error
+                raise BadSample("unreadable", " ".join(str(error).split())) from error
             return StoredPair(where, key, image_bytes(image), caption)
 
     def _read(self, group: int) -> tuple[pa.Table, int]:

@@ -21,7 +21,6 @@ from gestalt.data_modules.corpora.bad_samples import (
     GOOD,
     REASONS,
     BadSample,
-    Unusable,
     bad_sample_at,
 )
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
@@ -110,7 +109,7 @@ class TarStore(ShardedStore):
         record, key = tar_index.record(row), tar_index.key(row)
         with bad_sample_at(shard.url, key):
             if record["reason"] != GOOD:
-                raise Unusable(REASONS[record["reason"]])
+                raise BadSample(REASONS[record["reason"]])
             json_first = not record["text"] if self.column is None else self.column != "txt"
             ranges = []
             for part, limit, reason in (
@@ -119,7 +118,7 @@ class TarStore(ShardedStore):
             ):
                 size = record[f"{part}_size"]
                 if size > limit:
-                    raise Unusable(reason, f"{part} of {size:,} bytes")
+                    raise BadSample(reason, f"{part} of {size:,} bytes")
                 if record[part]:
                     ranges.append((record[part] * BLOCK, size))
             image, *captions = self._read(shard, ranges)
@@ -128,7 +127,7 @@ class TarStore(ShardedStore):
                 try:
                     fields = json.loads(captions[0])
                 except (ValueError, RecursionError) as error:
-                    raise Unusable("caption_encoding", f"its .json: {error}") from error
+                    raise BadSample("caption_encoding", f"its .json: {error}") from error
                 text = fields.get(self.column or "caption") if isinstance(fields, dict) else None
             return StoredPair(shard.url, key, image, text)
 
@@ -161,9 +160,9 @@ class TarStore(ShardedStore):
                 raise ValueError(
                     f"{shard.url} cannot be read now: {error}; continue the run with resume=last"
                 ) from error
-            raise Unusable("unreadable", str(error)) from error
+            raise BadSample("unreadable", str(error)) from error
         if any(len(part) < size for part, (_, size) in zip(content, ranges, strict=True)):
-            raise Unusable("truncated_shard")
+            raise BadSample("truncated_shard")
         return content
 
     def _open_index(self, number: int) -> TarIndex:

@@ -33,7 +33,7 @@ from tqdm import tqdm
 from webdataset import ShardWriter
 
 from gestalt.data_modules.batches import ImageTextBatch
-from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample, Unusable, bad_sample_at
+from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample, bad_sample_at
 from gestalt.data_modules.corpora.captions import (
     ANY_CAPTION,
     clean_caption,
@@ -289,7 +289,7 @@ def _parts(stored: StoredPair) -> Fields:
     try:
         with decoding():
             suffix = SUFFIXES[str(open_checked(stored.image).format)]
-    except Unusable:
+    except BadSample:
         suffix = "jpg"
     texts, usable = listed_texts(stored.captions), usable_texts(stored.captions, ANY_CAPTION)
     fields: Fields = {"key": stored.key}

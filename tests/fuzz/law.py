@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from gestalt.data_modules.corpora.bad_samples import BadSample
-from gestalt.data_modules.pixels.photographs import Unusable
 from gestalt.support.typed import ConfigError
 from tests.data_modules.files import opened
 
@@ -35,7 +34,7 @@ FUZZ = settings(
     suppress_health_check=list(HealthCheck),
 )
 
-WORDS = ValueError, ConfigError, BadSample, Unusable
+WORDS = ValueError, ConfigError, BadSample
 """Errors with a message for the user; subclasses such as UnicodeDecodeError are accidents."""
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gestalt.data_modules.corpora.bad_samples import Unusable
+from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.corpora.captions import (
     MAX_LENGTH,
     CaptionRule,
@@ -61,6 +61,6 @@ def test_usable_texts_lists_the_captions_that_a_rule_can_select():
     ],
 )
 def test_an_unusable_caption_raises_its_reason(captions, reason):
-    with pytest.raises(Unusable) as unusable:
+    with pytest.raises(BadSample) as unusable:
         chosen(captions)
     assert unusable.value.reason == reason

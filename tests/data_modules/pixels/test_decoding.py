@@ -14,7 +14,7 @@ from gestalt.data_modules.corpora.bad_samples import REASONS
 from gestalt.data_modules.pixels import photographs
 from gestalt.data_modules.pixels.augment import crop_box
 from gestalt.data_modules.pixels.decoding import divisor_of, shown_size, whole_box
-from gestalt.data_modules.pixels.photographs import Unusable, read_bytes, to_tensor
+from gestalt.data_modules.pixels.photographs import BadSample, read_bytes, to_tensor
 from tests.data_modules.files import decode_crop, random_resized_crop
 
 COLOUR = (200, 100, 50)
@@ -173,7 +173,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_an_undecodable_file_has_a_reason(name, read):
     content, reason = REFUSED[name]
-    with pytest.raises(Unusable) as caught:
+    with pytest.raises(BadSample) as caught:
         read(content)
     assert caught.value.reason == reason
     assert reason in REASONS
@@ -194,6 +194,6 @@ def test_only_regular_files_are_read_and_not_without_limit(tmp_path, monkeypatch
         tmp_path / "zero\0byte.jpg": "missing_image",
         tmp_path / "none.jpg": "missing_image",
     }.items():
-        with pytest.raises(Unusable) as error:
+        with pytest.raises(BadSample) as error:
             read_bytes(path)
         assert error.value.reason == reason, path
