@@ -15,6 +15,7 @@ def open_data(
     seed: int,
     limit: int | None,
     crops: int | None = None,
+    outside: bool = True,
     **options: Any,
 ) -> Source:
     """Open the pairs of ``data.source`` with the keys that it takes, without the bad samples of
@@ -26,6 +27,7 @@ def open_data(
         seed: seed of every random draw.
         limit: largest number of pairs; None for all.
         crops: different crops of an image; None for a new one in each epoch.
+        outside: False to refuse files outside of their folder, unless ``data.options`` allows them.
         options: more options of the source.
 
     Raises:
@@ -39,6 +41,7 @@ def open_data(
         "cache": data.cache,
         "max_bad_share": data.max_bad_share,
         "window": data.window_shards,
+        "outside": outside,
         "parts": [asdict(part) for part in data.mixture],
     }
     return open_source(

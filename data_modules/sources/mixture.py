@@ -116,6 +116,7 @@ def open_here(
     window: int = 1,
     cache: str | None = None,
     max_bad_share: float = 0.1,
+    outside: bool = True,
 ) -> Mixture:
     """Open all sources.  ``open_source`` documents the other arguments.
 
@@ -128,8 +129,9 @@ def open_here(
             in all parts or in none, by default the number of pairs), ``limit``, ``manifest``,
             ``caption`` (a column that replaces the one of ``captions``) and ``options``.
         window: number of shards of a source that are shuffled together.
-        cache, max_bad_share: folder for indices and unpacked tars, and largest share of missing
-            or empty shards; passed to the parts that take them.
+        cache: folder for indices and unpacked tars, of the parts that take it.
+        max_bad_share: largest share of missing or empty shards, of the parts that take it.
+        outside: False to refuse files outside of their folder, in the parts that take it.
 
     Raises:
         ValueError: fewer than two parts, weights in some parts only, a root, or a part that cannot
@@ -172,6 +174,7 @@ def open_here(
                     "window": window,
                     "cache": cache,
                     "max_bad_share": max_bad_share,
+                    "outside": outside,
                 },
                 **part.get("options", {}),
             )

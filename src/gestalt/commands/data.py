@@ -4,15 +4,12 @@ named as for training.
 
 import shlex
 from argparse import Namespace
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.corpora.manifest import write_manifest
 from gestalt.data_modules.image_text import ImageTextDataModule, shard_notes
-from gestalt.data_modules.keys import options_written
 from gestalt.data_modules.sources import Source
 from gestalt.data_modules.tools.inspection import contact_sheet, inspect, pack
 from gestalt.encoders.keys import train_size
@@ -94,7 +91,8 @@ def pack_data(arguments: Namespace) -> str:
     """
     config: Experiment = arguments.config
     to = arguments.to
-    source = build_source(config, size=DRAWING_SIZE, **_inside(config))
+    # a stranger's table must not pack files of this machine
+    source = build_source(config, size=DRAWING_SIZE, outside=False)
     counts = pack(source, Path(to), arguments.shards)
     packed = f"packed {counts.pop('samples'):,} samples into {arguments.shards} tars in {to}"
     if counts:
@@ -133,26 +131,6 @@ def show_data(arguments: Namespace) -> str:
     with replacing(path) as partial:
         sheet.savefig(partial, format="png")
     return f"{title}\nsheet: {path}"
-
-
-def _inside(config: Experiment) -> dict[str, Any]:
-    """Return options with which sources refuse images outside of their folder: a stranger's table
-    must not pack files of this machine.
-    """
-    data = config.data
-    if data.source != "mixture":
-        return _refusing(data.source, data.options)
-    return {
-        "parts": [
-            {**asdict(part), "options": _refusing(part.source, part.options)}
-            for part in data.mixture
-        ]
-    }
-
-
-def _refusing(source: str, options: dict[str, object]) -> dict[str, object]:
-    refused = {"outside": False} if "outside" in (options_written(source) or ()) else {}
-    return refused | options
 
 
 def _place(arguments: Namespace, source: Source, suffix: str) -> Path:
