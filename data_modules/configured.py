@@ -5,6 +5,7 @@ from typing import Any
 
 from gestalt.data_modules.corpora.captions import CaptionRule
 from gestalt.data_modules.keys import Data, check_options
+from gestalt.data_modules.pixels.augment import USUAL, Augmentation
 from gestalt.data_modules.sources import Source, open_source
 
 
@@ -15,8 +16,8 @@ def open_data(
     seed: int,
     limit: int | None,
     crops: int | None = None,
-    outside: bool = True,
-    **options: Any,
+    augmentation: Augmentation = USUAL,
+    **offered: Any,
 ) -> Source:
     """Open the pairs of ``data.source`` with the keys that it takes, without the bad samples of
     ``data.manifest``.
@@ -27,21 +28,20 @@ def open_data(
         seed: seed of every random draw.
         limit: largest number of pairs; None for all.
         crops: different crops of an image; None for a new one in each epoch.
-        outside: False to refuse files outside of their folder, unless ``data.options`` allows them.
-        options: more options of the source.
+        augmentation: random changes of stored images.
+        offered: more options that the source may take; those of ``data.options`` come first.
 
     Raises:
         ValueError: an option that the source does not take, data that cannot be read, or a manifest
             of other data.
     """
     check_options(data)
-    offered = {
+    offered |= {
         "recipe": data.recipe,
         "captions": CaptionRule(data.caption, data.caption_choice, data.caption_template),
         "cache": data.cache,
         "max_bad_share": data.max_bad_share,
         "window": data.window_shards,
-        "outside": outside,
         "parts": [asdict(part) for part in data.mixture],
     }
     return open_source(
@@ -51,7 +51,8 @@ def open_data(
         seed=seed,
         limit=limit,
         crops=crops,
+        augmentation=augmentation,
         manifest=data.manifest,
         offered=offered,
-        **{**data.options, **options},
+        **data.options,
     )

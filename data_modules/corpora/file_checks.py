@@ -7,40 +7,33 @@ that.
 
 import io
 import os
-from typing import Any
 
 from gestalt.data_modules.corpora.shards import is_remote
+from gestalt.data_modules.keys import Data
 
 MAGIC = b"PAR1"
 """Last bytes of a parquet file."""
 
 
-def check_files(
-    source: str, *, root: str | None, caption: str | None, options: dict[str, Any]
-) -> None:
+def check_files(data: Data) -> None:
     """Check the files of a source of tars, parquet or a table; others are not checked.
-
-    Args:
-        source: name.
-        root: path, URL or pattern of the files, ``data.root``.
-        caption: the configured column of captions, ``data.caption``.
-        options: options of the source.
 
     Raises:
         ValueError: the files are not what the source reads.
     """
-    if source == "tars":
+    root, options = data.root, data.options
+    if data.source == "tars":
         from gestalt.data_modules.corpora.tar_index import check_first_tar
 
         check_first_tar(root)
-    elif source == "table":
+    elif data.source == "table":
         from gestalt.data_modules.corpora.table_files import TableFile
 
         chosen = {
             name: options[name] for name in ("images", "separator", "quoted") if name in options
         }
-        TableFile(root, [options.get("image_column"), caption], **chosen)
-    elif source == "parquet" and root is not None and not is_remote(root) and os.path.isfile(root):
+        TableFile(root, [options.get("image_column"), data.caption], **chosen)
+    elif data.source == "parquet" and root and not is_remote(root) and os.path.isfile(root):
         check_magic(root)
 
 

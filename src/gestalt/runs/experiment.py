@@ -63,5 +63,4 @@ def check_pairs(config: Experiment) -> None:
         ValueError: names the key and the file.
     """
     check_places(config)
-    data = config.data
-    check_files(data.source, root=data.root, caption=data.caption, options=data.options)
+    check_files(config.data)

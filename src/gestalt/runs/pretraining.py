@@ -1,7 +1,7 @@
 """Build what pretraining needs: the module, and the crops of its images."""
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -49,15 +49,12 @@ def build_pretraining(config: Experiment) -> Parts:
         ConfigError: labels are needed and the source has none.
     """
     image, recipe = config.image, recipe_of(config.image.init, config.pretraining)
-    options: dict[str, Any] = {}
-    if config.data.source == "scenes":
-        options["object_centred"] = recipe.object_centred
     source = open_data(
         config.data,
         size=recipe.image_size,
         seed=recipe.seed,
         limit=config.pretraining.limit,
-        **options,
+        object_centred=recipe.object_centred,
     )
     torch.manual_seed(recipe.seed)
     fresh = replace(image, init="random", inits={}, weights=None, frozen=False, frozen_blocks=0)

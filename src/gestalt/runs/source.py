@@ -11,9 +11,9 @@ from gestalt.support.typed import ConfigError
 from gestalt.training.schedule import warmup_cosine
 
 
-def build_source(config: Experiment, *, size: int | None = None, **options: Any) -> Source:
-    """Open the training pairs, at the size that the image tower trains on, or another; ``options``
-    are further options of the source.
+def build_source(config: Experiment, *, size: int | None = None, **offered: Any) -> Source:
+    """Open the training pairs, at the size that the image tower trains on, or another; ``offered``
+    are further options that the source may take.
     """
     data = config.data
     return open_data(
@@ -23,7 +23,7 @@ def build_source(config: Experiment, *, size: int | None = None, **options: Any)
         limit=data.limit,
         crops=data.crops,
         augmentation=Augmentation(data.crop_scale, data.flip, data.colour),
-        **options,
+        **offered,
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from gestalt.data_modules.corpora.captions import CaptionRule
 from gestalt.data_modules.corpora.file_checks import check_files
+from gestalt.data_modules.keys import Data
 from gestalt.data_modules.sources import open_source
 
 REFUSED: dict[str, tuple[str, bytes, str | None, dict[str, Any]]] = {
@@ -41,7 +42,7 @@ def test_the_early_check_raises_the_same_message_as_the_source(
             **options,
         )
     with pytest.raises(ValueError, match=r".") as early:
-        check_files(source, root=str(root), caption=caption, options=options)
+        check_files(Data(source, str(root), options, caption=caption))
     assert str(early.value) == str(late.value)
 
 
@@ -69,4 +70,4 @@ def test_files_whose_first_bytes_show_no_fault_pass_the_early_check(
     source, name, content, tmp_path
 ):
     (tmp_path / name).write_bytes(content)
-    check_files(source, root=str(tmp_path / name), caption=None, options={})
+    check_files(Data(source, str(tmp_path / name)))
