@@ -494,7 +494,7 @@ BUGS = (
         "data_modules/sources/tars.py",
         old=r"{header['digest']}\0{header['captions']}\0",
         new=r"{header['digest']}\0",
-        test="tests/data_modules/test_data_digest.py::test_captions_rewritten_in_place_with_the_same_size_change_the_digest[tars-False]",
+        test="tests/data_modules/test_digest.py::test_captions_rewritten_in_place_with_the_same_size_change_the_digest[tars-False]",
     ),
     Bug(
         "manifest_off_by_one",
