@@ -192,7 +192,10 @@ def _decode_by_pillow(content: bytes, size: int, choose: Callable[[int, int], Bo
             image.load()
         turn = orientation(image)
     _check_side(image)
-    box = _stored(choose(*_shown_size(image, turn)), image.size, turn)
+    width, height = image.size
+    if turn is not None and _TURNS[turn][0]:
+        width, height = height, width
+    box = _stored(choose(width, height), image.size, turn)
     divisor = divisor_of(box, size) if jpeg else 1
     with decoding():
         if divisor > 1:
@@ -246,11 +249,6 @@ def orientation(image: Image.Image) -> int | None:
         return None  # true of most files, and reading the tag takes time
     orientation = image.getexif().get(_ORIENTATION)
     return orientation if orientation in _TURNS else None
-
-
-def _shown_size(image: Image.Image, turn: int | None) -> tuple[int, int]:
-    width, height = image.size
-    return (height, width) if turn is not None and _TURNS[turn][0] else (width, height)
 
 
 def _stored(box: Box, size: tuple[int, int], turn: int | None) -> Box:
