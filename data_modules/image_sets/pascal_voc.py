@@ -11,17 +11,16 @@ values, as in SBD, are accepted.
 
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from gestalt.data_modules.labels.labelled_photographs import opener_of
-from gestalt.data_modules.labels.masks import ValueMap, read_mask
-
-_OBJECTS = ValueMap({value: value for value in range(255)}, ignored=[255], count=255)
+from gestalt.data_modules.labels.masks import read_mask
 
 
 def _read_objects(path: Path, image: Tensor) -> Tensor:
     """Read the stored numbers: 0 background, 1..n the objects, 255 void."""
-    return _OBJECTS(read_mask(path, image=image), path=path)
+    return torch.from_numpy(read_mask(path, image=image))
 
 
 open_here = opener_of(

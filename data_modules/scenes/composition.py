@@ -71,7 +71,7 @@ class Placed(NamedTuple):
     """
 
     kind: int
-    picture: int
+    picture: str
     scale: float
     degrees: int
     flip: bool
@@ -126,7 +126,6 @@ class SceneMaker:
     Attributes:
         recipe: what the scenes show.
         cutouts: the pictures, also for measuring overlap.
-        pictures: numbers of the pictures of each class.
         held_pairs: (C, C), True for two classes that are held out against each other.
         held_backgrounds: (C, K), True for a class that is held out against a background.
     """
@@ -141,11 +140,8 @@ class SceneMaker:
         if root is not None:
             classes, digest = read_folder(Path(root), limit=len(recipe.classes))
             recipe = replace(recipe, classes=classes, pictures=f"folder:{digest}")
-        names = [picture for noun in recipe.classes for picture in noun.pictures]
-        numbers = count()
         self.recipe = recipe
-        self.cutouts = CutOuts(names, root=None if root is None else Path(root))
-        self.pictures = [[next(numbers) for _ in noun.pictures] for noun in recipe.classes]
+        self.cutouts = CutOuts(None if root is None else Path(root))
         kinds, backgrounds = np.arange(len(recipe.classes)), len(recipe.backgrounds)
         self.held_pairs = (kinds[:, None] + kinds) % recipe.pair_period == recipe.pair_rest
         self.held_backgrounds = kinds[:, None] % backgrounds == np.arange(backgrounds)
@@ -244,7 +240,7 @@ class SceneMaker:
         areas = visible = np.zeros(0, dtype=np.int64)
         objects: list[Placed] = []
         for kind in kinds:
-            picture = choose(rng, self.pictures[kind])
+            picture = choose(rng, self.recipe.classes[kind].pictures)
             scale = choose(rng, self.recipe.scales)
             degrees = choose(rng, self.recipe.rotations)
             flip = rng.random() < 0.5

@@ -2,7 +2,6 @@
 pixels.
 """
 
-from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -100,27 +99,24 @@ def _solid_box(image: Image.Image) -> tuple[int, int, int, int] | None:
 class CutOuts:
     """Pictures of a recipe, each drawn once for each size and rotation."""
 
-    def __init__(self, pictures: Sequence[str], *, root: Path | None) -> None:
-        """Take the picture names; they are drawn on first use.  ``root`` is a folder of PNG files,
-        None for OpenMoji.
-        """
-        self._names = pictures
+    def __init__(self, root: Path | None) -> None:
+        """Take the folder of PNG files; None for OpenMoji."""
         self._open = open_openmoji if root is None else partial(open_file, root=root)
-        self._masters: dict[int, Image.Image] = {}
+        self._masters: dict[str, Image.Image] = {}
         self._drawn: LRUCache[CutOut] = LRUCache(_CACHE_PIXELS)
 
-    def draw(self, picture: int, *, side: int, degrees: int) -> CutOut:
-        """Draw the picture with longest side ``side`` pixels before the rotation.  Callers must not
-        write to it.
+    def draw(self, picture: str, *, side: int, degrees: int) -> CutOut:
+        """Draw the picture of a name with longest side ``side`` pixels before the rotation.
+        Callers must not write to it.
         """
         return self._drawn.get(
             (picture, side, degrees), partial(self._draw, picture, side=side, degrees=degrees)
         )
 
-    def _draw(self, picture: int, side: int, degrees: int) -> tuple[CutOut, int]:
+    def _draw(self, picture: str, side: int, degrees: int) -> tuple[CutOut, int]:
         """Draw the picture.  Returns its number of pixels too."""
         if picture not in self._masters:
-            self._masters[picture] = self._open(self._names[picture])
+            self._masters[picture] = self._open(picture)
         master = self._masters[picture]
         # the shape is measured at one size, so that an object has the same shape at any size
         shape = _rotated(master, side=_EXTENT, degrees=degrees).size

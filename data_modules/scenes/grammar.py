@@ -40,17 +40,16 @@ def with_article(noun: str) -> str:
 def write_caption(recipe: SceneRecipe, background: int, kinds: list[int], rng: Generator) -> str:
     """Write a caption of a scene from the numbers of its background and of its objects' classes."""
     grammar, backdrop = recipe.grammar, recipe.backgrounds[background]
-    counts = list(Counter(kinds).items())
-    order = np.argsort(rng.random(len(counts))).tolist()
+    counted = list(Counter(kinds).items())
+    things = [counted[place] for place in np.argsort(rng.random(len(counted)))]
     form, bare = rng.random(), rng.random() < grammar.bare_noun
 
     def framed(words: str) -> str:
         """Return the words, alone or in a frame such as "a photo of"."""
         return words if rng.random() < grammar.plain else choose(rng, _FRAMES).format(words)
 
-    def phrase(place: int) -> str:
+    def phrase(kind: int, number: int) -> str:
         """Return a noun phrase: "a dog" or bare "dog", "two dogs" or "dogs"."""
-        kind, number = counts[place]
         noun = recipe.classes[kind]
         if number == 1:
             return noun.name if bare else with_article(noun.name)
@@ -61,16 +60,16 @@ def write_caption(recipe: SceneRecipe, background: int, kinds: list[int], rng: G
     if form < grammar.background_only:
         return framed(backdrop.noun)
     if form < grammar.background_only + grammar.single_noun:
-        return framed(phrase(order[0]))
-    kept = [place for place in order if rng.random() >= grammar.drop_object] or order[:1]
-    *others, last = map(phrase, kept)
-    things = f"{', '.join(others)} and {last}" if others else last
+        return framed(phrase(*things[0]))
+    kept = [thing for thing in things if rng.random() >= grammar.drop_object] or things[:1]
+    *others, last = (phrase(*thing) for thing in kept)
+    named = f"{', '.join(others)} and {last}" if others else last
     if rng.random() >= grammar.name_background:
-        return framed(things)
+        return framed(named)
     where = choose(rng, backdrop.places)
     form = rng.random()
     if form < 0.15:
-        return f"{backdrop.noun} with {things}"
+        return f"{backdrop.noun} with {named}"
     if form < 0.25:
-        return f"{where}, {things}"
-    return framed(f"{things} {where}")
+        return f"{where}, {named}"
+    return framed(f"{named} {where}")
