@@ -143,7 +143,7 @@ async def _http_state(system: Any, url: str) -> tuple[int | None, str]:
     return size, headers.get("ETag") or headers.get("Last-Modified") or ""
 
 
-BLOCK = 2**20
+READ_AHEAD = 2**20
 """Bytes of one request where a file is read from its start to its end."""
 
 THREADS = 16
@@ -251,8 +251,8 @@ def look_up(url: str) -> Shard | None:
 
 
 def open_binary(shard: Shard) -> Any:
-    """Open a shard for reading from its start; a remote one reads ahead by ``BLOCK``, and repeats a
-    failed request.
+    """Open a shard for reading from its start; a remote one reads ahead by ``READ_AHEAD``, and
+    repeats a failed request.
     """
     if not is_remote(shard.path):
         return open(shard.path, "rb")
@@ -264,7 +264,7 @@ def open_binary(shard: Shard) -> Any:
         def _fetch_range(self, start: int, end: int) -> bytes:
             return read_range(shard.path, start, end)
 
-    return Ranges(*filesystem(shard.path), size=shard.size, block_size=BLOCK)
+    return Ranges(*filesystem(shard.path), size=shard.size, block_size=READ_AHEAD)
 
 
 class _LocalShard:

@@ -35,7 +35,7 @@ from gestalt.support.files import free_bytes, replacing
 FORMAT = 3
 HEADER = 4096
 
-BLOCK = 512
+TAR_BLOCK = 512
 """Bytes of a tar's unit: content always begins at a multiple."""
 
 MAX_TEXT = 16 * 2**20
@@ -193,7 +193,7 @@ def scan_tar(shard: Shard) -> tuple[Samples, str, bool]:
                     samples.append((key, row))
                 reason = _refusal(member, shard)
                 size = min(member.size, 2**32 - 1)  # a larger one is refused
-                row |= {part: member.offset_data // BLOCK, f"{part}_size": size}
+                row |= {part: member.offset_data // TAR_BLOCK, f"{part}_size": size}
                 if reason is not None and row["reason"] == GOOD:
                     row["reason"] = REASONS.index(reason)
                 if part != "image" and reason is None and size <= MAX_TEXT:
@@ -201,7 +201,7 @@ def scan_tar(shard: Shard) -> tuple[Samples, str, bool]:
                     captions.update(file.read(size))
             if position <= shard.size:
                 file.seek(position)
-                truncated = file.read(BLOCK) != bytes(BLOCK)
+                truncated = file.read(TAR_BLOCK) != bytes(TAR_BLOCK)
     except ValueError:
         raise
     except tarfile.ReadError:  # a damaged header ends the list

@@ -51,7 +51,8 @@ def open_here(
     select_label_sets(whole.label_sets, label_sets)
     split = split or "val"
     images = whole.photographs[0].image.parent
-    folder = images.parents[images.parent.name == "images"]
+    # <root>/val2017, or <root>/images/val2017
+    folder = images.parents[1] if images.parent.name == "images" else images.parent
     listed = folder / "curated" / f"{split}2017" / _LIST
     if not listed.is_file():
         photographs = list(islice(_mostly_stuff(whole), limit))

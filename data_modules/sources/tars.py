@@ -37,8 +37,8 @@ from gestalt.data_modules.corpora.shards import (
 )
 from gestalt.data_modules.corpora.stored_pairs import ShardedStore
 from gestalt.data_modules.corpora.tar_index import (
-    BLOCK,
     MAX_TEXT,
+    TAR_BLOCK,
     Header,
     TarIndex,
     find_index,
@@ -120,7 +120,7 @@ class TarStore(ShardedStore):
                 if size > limit:
                     raise BadSample(reason, f"{part} of {size:,} bytes")
                 if record[part]:
-                    ranges.append((record[part] * BLOCK, size))
+                    ranges.append((record[part] * TAR_BLOCK, size))
             image, *captions = self._read(shard, ranges)
             text: object = captions[0] if captions else None
             if json_first and captions:
