@@ -210,11 +210,7 @@ class LabelledPhotographs:
         labels = {}
         if files.mask is not None:
             values = read_mask(files.mask, image=image, modes=self.modes)
-            labels = {
-                key: self.maps[key](values, path=files.mask)
-                for key in self.label_sets
-                if key in self.maps
-            }
+            labels = {key: classes(values, path=files.mask) for key, classes in self.maps.items()}
         if self.panoptic is not None:
             labels[PANOPTIC], sample["instance"] = self.panoptic.read(files.name, image=image)
         elif files.objects is not None and self.read_objects is not None:
