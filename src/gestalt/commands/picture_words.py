@@ -14,7 +14,7 @@ from pathlib import Path
 from gestalt.commands.flags import MODEL, Words, check_ending
 from gestalt.commands.named_files import check_target
 from gestalt.data_modules.pixels.formats import endings
-from gestalt.measures.grouping.protocol import MOST_GROUPS, PARTITIONS
+from gestalt.measures.grouping.protocol import MAX_GROUPS, PARTITIONS
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.support.names import nearest
 from gestalt.support.typed import ConfigError
@@ -226,8 +226,8 @@ def check_outputs(arguments: Namespace, kind: str, single: str, protocols: Itera
             is not there.
     """
     groups, protocol = arguments.groups, arguments.protocol
-    if groups is not None and groups > MOST_GROUPS:
-        raise ConfigError(f"--groups {groups}: choose 1 to {MOST_GROUPS}")
+    if groups is not None and groups > MAX_GROUPS:
+        raise ConfigError(f"--groups {groups}: choose 1 to {MAX_GROUPS}")
     if protocol not in (None, *protocols):
         raise ConfigError(f"--protocol {protocol}: unknown; {nearest(protocol, protocols)}")
     output = arguments.output

@@ -14,7 +14,7 @@ from gestalt.commands.stopping import tell
 from gestalt.config.identity import keys_below
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import Experiment
-from gestalt.measures.label_maps import STATEMENT
+from gestalt.measures.evaluation.predictions import STATEMENT
 from gestalt.results.outcome import entries_of, metrics_of
 from gestalt.results.record import provenance
 from gestalt.runs.folders import check_writable

@@ -12,8 +12,8 @@ from gestalt.commands.stopping import tell
 from gestalt.config.check_launch import check_nodes
 from gestalt.config.schema import Experiment
 from gestalt.encoders.dense_model import DenseModel
+from gestalt.measures.evaluation.predictions import STATEMENT
 from gestalt.measures.evaluation.weights import weights_hash
-from gestalt.measures.label_maps import STATEMENT, LabelMaps
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.class_maps import ClassMaps
 from gestalt.models import opening as targets
@@ -79,8 +79,7 @@ def write_maps(callbacks: Iterable[Callback], folder: Path) -> list[ClassMaps]:
         if first_rank():
             check_free(place, option=f"--predictions {folder}")
             check_writable(place, option="--predictions DIR")
-        assert scorer.labels is not None
-        scorer.label_maps = LabelMaps(place, labels=scorer.labels)
+        scorer.folder = place
     return scorers
 
 
@@ -89,7 +88,7 @@ def state_origin(scorers: Iterable[ClassMaps], record: Mapping[str, Any]) -> Non
     record of their evaluation.
     """
     for scorer in scorers:
-        assert scorer.label_maps is not None
+        assert scorer.folder is not None
         entry = scorer.result()
         statement = {
             "benchmark": scorer.name,
@@ -99,7 +98,7 @@ def state_origin(scorers: Iterable[ClassMaps], record: Mapping[str, Any]) -> Non
             **{key: entry[key] for key in ENTRY if key in entry},
             **{key: record[key] for key in MODEL if key in record},
         }
-        write_record(scorer.label_maps.folder / STATEMENT, statement)
+        write_record(scorer.folder / STATEMENT, statement)
 
 
 class ScoredModule(LightningModule):

@@ -1,13 +1,16 @@
-"""Base class of the callbacks that score an image set at each evaluation."""
+"""Base classes of the callbacks with an entry in the record: those that score an image set at each
+evaluation, and those that report why a measure is left out.
+"""
 
+import sys
 import warnings
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 import numpy as np
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 from torch import Tensor
@@ -17,7 +20,7 @@ from gestalt.data_modules.image_sets import LabelSet
 from gestalt.encoders.dense_model import share_passes
 from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.images import SharedImages
-from gestalt.measures.evaluation.predictions import ScoredImage
+from gestalt.measures.evaluation.predictions import Predictions, ScoredImage
 from gestalt.measures.evaluation.prompts import (
     ClassEmbeddings,
     class_embeddings,
@@ -25,8 +28,6 @@ from gestalt.measures.evaluation.prompts import (
     templates_digest,
     used_prompts,
 )
-from gestalt.measures.label_maps import LabelMaps
-from gestalt.measures.recorded import RecordedCallback
 from gestalt.support.arrays import Array
 from gestalt.support.ranks import objects_on_first
 from gestalt.training.pictures import write_picture
@@ -43,6 +44,63 @@ def spread(length: int, count: int) -> tuple[int, ...]:
     fewer of a smaller set.
     """
     return tuple(sorted({(2 * k + 1) * length // (2 * count) for k in range(count)}))
+
+
+class RecordedCallback(Callback, ABC):
+    """Base class of callbacks that have an entry in the record of a run or an evaluation.
+
+    Args:
+        name: name of the benchmark.
+
+    Attributes:
+        measure: a row of the table of measures.
+    """
+
+    measure: str
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    @abstractmethod
+    def result(self) -> Entry:
+        """Return the entry as JSON; its ``metrics`` are those of the last evaluation."""
+
+    def per_image(self) -> dict[str, Array]:
+        """Return ``<benchmark>/<name>`` to an array of each image's contribution, in order of image
+        id.
+        """
+        return {}
+
+    def predictions(self) -> Predictions | None:
+        """Return the predictions that are kept for a report; None for none."""
+        return None
+
+
+class SkippedMeasure(RecordedCallback):
+    """Report a measure that is left out: once at the start, and in the record.
+
+    Args:
+        name: name of the benchmark.
+        measure: the one that is left out.
+        why: the reason, for messages.
+    """
+
+    def __init__(self, name: str, *, measure: str, why: str) -> None:
+        super().__init__(name)
+        self.measure = measure
+        self.why = why
+        self._printed = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Print the reason once, on the first rank."""
+        if trainer.is_global_zero and not self._printed:
+            print(f"{self.name}: {self.measure} is left out, {self.why}", file=sys.stderr)
+        self._printed = True
+
+    def result(self) -> Entry:
+        """Return the reason for a JSON record, without metrics."""
+        return {"set": self.name, "left_out": self.measure, "why": self.why, "metrics": {}}
 
 
 class Scorer(RecordedCallback):
@@ -71,7 +129,6 @@ class Scorer(RecordedCallback):
             evaluation of a run.
         scores: scores of the last evaluation, by the key of ``metrics``; empty before the first.
         one_thread: True if its results depend on the number of CPU threads.
-        label_maps: writes the predicted maps; None to write none.
 
     Raises:
         ValueError: a class has no prompt; a batch of the set lacks a needed key; or an evaluation
@@ -102,7 +159,6 @@ class Scorer(RecordedCallback):
         if prompted is not None:
             used_prompts(prompted, protocol=self.protocol)
         self.one_thread = False
-        self.label_maps: LabelMaps | None = None
         self.scores: dict[str, Any] = {}
         self._known: dict[str, Any] = {}  # of the fixed baselines
         self._prompted = prompted
@@ -288,8 +344,6 @@ class Scorer(RecordedCallback):
             # for the scorers after this one too: they are given the same dictionary
             batch["image"] = SharedImages(batch["image"])
         predictions = self.score(pl_module.model, batch, truth)
-        if self.label_maps is not None:
-            self.label_maps.write(batch, predictions)
         for position, index in enumerate(batch["sample_id"].tolist()):
             if index in self.shown_ids:
                 self._shown.append(ScoredImage.of(batch, position, predictions, truth))

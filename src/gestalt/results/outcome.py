@@ -11,8 +11,8 @@ from lightning.pytorch import Callback, Trainer
 from gestalt.config.identity import config_hash, to_plain
 from gestalt.config.schema import Experiment
 from gestalt.encoders.dense_model import DenseModel
+from gestalt.measures.callback import RecordedCallback
 from gestalt.measures.evaluation.predictions import EXTREMES, write_arrays
-from gestalt.measures.recorded import RecordedCallback
 from gestalt.measures.segmentation.class_maps import write_extremes
 from gestalt.results.record import provenance, write_record
 from gestalt.results.text import images_text

@@ -11,11 +11,10 @@ from gestalt.data_modules.image_sets import ImageSet, open_image_set
 from gestalt.data_modules.labels.defined import open_defined
 from gestalt.data_modules.unlabelled import FolderImages, SourceImages
 from gestalt.data_modules.validation import ImageSetDataModule
-from gestalt.measures.callback import Scorer
+from gestalt.measures.callback import Scorer, SkippedMeasure
 from gestalt.measures.context import Context
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS, Benchmark
 from gestalt.measures.evaluation.measures import MEASURES
-from gestalt.measures.recorded import SkippedMeasure
 from gestalt.models.zoo.kinds import open_vision
 from gestalt.runs.source import build_source
 from gestalt.runs.workers import loading_processes

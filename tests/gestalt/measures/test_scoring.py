@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from gestalt.data_modules.pixels.pictures import read_picture
 from gestalt.measures.evaluation.confusion import image_miou, pixel_counts
 from gestalt.measures.evaluation.prompts import templates_digest
-from gestalt.measures.label_maps import LabelMaps
 from gestalt.measures.masks import class_keys
 from gestalt.measures.retrieval.callback import Retrieval
 from gestalt.measures.segmentation.callback import Segmentation
@@ -253,7 +252,7 @@ def _rank(rank: int, world: int, folder: str, port: int) -> None:
     if world > 1:
         as_rank(rank, port)
     segmentation = Segmentation(context(pictures=7), protocol=PROTOCOL)
-    segmentation.label_maps = LabelMaps(Path(folder, f"maps_of_{world}"), labels=LABELS)
+    segmentation.folder = Path(folder, f"maps_of_{world}")
     retrieval = Retrieval(context(), protocol=PROTOCOL)
     logger = TensorBoardLogger(folder, name="", version=f"of_{world}")
     watch = ModelCheckpoint(monitor="painted/miou", mode="max")

@@ -2,8 +2,8 @@
 
 import pytest
 
+from gestalt.measures.callback import RecordedCallback, SkippedMeasure
 from gestalt.measures.grouping.callback import Grouping
-from gestalt.measures.recorded import RecordedCallback, SkippedMeasure
 from gestalt.runs.evaluation import NO_TEXT, build_evaluation
 from gestalt.support.typed import ConfigError
 from tests.gestalt.tiny_config import tiny_config

@@ -51,52 +51,63 @@ class Benchmark:
         return chosen or self.protocols.get(measure, MEASURES[measure].default)
 
 
-_scenes = partial(Benchmark, splits=("val", "tune"), source="scenes")
+_scenes = partial(
+    Benchmark, image_set="scenes", label_set="scenes", splits=("val", "tune"), source="scenes"
+)
 _voc = partial(
     Benchmark,
+    image_set="pascal_voc",
     splits=("train", "val", "trainval"),
     layout="the folder that holds VOCdevkit/VOC2012",
 )
 _val = partial(Benchmark, splits=("val",))
 _context = partial(
-    Benchmark, layout="the folder that holds VOCdevkit/VOC2010 with the converted masks"
+    Benchmark,
+    image_set="pascal_context",
+    layout="the folder that holds VOCdevkit/VOC2010 with the converted masks",
 )
 _stuff = partial(
     Benchmark,
+    image_set="coco",
     layout="the folder that holds val2017 and stuffthingmaps_trainval2017, or coco/ with both",
 )
 _cityscapes = partial(
-    Benchmark, layout="the folder that holds leftImg8bit and gtFine, or cityscapes/ with both"
+    Benchmark,
+    image_set="cityscapes",
+    layout="the folder that holds leftImg8bit and gtFine, or cityscapes/ with both",
 )
 
 _ROWS = (
-    _scenes("scenes", "scenes", "scenes", ("segmentation", "grouping", "retrieval")),
-    _scenes("scenes_matching", "scenes", "scenes", ("matching",)),
+    _scenes("scenes", measures=("segmentation", "grouping", "retrieval")),
+    _scenes("scenes_matching", measures=("matching",)),
     _scenes(
-        "scenes_classification", "scenes_classification", "scenes_classes", ("classification",)
+        "scenes_classification",
+        image_set="scenes_classification",
+        label_set="scenes_classes",
+        measures=("classification",),
     ),
     _scenes(
         "scenes_waterbirds",
-        "scenes_waterbirds",
-        "scenes_twins",
-        ("robustness",),
+        image_set="scenes_waterbirds",
+        label_set="scenes_twins",
+        measures=("robustness",),
         protocols={"robustness": "scenes_majority"},
     ),
-    _voc("pascal_voc", "pascal_voc", "voc21", ("segmentation", "grouping")),
-    _voc("pascal_voc20", "pascal_voc", "voc20"),
-    _context("pascal_context60", "pascal_context", "context60"),
-    _context("pascal_context59", "pascal_context", "context59"),
+    _voc("pascal_voc", label_set="voc21", measures=("segmentation", "grouping")),
+    _voc("pascal_voc20", label_set="voc20"),
+    _context("pascal_context60", label_set="context60"),
+    _context("pascal_context59", label_set="context59"),
     Benchmark(
         "ade20k",
-        "ade20k",
-        "ade20k_150",
-        ("segmentation", "grouping"),
+        image_set="ade20k",
+        label_set="ade20k_150",
+        measures=("segmentation", "grouping"),
         layout="the folder that holds ADEChallengeData2016",
     ),
     _val(
         "ade20k_847",
-        "ade20k_full",
-        "ade20k_847",
+        image_set="ade20k_full",
+        label_set="ade20k_847",
         layout=(
             "the folder that holds ADE20K_2021_17_01 with images_detectron2 and "
             "annotations_detectron2"
@@ -104,56 +115,60 @@ _ROWS = (
     ),
     _val(
         "pascal_context459",
-        "pascal_context_full",
-        "context459",
+        image_set="pascal_context_full",
+        label_set="context459",
         layout=(
             "the folder that holds VOCdevkit/VOC2010 with pascalcontext_val.txt and "
             "annotations_detectron2/pc459_val"
         ),
     ),
-    _stuff("coco_object", "coco", "coco_object_81"),
-    _stuff("coco_stuff", "coco", "coco_stuff_171"),
-    _stuff("coco27", "coco", "coco_27", ("segmentation", "matching")),
-    _stuff("coco27_curated", "coco_curated", "coco_27", ("segmentation", "matching")),
-    Benchmark(
+    _stuff("coco_object", label_set="coco_object_81"),
+    _stuff("coco_stuff", label_set="coco_stuff_171"),
+    _stuff("coco27", label_set="coco_27", measures=("segmentation", "matching")),
+    _stuff(
+        "coco27_curated",
+        image_set="coco_curated",
+        label_set="coco_27",
+        measures=("segmentation", "matching"),
+    ),
+    _stuff(
         "coco_panoptic",
-        "coco",
-        "coco_panoptic_133",
-        ("segmentation", "grouping"),
+        label_set="coco_panoptic_133",
+        measures=("segmentation", "grouping"),
         layout=(
             "the folder that holds val2017 and annotations/panoptic_val2017.json, or coco/ with "
             "both"
         ),
     ),
-    _cityscapes("cityscapes", "cityscapes", "cityscapes_19", ("segmentation", "grouping")),
-    _cityscapes("cityscapes27", "cityscapes", "cityscapes_27", ("segmentation", "matching")),
+    _cityscapes("cityscapes", label_set="cityscapes_19", measures=("segmentation", "grouping")),
+    _cityscapes("cityscapes27", label_set="cityscapes_27", measures=("segmentation", "matching")),
     _val(
         "imagenet",
-        "imagenet",
-        "imagenet_1000",
-        ("classification",),
+        image_set="imagenet",
+        label_set="imagenet_1000",
+        measures=("classification",),
         layout="the folder that holds imagenet/val/<WordNet id>",
     ),
     _val(
         "imagenet_v2",
-        "imagenet_v2",
-        "imagenet_1000",
-        ("classification",),
+        image_set="imagenet_v2",
+        label_set="imagenet_1000",
+        measures=("classification",),
         layout="the folder that holds imagenetv2-matched-frequency-format-val",
     ),
     Benchmark(
         "waterbirds",
-        "waterbirds",
-        "waterbirds",
-        ("robustness",),
+        image_set="waterbirds",
+        label_set="waterbirds",
+        measures=("robustness",),
         splits=("train", "val", "test"),
         layout="the folder that holds waterbird_complete95_forest2water2",
     ),
     Benchmark(
         "flickr",
-        "flickr",
-        None,
-        ("retrieval",),
+        image_set="flickr",
+        label_set=None,
+        measures=("retrieval",),
         splits=("dev", "test"),
         layout="the folder that holds Images/, captions.txt and the split files",
         source="flickr",

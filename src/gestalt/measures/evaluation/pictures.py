@@ -3,14 +3,18 @@ tensors on the CPU, or arrays.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from gestalt.data_modules.batches import PADDING
+from gestalt.data_modules.image_sets import LabelSet
 from gestalt.measures.evaluation.confusion import iou_of, pixel_counts
 from gestalt.measures.evaluation.predictions import ScoredImage
 from gestalt.support.arrays import Array, Pixels
+from gestalt.support.files import replacing
 from gestalt.support.label_values import NARROW, ignored_value
 
 PANEL = 320
@@ -63,6 +67,26 @@ def map_image(values: Array, *, classes: int, background: int | None) -> Image.I
     picture = Image.fromarray(values.astype(np.uint8))
     picture.putpalette(palette.tobytes())
     return picture
+
+
+def write_maps(
+    folder: Path, batch: Mapping[str, Any], predictions: Sequence[Any], *, labels: LabelSet
+) -> None:
+    """Write the class maps (H, W) of a batch, without padding, to ``<folder>/<image name>.png``,
+    where ``gestalt score`` and other evaluators read them; with a sub-folder where the name has
+    one.
+    """
+    for name, index, prediction in zip(
+        batch["name"], batch["sample_id"].tolist(), predictions, strict=True
+    ):
+        if index != PADDING:
+            picture = map_image(
+                prediction.cpu().numpy(),
+                classes=len(labels.names),
+                background=labels.background,
+            )
+            with replacing(folder / f"{name}.png") as partial:
+                picture.save(partial, format="PNG")
 
 
 def overlay(

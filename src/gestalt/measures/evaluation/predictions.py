@@ -14,6 +14,9 @@ from gestalt.support.files import replacing
 EXTREMES = "extremes"
 """The folder of the best and worst images, beside the arrays of a result."""
 
+STATEMENT = "predictions.json"
+"""The file beside written class maps that states what made them; written last."""
+
 PARTS = ("image", "prediction", "label")
 """Arrays of a kept image."""
 

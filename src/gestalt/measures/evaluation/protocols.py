@@ -8,7 +8,7 @@ the label.
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
@@ -51,20 +51,20 @@ class ImageProtocol:
     antialias: bool = True  # False as in OpenCV and mmcv
 
     def __post_init__(self) -> None:
-        """Refuse impossible sizes, and unknown choices in every field that is a ``Literal``,
-        subclasses' too.
+        """Refuse what is complained of."""
+        for complaint in self.complaints():
+            raise ValueError(f"protocol {self.name}: {complaint}")
+
+    def complaints(self) -> Iterator[str]:
+        """Yield impossible sizes, and unknown choices in every field that is a ``Literal``,
+        subclasses' too; a subclass yields its own contradictions after these.
         """
         for field in ("input_size", "multiple"):
             if (pixels := getattr(self, field)) < 1:
-                raise ValueError(
-                    f"protocol {self.name}: {field} is {pixels}, at least 1 pixel is needed"
-                )
+                yield f"{field} is {pixels}, at least 1 pixel is needed"
         for field, kind in get_type_hints(type(self)).items():
             if get_origin(kind) is Literal and getattr(self, field) not in get_args(kind):
-                raise ValueError(
-                    f"protocol {self.name}: {field} is {getattr(self, field)!r}, known: "
-                    f"{', '.join(get_args(kind))}"
-                )
+                yield f"{field} is {getattr(self, field)!r}, known: {', '.join(get_args(kind))}"
 
     def target_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the (height, width) in pixels that an image of this size is resized to."""
@@ -130,20 +130,14 @@ class PromptProtocol(ImageProtocol):
     article: Literal["sound", "letter"] = "sound"
     lower_case: bool = True  # of the whole prompt
 
-    def __post_init__(self) -> None:
-        """Refuse prompts without a name."""
-        super().__post_init__()
+    def complaints(self) -> Iterator[str]:
+        """Yield prompts without a name, after the complaints of every protocol."""
+        yield from super().complaints()
         if not self.templates:
-            raise ValueError(
-                f"protocol {self.name}: no templates, at least one is needed, such as 'a photo of "
-                f"{{article}} {{}}'"
-            )
+            yield "no templates, at least one is needed, such as 'a photo of {article} {}'"
         for template in self.templates:
             if "{}" not in template:
-                raise ValueError(
-                    f"protocol {self.name}: the template {template!r} has no {{}} where the class "
-                    "name goes"
-                )
+                yield f"the template {template!r} has no {{}} where the class name goes"
 
     def background_rule(self) -> str:
         """Return how a background class is predicted: by prompts, as any class, unless a subclass

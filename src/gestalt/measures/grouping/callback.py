@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.measures.callback import Baseline, Batch, Scorer
+from gestalt.measures.callback import Baseline, Batch, RecordedCallback, Scorer, SkippedMeasure
 from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.images import sizes_of
 from gestalt.measures.evaluation.pictures import (
@@ -33,7 +33,6 @@ from gestalt.measures.evaluation.predictions import ScoredImage
 from gestalt.measures.evaluation.protocols import ImageProtocol
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.grouping.protocol import BottomUpProtocol
-from gestalt.measures.recorded import RecordedCallback, SkippedMeasure
 from gestalt.measures.rows import ImageMetric
 from gestalt.measures.segmentation.baselines import blocks, object_oracle
 from gestalt.support.arrays import Floats, Ints, Pixels

@@ -1,5 +1,6 @@
 """Grouping's protocols: an image's features are partitioned into groups, without text or labels."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -7,7 +8,7 @@ from gestalt.measures.evaluation.measures import MEASURES
 from gestalt.measures.evaluation.protocols import ImageProtocol, build_protocol
 from gestalt.support.names import nearest
 
-MOST_GROUPS = 254
+MAX_GROUPS = 254
 """Largest number of groups: a group map is uint8, and 255 is reserved."""
 
 
@@ -65,20 +66,14 @@ class BottomUpProtocol(TokensProtocol):
     centre: bool = True
     mass: float = 0.6  # share of a head's attention that its mask holds
 
-    def __post_init__(self) -> None:
-        """Refuse an impossible number of groups."""
-        super().__post_init__()
+    def complaints(self) -> Iterator[str]:
+        """Yield an impossible number of groups, after the complaints of every protocol."""
+        yield from super().complaints()
         if self.method == "attention":
             if self.groups is not None:
-                raise ValueError(
-                    f"protocol {self.name}: groups is {self.groups}, method attention has as many "
-                    "as heads; choose None"
-                )
-        elif self.groups not in range(1, MOST_GROUPS + 1):
-            raise ValueError(
-                f"protocol {self.name}: groups is {self.groups}, choose a whole number from 1 to "
-                f"{MOST_GROUPS}"
-            )
+                yield f"groups is {self.groups}, method attention has as many as heads; choose None"
+        elif self.groups not in range(1, MAX_GROUPS + 1):
+            yield f"groups is {self.groups}, choose a whole number from 1 to {MAX_GROUPS}"
 
     def fields(self) -> dict[str, Any]:
         """Return the fields, and the rule for the sign of a component, which is fixed."""

@@ -6,7 +6,6 @@ pixels.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -247,7 +246,6 @@ class Matching(Scorer):
 
     def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Assign every pixel to a cluster, and count."""
-        void = ignored_value(len(self.labels.names))
         images = cluster(
             model,
             batch["image"],
@@ -260,9 +258,7 @@ class Matching(Scorer):
             truth,
             batch=batch,
             one_cluster=map(torch.zeros_like, truth),
-            patch_oracle=map(
-                partial(patch_oracle, ignored=void), truth, [image.grid for image in images]
-            ),
+            patch_oracle=map(patch_oracle, truth, [image.grid for image in images]),
         )
 
     def values(self, score: MatchedScore) -> dict[str, float]:

@@ -1,8 +1,9 @@
 """Matching's protocols: clusters of a whole set, matched to its classes once."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gestalt.measures.grouping.protocol import MOST_GROUPS, TokensProtocol
+from gestalt.measures.grouping.protocol import MAX_GROUPS, TokensProtocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +29,13 @@ class MatchingProtocol(TokensProtocol):
     fit_images: int = 200  # images whose tokens are fitted to; all of a smaller set
     fit_tokens: int = 49  # drawn from each of these; all if there are fewer
 
-    def __post_init__(self) -> None:
-        """Refuse contradictions."""
-        super().__post_init__()
-        if self.clusters is not None and not 2 <= self.clusters <= MOST_GROUPS:
-            raise ValueError(
-                f"protocol {self.name}: clusters is {self.clusters}, choose 2 to {MOST_GROUPS}, or "
-                "None for as many as classes"
+    def complaints(self) -> Iterator[str]:
+        """Yield an impossible number of clusters, after the complaints of every protocol."""
+        yield from super().complaints()
+        if self.clusters is not None and not 2 <= self.clusters <= MAX_GROUPS:
+            yield (
+                f"clusters is {self.clusters}, choose 2 to {MAX_GROUPS}, or None for as many as "
+                "classes"
             )
 
 

@@ -2,8 +2,8 @@
 texts, E shared width.
 """
 
-from collections.abc import Callable, Sequence
-from itertools import chain, pairwise
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -103,10 +103,10 @@ class RetrievalRecall(Metric):
         owner = np.searchsorted(image_key[:, 0], text_key[:, 0])
         # (N, distinct captions)
         owns = torch.zeros(len(images), int(word.max(initial=-1)) + 1, dtype=torch.bool)
-        words = torch.from_numpy(word)
-        owns[torch.from_numpy(owner), words] = True
-        image_ranks = _strangers_ahead(images, texts, partners=lambda rows: owns[rows][:, words])
-        text_ranks = _strangers_ahead(texts, images, partners=lambda rows: owns[:, words[rows]].T)
+        owns[torch.from_numpy(owner), torch.from_numpy(word)] = True
+        partners = owns[:, torch.from_numpy(word)]  # (N, captions)
+        image_ranks = _strangers_ahead(images, texts, partners)
+        text_ranks = _strangers_ahead(texts, images, partners.T)
         captioned = owns.any(dim=1).numpy()
         # the ranks of the queries, and their images
         queries = {
@@ -145,19 +145,19 @@ def _once(vectors: Any, keys: Any) -> tuple[Tensor, Ints]:
     return stacked[torch.from_numpy(first[real]).to(stacked.device)], different[real]
 
 
-def _strangers_ahead(queries: Tensor, keys: Tensor, partners: Callable[[slice], Tensor]) -> Ints:
+def _strangers_ahead(queries: Tensor, keys: Tensor, partners: Tensor) -> Ints:
     """Count for each query the keys that are not partners and at least as similar as the best
     partner, (n,) int64.
 
-    ``partners`` maps rows of queries to (q, keys) bool, True for the keys that belong to a query.
+    ``partners`` is (n, keys) bool, True for the keys that belong to a query.
     """
-    ranks = [torch.zeros(0, dtype=torch.int64)]
-    parts = -(-len(queries) // QUERIES_AT_ONCE)
-    edges = [len(queries) * part // max(parts, 1) for part in range(parts + 1)]
+    ranks = []
     # equal parts: the product of a single row rounds equal keys unequally
-    for rows in (slice(*ends) for ends in pairwise(edges)):
-        similarity = queries[rows] @ keys.T
-        partner = partners(rows).to(similarity.device)
+    parts = max(1, -(-len(queries) // QUERIES_AT_ONCE))
+    for rows, partner in zip(
+        queries.tensor_split(parts), partners.to(queries.device).tensor_split(parts), strict=True
+    ):
+        similarity = rows @ keys.T
         best = similarity.masked_fill(~partner, float("-inf")).amax(dim=1, keepdim=True)
         ranks.append((~(similarity < best) & ~partner).sum(dim=1).cpu())
     return torch.cat(ranks).numpy()

@@ -11,7 +11,7 @@ from torch import Tensor
 from gestalt.measures.evaluation.images import Size, size_of, upsample
 from gestalt.measures.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.engine import upsampled_argmax
-from gestalt.support.label_values import IGNORE, map_type
+from gestalt.support.label_values import IGNORE, WIDE, map_type
 
 LEVELS = 256
 """Thresholds of the shares among which ``object_oracle`` takes the best."""
@@ -35,18 +35,18 @@ def shuffled_classes(count: int, prompts: ClassEmbeddings) -> Tensor:
     return torch.from_numpy(table).to(prompts.class_index.device)
 
 
-def patch_oracle(label: Tensor, grid: Size, ignored: int = IGNORE) -> Tensor:
+def patch_oracle(label: Tensor, grid: Size) -> Tensor:
     """Predict a label (H, W) by a map of the grid (h, w): class shares of each cell, up-sampled
     like logits, argmax.
 
-    A share is an exact area, also where cells cut through pixels; pixels of the value ``ignored``
-    are left out of it.
+    A share is an exact area, also where cells cut through pixels; pixels that are not scored, of
+    the value for the label's type, are left out of it.
 
     Returns:
         (H, W) in the label's type.
     """
     classes = torch.unique(label)
-    classes = classes[classes != ignored]
+    classes = classes[classes != (WIDE if label.dtype == torch.int32 else IGNORE)]
     if len(classes) == 0:
         return label.clone()
     # (present, h, w)

@@ -3,7 +3,6 @@ pictures.  C classes, H W pixels.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -20,7 +19,6 @@ from gestalt.measures.segmentation.configured import segmentation_protocol
 from gestalt.measures.segmentation.engine import Largest, largest_cosines, pixels_hash, top_down
 from gestalt.measures.segmentation.fitting import fit_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
-from gestalt.support.label_values import ignored_value
 
 
 class Segmentation(ClassMaps):
@@ -139,18 +137,14 @@ class Segmentation(ClassMaps):
         """Segment a batch and count."""
         self.check_unseen(batch["image"])
         images = top_down(model, batch["image"], self.prompts, self.protocol, sizes_of(truth))
-        classes = len(self.labels.names)
-        void = ignored_value(classes)
-        swap = shuffled_classes(classes, self.prompts)
+        swap = shuffled_classes(len(self.labels.names), self.prompts)
         predicted = [image.prediction for image in images]
         return self.count(
             predicted,
             truth,
             batch=batch,
             shuffled_text=(swap[mask.long()] for mask in predicted),
-            patch_oracle=map(
-                partial(patch_oracle, ignored=void), truth, [image.grid for image in images]
-            ),
+            patch_oracle=map(patch_oracle, truth, [image.grid for image in images]),
         )
 
     def entry(self, score: SegmentationScore) -> Entry:

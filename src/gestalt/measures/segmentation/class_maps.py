@@ -17,13 +17,12 @@ from torch import Tensor
 
 from gestalt.data_modules.batches import PADDING
 from gestalt.data_modules.image_sets import LabelSet
-from gestalt.measures.callback import Baseline, Batch, Scorer
+from gestalt.measures.callback import Baseline, Batch, RecordedCallback, Scorer
 from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.confusion import image_miou, labelled_pixels
-from gestalt.measures.evaluation.pictures import pil_image, segmentation_panels
+from gestalt.measures.evaluation.pictures import pil_image, segmentation_panels, write_maps
 from gestalt.measures.evaluation.predictions import Predictions, ScoredImage, write_predictions
 from gestalt.measures.masks import MaskScore, mask_entry, mask_values
-from gestalt.measures.recorded import RecordedCallback
 from gestalt.measures.rows import ImageMetric
 from gestalt.support.arrays import Floats, Ints
 from gestalt.support.label_values import MAX_CLASSES
@@ -239,6 +238,7 @@ class ClassMaps(Scorer):
         baselines: those of each mIoU, as ``<benchmark>/miou_<baseline>``; that of constant
             background only where there is such a class.
         unnamed: True if a predicted pixel may have no class.
+        folder: the predicted maps are written to it; None to write none.
     """
 
     measure = "segmentation"
@@ -247,6 +247,7 @@ class ClassMaps(Scorer):
     baselines: tuple[str, ...] = ("constant_background",)
     unnamed = True
     labels: LabelSet
+    folder: Path | None = None
 
     def __init__(self, context: Context, *, labels: LabelSet | None = None, **options: Any) -> None:
         labels = labels or context.labels
@@ -273,6 +274,8 @@ class ClassMaps(Scorer):
         """Count the predictions and the baselines of a batch, and keep the best and the worst
         images.  Returns the predictions.
         """
+        if self.folder is not None:
+            write_maps(self.folder, batch, predictions, labels=self.labels)
         background = self.labels.background
         if background is not None:
             baselines["constant_background"] = (torch.full_like(mask, background) for mask in truth)

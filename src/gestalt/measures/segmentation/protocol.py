@@ -132,12 +132,6 @@ class TopDownProtocol(PromptProtocol):
     ours: tuple[str, ...] = ()  # choices of ours that the original does not state
     source: str = ""  # of the numbers; not in the digest
 
-    def __post_init__(self) -> None:
-        """Refuse contradictions."""
-        super().__post_init__()
-        for complaint in self._complaints():
-            raise ValueError(f"protocol {self.name}: {complaint}")
-
     def fields(self) -> dict[str, Any]:
         """Return the fields as every protocol, without those that have no effect and later ones at
         their defaults.
@@ -180,8 +174,9 @@ class TopDownProtocol(PromptProtocol):
         changes = {"reading": reading, "positions": positions, "proxy": proxy}
         return dataclasses.replace(self, **without_none(changes))
 
-    def _complaints(self) -> Iterator[str]:
-        """Yield what contradicts what."""
+    def complaints(self) -> Iterator[str]:
+        """Yield what contradicts what, after the complaints of every protocol."""
+        yield from super().complaints()
         window, stride = self.window, self.stride
         if (window is None) != (stride is None):
             yield f"window={window} with stride={stride}: give both, or neither"

@@ -14,11 +14,11 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from gestalt.data_modules.labels.predicted_maps import find_maps, group_map, read_map
+from gestalt.measures.callback import SkippedMeasure
+from gestalt.measures.evaluation.pictures import write_maps
 from gestalt.measures.evaluation.protocols import PredictionsProtocol, build_protocol
 from gestalt.measures.grouping.callback import Grouping, GroupMaps
 from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
-from gestalt.measures.label_maps import LabelMaps
-from gestalt.measures.recorded import SkippedMeasure
 from tests.gestalt.measures.stage import LENGTH, Images, Stub, context, loader, quiet, validate
 from tests.gestalt.painted import LABELS, blocky_label, painted
 from tests.gestalt.tiny_config import tiny_config
@@ -123,8 +123,12 @@ def test_the_result_is_json_with_counts_of_groups_images_and_objects():
 
 
 def test_written_groups_score_exactly_what_the_model_scored(tmp_path):
-    model = grouping()
-    model.label_maps = LabelMaps(tmp_path, labels=LABELS)
+    class Writing(Grouping):
+        def count(self, predictions: Any, truth: Any, *, batch: Any, **baselines: Any) -> Any:
+            write_maps(tmp_path, batch, predictions, labels=LABELS)
+            return super().count(predictions, truth, batch=batch, **baselines)
+
+    model = Writing(context(), protocol=PROTOCOL)
     validate(model, dataset=PaintedObjects(), flaw="transposed")
     files = find_maps(tmp_path, [f"p/{index}" for index in range(LENGTH)])
 
