@@ -106,7 +106,7 @@ BUGS = (
     ),
     Bug(
         "mean_of_image_iou",
-        "src/gestalt/measures/masks.py",
+        "src/gestalt/measures/evaluation/confusion.py",
         old="return iou_of(self.counts)",
         new="return np.ma.masked_invalid(iou_of(self.image_counts)).mean(axis=0).filled(np.nan)",
         test="tests/gestalt/measures/test_metrics.py::test_iou_equals_a_loop_over_pixels",

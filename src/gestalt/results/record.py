@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gestalt.measures.masks import MaskScore, mask_entry, mask_values, matched_values
+from gestalt.measures.evaluation.confusion import MaskScore, mask_entry, mask_values, matched_values
 from gestalt.models.finding import find_run
 from gestalt.models.names import RESULT
 from gestalt.support.addresses import change_texts, without_secrets

@@ -14,9 +14,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from gestalt.data_modules.pixels.pictures import read_picture
-from gestalt.measures.evaluation.confusion import image_miou, pixel_counts
+from gestalt.measures.evaluation.confusion import class_keys, image_miou, pixel_counts
 from gestalt.measures.evaluation.prompts import templates_digest
-from gestalt.measures.masks import class_keys
 from gestalt.measures.retrieval.callback import Retrieval
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.class_maps import write_extremes

@@ -18,11 +18,13 @@ from gestalt.measures.callback import Batch, Scorer
 from gestalt.measures.classification.protocol import ClassificationProtocol
 from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.confusion import as_map_type, divide_or_nan
-from gestalt.measures.evaluation.images import by_size, embed_images, resize_all
+from gestalt.measures.evaluation.images import by_size, embed_images, finite, resize_all
 from gestalt.measures.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.robustness.protocol import RobustnessProtocol
 from gestalt.measures.rows import RowMetric
 from gestalt.support.arrays import Floats, Ints
+
+NO_CLASS = "no image has a nearest class"
 
 
 def with_third(labels: LabelSet, third_class: tuple[str, ...]) -> LabelSet:
@@ -82,17 +84,6 @@ def ranks(logits: Tensor, truth: Tensor) -> Tensor:
     return ahead.sum(dim=1)
 
 
-def _finite(cosines: Tensor) -> Tensor:
-    """Return the cosines; a ValueError refuses NaN and infinity, with which the first class would
-    win.
-    """
-    if not bool(cosines.isfinite().all()):
-        raise ValueError(
-            "the model's embeddings contain NaN or infinity, so no image has a nearest class"
-        )
-    return cosines
-
-
 @torch.no_grad()
 def reduced_labels(
     model: Any, images: Sequence[Tensor], prompts: ClassEmbeddings, protocol: RobustnessProtocol
@@ -112,9 +103,9 @@ def reduced_labels(
 
     def reduce(stack: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         cosines = torch.einsum("behw,ke->bhwk", model.embed_patches(stack).float(), prompts.vectors)
-        logits = by_class(_finite(cosines), prompts)
+        logits = by_class(finite(cosines, NO_CLASS), prompts)
         if protocol.reduction == "pooled":
-            pooled = _finite(model.embed_image(stack).float() @ prompts.vectors.T)
+            pooled = finite(model.embed_image(stack).float() @ prompts.vectors.T, NO_CLASS)
             labels = by_class(pooled, prompts).argmax(dim=1)
         else:
             labels = reduce_map(logits.flatten(1, 2), protocol)

@@ -92,6 +92,14 @@ def upsample(
     )[0]
 
 
+def upsample_nearest(values: Tensor, size: Size) -> Tensor:
+    """Resize a map (h, w) of indices or (n, h, w) of masks to a size: each pixel takes the value at
+    its centre.
+    """
+    maps = values.float().reshape(-1, *size_of(values))
+    return upsample(maps, size, mode="nearest-exact").reshape(*values.shape[:-2], *size).to(values)
+
+
 def squash(label: Tensor, side: int) -> Tensor:
     """Squash a label (H, W) to (side, side): each pixel is the nearest of the original, by
     centres.
@@ -115,6 +123,15 @@ def by_size(images: Sequence[Tensor], run: Callable[[Tensor], Iterable[Result]])
         stack = torch.stack([images[position] for position in positions])
         results.update(zip(positions, run(stack), strict=True))
     return [results[position] for position in range(len(images))]
+
+
+def finite(values: Tensor, consequence: str) -> Tensor:
+    """Return values that a model gave unchanged; a ValueError refuses NaN and infinity, and says
+    what they lead to.
+    """
+    if not bool(values.isfinite().all()):
+        raise ValueError(f"the model's embeddings contain NaN or infinity, so {consequence}")
+    return values
 
 
 @torch.no_grad()

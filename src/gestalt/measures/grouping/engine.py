@@ -18,10 +18,12 @@ from gestalt.measures.evaluation.confusion import as_map_type
 from gestalt.measures.evaluation.images import (
     Size,
     by_size,
+    finite,
     resize_all,
     size_of,
     sizes_of,
     upsample,
+    upsample_nearest,
 )
 from gestalt.measures.grouping.protocol import BottomUpProtocol, TokensProtocol
 from gestalt.measures.segmentation.engine import upsampled_argmax
@@ -36,6 +38,8 @@ ROUNDED = 9
 """Decimals, relative to the largest value, within which rows count as equal: beyond lies the
 rounding of an eigenproblem in float64.
 """
+
+UNGROUPED = "its locations cannot be grouped"
 
 
 @contextmanager
@@ -198,18 +202,7 @@ def wide_tokens(model: Any, stack: Tensor, protocol: TokensProtocol) -> Tensor:
         ValueError: a token contains NaN or infinity.
     """
     tokens = model.patch_tokens(stack, projected=protocol.features == "projected")
-    return finite(tokens.cpu().double())
-
-
-def finite(batch: Tensor) -> Tensor:
-    """Return a batch of tokens or attention maps unchanged; a ValueError refuses NaN and
-    infinity.
-    """
-    if not batch.isfinite().all():
-        raise ValueError(
-            "the image tower's tokens contain NaN or infinity; such tokens cannot be grouped"
-        )
-    return batch
+    return finite(tokens.cpu().double(), UNGROUPED)
 
 
 def choose_largest(maps: Tensor, protocol: TokensProtocol, size: Size) -> Tensor:
@@ -218,16 +211,14 @@ def choose_largest(maps: Tensor, protocol: TokensProtocol, size: Size) -> Tensor
     """
     if protocol.upsample == "bilinear":
         return as_map_type(upsampled_argmax(maps, size), classes=len(maps))
-    chosen = maps.argmax(dim=0, keepdim=True).float()
-    return as_map_type(upsample(chosen, size, mode="nearest-exact")[0], classes=len(maps))
+    return upsample_nearest(as_map_type(maps.argmax(dim=0), classes=len(maps)), size)
 
 
 def attention_masks(maps: Tensor, protocol: BottomUpProtocol, size: Size) -> Tensor:
     """Turn attention (n, h, w) into masks (n, H, W) bool at a size, which may overlap."""
     if protocol.upsample == "bilinear":
         return mass_masks(upsample(maps, size), protocol.mass)
-    masks = mass_masks(maps, protocol.mass)
-    return upsample(masks.to(torch.uint8), size, mode="nearest-exact").bool()
+    return upsample_nearest(mass_masks(maps, protocol.mass), size)
 
 
 def mass_masks(maps: Tensor, mass: float) -> Tensor:
@@ -286,7 +277,7 @@ def bottom_up(
 
     def compare(stack: Tensor) -> Iterator[Tensor]:
         if protocol.method == "attention":
-            yield from finite(model.class_attention(stack).float())
+            yield from finite(model.class_attention(stack).float(), UNGROUPED)
             return
         for tokens in wide_tokens(model, stack, protocol):
             similarity = image_similarity(tokens.flatten(1).T.contiguous(), protocol)

@@ -17,7 +17,12 @@ from torch.nn import functional
 from gestalt.data_modules.image_sets import ImageSet, LabelSet
 from gestalt.measures.callback import Batch, Scorer, spread
 from gestalt.measures.context import Context, Entry
-from gestalt.measures.evaluation.confusion import labelled_pixels
+from gestalt.measures.evaluation.confusion import (
+    MaskScore,
+    labelled_pixels,
+    mask_entry,
+    matched_values,
+)
 from gestalt.measures.evaluation.images import Size, resize, sizes_of
 from gestalt.measures.evaluation.pictures import segmentation_panels
 from gestalt.measures.evaluation.predictions import ScoredImage
@@ -29,7 +34,6 @@ from gestalt.measures.grouping.engine import (
     regions,
     wide_tokens,
 )
-from gestalt.measures.masks import MaskScore, mask_entry, matched_values
 from gestalt.measures.matching.protocol import MatchingProtocol
 from gestalt.measures.rows import ImageMetric
 from gestalt.measures.segmentation.baselines import patch_oracle

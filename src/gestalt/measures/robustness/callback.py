@@ -17,8 +17,7 @@ from gestalt.measures.classification.callback import (
 )
 from gestalt.measures.classification.groups import group_metrics
 from gestalt.measures.context import Entry
-from gestalt.measures.evaluation.confusion import as_map_type
-from gestalt.measures.evaluation.images import resize, size_of, upsample
+from gestalt.measures.evaluation.images import resize, size_of, upsample_nearest
 from gestalt.measures.evaluation.pictures import render_segmentation
 from gestalt.measures.evaluation.predictions import ScoredImage
 from gestalt.measures.robustness.protocol import RobustnessProtocol
@@ -113,11 +112,9 @@ class Robustness(ClassificationScorer):
         usual = "usual" if score.truth[row] == score.place[row] else "other"
         title = f"{shown.title}: a {true} at its {usual} place, named {predicted}"
         seen, names = resize(shown.image, self.protocol), self.classes.names
-        mask = upsample(shown.prediction[None].float(), size_of(seen), mode="nearest-exact")[0]
-        mask = as_map_type(mask, classes=len(names))
         return render_segmentation(
             seen,
-            mask,
+            upsample_nearest(shown.prediction, size_of(seen)),
             names,
             background=len(self.labels.names) if self.protocol.third_class else None,
             caption=title,

@@ -19,10 +19,15 @@ from gestalt.data_modules.batches import PADDING
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.measures.callback import Baseline, Batch, RecordedCallback, Scorer
 from gestalt.measures.context import Context, Entry
-from gestalt.measures.evaluation.confusion import image_miou, labelled_pixels
+from gestalt.measures.evaluation.confusion import (
+    MaskScore,
+    image_miou,
+    labelled_pixels,
+    mask_entry,
+    mask_values,
+)
 from gestalt.measures.evaluation.pictures import pil_image, segmentation_panels, write_maps
 from gestalt.measures.evaluation.predictions import Predictions, ScoredImage, write_predictions
-from gestalt.measures.masks import MaskScore, mask_entry, mask_values
 from gestalt.measures.rows import ImageMetric
 from gestalt.support.arrays import Floats, Ints
 from gestalt.support.label_values import MAX_CLASSES

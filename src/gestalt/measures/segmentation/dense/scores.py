@@ -22,6 +22,7 @@ from gestalt.measures.evaluation.images import (
     Size,
     by_size,
     compute_once,
+    finite,
     interpolate,
     resize_all,
     size_of,
@@ -291,11 +292,7 @@ def cosines(pieces: Pieces, prompts: ClassEmbeddings) -> Tensor:
     rows, columns, width, height, breadth = pieces.features.shape
     flat = pieces.features.permute(2, 0, 3, 1, 4).reshape(width, -1)
     values = (prompts.vectors @ flat).reshape(-1, rows * height, columns * breadth)
-    if not bool(torch.isfinite(values).all()):
-        raise ValueError(
-            "the model's embeddings contain NaN or infinity, so no location has a nearest class"
-        )
-    values = prompts.tie(values, dim=0)
+    values = prompts.tie(finite(values, "no location has a nearest class"), dim=0)
     if prompts.offset is not None:
         values = values + prompts.offset[:, None, None]
     if prompts.prior is not None:
