@@ -332,22 +332,21 @@ def _count_thresholds(config: Experiment, model: DenseModel) -> tuple[Segmentati
     (scorer,) = (callback for callback in callbacks if isinstance(callback, Segmentation))
     (image_set,) = data.image_sets
     (loader,) = data.val_dataloader()
-    scorer.fit_to(model)
     background = scorer.labels.background
     if background is None:
         raise ConfigError(
             f"--calibrate {scorer.name}: its label set has no background class, so there is no "
             "threshold to calibrate"
         )
+    scorer.begin(model)
     sweep = Sweep(scorer.protocol, classes=len(scorer.labels.names), background=background)
     protocol = replace(scorer.protocol, threshold=scorer.protocol.threshold or LEAST)
-    prompts = scorer.embed(model, protocol=protocol)
-    device = prompts.vectors.device
+    device = scorer.prompts.vectors.device
     for batch in loader:
         labels = [label.to(device) for label in scorer.truth(batch)]
         images = [image.to(device) for image in batch["image"]]
         scorer.check_unseen(images)
-        segmented = top_down(model, images, prompts, protocol, sizes=sizes_of(labels))
+        segmented = top_down(model, images, scorer.prompts, protocol, sizes=sizes_of(labels))
         for image, label in zip(segmented, labels, strict=True):
             sweep.update(image, label)
     counted = {

@@ -22,7 +22,6 @@ from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.images import SharedImages
 from gestalt.measures.evaluation.predictions import Predictions, ScoredImage
 from gestalt.measures.evaluation.prompts import (
-    ClassEmbeddings,
     class_embeddings,
     prompts_folder,
     templates_digest,
@@ -163,7 +162,6 @@ class Scorer(RecordedCallback):
         self._known: dict[str, Any] = {}  # of the fixed baselines
         self._prompted = prompted
         self.prompts: Any = None  # the ``ClassEmbeddings`` of this evaluation
-        self._prompt_cache = prompts_folder(context.evaluation.prompt_cache)
         self._shown: list[ScoredImage] = []
 
     @abstractmethod
@@ -193,14 +191,13 @@ class Scorer(RecordedCallback):
         raise NotImplementedError
 
     def begin(self, model: Any, **embedding: Any) -> None:
-        """Prepare an evaluation: embed the classes, since the text tower trains."""
+        """Prepare an evaluation: embed the classes, since the text tower trains; ``embedding`` is
+        passed on to ``class_embeddings``.
+        """
         if self._prompted is not None:
-            self.prompts = self.embed(model, protocol=self.protocol, **embedding)
-
-    def embed(self, model: Any, *, protocol: Any, **embedding: Any) -> ClassEmbeddings:
-        """Embed the classes under a ``PromptProtocol``; ``embedding`` as ``class_embeddings``."""
-        assert self._prompted is not None
-        return class_embeddings(model, self._prompted, protocol=protocol, **embedding)
+            self.prompts = class_embeddings(
+                model, self._prompted, protocol=self.protocol, **embedding
+            )
 
     def gather(self) -> None:
         """Gather state outside the metrics over ranks; every rank calls it at the end of an
@@ -316,14 +313,13 @@ class Scorer(RecordedCallback):
             metric.to(pl_module.device)
             metric.reset()
         model: Any = pl_module.model
-        cache = self._prompt_cache
-        if (
-            cache is not None
-            and trainer.state.fn == TrainerFn.FITTING
+        # the weights of a text tower that trains change with each epoch
+        changes = (
+            trainer.state.fn == TrainerFn.FITTING
             and hasattr(model, "text")
             and any(weight.requires_grad for weight in model.text.parameters())
-        ):
-            cache = None  # the weights change with each epoch
+        )
+        cache = prompts_folder(self.context.evaluation.prompt_cache and not changes)
         share_passes(model, True)
         progress = trainer.is_global_zero and trainer.progress_bar_callback is not None
         self.begin(model, cache=cache, progress=progress)

@@ -10,7 +10,7 @@ from torch import Tensor
 from gestalt.measures.callback import Batch, spread
 from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.images import sizes_of, squash
-from gestalt.measures.evaluation.prompts import ClassEmbeddings, used_prompts
+from gestalt.measures.evaluation.prompts import used_prompts
 from gestalt.measures.evaluation.vocabularies import OWN, name_classes
 from gestalt.measures.segmentation.baselines import patch_oracle, shuffled_classes
 from gestalt.measures.segmentation.calibration_file import calibration_for
@@ -89,27 +89,20 @@ class Segmentation(ClassMaps):
         return [squash(label, side=self.protocol.input_size) for label in labels]
 
     def begin(self, model: Any, **embedding: Any) -> None:
-        """Fit the protocol to the model, and begin as ``ClassMaps``."""
-        self.fit_to(model)
-        super().begin(model, **embedding)
-
-    def fit_to(self, model: Any) -> None:
-        """Fit the protocol to the model: see ``fit_protocol``."""
-        evaluation = self.context.evaluation
-        requested = not {evaluation.reading, evaluation.positions} <= {None}
-        self.protocol = fit_protocol(self.protocol, model, requested, self.context.open_vision)
-        self._proxy = {"proxy": model.proxy.image_origin.record()} if self.protocol.proxy else {}
-
-    def embed(self, model: Any, protocol: TopDownProtocol, **embedding: Any) -> ClassEmbeddings:
-        """Embed the classes as ``Scorer``; under ``debias``, with offsets from the unlabelled
-        images.  Every rank must call it.
+        """Fit the protocol to the model, and embed the classes; under ``debias``, with offsets from
+        the unlabelled images.  Every rank must call it.
 
         Raises:
-            ValueError: no unlabelled images, or none that can be read.
+            ValueError: as ``fit_protocol``; no unlabelled images, or none that can be read.
         """
-        prompts = super().embed(model, protocol=protocol, **embedding)
+        evaluation = self.context.evaluation
+        requested = not {evaluation.reading, evaluation.positions} <= {None}
+        protocol = fit_protocol(self.protocol, model, requested, self.context.open_vision)
+        self.protocol = protocol
+        self._proxy = {"proxy": model.proxy.image_origin.record()} if protocol.proxy else {}
+        super().begin(model, **embedding)
         if protocol.debias == "none":
-            return prompts
+            return
         if self._unlabelled is None:
             raise ValueError(
                 f"evaluation.debias={protocol.debias} needs unlabelled images; name a folder "
@@ -119,10 +112,11 @@ class Segmentation(ClassMaps):
             model,
             self._unlabelled,
             chosen=spread(len(self._unlabelled), protocol.debias_images),
-            prompts=prompts,
+            prompts=self.prompts,
             protocol=protocol,
         )
-        return prompts._replace(offset=-self._largest.mean.to(prompts.vectors))
+        offset = -self._largest.mean.to(self.prompts.vectors)
+        self.prompts = self.prompts._replace(offset=offset)
 
     def check_unseen(self, images: Sequence[Tensor]) -> None:
         """Check that no image to be scored is among the unlabelled ones."""

@@ -232,9 +232,8 @@ def top_down(
     # scores are float32, whatever the tower's precision
     with torch.autocast(pieces[0].features.device.type, enabled=False):
         for windows, size, own in zip(pieces, sizes, corrected, strict=True):
-            winners = Winners(
-                windows, grid_maps(windows, own, protocol, scale), protocol, size, scale
-            )
+            maps = grid_maps(windows, own, protocol, scale)
+            winners = Winners(windows, *maps, protocol, size, scale)
             classes, score, before = name_pixels(winners, prompts.background)
             classes, before = (as_map_type(part, prompts.classes) for part in (classes, before))
             segmented.append(TopDown(classes, windows.grid, score, before))
@@ -290,7 +289,7 @@ def name_pixels(winners: Winners, background: int | None) -> tuple[Tensor, Tenso
 
     Source: wangf3014/SCLIP at b56bd30, clip_segmentor.py, for the areas.
     """
-    best, protocol, of_map = winners.among(), winners.protocol, winners.maps.classes
+    best, protocol, of_map = winners.among(), winners.protocol, winners.classes
     classes, score = of_map[best.winner], best.value
     if best.total is not None:
         score = (best.value * winners.logit_scale - best.total).exp()

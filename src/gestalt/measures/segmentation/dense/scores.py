@@ -270,18 +270,6 @@ def fitted_to_patches(window: Tensor, stride: Size, protocol: TopDownProtocol) -
     return window if protocol.fit == "refuse" else interpolate(window, size)
 
 
-class Maps(NamedTuple):
-    """The maps that compete.
-
-    Attributes:
-        values: (M, R, C) float32; ties go to the first.
-        classes: (M,) int64, the class of each.
-    """
-
-    values: Tensor
-    classes: Tensor
-
-
 def cosines(pieces: Pieces, prompts: ClassEmbeddings) -> Tensor:
     """Return the cosines of locations and prompts, with the prompts' offsets and the background's
     prior, (K, R, C) float32, windows side by side.
@@ -304,9 +292,13 @@ def cosines(pieces: Pieces, prompts: ClassEmbeddings) -> Tensor:
 
 def grid_maps(
     pieces: Pieces, prompts: ClassEmbeddings, protocol: TopDownProtocol, logit_scale: float
-) -> Maps:
+) -> tuple[Tensor, Tensor]:
     """Turn cosines into scores, as far as that happens on the patch grid: all but the softmax over
     prompts.
+
+    Returns:
+        (M, R, C) float32, the maps that compete, ties go to the first; (M,) int64, the class of
+            each.
     """
     values, classes = cosines(pieces, prompts), prompts.class_index
     if protocol.scores == "sigmoid":
@@ -325,7 +317,7 @@ def grid_maps(
             classes = torch.cat([classes.new_tensor([prompts.background]), classes])
     if protocol.refinement == "pamr" and protocol.refined_at == "grid":
         values = _refined(values, pieces, protocol)
-    return Maps(values, classes)
+    return values, classes
 
 
 def by_window(values: Tensor, pieces: Pieces) -> Tensor:

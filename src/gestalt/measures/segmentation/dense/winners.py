@@ -24,7 +24,7 @@ from gestalt.measures.segmentation.dense.placement import (
     resample,
     window_matrix,
 )
-from gestalt.measures.segmentation.dense.scores import Maps, Pieces, by_window, dense_crf, pamr
+from gestalt.measures.segmentation.dense.scores import Pieces, by_window, dense_crf, pamr
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 
 TILE = 128
@@ -172,14 +172,16 @@ class Winners:
 
     Attributes:
         pieces: its windows.
-        maps: their scores on the patch grid.
+        values: (M, R, C) float32, the scores of its maps on the patch grid.
+        classes: (M,) int64, the class of each.
         protocol: up-sampling and refinement.
         size: (H, W) of the label.
         logit_scale: factor from scores to logits.
     """
 
     pieces: Pieces
-    maps: Maps
+    values: Tensor
+    classes: Tensor
     protocol: TopDownProtocol
     size: Size
     logit_scale: float
@@ -198,10 +200,10 @@ class Winners:
         """Return the winners among the chosen (n,) int64 maps, as positions in ``chosen``; among
         all maps by default.
         """
-        values, classes = (rows[chosen] for rows in self.maps)
+        values = self.values[chosen]
         protocol, softmax = self.protocol, self.protocol.scores == "softmax"
         if protocol.refinement == "crf":
-            return self._by_crf(values, classes)
+            return self._by_crf(values, self.classes[chosen])
         if protocol.refinement == "pamr" and protocol.refined_at == "label":
             return best_of_blocks(self._refined_blocks(values), self.scale)
         axes = self.pieces.axes(
@@ -209,7 +211,7 @@ class Winners:
             upsample=protocol.window_upsample,
             at_once=protocol.window is None and not softmax,
         )
-        tile = tile_side(values.device, maps=len(self.maps.values))
+        tile = tile_side(values.device, maps=len(self.values))
         rows, columns = (label_bands(axis, tile, values.device, of_canvas=softmax) for axis in axes)
         if softmax:
             return self._by_softmax(values, axes, rows, columns)
