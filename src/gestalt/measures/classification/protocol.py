@@ -12,7 +12,7 @@ class ClassificationProtocol(PromptProtocol):
     A class of several phrases has the logit of its nearest.  Ties go to the first class.
 
     Raises:
-        ValueError: as ``PromptProtocol``.
+        ValueError: an impossible size, or a template without a place for the name.
 
     Source: Radford et al. 2021 (arXiv:2103.00020), section 3.1.4, for templates and their mean;
     kahnchana/clippy at 04bf78b for short side to 224 (bicubic) and the square in the middle.

@@ -183,8 +183,8 @@ class _Benchmarks(Registry[Benchmark]):
         """Return a row.
 
         Raises:
-            ConfigError: as ``read_definition``, or a file with the name of another row or of its
-                image set.
+            ConfigError: a file that cannot be read as a benchmark, or one with the name of another
+                row or of its image set.
         """
         if not is_path(name):
             return super().__getitem__(name)

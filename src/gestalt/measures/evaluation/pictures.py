@@ -20,7 +20,7 @@ from gestalt.support.label_values import NARROW, ignored_value
 PANEL = 320
 """Height of a panel in pixels."""
 
-WIDEST = 2 * PANEL
+MAX_WIDTH = 2 * PANEL
 """Largest width of a panel in pixels; wider pictures are scaled down to it."""
 
 FONT_SIZE = 15
@@ -180,7 +180,7 @@ def pil_image(image: Any) -> Image.Image:
 
 
 def paint(image: Any, mask: Any, **options: Any) -> Image.Image:
-    """Draw a panel: a mask over its image, at the mask's size; arguments as ``overlay``."""
+    """Draw a panel: a mask over its image, at the mask's size, by ``overlay`` with ``options``."""
     return scale_to_panel(overlay(image, mask, **options), smooth=False)
 
 
@@ -188,9 +188,11 @@ def scale_to_panel(picture: Image.Image, *, smooth: bool) -> Image.Image:
     """Scale to the height of a panel; nearest neighbour when masks grow, so that their pixels stay
     visible.
     """
-    smooth = smooth or picture.height > PANEL or picture.width > WIDEST
+    smooth = smooth or picture.height > PANEL or picture.width > MAX_WIDTH
     return ImageOps.contain(
-        picture, (WIDEST, PANEL), Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
+        picture,
+        (MAX_WIDTH, PANEL),
+        Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST,
     )
 
 

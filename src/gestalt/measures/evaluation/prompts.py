@@ -155,8 +155,9 @@ def used_prompts(labels: LabelSet, protocol: PromptProtocol) -> list[tuple[str, 
 
 @torch.no_grad()
 def embed_texts(model: Any, texts: list[str], *, progress: bool = False, **raw: bool) -> Tensor:
-    """Embed K texts, at least one, as (K, E) float32, ``TEXTS_AT_ONCE`` in one pass; ``progress``
-    as ``class_embeddings``, ``raw`` as ``embed_text`` of the model.
+    """Embed K texts, at least one, as (K, E) float32, ``TEXTS_AT_ONCE`` in one pass;
+    ``progress`` shows a bar once it takes more than a few seconds, and ``raw`` are further
+    arguments of the model's ``embed_text``.
     """
     starts = range(0, len(texts), TEXTS_AT_ONCE)
     bar = tqdm(
@@ -189,7 +190,7 @@ def class_embeddings(
         progress: True to show a bar once it takes more than a few seconds.
 
     Raises:
-        ValueError: as ``used_prompts``.
+        ValueError: a class without a prompt, or a rule that needs a background.
     """
     pairs = used_prompts(labels, protocol)
     texts = [prompt for phrase, _ in pairs for prompt in expand(phrase, protocol=protocol)]

@@ -119,7 +119,8 @@ class PromptProtocol(ImageProtocol):
     """A protocol of a measure that names classes by prompts.
 
     Raises:
-        ValueError: as ``ImageProtocol``; or a template without a place for the name.
+        ValueError: an impossible size, an unknown choice, or a template without a place for the
+            name.
     """
 
     # {} is the name, {article} is a or an

@@ -158,7 +158,8 @@ class JaccardSimilarity(ImageMetric):
     and the background, and one row with ``NO_OBJECT`` for each image.
 
     Raises:
-        ValueError: as ``best_overlaps``, with the sample's id.
+        ValueError: groups of another size than the objects, negative or no integers, or none at
+            all; names the sample's id.
 
     Source: the authors of DINO (facebookresearch/dino#54) and of GroupViT (NVlabs/GroupViT#34) on
     how they score.

@@ -94,7 +94,8 @@ class MatchedIoU(ImageMetric):
         classes: C.
 
     Raises:
-        ValueError: as ``labelled_pixels``, with the sample's id.
+        ValueError: a prediction of another size than its label, or a value out of range; names the
+            sample's id.
 
     Source: mhamilton723/STEGO at 009bc45, utils.py (UnsupervisedMetrics): one assignment over the
     summed confusion matrix.
@@ -203,10 +204,6 @@ def cluster(
     return regions(images, protocol, sizes, compare)
 
 
-BASELINES = ("one_cluster", "patch_oracle")
-"""The baselines of each matched mIoU, as ``<benchmark>/matched_miou_<baseline>``."""
-
-
 class Matching(Scorer):
     """Cluster the patches of one set, match clusters to classes once, and log numbers and pictures.
 
@@ -219,7 +216,7 @@ class Matching(Scorer):
 
     measure, needs = "matching", ("labels",)
     tag, suffix = "clusters", "_clusters"
-    fixed = frozenset(BASELINES)
+    fixed = frozenset({"one_cluster", "patch_oracle"})
     protocol: MatchingProtocol
     labels: LabelSet
     _centres: Floats  # of the last evaluation that began
@@ -233,7 +230,7 @@ class Matching(Scorer):
         super().__init__(context, metrics=metrics, labels=context.labels, protocol=protocol)
 
     def begin(self, model: Any, **embedding: Any) -> None:
-        """Prepare as ``Scorer``, and fit the protocol to the patches and the centres to the tower,
+        """Prepare an evaluation, and fit the protocol to the patches and the centres to the tower,
         since it trains; all ranks share the work.
         """
         super().begin(model, **embedding)

@@ -19,7 +19,7 @@ class RobustnessProtocol(ClassificationProtocol):
     bird, majority and max_logit answer the third class, which is never right.
 
     Raises:
-        ValueError: an unknown rule; or as ``ClassificationProtocol``.
+        ValueError: an unknown rule, an impossible size, or a template without a place for the name.
 
     Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section on Waterbirds: zero-shot, three
     classes, 448 x 448 pixels.  The third class, the prompts, the rule and the aspect ratio are not

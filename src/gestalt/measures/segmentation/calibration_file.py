@@ -127,7 +127,7 @@ def calibration_for(benchmark: str, *, file: str | None) -> Calibration | None:
     benchmark.
 
     Raises:
-        ConfigError: as ``read_calibration``.
+        ConfigError: no such file, or it holds something else.
     """
     if file is not None:
         calibration = read_calibration(file)

@@ -93,7 +93,8 @@ class Segmentation(ClassMaps):
         the unlabelled images.  Every rank must call it.
 
         Raises:
-            ValueError: as ``fit_protocol``; no unlabelled images, or none that can be read.
+            ValueError: a requested reading that the tower has no part for; no unlabelled images, or
+                none that can be read.
         """
         evaluation = self.context.evaluation
         requested = not {evaluation.reading, evaluation.positions} <= {None}
@@ -142,7 +143,7 @@ class Segmentation(ClassMaps):
         )
 
     def entry(self, score: SegmentationScore) -> Entry:
-        """Return the entry as ``ClassMaps``, with the provenance of words, threshold, proxy and
+        """Return the entry of class maps, with the provenance of words, threshold, proxy and
         offsets.
         """
         entry = {

@@ -39,7 +39,7 @@ PER_END = 4
 neither the model nor the data.
 """
 
-LONGEST = 512
+MAX_LONG_SIDE = 512
 """Pixels: the longer side of an image that is kept for a report."""
 
 
@@ -77,8 +77,8 @@ def add_extreme(extremes: Extremes, shown: ScoredImage, iou: float) -> Extremes:
 
 
 def write_extremes(folder: Path, scorers: Iterable[RecordedCallback]) -> None:
-    """Write the predictions of every scorer to ``<folder>/<benchmark>.npz``, images at ``LONGEST``
-    at most.
+    """Write the predictions of every scorer to ``<folder>/<benchmark>.npz``, images
+    reduced to ``MAX_LONG_SIDE``.
     """
     for scorer in scorers:
         predictions = scorer.predictions()
@@ -90,7 +90,7 @@ def write_extremes(folder: Path, scorers: Iterable[RecordedCallback]) -> None:
 def _reduced(scored: ScoredImage) -> ScoredImage:
     """Reduce an image for a picture: the photograph smoothly, the masks by the nearest pixel."""
     height, width = scored.label.shape
-    factor = min(1.0, LONGEST / max(height, width))
+    factor = min(1.0, MAX_LONG_SIDE / max(height, width))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     image = np.asarray(pil_image(scored.image).resize(size, Image.Resampling.BICUBIC))
     prediction, label = (
@@ -155,7 +155,8 @@ class MeanIoU(ImageMetric):
             in the union of their true class, and the matrix is (C, C + 1).
 
     Raises:
-        ValueError: as ``labelled_pixels``, with the sample's id.
+        ValueError: a prediction of another size than its label, or a value that is no class; names
+            the sample's id.
 
     Source: the set-wide histogram and nanmean of the mmsegmentation evaluators.
     """
@@ -297,7 +298,7 @@ class ClassMaps(Scorer):
         return predictions
 
     def begin(self, model: Any, **embedding: Any) -> None:
-        """Prepare as ``Scorer``, and drop the extremes of the last evaluation."""
+        """Prepare an evaluation, and drop the extremes of the last one."""
         super().begin(model, **embedding)
         self._extremes = {}
 
@@ -358,7 +359,7 @@ class ClassMaps(Scorer):
         return {"counts": score.image_counts, "confusion": score.confusion}
 
     def draw(self, trainer: Trainer, shown: Sequence[ScoredImage]) -> None:
-        """Draw as ``Scorer``, and write the arrays that the pictures were drawn from."""
+        """Write the pictures, and the arrays that they were drawn from."""
         for folder in log_folders(trainer):
             write_predictions(folder / "predictions" / f"{self.name}.npz", self._as_arrays(shown))
         super().draw(trainer, shown=shown)

@@ -183,7 +183,7 @@ def at_cells(values: Tensor, pieces: Pieces, image: Tensor, stride: Size) -> Ten
 VALUES_AT_ONCE = 1 << 25
 """Up-sampled values in memory at one time in ``upsampled_argmax`` (128 MiB in float32)."""
 
-LARGEST_LOGIT_SCALE = 100.0
+MAX_LOGIT_SCALE = 100.0
 """The largest value of a model's own scale: CLIP and GroupViT clamp it so."""
 
 
@@ -222,7 +222,7 @@ def top_down(
 
     Raises:
         ValueError: a window that the tower cannot take, a model that lacks a part the protocol
-            needs, or as ``dense_crf``.
+            needs, or a CRF whose library is missing.
     """
     pieces = pieces_of(model, images, protocol)
     sizes = sizes or sizes_of(images)
@@ -260,7 +260,7 @@ def own_logit_scale(model: object, protocol: TopDownProtocol) -> float:
             f"protocol {protocol.name} takes the model's logit_scale, and {type(model).__name__} "
             "has none"
         )
-    return min(float(scale.exp()), LARGEST_LOGIT_SCALE)
+    return min(float(scale.exp()), MAX_LOGIT_SCALE)
 
 
 def upsampled_argmax(maps: Tensor, size: Size) -> Tensor:

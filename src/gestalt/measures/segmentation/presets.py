@@ -351,10 +351,10 @@ packages may add some.
 
 
 def top_down_protocol(name: str, **changes: Any) -> TopDownProtocol:
-    """Return the protocol of a name, as ``Preset.build``.
+    """Return the protocol of a name; ``changes`` are the arguments of ``Preset.build``.
 
     Raises:
-        ValueError: an unknown name; or as ``Preset.build``.
+        ValueError: an unknown name, or fields that contradict each other.
     """
     if name not in PRESETS:
         raise ValueError(f"unknown protocol {name!r}; {nearest(name, PRESETS)}")

@@ -13,7 +13,7 @@ from gestalt.measures.evaluation.protocols import PromptProtocol, without_none
 from gestalt.support.names import nearest
 from gestalt.tables import READINGS
 
-BLOCK = "the method's own last attention block: the tower is taken as it is"
+OWN_BLOCK = "the method's own last attention block: the tower is taken as it is"
 PROXY_ATTENTION = "attention from a second model's features (DINO ViT-B/8)"
 USUAL_PROXY = "timm:vit_base_patch8_224.dino"
 
@@ -138,11 +138,13 @@ class TopDownProtocol(PromptProtocol):
         """
         # a digest from before these fields is unchanged
         later = ("reading", "positions", "proxy", "debias", "image_weight", "prior")
-        unused = {key for key in later if getattr(self, key) == getattr(type(self), key)}
-        unused |= {"crf"} if self.refinement != "crf" else set()
-        unused |= {"debias_images"} if self.debias == "none" else set()
-        unused |= {"prior_offset"} if self.prior == 0 else set()
-        return {key: value for key, value in super().fields().items() if key not in unused}
+        unused = {
+            "crf": self.refinement != "crf",
+            "debias_images": self.debias == "none",
+            "prior_offset": self.prior == 0,
+            **{key: getattr(self, key) == getattr(type(self), key) for key in later},
+        }
+        return {key: value for key, value in super().fields().items() if not unused.get(key)}
 
     def background_rule(self) -> str:
         """Return ``background``, with the prior if there is one."""
@@ -158,7 +160,7 @@ class TopDownProtocol(PromptProtocol):
         """
         if self.reading == "plain":
             return dataclasses.replace(self, positions="timm")
-        missing = PROXY_ATTENTION if needs_proxy(self.reading) else BLOCK
+        missing = PROXY_ATTENTION if needs_proxy(self.reading) else OWN_BLOCK
         return dataclasses.replace(
             self, reading="plain", positions="timm", proxy="", left_out=(missing, *self.left_out)
         )

@@ -47,7 +47,7 @@ def label_prompts(model: Any, labels: Sequence[str], protocol: TopDownProtocol) 
     labels that it cuts.
 
     Raises:
-        ValueError: no labels, or too many for a label map; or as ``used_prompts``.
+        ValueError: no labels, or too many for a label map; a rule that needs a background.
     """
     if not 1 <= len(labels) < WIDE:
         raise ValueError(

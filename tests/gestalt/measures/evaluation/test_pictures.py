@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from gestalt.measures.evaluation.pictures import (
+    MAX_WIDTH,
     PANEL,
-    WIDEST,
     class_colours,
     overlay,
     segmentation_panels,
@@ -62,10 +62,10 @@ def test_panels_have_the_full_height_or_the_largest_width_whatever_the_image(siz
         background=0,
     )
     width, height = first_size(page)
-    assert width == WIDEST or height == PANEL
+    assert width == MAX_WIDTH or height == PANEL
     assert (width, height) == (
-        min(WIDEST, round(PANEL * size[1] / size[0])),
-        min(PANEL, round(WIDEST * size[0] / size[1])),
+        min(MAX_WIDTH, round(PANEL * size[1] / size[0])),
+        min(PANEL, round(MAX_WIDTH * size[0] / size[1])),
     )
     assert page.height >= PANEL >= 256
     assert 3 * width < page.width <= 3 * width + PANEL + 400

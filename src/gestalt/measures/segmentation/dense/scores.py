@@ -129,7 +129,7 @@ caches and are slower there.
 """
 
 ACCELERATOR_PIXELS_AT_ONCE = 1 << 23
-"""The same on an accelerator, most of which small passes would leave idle."""
+"""Pixels in one pass on an accelerator, most of which small passes would leave idle."""
 
 
 class Pieces(NamedTuple):
