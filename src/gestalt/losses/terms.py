@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gestalt.losses.distillation.masks import MaskToken
+from gestalt.losses.keys import Loss
 from gestalt.losses.noun_list import NounList
 from gestalt.support.ranks import rank_share
 from gestalt.tokens import Padded, Tokens
@@ -64,7 +65,7 @@ class Parts(NamedTuple):
         seed: seed of the run.
     """
 
-    loss: Any
+    loss: Loss
     nouns: NounList | None
     pad: Callable[[list[str]], Padded]
     tower_width: int
