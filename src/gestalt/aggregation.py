@@ -143,7 +143,7 @@ class GeneralisedMean(nn.Module):
 
     def forward(self, tokens: Tokens) -> Tensor:
         """Pool the real parts.  Returns (B, D)."""
-        floor = 1e-6  # of the shifted values: keeps the logarithm and its gradient finite
+        floor = 1e-6  # added to the shifted values: keeps the logarithm and its gradient finite
         exponent = self.log_exponent.exp()
         smallest = _wide(tokens, math.inf).min(dim=1, keepdim=True).values  # (B, 1, D)
         shifted = (_wide(tokens) - smallest).masked_fill(~tokens.mask.unsqueeze(-1), 0) + floor

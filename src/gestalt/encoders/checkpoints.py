@@ -211,7 +211,7 @@ def unreadable(error: BaseException) -> str:
         return f"truncated, or it holds more than tensors; {MEND}"
     if isinstance(error, Strange):
         return str(error)
-    if isinstance(error, FileNotFoundError):  # that of safetensors has no reason of the system
+    if isinstance(error, FileNotFoundError):  # safetensors' own gives no reason
         return "No such file or directory"
     # EINVAL: torch seeks beyond the end of a cut file
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):

@@ -83,7 +83,7 @@ def make(factory: Any, *arguments: Any, said: str, kind: type[nn.Module] = nn.Mo
     """
     try:
         made = factory(*arguments)
-    except Exception as error:  # of the user's own code
+    except Exception as error:  # the user's own code may raise anything
         raise ValueError(f"{said}: raised {in_one_line(error)}") from error
     if not isinstance(made, kind):
         raise ValueError(f"{said}: returns a {type(made).__name__}, expected a {kind.__name__}")
@@ -206,7 +206,7 @@ def _settle(tower: Any, inputs: Any, *, said: str, aggregation: str) -> None:
             gradients = (
                 torch.autograd.grad(pooled.sum(), trained, allow_unused=True) if trained else ()
             )
-    except Exception as error:  # of the user's own code
+    except Exception as error:  # the user's own code may raise anything
         raise ValueError(f"{said}: {in_one_line(error)}") from error
     if tuple(pooled.shape) != (2, tower.width):
         raise ValueError(

@@ -289,7 +289,7 @@ class SiglipTower(OpenClipTower):
         try:
             self.tokenizer = Tokenizer.from_buffer(bytes(self._file.numpy()))
             self.padding_id = self.tokenizer.padding["pad_id"]
-        except Exception as error:  # of the library, which has no other class
+        except Exception as error:  # the library raises no narrower class
             raise ValueError(f"text tower: its tokenizer cannot be read: {error}") from error
         self.tokenizer.no_padding()
 

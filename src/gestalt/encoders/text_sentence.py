@@ -311,7 +311,7 @@ def _find_on_hub(name: str) -> tuple[Path, str]:
             ):
                 # older repositories hold *.bin only
                 folder = Path(snapshot_download(name, ignore_patterns=OTHER_FORMATS))
-    except Exception as error:  # of the hub's client: no network, proxy, unknown name, gated model
+    except Exception as error:  # the hub's client: no network, proxy, unknown name, gated model
         raise ValueError(
             f"text.model {name!r} was not found: no folder {Path(name).absolute()}, no copy in the "
             f"cache {constants.HF_HUB_CACHE}, and "

@@ -151,7 +151,7 @@ def clip_in_step(optimizer: Optimizer, *, norm: Tensor, largest: float) -> bool:
     """
     if not optimizer.defaults.get("fused") or norm.dtype == torch.float64:
         return False
-    optimizer.grad_scale = ((norm + 1e-6) / largest).clamp(min=1).float()  # type: ignore[attr-defined]  # as torch's clip_grad_norm_
+    optimizer.grad_scale = ((norm + 1e-6) / largest).clamp(min=1).float()  # type: ignore[attr-defined]  # 1e-6: as in torch
     return True
 
 

@@ -67,7 +67,7 @@ class LastStep(Callback):
             and not trainer.should_stop
         ):
             connector = trainer._logger_connector
-            # of this step; ``logged_metrics`` has those of earlier validations too
+            # the metrics of this step; ``logged_metrics`` has those of earlier validations too
             connector.log_metrics(connector.metrics["log"])
 
 

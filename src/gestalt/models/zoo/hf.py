@@ -74,7 +74,7 @@ class HfModel(Adapter):
             truncation=True,
             max_length=self.max_length,
             return_tensors="pt",
-            # or a text's positions depend on the longest text
+            # padded on the left, a text's positions would depend on the longest text
             padding_side="right" if self.padding is True else None,
         ).to(self.mean.device)
         words.pop("token_type_ids", None)
