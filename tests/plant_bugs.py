@@ -265,7 +265,7 @@ BUGS = (
             "np.random.default_rng([*map(ord, key[0]), key[1]]).permutation(contribution.samples()) "
             "for key,"
         ),
-        test="tests/gestalt/results/test_ablation.py::test_a_difference_is_paired_over_seeds_and_over_images",
+        test="tests/gestalt/results/test_grid.py::test_a_difference_is_paired_over_seeds_and_over_images",
     ),
     Bug(
         "mean_of_images_for_miou",

@@ -16,7 +16,7 @@ from gestalt.measures.context import Entry
 from gestalt.measures.grouping.protocol import TokensProtocol
 from gestalt.models.opening import load_scoring
 from gestalt.models.zoo.python import FunctionModel, Functions
-from gestalt.results.outcome import scorers_of
+from gestalt.results.run_record import scorers_of
 from gestalt.runs.evaluation import build_evaluation
 from gestalt.support.devices import keep_random_state
 

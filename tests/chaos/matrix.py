@@ -8,7 +8,9 @@ from tests.chaos.faults import READ_ERRORS, READERS, SIGNALS, Strike
 
 STEP = "gestalt.module:ContrastiveModule.training_step"
 CHECKPOINT = "gestalt.training.checkpoints:AtomicCheckpointIO.save_checkpoint"
-RECORD = [f"gestalt.results.outcome:write_{part}" for part in ("extremes", "per_image", "record")]
+RECORD = [
+    f"gestalt.results.run_record:write_{part}" for part in ("extremes", "per_image", "record")
+]
 PLACES = {  # phase -> functions, and the largest number of the call that is struck
     "index": (["gestalt.data_modules.corpora.tar_index:scan_tar"], 4),
     "init": (["gestalt.pretraining.module:PatchDistillation.training_step"], 3),

@@ -22,7 +22,7 @@ from gestalt.measures.segmentation.calibration_file import read_calibration
 from gestalt.models.folder import read_description
 from gestalt.models.progress import is_finished
 from gestalt.results.compare import compare
-from gestalt.results.reading import read_results
+from gestalt.results.grid import read_results
 from gestalt.results.report import write_report
 from gestalt.runs.cache_key import Description
 from tests.data_modules.corpora.test_manifest import Shards

@@ -22,7 +22,7 @@ from gestalt.config.loading import EXPERIMENTS, find_yaml, load
 from gestalt.config.schema import Experiment
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
 from gestalt.models.names import Overrides
-from gestalt.results.design import Design, Paper
+from gestalt.results.grid import Design, Paper
 from gestalt.support.addresses import change_texts, without_secrets
 from gestalt.support.keys import Keys, flatten
 from gestalt.support.names import is_path, nearest, stem
@@ -32,7 +32,7 @@ from gestalt.support.yaml_values import read_keys, read_values
 Values = dict[str, list[Any]]
 """Key of the configuration -> values to try."""
 
-MOST_RUNS = 10_000
+MAX_RUNS = 10_000
 """Most runs of a grid; each configuration is checked before the first starts."""
 
 
@@ -55,7 +55,8 @@ def read_grid_file(file: Path, scale: str) -> GridFile:
     """Read a grid's file; one list of test sizes, for any scale, becomes that of ``scale``.
 
     Raises:
-        ConfigError: not YAML, a key that is unknown or missing, or a value of a wrong type.
+        ConfigError: not YAML, a key that is unknown or missing, a value of a wrong type, or a list
+            without different values.
     """
     raw = read_keys(file)
     if "base" not in raw:
@@ -63,10 +64,9 @@ def read_grid_file(file: Path, scale: str) -> GridFile:
     if isinstance(raw.get("evaluate_at"), list):
         raw["evaluate_at"] = {scale: raw["evaluate_at"]}
     grid: GridFile = convert(raw, GridFile, origin=file.name)
-    for key, values in grid.choose.items():
-        _check_different(f"choose: {key}", values)
-    for scale, sizes in grid.evaluate_at.items():
-        _check_different(f"evaluate_at: {scale}", sizes)
+    for part in ("vary", "choose", "evaluate_at"):
+        for key, values in getattr(grid, part).items():
+            _check_different(f"{part}: {key}", values)
     if bool(grid.vary) == bool(grid.cells):
         raise ConfigError(
             "vary and cells: choose one of them; vary makes every combination, cells are named one "
@@ -94,11 +94,9 @@ def cells_of(grid: GridFile) -> dict[str, Keys]:
     """Return name -> overrides, from ``vary`` or ``cells``.
 
     Raises:
-        ConfigError: a value without an alternative, or names that would share a log.
+        ConfigError: too many cells, or names that would share a log.
     """
     cells = {name: flatten(values or {}, keep_empty=True) for name, values in grid.cells.items()}
-    for key, values in grid.vary.items():
-        _check_different(f"vary: {key}", change_texts(values, without_secrets))
     check_number(map(len, grid.vary.values()))
     if grid.vary:
         for combination in itertools.product(*grid.vary.values()):
@@ -128,11 +126,12 @@ def check_number(factors: Iterable[int]) -> None:
         ConfigError: it has.
     """
     runs = prod(factors)
-    if runs > MOST_RUNS:
-        raise ConfigError(f"{runs:,} runs, at most {MOST_RUNS:,}; list fewer values or seeds")
+    if runs > MAX_RUNS:
+        raise ConfigError(f"{runs:,} runs, at most {MAX_RUNS:,}; list fewer values or seeds")
 
 
 def _check_different(name: str, values: list[Any]) -> None:
+    values = change_texts(values, without_secrets)
     if not values or len({json.dumps(value) for value in values}) < len(values):
         raise ConfigError(f"{name} is {values}; list different values, such as [cls, avg, max]")
 

@@ -8,23 +8,23 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from gestalt.ablation.grid import Grid
-from gestalt.ablation.jobs import (
+from gestalt.ablation.jobs import Evaluating, Job, State, Training, read_state_file
+from gestalt.ablation.launchers import (
     TICK,
-    Evaluating,
-    Job,
-    State,
+    ClusterLauncher,
+    LocalLauncher,
+    Process,
     Stopped,
-    Training,
-    read_state_file,
     reason,
 )
-from gestalt.results.ablation_page import write_page
-from gestalt.results.reading import GridResults, Runs, read_result
+from gestalt.results.grid import GridResults, Runs
+from gestalt.results.grid_page import write_page
 from gestalt.results.record import commit, write_record
+from gestalt.results.result import read_result
 from gestalt.results.text import span
+from gestalt.support.json_files import Fields
 from gestalt.support.signals import STOPPING, handle
 from gestalt.support.typed import ConfigError
 
@@ -38,7 +38,7 @@ class Study:
     Attributes:
         grid: its definition.
         seeds: reported runs of each cell, with seeds 0 to seeds - 1.
-        launcher: starts runs: a ``LocalLauncher`` or a ``ClusterLauncher``.
+        launcher: starts runs.
         folder: folder of the page.
         say: called with each line of progress.
         allow_mixed: True to compare runs that are not comparable.
@@ -49,14 +49,14 @@ class Study:
 
     grid: Grid
     seeds: int
-    launcher: Any
+    launcher: LocalLauncher | ClusterLauncher
     folder: Path
     say: Callable[[str], None]
     allow_mixed: bool = False
     chosen: dict[str, tuple[str, ...]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-    _running: dict[int, tuple[Job, State, Any, float]] = field(default_factory=dict)
+    _running: dict[int, tuple[Job, State, Process, float]] = field(default_factory=dict)
     _busy: list[Job] = field(default_factory=list)
 
     def tuning(self) -> list[Training]:
@@ -189,7 +189,7 @@ class Study:
             job = waiting.popleft()
             state = job.read_state()
             if state.kind == "finished":
-                self._end(job, state.folder)
+                self._end(job, state)
             elif state.kind == "busy":
                 if job not in self._busy:
                     self.say(f"{job.label}: another process trains it in {state.folder}; waiting")
@@ -204,43 +204,34 @@ class Study:
     def _collect(self) -> None:
         """Record the outcomes of the processes that have ended."""
         for slot, (job, before, process, start) in list(self._running.items()):
-            status = process.poll()
-            if status is None:
-                continue
-            del self._running[slot]
-            seconds = time.monotonic() - start
-            state = job.read_state()
-            why = ""
-            if status:
-                why = reason(process.output(), status)
-            elif state.kind != "finished":
-                why = "it ended without an error and without a result"
-            folder = None if why else state.folder
-            whole = not why and before.kind == "new"
-            self._end(job, folder, seconds, why, process.log, whole)
+            if process.poll() is not None:
+                del self._running[slot]
+                self._end(job, before, process, time.monotonic() - start)
 
     def _end(
-        self,
-        job: Job,
-        folder: Path | None,
-        seconds: float = 0.0,
-        why: str = "",
-        log: Path | None = None,
-        whole: bool = False,
+        self, job: Job, before: State, process: Process | None = None, seconds: float = 0.0
     ) -> None:
         """Write and say how a job ended.
 
         Args:
             job: the job.
-            folder: folder of its run; None if it failed.
+            before: its state when this call met it.
+            process: what ran it; None if it was finished before.
             seconds: time of this call.
-            why: why it failed; empty if it did not.
-            log: its output; None if it was finished before.
-            whole: True if it ran from its start to its end in this call.
         """
+        state = job.read_state()
+        folder = state.folder
+        why = ""
+        if process is not None:
+            if status := process.poll():
+                why = reason(process.output(), status)
+            elif state.kind != "finished":
+                why = "it ended without an error and without a result"
         self._left -= 1
         entries = _entries(self.folder)
         earlier = entries.get(job.key, {})
+        # of a run from its start to its end
+        wall = round(seconds, 1) if before.kind == "new" and not why else earlier.get("wall")
         entries[job.key] = {
             "key": job.key,
             "cell": job.cell,
@@ -250,25 +241,26 @@ class Study:
             "config_hash": job.hash,
             "status": "failed" if why else "finished",
             "reason": why,
-            "folder": str(folder) if folder else None,
-            "log": str(log) if log else earlier.get("log"),
-            "wall": round(seconds, 1) if whole else earlier.get("wall"),
+            "folder": None if why else str(folder),
+            "log": str(process.log) if process else earlier.get("log"),
+            "wall": wall,
         }
-        grid = self.grid
         record = {
-            "grid": grid.name,
-            "base": grid.base_name,
-            "scale": grid.scale_name,
-            "against": grid.against,
+            "grid": self.grid.name,
+            "base": self.grid.base_name,
+            "scale": self.grid.scale_name,
+            "against": self.grid.against,
             "runs": list(entries.values()),
         }
         write_record(self.folder / ATTEMPTS, record)
-        line = f"{folder}, {span(seconds)}"
-        if log is None:
-            line = f"finished before, {folder}"
-        elif why:
-            line = f"failed after {span(seconds)}: {why} (log {log})"
-            self.failures.append(f"{job.cell}, seed {job.seed}: failed: {why} (log {log})")
+        line = f"finished before, {folder}"
+        if process is not None:
+            line = f"{folder}, {span(seconds)}"
+            if why:
+                line = f"failed after {span(seconds)}: {why} (log {process.log})"
+                self.failures.append(
+                    f"{job.cell}, seed {job.seed}: failed: {why} (log {process.log})"
+                )
         self.say(f"{job.label}: {line}; {self._left} to come")
 
     def _stop(self, received: list[int]) -> None:
@@ -300,7 +292,7 @@ def _results(jobs: Sequence[Job]) -> Runs:
     return results
 
 
-def _entries(folder: Path) -> dict[str, dict[str, Any]]:
+def _entries(folder: Path) -> dict[str, Fields]:
     """Return the outcomes of this call and of earlier ones, by key."""
     recorded = read_state_file(folder / ATTEMPTS, "cells")
     return {entry["key"]: entry for entry in recorded.get("runs", [])}

@@ -6,7 +6,7 @@ from argparse import Namespace
 from contextlib import nullcontext
 from typing import Any
 
-from gestalt.ablation.jobs import ClusterLauncher, LocalLauncher, read_parameters
+from gestalt.ablation.launchers import ClusterLauncher, LocalLauncher, read_parameters
 from gestalt.ablation.study import Study
 from gestalt.commands.equal_cost import at_equal_cost
 from gestalt.commands.stopping import tell

@@ -26,9 +26,8 @@ from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.models.opening import TRAINED, Target
 from gestalt.results.plots import QUIET, Point, bars, lines, render_figure
-from gestalt.results.reading import read_result
 from gestalt.results.record import provenance, write_record
-from gestalt.results.result import Score, headlines_of
+from gestalt.results.result import Score, headlines_of, read_result
 from gestalt.results.text import OVER_IMAGES, images_text
 from gestalt.runs.evaluation import build_evaluation
 from gestalt.runs.folders import new_evaluation

@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from gestalt.results.reading import read_results
+from gestalt.results.grid import read_results
 from gestalt.results.report import write_report
 
 

@@ -15,8 +15,8 @@ from gestalt.config.identity import keys_below
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import Experiment
 from gestalt.measures.evaluation.predictions import STATEMENT
-from gestalt.results.outcome import entries_of, metrics_of
 from gestalt.results.record import provenance
+from gestalt.results.run_record import entries_of, metrics_of
 from gestalt.runs.folders import check_writable
 from gestalt.runs.predictions import Maps, build_predictions
 from gestalt.support.files import files_hash

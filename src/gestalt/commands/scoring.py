@@ -18,8 +18,8 @@ from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.class_maps import ClassMaps
 from gestalt.models import opening as targets
 from gestalt.models.opening import Target
-from gestalt.results.outcome import describe, metrics_of, scored_images, write_outcome
 from gestalt.results.record import write_record
+from gestalt.results.run_record import describe, metrics_of, scored_images, write_results
 from gestalt.runs.evaluation import build_evaluation
 from gestalt.runs.folders import check_writable, new_evaluation
 from gestalt.support.files import check_free
@@ -129,7 +129,7 @@ def write_evaluation(folder: Path, record: dict[str, Any], callbacks: list[Callb
     """Write ``evaluations/<n>.json`` in a folder, and its arrays.  Returns the path."""
     with new_evaluation(folder) as path:
         arrays = path.with_suffix("")
-        write_outcome(path, record, callbacks, arrays=arrays, extremes=arrays)
+        write_results(path, record, callbacks, arrays=arrays, extremes=arrays)
     return path
 
 

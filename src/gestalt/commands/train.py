@@ -24,8 +24,8 @@ from gestalt.models.names import CHECKPOINT, RESULT, run_folder
 from gestalt.models.opening import ONLY_TRAINING
 from gestalt.models.progress import is_finished
 from gestalt.module import ContrastiveModule
-from gestalt.results.outcome import describe, metrics_of, write_outcome
 from gestalt.results.result import headlines_of
+from gestalt.results.run_record import describe, metrics_of, write_results
 from gestalt.runs.folders import new_version
 from gestalt.runs.locks import hold
 from gestalt.runs.resume import resolve_resume
@@ -282,5 +282,5 @@ def _write(trainer: Trainer, folder: Path, record: dict[str, Any], config: Exper
         record |= {"checkpoint": str(checkpoint), "checkpoint_sha256": hashes[checkpoint.name]}
     record["checkpoints"] = hashes
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    write_outcome(folder / RESULT, record, callbacks, arrays=folder / "per_image", extremes=folder)
+    write_results(folder / RESULT, record, callbacks, arrays=folder / "per_image", extremes=folder)
     write_hyperparameters(trainer, hashed_keys(config), metrics=headlines_of(record["metrics"]))

@@ -6,9 +6,9 @@ records that belong to the weights of the checkpoint alone.
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
@@ -20,12 +20,10 @@ from gestalt.model import DualEncoder
 from gestalt.models.folder import CARD, load_folder, portable, read_description, save_folder
 from gestalt.models.names import RESULT, in_run
 from gestalt.models.progress import progress
-from gestalt.results.intervals import Interval
-from gestalt.results.page import render
-from gestalt.results.reading import read_result
 from gestalt.results.record import commit, evaluations_in, package_version
-from gestalt.results.result import Result, headlines
-from gestalt.results.text import NONE, images_text, markdown_lines
+from gestalt.results.result import Result, headlines, read_result
+from gestalt.results.templates import render
+from gestalt.results.text import NONE, OVER_IMAGES, Table, images_text, span
 from gestalt.support.addresses import published
 from gestalt.support.files import partial_beside
 from gestalt.support.json_files import Fields
@@ -49,27 +47,6 @@ class Evidence(NamedTuple):
     weights: str
 
 
-class Measurement(NamedTuple):
-    """A headline metric of a record.
-
-    Attributes:
-        metric: its key.
-        value: its value in the record.
-        interval: its 95 % interval over images; None as ``Result.interval``.
-        entry: entry of the record, on how it was measured.
-        split: the split that was requested; None for the set's default, on which results are
-            published.
-        commit: commit of the code.
-    """
-
-    metric: str
-    value: float
-    interval: Interval | None
-    entry: Mapping[str, Any]
-    split: str | None
-    commit: str
-
-
 def gather(checkpoint: Path, weights: str) -> Evidence:
     """Return the records of a checkpoint's run that were made with its weights.
 
@@ -86,22 +63,25 @@ def gather(checkpoint: Path, weights: str) -> Evidence:
     return Evidence(steps or 0, planned, run, matching if steps else [], weights)
 
 
-def measurements(evidence: Evidence) -> list[Measurement]:
-    """Return the headline metrics of the records; of several measurements of one kind, such as two
-    equal evaluations, the last.
+def measurements(evidence: Evidence) -> list[tuple[Result, str]]:
+    """Return the headline metrics of the records, each with its result; of several measurements of
+    one kind, such as two equal evaluations, the last.
     """
     last = {}
     for result in evidence.results:
-        split = result.record["config"].get("evaluation", {}).get("split")
         for metric in headlines([result]):
-            value, entry = result.value(metric), result.entry(metric)
-            if value is not None and entry:
-                known = (entry.get(key) for key in ("images", "label_set", "benchmark_hash"))
-                kind = metric, entry["protocol"]["digest"], *known
-                last[kind] = Measurement(
-                    metric, value, result.interval(metric), entry, split, result.commit
-                )
+            entry = result.entry(metric)
+            known = (entry.get(key) for key in ("images", "label_set", "benchmark_hash"))
+            last[metric, entry["protocol"]["digest"], *known] = result, metric
     return list(last.values())
+
+
+def _split(result: Result) -> str | None:
+    """Return the split that was requested; None for the set's default, on which results are
+    published.
+    """
+    split: str | None = result.record["config"].get("evaluation", {}).get("split")
+    return split
 
 
 def provenance_of(evidence: Evidence, config: Experiment, checkpoint: Path) -> Fields:
@@ -161,7 +141,7 @@ class CardFacts(NamedTuple):
         name: name of the model.
         config: configuration of its run.
         parameters: their number.
-        provenance: as in ``config.json``.
+        provenance: that of ``config.json``.
         license: an identifier of the hub's list; None if none was given.
         datasets: names on the hub of the training data.
     """
@@ -184,8 +164,12 @@ def write_card(facts: CardFacts, evidence: Evidence) -> str:
         pipeline_tag=SEGMENTATION,
         tags=list(TAGS),
         model_name=facts.name if measured else None,
-        eval_results=[_eval_result(row) for row in measured] or None,
+        eval_results=[_eval_result(*row) for row in measured] or None,
     )
+    seconds = facts.provenance["seconds"]
+    time = ""
+    if seconds:
+        time = f"{span(seconds['training'])} of training, {span(sum(seconds.values()))} in all"
     body = render(
         Path(__file__).with_name("card.jinja"),
         **facts._asdict(),
@@ -193,80 +177,84 @@ def write_card(facts: CardFacts, evidence: Evidence) -> str:
         text_model=config.text.model.rpartition(":")[2].rpartition("/")[2]
         if config.text.family == "sentence"
         else config.text.family,
-        table=markdown_lines(HEADS, [_row(row) for row in measured]) if measured else [],
+        table=Table("", HEADS, [_row(*row) for row in measured]).markdown() if measured else "",
+        over_images=OVER_IMAGES,
+        time=time,
         steps=evidence.steps,
-        notes=_notes(facts, measured, evidence),
+        notes=_notes(config, evidence),
         manifest=portable(config.data.manifest),
     )
     return published(str(ModelCard(f"---\n{head.to_yaml()}\n---\n\n{body}")))
 
 
-def _eval_result(row: Measurement) -> EvalResult:
+def _eval_result(result: Result, metric: str) -> EvalResult:
     """Return a measurement as the head lists it."""
-    name = row.metric.partition("/")[2]
+    name = metric.partition("/")[2]
+    entry = result.entry(metric)
+    interval = result.interval(metric)
     facts = {
-        "protocol": row.entry["protocol"]["name"],
-        "protocol_digest": row.entry["protocol"]["digest"],
-        "images": row.entry["images"],
-        "images_official": row.entry.get("images_official"),
-        "label_set": row.entry.get("label_set"),
-        "interval_95": None if row.interval is None else [round(end, 6) for end in row.interval],
-        "commit": row.commit,
+        "protocol": entry["protocol"]["name"],
+        "protocol_digest": entry["protocol"]["digest"],
+        "images": entry["images"],
+        "images_official": entry.get("images_official"),
+        "label_set": entry.get("label_set"),
+        "interval_95": interval and [round(end, 6) for end in interval],
+        "commit": result.commit,
     }
     return EvalResult(
-        task_type=TASKS.get(row.entry["measure"], SEGMENTATION),
-        dataset_type=row.entry.get("image_set") or row.entry["set"],
-        dataset_name=row.entry["set"],
+        task_type=TASKS.get(entry["measure"], SEGMENTATION),
+        dataset_type=entry.get("image_set") or entry["set"],
+        dataset_name=entry["set"],
         # the hub puts results of equal type, config and split under one name
-        dataset_config=row.entry["set"],
-        dataset_split=row.split,
+        dataset_config=entry["set"],
+        dataset_split=_split(result),
         metric_type=name,
         metric_name=name,
-        metric_value=round(row.value, 6),
+        metric_value=round(result.record["metrics"][metric], 6),
         metric_args={key: value for key, value in facts.items() if value is not None},
     )
 
 
-def _row(row: Measurement) -> list[str]:
+def _row(result: Result, metric: str) -> list[str]:
     """Return a measurement as a row of the table under ``HEADS``."""
-    scored, metric = row.metric.split("/", 1)
-    protocol = row.entry["protocol"]
+    scored, _, name = metric.partition("/")
+    entry = result.entry(metric)
+    protocol = entry["protocol"]
+    interval = result.interval(metric)
+    split = _split(result)
     return [
-        f"{scored}, split {row.split}" if row.split else scored,
-        metric,
-        f"{row.value:.3f}",
-        NONE if row.interval is None else f"{row.interval.low:.3f} to {row.interval.high:.3f}",
+        f"{scored}, split {split}" if split else scored,
+        name,
+        f"{result.value(metric):.3f}",
+        NONE if interval is None else f"{interval.low:.3f} to {interval.high:.3f}",
         f"{protocol['name']} `{protocol['digest']}`",
-        images_text(row.entry),
+        images_text(entry),
     ]
 
 
-def _notes(facts: CardFacts, measured: Sequence[Measurement], evidence: Evidence) -> list[str]:
+def _notes(config: Experiment, evidence: Evidence) -> list[str]:
     """Return the caveat of the training data, and what the records say was left out, or chosen
     here; each once.
     """
-    notes = []
-    if only_scenes(facts.config.data):
-        notes.append(f"{ONLY_SCENES[0].upper()}{ONLY_SCENES[1:]}.")
-    for row in measured:
-        protocol = row.entry["protocol"]
+    notes = [f"{ONLY_SCENES[0].upper()}{ONLY_SCENES[1:]}."] if only_scenes(config.data) else []
+    for result, metric in measurements(evidence):
+        entry = result.entry(metric)
+        protocol = entry["protocol"]
         name = f"Protocol {protocol['name']}"
         for text in protocol.get("left_out", ()):
             notes.append(f"{name} leaves out a step of the original: {text}.")
         for text in protocol.get("ours", ()):
             notes.append(f"{name} makes a choice that the original does not state: {text}.")
-        if row.entry.get("images_official") not in (None, row.entry.get("images")):
+        if entry.get("images_official") not in (None, entry["images"]):
             notes.append(
-                f"{row.entry['set']} was scored on {images_text(row.entry)}; its numbers do not "
-                "compare with published ones."
+                f"{entry['set']} was scored on {images_text(entry)}; its numbers do not compare "
+                "with published ones."
             )
     for result in evidence.results:
         for entry in result.record["benchmarks"]:
             if "left_out" in entry:
-                notes.append(
-                    f"{entry['set']}: {entry['left_out']} was not measured, "
-                    f"{portable(entry.get('why', ''))}."
-                )
+                why = portable(entry["why"])
+                notes.append(f"{entry['set']}: {entry['left_out']} was not measured, {why}.")
     return list(dict.fromkeys(notes))
 
 

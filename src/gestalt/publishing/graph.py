@@ -21,14 +21,14 @@ from gestalt.encoders.dense_model import DenseModel, maps_of
 from gestalt.model import DualEncoder
 from gestalt.support.files import replacing
 
-LARGEST_DIFFERENCE = 1e-4
+MAX_DIFFERENCE = 1e-4
 """Largest difference between the graph and the model, of vectors of length 1."""
 
-MOST_IMAGES, MOST_LOCATIONS = 4096, 1024
+MAX_IMAGES, MAX_LOCATIONS = 4096, 1024
 """Bounds of a graph's batch, and of each side of its grid."""
 
 NAMES = ("dense", "pooled")
-MOST_BYTES = 2**31  # limit of a protobuf file
+MAX_BYTES = 2**31  # limit of a protobuf file
 
 
 class DenseGraph(nn.Module):
@@ -80,9 +80,9 @@ def trace(graph: DenseGraph) -> torch.export.ExportedProgram:
         ValueError: the model does something that depends on values, or that needs one size.
     """
     down, across = graph.model.patch_stride
-    batch = torch.export.Dim("batch", min=1, max=MOST_IMAGES)
+    batch = torch.export.Dim("batch", min=1, max=MAX_IMAGES)
     rows, columns = (
-        torch.export.Dim(name, min=2, max=MOST_LOCATIONS) for name in ("rows", "columns")
+        torch.export.Dim(name, min=2, max=MAX_LOCATIONS) for name in ("rows", "columns")
     )
     shapes = {"pixels": {0: batch, 2: down * rows, 3: across * columns}}
     with (
@@ -165,10 +165,10 @@ def write_onnx(
 
     Raises:
         ValueError: the weights are too large, an operation has no ONNX form,
-            or as ``compare``.
+            or the file does not give what the model gives.
     """
     size = sum(tensor.nbytes for tensor in program.state_dict.values())
-    if size >= MOST_BYTES:
+    if size >= MAX_BYTES:
         raise ValueError(
             f"--onnx: the weights are {size / 2**30:.1f} GiB, and an ONNX file holds less than 2; "
             "write --torch-export FILE"
@@ -212,7 +212,7 @@ def compare(
         A line for each size, with the largest differences.
 
     Raises:
-        ValueError: a difference above ``LARGEST_DIFFERENCE``, or another shape.
+        ValueError: a difference above ``MAX_DIFFERENCE``, or another shape.
     """
     down, across = graph.model.patch_stride
     rows, columns = max(2, side // down), max(2, side // across)  # fewer are not in the graph
@@ -236,7 +236,7 @@ def compare(
         ]
         listed = [f"{value:.1e} {output}" for value, output in zip(differences, NAMES, strict=True)]
         text += f", largest difference to the model {', '.join(listed)}"
-        if not all(value <= LARGEST_DIFFERENCE for value in differences):  # also where it is nan
-            raise ValueError(f"{text}: above {LARGEST_DIFFERENCE:g}, so the file was not written")
+        if not all(value <= MAX_DIFFERENCE for value in differences):  # also where it is nan
+            raise ValueError(f"{text}: above {MAX_DIFFERENCE:g}, so the file was not written")
         lines.append(text)
     return lines

@@ -4,7 +4,7 @@ asks for nothing outside.  K names, h w patch grid, H W pixels.
 Files are a coloured picture, a map with its palette, numbers, and a summary of all.  A file's name
 need not be UTF-8: what is not is written as Python's escape, from which JSON gives the name back.
 
-In the page is everything: images as WebP at ``LARGEST`` pixels at most, masks and heat maps as PNG
+In the page is everything: images as WebP at ``MAX_SIDE`` pixels at most, masks and heat maps as PNG
 with a palette.  ``pictures.html`` beside this file is the template, with the page's style and its
 script.
 """
@@ -20,7 +20,7 @@ from gestalt.config.loading import LOGS
 from gestalt.measures.evaluation.pictures import class_colours, map_image, pil_image
 from gestalt.measures.segmentation.segmented import SegmentedImage
 from gestalt.models.folder import portable
-from gestalt.results.page import image_url, render
+from gestalt.results.templates import image_url, render
 from gestalt.support.arrays import Array, Pixels
 from gestalt.support.files import replacing, write_whole
 from gestalt.support.json_files import Fields
@@ -29,7 +29,7 @@ COLUMNS = ("picture", "name", "area", "mean", "max")
 
 
 def indexed(result: SegmentedImage) -> Image.Image:
-    """Return the map as a picture whose values are positions in the labels, as ``map_image``."""
+    """Return the map as a picture whose values are positions in the labels, in their colours."""
     return map_image(result.map.numpy(), classes=len(result.labels), background=None)
 
 
@@ -96,13 +96,13 @@ def _write_json(path: Path, content: Fields) -> None:
     write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-LARGEST = 1024
+MAX_SIDE = 1024
 """Longer side of an image on the page, pixels; larger ones are scaled down for it."""
 
 THUMBNAIL = 96
 """Longer side of an image in the strip, pixels."""
 
-MOST_LISTED = 100
+MAX_LISTED = 100
 """Most names of an image's maps that the page lists with and without pixels; of more it lists only
 those with pixels.
 """
@@ -116,7 +116,7 @@ def page_entry(name: str, by_model: Sequence[Maps]) -> Fields:
     any_map = next(iter(by_model[0].values()))
     original = pil_image(any_map.image)
     small = original.copy()
-    small.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
+    small.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
     thumbnail = small.copy()
     thumbnail.thumbnail((THUMBNAIL, THUMBNAIL))
     return {
@@ -240,7 +240,7 @@ def _listed(results: Sequence[SegmentedImage]) -> dict[int, str]:
     return {
         index: name
         for index, name in enumerate(names)
-        if len(names) <= MOST_LISTED or any(result.areas.get(name) for result in results)
+        if len(names) <= MAX_LISTED or any(result.areas.get(name) for result in results)
     }
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from gestalt.encoders.keys import ARCHITECTURE
 from gestalt.results.record import CHANGED
 from gestalt.results.result import Result
-from gestalt.results.text import Texts
+from gestalt.results.text import Table
 from gestalt.support.json_files import Fields
 
 Settings = Mapping[str, Any]
@@ -52,7 +52,7 @@ NOT_RECORDED = "not recorded"
 HASHED = ("digest", "templates", "truth_pixels", "label_set", "benchmark_hash")
 """Endings of keys whose values are hashes or counts; shown only where no other setting differs."""
 
-LONGEST = 60
+MAX_LENGTH = 60
 """Largest number of characters of a value; a longer value is shown as a hash."""
 
 LEADING = (
@@ -141,18 +141,16 @@ class Split(NamedTuple):
     def _rank(self, key: str) -> tuple[bool, int]:
         """Sort key of settings: short values before long ones, then those of ``LEADING``."""
         name = key.removeprefix("protocol.")
-        is_long = any(len(str(row.get(key))) > LONGEST for row in self.settings)
+        is_long = any(len(str(row.get(key))) > MAX_LENGTH for row in self.settings)
         return is_long, (*LEADING, name).index(name)
 
-    def table(self) -> Texts:
-        """Return heads and rows of every setting that differs, a column for each group; no rows if
-        none does.
-        """
-        rows = [
-            [key, *(str(row.get(key, NOT_RECORDED)) for row in self.settings)]
+    def table(self) -> Table:
+        """Return every setting that differs, a column for each group; no rows if none does."""
+        rows = (
+            (key, *(str(row.get(key, NOT_RECORDED)) for row in self.settings))
             for key in self.differing()
-        ]
-        return ["setting", *self.names], rows
+        )
+        return Table("", ("setting", *self.names), tuple(rows), numbers=range(0))
 
     def distinctions(self) -> list[str]:
         """Return for each group a short clause on the settings in which it differs from the others;
@@ -297,6 +295,6 @@ def _shown(settings: Settings, key: str) -> str:
     if settings[key] is None and key.startswith("evaluation."):
         return "the default"
     text = str(settings[key])
-    if len(text) <= LONGEST:
+    if len(text) <= MAX_LENGTH:
         return text
     return f"a value with hash {hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -5,8 +5,10 @@ Results of different protocols, label sets or images share no column, and the pa
 none.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import NamedTuple, TypeVar
 
 from gestalt.results.comparability import run_notes, split_by_measurement
 from gestalt.results.intervals import LEVEL
@@ -14,12 +16,9 @@ from gestalt.results.result import Difference, Result, Score, headlines, measure
 from gestalt.results.text import (
     NONE,
     OVER_IMAGES,
-    Texts,
+    Table,
     csv_bounds,
-    csv_table,
     interval_text,
-    latex_table,
-    markdown_lines,
     part_text,
 )
 from gestalt.support.names import nearest
@@ -32,9 +31,10 @@ METHOD = (
     "among stay the same; there is no interval if more than one resample in twenty lacks a group."
 )
 
-
 ROUNDING = 1e-6
 """A number that is outside of its interval by no more may differ by rounding alone."""
+
+Key = TypeVar("Key")
 
 
 class Column(NamedTuple):
@@ -89,6 +89,56 @@ class Comparison(NamedTuple):
     columns: tuple[Column, ...]
     notes: tuple[str, ...]
 
+    def pairs(self) -> list[Table]:
+        """Return a table for each column that has several results."""
+        return [
+            Table(
+                column.title,
+                ["run", column.metric, f"difference to {column.against}"],
+                [[label, *column.texts(label)] for label in column.scores],
+            )
+            for column in self.columns
+            if len(column.scores) > 1
+        ]
+
+    def table(self) -> Table:
+        """Return the table as text: for each column the value, and the difference to its first
+        result if there are several.
+        """
+        heads = ["run"]
+        for column in self.columns:
+            heads.append(column.title)
+            if len(column.scores) > 1:
+                heads.append(f"difference to {column.against}")
+        rows = [
+            [
+                result.label,
+                *(text for column in self.columns for text in column.texts(result.label)),
+            ]
+            for result in self.results
+        ]
+        values = []
+        by_label = {result.label: result for result in self.results}
+        for column in self.columns:
+            for label, score in column.scores.items():
+                entry = by_label[label].entry(column.metric)
+                values.append(
+                    {
+                        "run": label,
+                        "path": by_label[label].path,
+                        "metric": column.metric,
+                        "measured_by": column.distinction,
+                        "value": score.mean,
+                        **csv_bounds(score.over_images),
+                        "against": column.against,
+                        "difference": score.difference.mean,
+                        **csv_bounds(score.difference.over_images, "difference_"),
+                        "images": entry.get("images"),
+                        "images_official": entry.get("images_official"),
+                    }
+                )
+        return Table("", heads, rows, notes=self.notes, values=values)
+
 
 def compare(
     results: Sequence[Result], *, metrics: Sequence[str] = (), allow_mixed: bool = False
@@ -107,11 +157,10 @@ def compare(
             False; arrays do not belong to a record.
     """
     columns = []
-    concerned: dict[str, list[str]] = {}  # metrics by the sentence on what differs
+    concerned = []  # metrics, each after a sentence on what differs
     for metric in select_metrics(results, metrics):
         split = split_by_measurement(results, metric)
-        for sentence in split.differences():
-            concerned.setdefault(sentence, []).append(metric)
+        concerned += [(sentence, metric) for sentence in split.differences()]
         for group, distinction in zip(split.groups, split.distinctions(), strict=True):
             parts = [part_text(entry) for result in group for entry in result.entries(metric)]
             part = next(filter(None, parts), "")
@@ -119,7 +168,7 @@ def compare(
             rows = {result.label: {0: result} for result in group}
             scores = score_rows(rows, metric, against=against)
             columns.append(Column(metric, distinction, part, against, scores))
-    differences = [f"{', '.join(named)} of {sentence}" for sentence, named in concerned.items()]
+    differences = [f"{named} of {sentence}" for sentence, named in _joined(concerned).items()]
     if differences and not allow_mixed:
         raise ConfigError(
             f"not comparable: {'; '.join(differences)}; compare other results, list every "
@@ -129,78 +178,19 @@ def compare(
     return Comparison(tuple(results), tuple(columns), (*separate, *_notes(results, columns)))
 
 
-def differing(results: Sequence[Result], metrics: Sequence[str] = ()) -> dict[str, Texts]:
-    """Return heads and rows of every setting of the measurement that differs, by the metrics
-    concerned; empty if none does.
+def differing(results: Sequence[Result], metrics: Sequence[str] = ()) -> list[Table]:
+    """Return tables of every setting of the measurement that differs, titled by the metrics
+    concerned; none if none does.
     """
-    tables: dict[str, Texts] = {}
-    for metric in select_metrics(results, metrics):
-        table = split_by_measurement(results, metric).table()
-        same = next((title for title in tables if tables[title] == table), None)
-        if same is not None:
-            tables[f"{same}, {metric}"] = tables.pop(same)
-        elif table[1]:
-            tables[metric] = table
-    return tables
-
-
-def heads_and_rows(table: Comparison) -> Texts:
-    """Return the texts of a table: for each column the value, and the difference to its first
-    result if there are several.
-    """
-    heads = ["run"]
-    for column in table.columns:
-        heads.append(column.title)
-        if len(column.scores) > 1:
-            heads.append(f"difference to {column.against}")
-    rows = [
-        [result.label, *(text for column in table.columns for text in column.texts(result.label))]
-        for result in table.results
+    found = (
+        (split_by_measurement(results, metric).table(), metric)
+        for metric in select_metrics(results, metrics)
+    )
+    return [
+        replace(table, title=f"{concerned}: settings that differ")
+        for table, concerned in _joined(found).items()
+        if table.rows
     ]
-    return heads, rows
-
-
-def markdown(table: Comparison) -> str:
-    """Return one table, how its intervals are computed, and its notes."""
-    lines = "\n".join(markdown_lines(*heads_and_rows(table)))
-    return "\n\n".join([lines, METHOD, *table.notes]) + "\n"
-
-
-def latex(table: Comparison) -> str:
-    """Return one tabular, for ``\\usepackage{booktabs}``."""
-    notes = "".join(f"% {note}\n" for note in table.notes)
-    return f"% {METHOD}\n{latex_table(*heads_and_rows(table), left=1)}{notes}"
-
-
-def csv_text(table: Comparison) -> str:
-    """Return a line for each number, unrounded."""
-    rows = []
-    for column in table.columns:
-        for result in table.results:
-            score = column.scores.get(result.label)
-            if score is None:
-                continue
-            entry = result.entry(column.metric)
-            difference = score.difference
-            rows.append(
-                {
-                    "run": result.label,
-                    "path": result.path,
-                    "metric": column.metric,
-                    "measured_by": column.distinction,
-                    "value": score.mean,
-                    **csv_bounds(score.over_images),
-                    "against": column.against,
-                    "difference": difference.mean,
-                    **csv_bounds(difference.over_images, "difference_"),
-                    "images": entry.get("images"),
-                    "images_official": entry.get("images_official"),
-                }
-            )
-    return csv_table(rows)
-
-
-WRITERS = {"markdown": markdown, "latex": latex, "csv": csv_text}
 
 
 def select_metrics(results: Sequence[Result], metrics: Sequence[str]) -> list[str]:
@@ -232,15 +222,20 @@ def _outside(number: Score | Difference) -> bool:
     return not low - ROUNDING <= number.mean <= high + ROUNDING
 
 
+def _joined(pairs: Iterable[tuple[Key, str]]) -> dict[Key, str]:
+    """Return key -> the texts that are paired with it, joined by commas."""
+    groups: dict[Key, list[str]] = defaultdict(list)
+    for key, text in pairs:
+        groups[key].append(text)
+    return {key: ", ".join(texts) for key, texts in groups.items()}
+
+
 def _notes(results: Sequence[Result], columns: Sequence[Column]) -> list[str]:
     commits = sorted({result.commit for result in results})
     notes = [f"The code differs: commits {', '.join(commits)}."] if len(commits) > 1 else []
     notes += run_notes(results)
-    substituted: dict[str, list[str]] = {}
-    for result in results:
-        substituted.setdefault(result.substituted_init, []).append(result.label)
-    substituted.pop("", None)
-    notes += [f"{init}: {', '.join(labels)}." for init, labels in substituted.items()]
+    substituted = _joined((result.substituted_init, result.label) for result in results)
+    notes += [f"{init}: {labels}." for init, labels in substituted.items() if init]
     notes += [
         f"{result.label}: no result of {column.title}."
         for result in results
@@ -248,13 +243,13 @@ def _notes(results: Sequence[Result], columns: Sequence[Column]) -> list[str]:
         if not column.distinction and result.label not in column.scores
     ]
     for column in columns:
-        reasons: dict[str, list[str]] = {}
-        for result in results:
-            score = column.scores.get(result.label)
-            if score is not None and score.over_images is None:
-                reasons.setdefault(result.why_no_interval(column.metric), []).append(result.label)
+        reasons = _joined(
+            (result.why_no_interval(column.metric), result.label)
+            for result in results
+            if result.label in column.scores and column.scores[result.label].over_images is None
+        )
         notes += [
-            f"{', '.join(labels)}: no interval of {column.title}, {reason}."
+            f"{labels}: no interval of {column.title}, {reason}."
             for reason, labels in reasons.items()
         ]
         notes += [

@@ -37,7 +37,7 @@ WITHOUT = 0.05
 there is no interval.
 """
 
-LEAST_IMAGES = 30
+MIN_IMAGES = 30
 """Least N of an interval of mIoU."""
 
 EXACT = 2**53
@@ -143,7 +143,7 @@ def resampled_groups(counts: Ints, entry: Mapping[str, Any], repeats: Ints) -> d
     Args:
         counts: images named right, and all, of each class at each place: (N, 2, C * P).
         entry: entry of the record, with the names of the classes.
-        repeats: as in ``resample``.
+        repeats: how often each image is in each resample, (R, N).
     """
     right, total = resampled_sums(counts, repeats).astype(np.float64).swapaxes(0, 1)
     names = entry["names"]
@@ -203,7 +203,7 @@ class Contribution(NamedTuple):
         rare = int(((self.marks > 0).sum(axis=0) < 2).sum())
         if rare > WITHOUT * classes:
             return f"{rare} of {classes} classes are in fewer than two of the {images} images"
-        return f"{images} images are fewer than {LEAST_IMAGES}" if images < LEAST_IMAGES else ""
+        return f"{images} images are fewer than {MIN_IMAGES}" if images < MIN_IMAGES else ""
 
 
 def contribution(

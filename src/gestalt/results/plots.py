@@ -6,10 +6,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 
-from gestalt.results.ablation import Table
+from gestalt.results.grid import GridTable
 from gestalt.results.intervals import LEVEL, Interval
 from gestalt.results.result import Score
+from gestalt.results.templates import data_url
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,7 +107,7 @@ def bars(
 
 
 @with_style()
-def heat_map(table: Table) -> bytes | None:
+def heat_map(table: GridTable) -> bytes | None:
     """Draw the means over two varied keys, a column for each value of the second; None for another
     number of keys.
     """
@@ -135,7 +137,7 @@ def heat_map(table: Table) -> bytes | None:
     return render_figure(figure)
 
 
-def curves(tables: Sequence[Table]) -> bytes:
+def curves(tables: Sequence[GridTable]) -> bytes:
     """Draw one metric over test sizes, a line for each cell; ``tables`` has one for each size of
     the design.
     """
@@ -180,6 +182,12 @@ def lines(
     if len(series) > 1:
         figure.legend(loc="outside right upper")
     return figure
+
+
+def line_chart(name: str, points: Sequence[Point], **options: Any) -> Markup:
+    """Return a plot of one line, drawn with the options of ``lines``, as a data URL."""
+    figure = lines({name: points}, y_label=name, **options)
+    return data_url(render_figure(figure, "svg"), "image/svg+xml")
 
 
 def figure_of(*, width: float, height: float) -> "tuple[Figure, Axes]":

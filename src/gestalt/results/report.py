@@ -1,48 +1,36 @@
-"""``report``: one HTML page of results that fetches nothing, from the template ``report.html``.
-
-The best and worst images were kept when the set was scored, so neither the model nor the data is
-needed.  What does not fit into the page lies in pages beside it.
+"""``report``: one HTML page of results that fetches nothing, by the template ``report.html``; what
+does not fit into the page lies in pages beside it.
 """
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
-import numpy as np
+from markupsafe import Markup
 
-from gestalt.measures.evaluation.pictures import segmentation_panels
-from gestalt.results.ablation_page import page_values
 from gestalt.results.comparability import measurement
 from gestalt.results.compare import METHOD, compare, differing
-from gestalt.results.page import HERE, data_url, image_url, render
-from gestalt.results.plots import Point, lines, render_figure
-from gestalt.results.reading import GridResults
-from gestalt.results.result import Result, companions, headlines
-from gestalt.support.arrays import Ints
+from gestalt.results.grid import METHOD as GRID_METHOD
+from gestalt.results.grid import GridResults, build_tables
+from gestalt.results.grid_page import GridPage, grid_page
+from gestalt.results.plots import Point, line_chart
+from gestalt.results.result import Result, headlines
+from gestalt.results.section import HEADS, numbers, render_section
+from gestalt.results.templates import HERE, render
+from gestalt.results.text import OVER_IMAGES, Table, images_text
 from gestalt.support.files import write_whole
-from gestalt.support.json_files import Fields
 from gestalt.support.typed import ConfigError
-from gestalt.training.tags import logged_key
 
 SUBTITLE = "Perceptual grouping of contrastive vision-language models, as measured."
 """Line at the head of every report; a file with it may be overwritten."""
 
-INSIDE = (8, 4, 2, 1, 0)
-"""How many results' sections the page may hold: the first number that fits counts.  Each further
-section is a page of its own.
+MAX_SECTIONS, MAX_CHARACTERS = 8, 10_000_000
+"""Most results whose sections the page may hold, and most characters of these sections.  Each
+further section is a page of its own.
 """
-
-LARGEST = 10_000_000
-"""Most characters of the page."""
-
-CURVE_POINTS = 400
-"""Largest number of points of a training curve."""
-
-WORST_PAIRS = 12
-"""Number of listed confusions."""
 
 
 def write_report(
@@ -70,15 +58,15 @@ def write_report(
     for path in (output, *pages):
         if path.exists() and not _is_report(path):
             raise ConfigError(f"--output {path}: exists and is not a report; name another file")
-    of_grids = [page_values(grid, allow_mixed=True) for grid in grids]
-    for inside in INSIDE:
-        links = [f"#result-{number}" for number in range(len(results))]
-        links[inside:] = [quote(f"{beside.name}/{path.name}") for path in pages[inside:]]
-        whole = _page(results, links=links, grids=of_grids)
-        if len(whole) <= LARGEST:
-            break
-    for result, path in zip(results[inside:], pages[inside:], strict=True):
-        write_whole(path, _page([result], links=["#result-0"], whole=quote(f"../{output.name}")))
+    sections = [render_section(result, number) for number, result in enumerate(results)]
+    sizes = accumulate(map(len, sections[:MAX_SECTIONS]))
+    inside = sum(size <= MAX_CHARACTERS for size in sizes)
+    links = [f"#result-{number}" for number in range(inside)]
+    links += [quote(f"{beside.name}/{path.name}") for path in pages[inside:]]
+    shown = [grid_page(grid, build_tables(grid, allow_mixed=True)) for grid in grids]
+    whole = _page(results, sections[:inside], links=links, grids=shown)
+    for result, section, path in list(zip(results, sections, pages, strict=True))[inside:]:
+        write_whole(path, _page([result], [section], whole=quote(f"../{output.name}")))
     write_whole(output, whole)
     for path in {*beside.glob("result-*.html")} - {*pages[inside:]}:  # of an earlier report
         if path.stem.removeprefix("result-").isdecimal() and _is_report(path):
@@ -92,37 +80,62 @@ def _is_report(path: Path) -> bool:
 
 def _page(
     results: Sequence[Result],
-    links: Sequence[str],
-    grids: Sequence[Fields] = (),
+    sections: Sequence[Markup],
+    *,
+    links: Sequence[str] = (),
+    grids: Sequence[GridPage] = (),
     whole: str = "",
 ) -> str:
     """Return a page.
 
     Args:
         results: its rows.
-        links: addresses of their sections; the page holds those within it.
-        grids: the grids that it shows, each as ``page_values``.
+        sections: the sections that it holds.
+        links: addresses of all sections, for several results.
+        grids: the grids that it shows.
         whole: address of the page of all results, from a page beside it.
     """
-    drawing = data_url, confusions, curves, extremes
-    calls = *drawing, companions, differing, headlines, metrics_of, zip
+    title = results[0].label
+    if len(results) > 1:
+        title += f" and {len(results) - 1} more"
     # the tables of a grid compare its cells
-    compared = len(results) > max([1, *(grid["runs"] for grid in grids)])
+    compared = len(results) > max([1, *(page.runs for page in grids)])
     return render(
         HERE / "report.html",
-        **{call.__name__: call for call in calls},
+        title=grids[0].design.title if grids else title,
+        subtitle=SUBTITLE,
         results=results,
         links=links,
-        grids=grids,
         whole=whole,
-        subtitle=SUBTITLE,
-        method=METHOD,
+        grids=grids,
+        grid_method=GRID_METHOD,
+        headline=Table(
+            f"Headline numbers, in [0, 1]. {OVER_IMAGES}",
+            ["result", "metric", *HEADS, "protocol", "images"],
+            [row for result in results for row in _headline_rows(result)],
+            numbers=range(2, 4),
+        ),
         comparison=compare(results, allow_mixed=True) if compared else None,
+        differing=differing(results) if compared else (),
+        method=METHOD,
         resolutions=_resolutions(results),
+        sections=sections,
     )
 
 
-def _resolutions(results: Sequence[Result]) -> dict[str, str]:
+def _headline_rows(result: Result) -> list[list[str]]:
+    """Return a row for each headline metric of a result."""
+    rows = []
+    for metric in headlines([result]):
+        entry = result.entry(metric)
+        protocol = entry["protocol"]
+        size = "" if "map_size" in protocol else f", {protocol.get('input_size', '?')} px"
+        how = f"{protocol['name']}{size} ({protocol['digest'][:8]})"
+        rows.append([result.label, metric, *numbers(result, metric), how, images_text(entry)])
+    return rows
+
+
+def _resolutions(results: Sequence[Result]) -> dict[str, Markup]:
     """Draw a chart for each metric and weights that were scored at several input sizes, all else
     equal.  Returns addresses by title.
     """
@@ -142,114 +155,5 @@ def _resolutions(results: Sequence[Result]) -> dict[str, str]:
                 Point(float(size), result.value(metric) or 0.0, result.interval(metric))
                 for size, result in sorted(by_size.items())
             ]
-            charts[title] = _chart(metric, points, title=title, x_label="input size, pixels")
+            charts[title] = line_chart(metric, points, title=title, x_label="input size, pixels")
     return charts
-
-
-def _chart(name: str, points: Sequence[Point], **options: Any) -> str:
-    """Return a line plot as a data URL."""
-    return data_url(
-        render_figure(lines({name: points}, y_label=name, **options), "svg"), "image/svg+xml"
-    )
-
-
-def curves(result: Result) -> dict[str, str]:
-    """Draw loss and headline metrics over steps if the run's events are kept; an evaluation has
-    none.  Returns addresses by title.
-    """
-    scalars = {} if result.is_evaluation else read_scalars(result.run)
-    charts = {}
-    for tag in ("train/loss", *headlines([result])):
-        if len(scalars.get(tag, [])) > 1:
-            title = f"{tag} over steps"
-            charts[title] = _chart(
-                tag, scalars[tag], title=title, x_label="step", from_zero=tag != "train/loss"
-            )
-    return charts
-
-
-def read_scalars(run: Path) -> dict[str, list[Point]]:
-    """Read TensorBoard's events by their keys: the last value of each step, thinned evenly.
-
-    TensorBoard's own reader computes every checksum in Python, a second for the pictures of a small
-    run.  A record is its length in eight bytes, a checksum of four, the event, and a checksum of
-    four; the last may be cut off.
-    """
-    from google.protobuf.message import DecodeError
-    from tensorboard.compat.proto.event_pb2 import Event
-
-    last: dict[str, dict[int, float]] = defaultdict(dict)
-    for file in filter(Path.is_file, sorted(run.glob("events.out.tfevents*"))):
-        content = file.read_bytes()
-        start = 0
-        while (begin := start + 12) <= len(content):
-            end = begin + int.from_bytes(content[start : start + 8], "little")
-            try:
-                event = Event.FromString(content[begin:end]) if end < len(content) else Event()
-            except DecodeError:  # damaged from here on
-                break
-            for value in event.summary.value:
-                if value.HasField("simple_value"):
-                    last[logged_key(value.tag)][event.step] = value.simple_value
-            start = end + 4
-    scalars = {}
-    for key, values in last.items():
-        points = [Point(float(step), value) for step, value in sorted(values.items())]
-        scalars[key] = points[:: max(1, len(points) // CURVE_POINTS)]
-    return scalars
-
-
-def metrics_of(result: Result, entry: Mapping[str, Any]) -> list[str]:
-    """Return the keys of an entry's metrics, without the baselines of others."""
-    keys = [key for key in entry.get("metric_keys", []) if result.value(key) is not None]
-    baselines = {
-        f"{key}_{name}" for key in keys for name in companions(result.record["metrics"], key)
-    }
-    return [key for key in keys if key not in baselines]
-
-
-def confusions(confusion: Ints, names: Sequence[str]) -> Fields:
-    """Return the pairs of classes with the most confused pixels, and the matrix of shares of each
-    true class.
-
-    Classes without pixels are left out of the matrix.
-
-    Args:
-        confusion: (C, C), or (C, C + 1) with a last column of the pixels without a predicted class.
-        names: of the classes.
-    """
-    more = confusion.shape[1] - len(names)
-    confusion = np.pad(confusion, ((0, more), (0, 0)))
-    names = [*names, *("no class",) * more]
-    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    wrong = confusion - np.diag(confusion.diagonal())
-    pairs = []
-    for place in np.argsort(-wrong, axis=None, kind="stable")[:WORST_PAIRS]:
-        truth, predicted = divmod(int(place), len(names))
-        pixels = wrong[truth, predicted]
-        part = share[truth, predicted]
-        if pixels:
-            pairs.append([names[truth], names[predicted], f"{pixels:,}", f"{100 * part:.1f} %"])
-    shown = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
-    return {
-        "pairs": pairs,
-        "names": [names[index] for index in shown],
-        "shares": share[np.ix_(shown, shown)].tolist(),
-    }
-
-
-def extremes(result: Result, entry: Mapping[str, Any]) -> dict[str, list[Fields]]:
-    """Draw the best and the worst images, each with its prediction and its truth; empty if they
-    were not kept.
-    """
-    predictions = result.extremes(entry["set"])
-    best = entry.get("best_images", [])
-    worst = entry.get("worst_images", [])
-    if predictions is None or len(predictions.images) != len(best) + len(worst):
-        return {}
-    cards = []
-    for image, listed in zip(predictions.images, [*best, *worst], strict=True):
-        panels = segmentation_panels(image, predictions.names, predictions.background)
-        source = image_url(panels, "jpeg", quality=85)
-        cards.append({"title": image.title, "iou": listed["iou"], "source": source})
-    return {"best": cards[: len(best)], "worst": cards[len(best) :]}

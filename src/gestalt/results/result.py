@@ -1,10 +1,10 @@
 """Results: a record, and the arrays beside it, checked by the hashes in the record; and the scores
 of rows of results, with intervals and paired differences to one of the rows.  A row is one result,
-or the results of one setting by seed.
+or the results of one setting by seed.  torch is not imported.
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from gestalt.measures.evaluation.predictions import (
 )
 from gestalt.models.names import RESULT
 from gestalt.results.intervals import Contribution, Interval, contribution, deviation, t_interval
+from gestalt.results.record import read_record
 from gestalt.support.arrays import Array
 from gestalt.support.files import file_hash
 from gestalt.support.json_files import Fields
@@ -153,6 +154,23 @@ class Result:
         return found
 
 
+def read_result(path: Path) -> Result:
+    """Read a result's JSON by ``read_record``.  Its label is experiment, scale and version, and the
+    number of an evaluation.
+    """
+    record = read_record(path)
+    result = Result("", path, record)
+    # of the system whose label maps were scored
+    name = record.get("name", replace(result, path=path.resolve()).run.name)
+    words = [
+        record.get("experiment"),
+        record.get("scale"),
+        name,
+        f"evaluation {path.stem}" if result.is_evaluation else None,
+    ]
+    return replace(result, label=" ".join(str(word) for word in words if word))
+
+
 def measured(results: Iterable[Result]) -> list[str]:
     """Return the keys of the metrics that any result has, in order."""
     keys = (key for one in results for key in one.record["metrics"] if one.value(key) is not None)
@@ -254,7 +272,7 @@ def score_rows(
             different images.
 
     Raises:
-        ConfigError: the results are of different images; or as ``Result.contribution``.
+        ConfigError: the results are of different images, or arrays do not belong to a record.
     """
     contributions = _contributions(rows, metric, allow_other_images)
     samples = {key: contribution.samples() for key, contribution in contributions.items()}

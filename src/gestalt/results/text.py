@@ -1,20 +1,19 @@
-"""Numbers and tables as text: intervals, counts of images, durations, Markdown, LaTeX."""
+"""Numbers and tables as text: intervals, counts of images, durations, Markdown, LaTeX, CSV."""
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from gestalt.results.intervals import LEAST_IMAGES, RESAMPLES, SEED, Interval
+from gestalt.results.intervals import MIN_IMAGES, RESAMPLES, SEED, Interval
 
 NONE = "–"
 """Text for a missing number."""
 
-Texts = tuple[list[str], list[list[str]]]
-"""Heads and rows of a table."""
-
 OVER_IMAGES = (
     "Intervals over images: of mIoU by the jackknife (Student's t over pseudo-values; none below "
-    f"{LEAST_IMAGES} images, or if more than one class in twenty is in fewer than two images), of "
+    f"{MIN_IMAGES} images, or if more than one class in twenty is in fewer than two images), of "
     "Jaccard similarity, recall and the accuracy of images by the bootstrap "
     f"({RESAMPLES} resamples, seed {SEED}). The jackknife corrects the bias of few images, so an "
     "mIoU may lie outside its interval; on 125 photographs 91 to 93 % of the intervals held "
@@ -44,6 +43,11 @@ def interval_text(interval: Interval | None, *, sign: str = "+", none: str = NON
         return none
     equal = " (all equal)" * (interval.low == interval.high)
     return f"[{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]{equal}"
+
+
+def baselines_text(baselines: Mapping[str, float]) -> str:
+    """Return baselines by name such as ``constant background 0.024, whole image 0.031``."""
+    return ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in baselines.items())
 
 
 def span(seconds: float) -> str:
@@ -80,37 +84,82 @@ def part_text(entry: Mapping[str, Any]) -> str:
     return "" if re.fullmatch(r"(all )?\S+ images", text) else text
 
 
+@dataclass(frozen=True)
+class Table:
+    """A table as text.
+
+    Attributes:
+        title: what it shows; may be empty.
+        heads: a head for each column.
+        rows: texts in the order of the heads; the first names the row.
+        numbers: positions of the columns of numbers, which are aligned to the right.
+        notes: sentences below the table.
+        values: its numbers, unrounded, by name for each line of CSV.
+    """
+
+    title: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    numbers: range = range(1, sys.maxsize)
+    notes: Sequence[str] = ()
+    values: Sequence[Mapping[str, object]] = ()
+
+    def markdown(self) -> str:
+        """Return heads and rows in Markdown."""
+        first, *others = (
+            [text.replace("|", r"\|") for text in row] for row in (self.heads, *self.rows)
+        )
+        lines = (first, ["---"] * len(first), *others)
+        return "\n".join(f"| {' | '.join(row)} |" for row in lines)
+
+    def latex(self) -> str:
+        """Return a tabular for ``\\usepackage{booktabs}``."""
+        import pandas as pd
+
+        heads = list(map(_escaped, self.heads))
+        sides = ["r" if column in self.numbers else "l" for column in range(len(heads))]
+        text = (
+            pd.DataFrame(self.rows, columns=heads)
+            .map(_escaped)
+            .to_latex(index=False, escape=False, column_format="".join(sides))
+        )
+        # a bracket or a star would be an argument of the command before it
+        return re.sub(r"^(?=[\[*])", "{}", text, flags=re.MULTILINE)
+
+
+def markdown(tables: Sequence[Table], method: str) -> str:
+    """Return all tables with their notes, and how their intervals are computed."""
+    parts = []
+    for table in tables:
+        parts += [table.title, table.markdown(), *table.notes]
+    return "\n\n".join(filter(None, [*parts, method])) + "\n"
+
+
+def latex(tables: Sequence[Table], method: str) -> str:
+    """Return a tabular for each table, with its title, ``method`` and its notes as comments."""
+    texts = []
+    for table in tables:
+        head = f"{table.title}. {method}" if table.title else method
+        notes = [f"% {note}\n" for note in table.notes]
+        texts.append(f"% {head}\n{table.latex()}{''.join(notes)}")
+    return "\n".join(texts)
+
+
+def csv_text(tables: Sequence[Table], method: str = "") -> str:
+    """Return the values of all tables as CSV with numbers unrounded; None is an empty field."""
+    import pandas as pd
+
+    rows = [values for table in tables for values in table.values]
+    return str(pd.DataFrame(rows, dtype=object).to_csv(index=False, lineterminator="\n"))
+
+
+WRITERS = {"markdown": markdown, "latex": latex, "csv": csv_text}
+
+
 def csv_bounds(interval: Interval | None, prefix: str = "") -> dict[str, float | None]:
     """Return the fields of an interval in CSV."""
     low, high = interval or (None, None)
     return {f"{prefix}low": low, f"{prefix}high": high}
-
-
-def csv_table(rows: Sequence[Mapping[str, object]]) -> str:
-    """Return CSV with numbers unrounded; None is an empty field."""
-    import pandas as pd
-
-    return str(pd.DataFrame(rows, dtype=object).to_csv(index=False, lineterminator="\n"))
-
-
-def markdown_lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return a table in Markdown, a line for each row."""
-    first, *others = ([text.replace("|", r"\|") for text in row] for row in (heads, *rows))
-    return [f"| {' | '.join(row)} |" for row in (first, ["---"] * len(heads), *others)]
-
-
-def latex_table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
-    """Return a tabular for ``\\usepackage{booktabs}``; the first ``left`` columns are aligned to
-    the left, the others to the right.
-    """
-    import pandas as pd
-
-    table = pd.DataFrame(rows, columns=list(map(_escaped, heads)))
-    text = table.map(_escaped).to_latex(
-        index=False, escape=False, column_format="l" * left + "r" * (len(heads) - left)
-    )
-    # else an argument of the command before it
-    return re.sub(r"^(?=[\[*])", "{}", text, flags=re.MULTILINE)
 
 
 def _escaped(text: str) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gestalt.ablation.grid import read_grid
-from gestalt.ablation.jobs import ClusterJob, ClusterLauncher, Training, read_parameters
+from gestalt.ablation.jobs import Training
+from gestalt.ablation.launchers import ClusterJob, ClusterLauncher, read_parameters
 from gestalt.ablation.study import Study
 from gestalt.support.typed import ConfigError
 from tests.gestalt.ablation.fake_run import FAKE
@@ -24,11 +25,12 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
     monkeypatch.setattr("gestalt.ablation.study.commit", lambda: "c0ffee")
+    monkeypatch.setattr("gestalt.ablation.launchers.PROGRAM", FAKE)
 
 
 def launcher(cluster="local", **parameters):
     """Where runs are submitted to."""
-    return ClusterLauncher(cluster, Path("page/jobs"), 2, parameters, program=FAKE)
+    return ClusterLauncher(cluster, Path("page/jobs"), 2, parameters)
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gestalt.ablation.jobs import PROGRAM, ClusterLauncher
+from gestalt.ablation.launchers import PROGRAM, ClusterLauncher
 from tests.gestalt.command import environment
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from gestalt.__main__ import main
 from gestalt.ablation.grid import read_grid
-from gestalt.ablation.jobs import LocalLauncher, Stopped, reason, shares
+from gestalt.ablation.launchers import LocalLauncher, Stopped, reason, shares
 from gestalt.ablation.study import Study
 from gestalt.commands.ablate import plan, run
 from gestalt.commands.arguments import parse
@@ -30,7 +30,7 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
     monkeypatch.setattr("gestalt.ablation.study.commit", lambda: "c0ffee")
-    monkeypatch.setattr("gestalt.ablation.jobs.PROGRAM", FAKE)
+    monkeypatch.setattr("gestalt.ablation.launchers.PROGRAM", FAKE)
     monkeypatch.delenv("FAKE", raising=False)
 
 

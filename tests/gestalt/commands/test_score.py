@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gestalt.results.reading import read_result
+from gestalt.results.result import read_result
 from tests.data_modules.fakes.masks import draw_voc
 from tests.gestalt.command import TINY, refused, succeed
 

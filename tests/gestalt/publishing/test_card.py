@@ -14,7 +14,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from gestalt.__main__ import main
 from gestalt.config.loading import load_saved
 from gestalt.publishing.export import CardFacts, gather, measurements, provenance_of, write_card
-from gestalt.results.reading import read_result
+from gestalt.results.result import read_result
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_the_head_has_every_headline_of_the_record_with_its_protocol_and_interva
     record = read_result(run / "result.json")
     assert name == "a-model"
     assert {f"{row.dataset_name}/{row.metric_type}" for row in results} == {
-        row.metric for row in measurements(evidence)
+        metric for _, metric in measurements(evidence)
     }
     for row in results:
         metric = f"{row.dataset_name}/{row.metric_type}"

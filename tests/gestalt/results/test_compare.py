@@ -10,9 +10,10 @@ import pytest
 
 from gestalt.__main__ import main
 from gestalt.measures.segmentation.presets import top_down_protocol
-from gestalt.results.compare import WRITERS, compare, csv_text, differing, latex, markdown
+from gestalt.results.compare import METHOD, compare, differing
+from gestalt.results.grid import read_results
 from gestalt.results.intervals import Contribution, Interval
-from gestalt.results.reading import read_results
+from gestalt.results.text import WRITERS
 from gestalt.support.typed import ConfigError
 from tests.gestalt.ablation.fake_run import counts, leave, record
 from tests.gestalt.tiny_config import tiny_config
@@ -128,16 +129,21 @@ def test_columns_of_a_split_and_of_a_corrected_protocol_are_named_by_what_differ
 def test_every_setting_that_differs_is_listed_beside_the_refusal_and_the_table(run, capsys):
     presets = ("mmseg-448/tcl", "sclip-336/sclip")
     folders = [str(run(0.6, change=under(preset))) for preset in presets]
-    ((title, (heads, rows)),) = differing(results(*folders)).items()
-    assert title == "scenes/miou, scenes/recall_at_10"
-    assert heads == ["setting", "clippy_dino_max tiny version_0", "clippy_dino_max tiny version_1"]
-    assert {"protocol.digest", "protocol.templates", "protocol.left_out"} < {row[0] for row in rows}
+    (table,) = differing(results(*folders))
+    assert table.title == "scenes/miou, scenes/recall_at_10: settings that differ"
+    assert table.heads == (
+        "setting",
+        "clippy_dino_max tiny version_0",
+        "clippy_dino_max tiny version_1",
+    )
+    keys = {row[0] for row in table.rows}
+    assert {"protocol.digest", "protocol.templates", "protocol.left_out"} < keys
     for more, status in (([], 2), (["--allow-mixed", "--csv"], 0)):
         assert main(["compare", *folders, "--details", "--metric", "miou", *more]) == status
         printed = capsys.readouterr()
         assert "| protocol.stride | 224 | 112 |" in printed.err
     assert printed.out.startswith("run,path,metric")
-    assert differing(results(folders[0])) == {}
+    assert differing(results(folders[0])) == []
 
 
 def calibrated(threshold, **chosen):
@@ -234,7 +240,7 @@ def test_a_part_of_a_published_set_is_marked(run):
     )
     table = compare(results(part), metrics=["miou"])
     assert table.columns[0].title == "scenes/miou (30 of 1449 images)"
-    (line,) = csv.DictReader(io.StringIO(csv_text(table)))
+    (line,) = csv.DictReader(io.StringIO(WRITERS["csv"]([table.table()], "")))
     assert (line["images"], line["images_official"]) == ("30", "1449")
     assert compare(results(whole), metrics=["miou"]).columns[0].title == "scenes/miou"
 
@@ -244,11 +250,13 @@ def test_markdown_latex_and_csv_hold_the_same_numbers(run):
     (column,) = table.columns
     cell = column.scores["clippy_dino_max tiny version_1"]
     row = f"{cell.mean:.3f} [{cell.over_images.low:.3f}, {cell.over_images.high:.3f}]"
-    assert f"| clippy_dino_max tiny version_1 | {row} | {cell.difference.mean:+.3f} [" in markdown(
-        table
+    written = {kind: write([table.table()], METHOD) for kind, write in WRITERS.items()}
+    assert (
+        f"| clippy_dino_max tiny version_1 | {row} | {cell.difference.mean:+.3f} ["
+        in written["markdown"]
     )
-    assert r"clippy\_dino\_max tiny version\_1 & " + row in latex(table)
-    lines = list(csv.DictReader(io.StringIO(csv_text(table))))
+    assert r"clippy\_dino\_max tiny version\_1 & " + row in written["latex"]
+    lines = list(csv.DictReader(io.StringIO(written["csv"])))
     assert [float(line["value"]) for line in lines] == [
         score.mean for score in column.scores.values()
     ]

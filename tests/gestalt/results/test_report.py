@@ -18,9 +18,10 @@ from gestalt.measures.evaluation.predictions import (
     ScoredImage,
     write_predictions,
 )
-from gestalt.results.reading import read_results
-from gestalt.results.report import confusions, read_scalars, write_report
+from gestalt.results.grid import read_results
+from gestalt.results.report import write_report
 from gestalt.results.result import companions
+from gestalt.results.section import confusions, read_scalars
 from gestalt.support.typed import ConfigError
 from gestalt.training.board import BoardLogger
 from tests.gestalt.ablation.fake_run import leave, record
@@ -136,8 +137,7 @@ def test_the_page_is_valid_and_self_contained(run):
 
 
 def test_results_that_the_page_does_not_hold_have_pages_beside_it(run, monkeypatch):
-    monkeypatch.setattr("gestalt.results.report.INSIDE", (2, 1))
-    monkeypatch.setattr("gestalt.results.report.LARGEST", 0)
+    monkeypatch.setattr("gestalt.results.report.MAX_SECTIONS", 1)
     folders = run(0.6), run(0.5, version=1)
     found = checked(report(*folders))
     assert found.links == ["#result-0", "report_results/result-1.html"]
@@ -215,16 +215,16 @@ def test_a_robustness_set_has_a_table_of_places_and_a_left_out_measure_its_reaso
 
 
 def test_confusions_are_sorted_by_size_without_correct_pixels_and_with_pixels_of_no_class():
-    tables = confusions(np.array([[90, 7, 3], [20, 1, 0], [0, 0, 0]]), ["x", "y", "z"])
-    assert tables["pairs"] == [
+    largest, _ = confusions(np.array([[90, 7, 3], [20, 1, 0], [0, 0, 0]]), ["x", "y", "z"])
+    assert largest.rows == [
         ["y", "x", "20", "95.2 %"],
         ["x", "y", "7", "7.0 %"],
         ["x", "z", "3", "3.0 %"],
     ]
-    tables = confusions(np.array([[90, 7, 3], [20, 1, 0]]), ["x", "y"])
-    assert ["x", "no class", "3", "3.0 %"] in tables["pairs"]
-    assert tables["names"] == ["x", "y", "no class"]
-    assert tables["shares"][0] == pytest.approx([0.9, 0.07, 0.03])
+    largest, shares = confusions(np.array([[90, 7, 3], [20, 1, 0]]), ["x", "y"])
+    assert ["x", "no class", "3", "3.0 %"] in largest.rows
+    assert list(shares) == ["x", "y", "no class"]
+    assert list(shares["x"].values()) == pytest.approx([0.9, 0.07, 0.03])
 
 
 def test_a_metric_with_companions_is_not_a_companion_of_another():

@@ -3,7 +3,7 @@
 import pytest
 
 from gestalt.results.intervals import t_interval
-from gestalt.results.text import images_text, interval_text, latex_table, markdown_lines, part_text
+from gestalt.results.text import Table, images_text, interval_text, part_text
 
 
 @pytest.mark.parametrize(
@@ -42,9 +42,8 @@ def test_an_interval_of_equal_values_says_so(values, said):
 
 
 def test_a_latex_row_that_begins_with_a_bracket_is_no_argument_of_the_command_before_it():
-    lines = latex_table(
-        ["cell", "miou"], [["[cls]", "[0.1, 0.2]"], ["*", "-0.2"]], left=1
-    ).splitlines()
+    rows = [["[cls]", "[0.1, 0.2]"], ["*", "-0.2"]]
+    lines = Table("", ["cell", "miou"], rows).latex().splitlines()
     assert lines[4:6] == [r"{}[cls] & [0.1, 0.2] \\", r"{}* & $-$0.2 \\"]
 
 
@@ -67,9 +66,10 @@ def test_special_characters_are_escaped():
         "<": r"\textless{}",
     }
     text, escaped = (" ".join(part) for part in (special, special.values()))
-    assert latex_table([text], [[text]], left=1).splitlines()[2:5] == [
+    assert Table("", [text], [[text]]).latex().splitlines()[2:5] == [
         rf"{escaped} \\",
         r"\midrule",
         rf"{escaped} \\",
     ]
-    assert markdown_lines(["cell", "score"], [["a|b", "0.1"]])[2] == r"| a\|b | 0.1 |"
+    table = Table("", ["cell", "score"], [["a|b", "0.1"]])
+    assert table.markdown().splitlines()[2] == r"| a\|b | 0.1 |"

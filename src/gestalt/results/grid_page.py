@@ -4,11 +4,12 @@ Its montage has a row for each image and a panel for each cell, from the predict
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 from PIL import Image
 
 from gestalt.measures.evaluation.confusion import image_miou, pixel_counts
@@ -21,13 +22,12 @@ from gestalt.measures.evaluation.pictures import (
     scale_to_panel,
 )
 from gestalt.measures.evaluation.predictions import Predictions, read_predictions
-from gestalt.results.ablation import METHOD, Table, build_tables, csv_text, latex
+from gestalt.results.grid import METHOD, Design, GridResults, GridTable, Paper, build_tables
 from gestalt.results.intervals import LEVEL
-from gestalt.results.page import HERE, render
 from gestalt.results.plots import bars, curves, heat_map, render_figure
-from gestalt.results.reading import GridResults
 from gestalt.results.result import Result
-from gestalt.results.text import span
+from gestalt.results.templates import HERE, data_url, render
+from gestalt.results.text import NONE, Table, csv_text, latex, span
 from gestalt.support.files import write_whole
 
 
@@ -91,69 +91,105 @@ def write_page(grid: GridResults, folder: Path, allow_mixed: bool) -> str:
     made if missing.
 
     Raises:
-        ConfigError: as ``page_values``.
+        ConfigError: the runs are not comparable, and ``allow_mixed`` is False.
     """
     from torch.utils.tensorboard import SummaryWriter
 
-    values = page_values(grid, allow_mixed=allow_mixed)
-    tables = values["tables"]
-    pictures = values["pictures"]
-    page = render(HERE / "ablation.markdown", **values)
+    tables = build_tables(grid, allow_mixed=allow_mixed)
+    texts = [table.table() for table in tables]
+    page = grid_page(grid, tables)
+    text = render(HERE / "grid.markdown", page=page, method=METHOD)
     # the page last, after the files that it shows
     files = {
-        **{f"{name}.png": picture for name, picture in pictures.items()},
-        "table.csv": csv_text(tables).encode(),
-        "table.tex": latex(tables).encode(),
-        "table.md": page.encode(),
+        **{f"{name}.png": picture for name, picture in page.pictures.items()},
+        "table.csv": csv_text(texts).encode(),
+        "table.tex": latex(texts, METHOD).encode(),
+        "table.md": text.encode(),
     }
     for name, content in files.items():
         write_whole(folder / name, content)
-    for name in set(PICTURES) - set(pictures):
+    for name in set(PICTURES) - set(page.pictures):
         (folder / f"{name}.png").unlink(missing_ok=True)
     grid.write(folder)
     # for TensorBoard, in place of those of an earlier call
     for outdated in folder.glob("events.out.tfevents*"):
         outdated.unlink()
     writer = SummaryWriter(str(folder))
-    writer.add_text("table", page)
-    for name, picture in pictures.items():
+    writer.add_text("table", text)
+    for name, picture in page.pictures.items():
         image = np.array(Image.open(io.BytesIO(picture)).convert("RGB"))
         writer.add_image(name, image, dataformats="HWC")
     writer.close()
-    return page
+    return text
 
 
-def page_values(grid: GridResults, *, allow_mixed: bool) -> dict[str, Any]:
-    """Return what a page shows of a grid: the values of its template, the pictures as PNG by name.
+class GridPage(NamedTuple):
+    """What a page shows of a grid.
 
-    Args:
-        grid: the results.
-        allow_mixed: True to compare runs that are not comparable, with a note.
-
-    Raises:
-        ConfigError: the runs are not comparable, and ``allow_mixed`` is False.
+    Attributes:
+        design: the grid.
+        runs: number of its results.
+        commits: commits of the code.
+        remarks: lines on the runs, and the notes that all tables share.
+        pictures: PNG by name.
+        tables: without the shared notes.
+        paper: the paper's numbers, if it has any.
+        times: time of each cell.
     """
-    tables = build_tables(grid, allow_mixed=allow_mixed)
-    times, total = _times(grid)
-    return {
-        "design": grid.design,
-        "runs": len(grid.views[""]),
-        "commits": sorted({result.commit for result in grid.views[""].values()}),
-        "method": METHOD,
-        "remarks": grid.remarks,
-        "shared_notes": [
-            note
-            for note in (tables[0].notes if tables else ())
-            if all(note in table.notes for table in tables)
+
+    design: Design
+    runs: int
+    commits: str
+    remarks: list[str]
+    pictures: dict[str, bytes]
+    tables: list[GridTable]
+    paper: Table | None
+    times: Table
+
+    @property
+    def addresses(self) -> dict[str, Markup]:
+        """The pictures as data URLs, by title."""
+        return {
+            name.replace("_", " "): data_url(picture, "image/png")
+            for name, picture in self.pictures.items()
+        }
+
+
+def grid_page(grid: GridResults, tables: Sequence[GridTable]) -> GridPage:
+    """Return what a page shows of a grid, with its tables by ``build_tables``."""
+    results = grid.views[""].values()
+    shared = [
+        note
+        for note in (tables[0].notes if tables else ())
+        if all(note in table.notes for table in tables)
+    ]
+    paper = grid.design.paper
+    return GridPage(
+        grid.design,
+        len(results),
+        ", ".join(sorted({result.commit for result in results})),
+        [*grid.remarks, *shared],
+        _pictures(grid, tables),
+        [
+            table._replace(notes=tuple(note for note in table.notes if note not in shared))
+            for table in tables
         ],
-        "pictures": _pictures(grid, tables),
-        "tables": tables,
-        "times": times,
-        "total": total,
-    }
+        None if paper is None else _paper_table(paper, grid.design.cells),
+        _times(grid),
+    )
 
 
-def _pictures(grid: GridResults, tables: Sequence[Table]) -> dict[str, bytes]:
+def _paper_table(paper: Paper, cells: Iterable[str]) -> Table:
+    """Return the numbers of the paper for the cells that it has."""
+    rows = [
+        [cell, *(str(paper.cells[cell].get(metric, NONE)) for metric in paper.metrics)]
+        for cell in cells
+        if cell in paper.cells
+    ]
+    return Table(f"{paper.source}; {paper.scale}", ["cell", *paper.metrics.values()], rows)
+
+
+def _pictures(grid: GridResults, tables: Sequence[GridTable]) -> dict[str, bytes]:
     """Draw the grid's metric.  Returns PNG by name."""
     design = grid.design
     tables = [table for table in tables if table.metric == design.metric]
@@ -187,9 +223,9 @@ def _pictures(grid: GridResults, tables: Sequence[Table]) -> dict[str, bytes]:
     return {name: picture for name, picture in pictures.items() if picture is not None}
 
 
-def _times(grid: GridResults) -> tuple[list[list[str]], str]:
-    """Return the time of each cell over all seeds, and of all; time outside training and validation
-    is start-up and writing.
+def _times(grid: GridResults) -> Table:
+    """Return the time of each cell over all seeds, with that of all in the title; time outside
+    training and validation is start-up and writing.
     """
     rows = []
     total = 0.0
@@ -204,4 +240,5 @@ def _times(grid: GridResults) -> tuple[list[list[str]], str]:
         total += whole
         parts = max(0.0, whole - training - validation), training, validation, whole
         rows.append([cell, str(len(times) - 1), *map(span, parts)])
-    return rows, span(total)
+    heads = ["cell", "runs", "start-up and writing", "training", "validation", "all"]
+    return Table(f"All reported runs together: {span(total)}", heads, rows)

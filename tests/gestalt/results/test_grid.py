@@ -1,13 +1,18 @@
-"""Only results with the same settings share a column."""
+"""Only results with the same settings share a column; a table has the same numbers in Markdown, CSV
+and LaTeX, with the paper's and ours in separate columns.
+"""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gestalt.ablation.grid import read_grid
-from gestalt.results.ablation import build_table
 from gestalt.results.comparability import setup_differences, split_by_measurement
-from gestalt.results.intervals import pseudo_values, t_interval
-from gestalt.results.result import Result
+from gestalt.results.grid import METHOD, Design, GridTable, Paper, build_table
+from gestalt.results.intervals import Interval, pseudo_values, t_interval
+from gestalt.results.result import Difference, Result, Score
+from gestalt.results.text import csv_text, latex
 from gestalt.support.typed import ConfigError
 from tests.gestalt.ablation.fake_run import leave, leave_arrays, record
 from tests.gestalt.tiny_config import tiny_config
@@ -161,7 +166,7 @@ def test_the_papers_numbers_stand_beside_the_same_metric_only(view):
     table = build_table(GRID, view(), metric="scenes/recall_at_10", allow_mixed=False)
     assert table.scores["avg"].difference.over_images is None
     assert table.paper == ""
-    assert "paper" not in " ".join(table.heads_and_rows()[0])
+    assert "paper" not in " ".join(table.table().heads)
     table = build_table(GRID, view(), metric="scenes/miou", allow_mixed=False)
     assert table.papers == {"max": 50.8, "avg": 11.6, "cls": 4.0}
     assert table.paper.startswith(
@@ -193,3 +198,48 @@ def test_a_part_of_a_set_a_shortened_run_and_uncommitted_code_are_noted(view):
     notes = build_table(GRID, made, metric="scenes/miou", allow_mixed=False).notes
     assert notes[:2] == ("scenes: 30 of 307 images.", "cls seed 1 ran 5 of 8 steps.")
     assert "c0ffee+changes" in notes[2]
+
+
+GOLDEN = Path(__file__).resolve().parents[2] / "golden"
+GOLDEN_SCORES = {
+    "max, dino": Score({0: 0.21, 1: 0.23, 2: 0.25}, Interval(0.2, 0.26)),
+    "avg, dino": Score(
+        *({0: 0.1, 1: 0.13, 2: 0.13}, Interval(0.09, 0.15)),
+        difference=Difference(-0.11, Interval(-0.14, -0.08), Interval(-0.1348, -0.0852)),
+    ),
+    "cls, random": Score({0: 0.02}, None, difference=Difference(-0.19, None, None)),
+    "cls, dino": Score({}),
+}
+PAPERS = {"max, dino": 50.8, "avg, dino": 11.6, "cls, dino": 4.0}
+PAPER = Paper(
+    "arXiv:2210.09996, table 9",
+    "CC-12M",
+    metrics={"miou": "Pascal VOC mIoU, %"},
+    cells={cell: {"miou": number} for cell, number in PAPERS.items()},
+)
+DESIGN = Design(
+    *("aggregation_by_init", "clippy_dino_max", "demo", ()),
+    heads=("image.aggregation", "image.init"),
+    cells={cell: tuple(cell.split(", ")) for cell in GOLDEN_SCORES},
+    against="max, dino",
+    metric="scenes/miou",
+    paper=PAPER,
+)
+TABLE = GridTable(
+    *("scenes/miou", "", DESIGN, GOLDEN_SCORES, PAPERS),
+    baselines={"constant_background": 0.024},
+    notes=("cls, random seed 0 ran 5 of 8 steps.",),
+).table()
+WRITTEN = {
+    "md": TABLE.markdown() + "\n",
+    "csv": csv_text([TABLE]),
+    "tex": latex([TABLE], METHOD),
+}
+
+
+def test_a_table_is_written_like_the_golden_files(request):
+    for kind, text in WRITTEN.items():
+        path = GOLDEN / f"ablation_table.{kind}"
+        if request.config.getoption("--rewrite-golden"):
+            path.write_text(text)
+        assert text == path.read_text()

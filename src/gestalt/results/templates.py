@@ -4,13 +4,14 @@ fetches nothing.
 
 import base64
 import io
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 from PIL import Image
 
-from gestalt.results import text
 from gestalt.support.addresses import published
 
 HERE = Path(__file__).parent
@@ -19,36 +20,35 @@ may include.
 """
 
 
-def render(template: Path, **values: Any) -> str:
-    """Fill a template with values, each passed through ``published``, and with ``text``, the module
-    of numbers and tables as text.
-    """
-    environment = Environment(
-        loader=FileSystemLoader([template.parent, HERE]),
+@cache
+def _environment(folder: Path) -> Environment:
+    return Environment(
+        loader=FileSystemLoader([folder, HERE]),
         autoescape=select_autoescape(),
         undefined=StrictUndefined,
-        finalize=_published,
+        finalize=lambda value: published(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template(template.name).render(values, text=text)
 
 
-def _published(value: Any) -> Any:
-    if isinstance(value, Path):
-        value = str(value)
-    # Markup stays Markup, which is not escaped again
-    return type(value)(published(value)) if isinstance(value, str) else value
+def render(template: Path, **values: Any) -> str:
+    """Fill a template with values; every text that is not ``Markup`` is ``published``."""
+    return _environment(template.parent).get_template(template.name).render(values)
 
 
-def image_url(image: Image.Image, kind: str, **options: int) -> str:
+BLOCKS: Any = _environment(HERE).get_template("blocks.html").module
+"""The macros of ``blocks.html``, functions that return a part of a page."""
+
+
+def image_url(image: Image.Image, kind: str, **options: int) -> Markup:
     """Return an image as a data URL; ``kind`` is a format such as ``png``."""
     out = io.BytesIO()
     image.save(out, format=kind, **options)
     return data_url(out.getvalue(), f"image/{kind}")
 
 
-def data_url(content: bytes, kind: str) -> str:
+def data_url(content: bytes, kind: str) -> Markup:
     """Return a file as a data URL; ``kind`` is a media type."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    return Markup(f"data:{kind};base64,{base64.b64encode(content).decode()}")

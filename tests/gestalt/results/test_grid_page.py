@@ -11,8 +11,8 @@ from PIL import Image
 from gestalt.ablation.grid import read_grid
 from gestalt.measures.evaluation.pictures import MARGIN, PANEL
 from gestalt.measures.evaluation.predictions import Predictions, read_predictions, write_predictions
-from gestalt.results.ablation_page import montage, write_page
-from gestalt.results.reading import GridResults
+from gestalt.results.grid import GridResults
+from gestalt.results.grid_page import montage, write_page
 from gestalt.results.result import Result
 from tests.gestalt.ablation.fake_run import leave, record
 from tests.gestalt.results.test_report import image

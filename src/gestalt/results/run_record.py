@@ -90,7 +90,7 @@ def scored_images(record: Fields) -> dict[str, str]:
     return {entry["set"]: images_text(entry) for entry in record["benchmarks"] if "images" in entry}
 
 
-def write_outcome(
+def write_results(
     path: Path, record: Fields, callbacks: list[Callback], *, arrays: Path, extremes: Path
 ) -> None:
     """Write a record and the files beside it; print its path, how many images of each benchmark

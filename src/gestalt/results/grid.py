@@ -1,0 +1,376 @@
+"""A grid as its page shows it: the results of its cells, and for each metric a table with a row per
+cell: its mean over seeds, its paired difference to the base, and the paper's number.  Our numbers
+are in [0, 1]; the paper's have a column of their own, as it prints them.  torch is not imported.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from gestalt.results.comparability import run_notes, setup_differences, split_by_measurement
+from gestalt.results.intervals import LEVEL
+from gestalt.results.record import result_paths, write_record
+from gestalt.results.result import Result, Score, companions, headlines, read_result, score_rows
+from gestalt.results.text import (
+    NONE,
+    OVER_IMAGES,
+    Table,
+    baselines_text,
+    csv_bounds,
+    interval_text,
+    part_text,
+)
+from gestalt.support.addresses import change_texts, published
+from gestalt.support.json_files import read_json
+from gestalt.support.typed import ConfigError
+
+PAGE = "page.json"
+"""The file of what a grid's page shows, in its folder."""
+
+Runs = Mapping[tuple[str, int], Result]
+"""Results by cell and seed."""
+
+
+@dataclass(frozen=True)
+class Paper:
+    """The paper's numbers for the cells of a grid; never ours.
+
+    Attributes:
+        source: document and table.
+        scale: data and models they were measured with.
+        metrics: name of a metric -> its name in the paper, with the unit.
+        cells: name of a cell -> name of a metric -> number.
+    """
+
+    source: str = ""
+    scale: str = ""
+    metrics: dict[str, str] = field(default_factory=dict)
+    cells: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def number(self, cell: str, metric: str) -> float | None:
+        """Return the paper's number for a cell; None if it has none."""
+        return self.cells.get(cell, {}).get(metric)
+
+
+@dataclass(frozen=True)
+class Design:
+    """A grid as its tables show it.
+
+    Attributes:
+        name: name of the grid.
+        base: experiment that every cell starts from.
+        scale: name of the scale.
+        common: overrides of every cell.
+        heads: the varied keys, or ``cell``.
+        cells: name -> a value for each head.
+        against: the cell that differences are to.
+        metric: the metric that is drawn.
+        sizes: further test sizes in pixels.
+        paper: the paper's numbers, if it has any.
+    """
+
+    name: str
+    base: str
+    scale: str
+    common: tuple[str, ...]
+    heads: tuple[str, ...]
+    cells: dict[str, tuple[str, ...]]
+    against: str
+    metric: str
+    sizes: tuple[int, ...] = ()
+    paper: Paper | None = None
+
+    @property
+    def title(self) -> str:
+        """Name and scale."""
+        return f"{self.name} at scale {self.scale}"
+
+    def paper_beside(self, metric: str) -> Paper | None:
+        """Return the paper if it has numbers for this metric and the metric is of the benchmark
+        that is drawn.
+        """
+        image_set, _, name = metric.partition("/")
+        same_set = image_set == self.metric.partition("/")[0]
+        has_numbers = self.paper is not None and any(
+            self.paper.number(cell, name) is not None for cell in self.cells
+        )
+        return self.paper if same_set and has_numbers else None
+
+
+class GridResults(NamedTuple):
+    """The content of a grid's page.
+
+    Attributes:
+        design: the grid, as its tables show it.
+        views: results of the finished runs under the same evaluation, by the change in it: none for
+            the runs' own scores, which come first, then each test size.
+        remarks: lines on chosen values and failed runs.
+        walls: by cell and seed the seconds, with start-up, of the runs that were neither resumed
+            nor run by another command.
+    """
+
+    design: Design
+    views: Mapping[str, Runs]
+    remarks: Sequence[str]
+    walls: Mapping[tuple[str, int], float]
+
+    def write(self, folder: Path) -> None:
+        """Write ``page.json``, with the results' places relative to the folder of the page."""
+        views = {
+            name: [
+                [*run, os.path.relpath(result.path, folder), self.walls.get(run)]
+                for run, result in results.items()
+            ]
+            for name, results in self.views.items()
+        }
+        content = {"design": asdict(self.design), "remarks": list(self.remarks), "views": views}
+        write_record(folder / PAGE, change_texts(content, published))
+
+    @classmethod
+    def read(cls, folder: Path) -> "GridResults":
+        """Read ``page.json`` and the results that it names.
+
+        Raises:
+            ConfigError: the file or a record that it names is damaged.
+        """
+        try:
+            content = read_json(folder / PAGE, "page")
+            paper = content["design"]["paper"]
+            views = {
+                name: {
+                    (cell, seed): replace(read_result(folder / path), label=f"{cell} seed {seed}")
+                    for cell, seed, path, _ in runs
+                }
+                for name, runs in content["views"].items()
+            }
+            walls = {
+                (cell, seed): wall
+                for cell, seed, _, wall in content["views"][""]
+                if wall is not None
+            }
+            design = Design(**content["design"] | {"paper": paper and Paper(**paper)})
+            return cls(design, views, list(content["remarks"]), walls)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ConfigError(
+                f"{folder / PAGE}: damaged, or a run that it names is gone ({error}); repeat "
+                "gestalt ablate"
+            ) from error
+
+
+def read_results(
+    targets: Sequence[str], *, evaluations: bool = False
+) -> tuple[list[Result], list[GridResults]]:
+    """Read the results that the targets name, in order, each once, with different labels.
+
+    Args:
+        targets: a JSON file, a run's folder, an experiment's name for its newest finished plain
+            run, or the folder of a grid's page for its runs.
+        evaluations: True to add the evaluations of each run that is not of a grid.
+
+    Returns:
+        The results, and the grids among the targets.
+
+    Raises:
+        ConfigError: a target has no result, or a damaged one.
+    """
+    found: dict[Path, Result] = {}
+    grids = []
+    for target in targets:
+        if (Path(target) / PAGE).is_file():
+            grids.append(GridResults.read(Path(target)))
+            results = list(grids[-1].views[""].values())
+            if not results:
+                raise ConfigError(f"{target}: none of its runs is finished; repeat gestalt ablate")
+        else:
+            results = list(map(read_result, result_paths(target, evaluations)))
+        for result in results:
+            found.setdefault(result.path.resolve(), result)
+    labels = Counter(result.label for result in found.values())
+    results = []
+    for path, result in found.items():
+        label = f"{result.label} ({path})" if labels[result.label] > 1 else result.label
+        results.append(replace(result, path=path, label=label))
+    return results, grids
+
+
+METHOD = (
+    f"Mean ± sample standard deviation over seeds. Intervals are {LEVEL:.0%}, paired for "
+    f"differences; those over seeds are Student's t. {OVER_IMAGES}"
+)
+
+
+class GridTable(NamedTuple):
+    """One metric in one view.
+
+    Attributes:
+        metric: its key.
+        view: its name.
+        design: the grid.
+        scores: by cell, in the grid's order.
+        papers: the paper's numbers by cell, without those of runs that used another init than the
+            cell names.
+        baselines: baselines of the metric, from a run of the base cell.
+        notes: differences that the numbers do not show.
+    """
+
+    metric: str
+    view: str
+    design: Design
+    scores: dict[str, Score]
+    papers: dict[str, float]
+    baselines: dict[str, float]
+    notes: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """Metric and view."""
+        return f"{self.metric}, {self.view}" if self.view else self.metric
+
+    @property
+    def paper(self) -> str:
+        """Description of the paper's column; empty without one."""
+        paper = self.design.paper_beside(self.metric)
+        if paper is None:
+            return ""
+        return (
+            f"the paper's {paper.metrics[self.metric.partition('/')[2]]} ({paper.source}; "
+            f"{paper.scale})"
+        )
+
+    def baselines_text(self) -> str:
+        """Return the baselines as text."""
+        return baselines_text(self.baselines)
+
+    def table(self) -> Table:
+        """Return the table as text."""
+        design = self.design
+        paper = design.paper_beside(self.metric)
+        heads = list(design.heads)
+        if len(heads) == 1:
+            heads = [heads[0].rpartition(".")[2]]
+        heads += [
+            "seeds",
+            self.metric,
+            "over images",
+            f"difference to {design.against}",
+            "difference, over images",
+            "difference, over seeds",
+        ]
+        if paper is not None:
+            heads.append(f"the paper's, {paper.source.rpartition(', ')[2]}")
+        rows = []
+        values = []
+        for cell, score in self.scores.items():
+            difference = score.difference
+            texts = ["base" if cell == design.against else NONE, NONE, NONE]
+            if difference.mean is not None:
+                over = difference.over_images, difference.over_seeds
+                texts = [f"{difference.mean:+.3f}", *map(interval_text, over)]
+            rows.append(
+                [
+                    *design.cells[cell],
+                    str(len(score.values)),
+                    score.text(),
+                    interval_text(score.over_images, sign=""),
+                    *texts,
+                ]
+            )
+            if paper is not None:
+                rows[-1].append(str(self.papers.get(cell, NONE)))
+            values.append(
+                {
+                    "metric": self.metric,
+                    "view": self.view,
+                    "cell": cell,
+                    "settings": " ".join(map("{}={}".format, design.heads, design.cells[cell])),
+                    "seeds": " ".join(map(str, score.values)),
+                    "scores": " ".join(map(str, score.values.values())),
+                    "mean": score.mean,
+                    "deviation": score.deviation,
+                    **csv_bounds(score.over_images, "images_"),
+                    "against": design.against,
+                    "difference": difference.mean,
+                    **csv_bounds(difference.over_images, "difference_images_"),
+                    **csv_bounds(difference.over_seeds, "difference_seeds_"),
+                    "paper": self.papers.get(cell),
+                    "paper_is": self.paper,
+                }
+            )
+        notes = [self.paper, *self.notes] if self.paper else self.notes
+        numbers = range(len(design.heads), len(heads))
+        return Table(self.title, heads, rows, numbers, notes, values)
+
+
+def build_table(
+    design: Design, results: Runs, *, metric: str, allow_mixed: bool, view: str = ""
+) -> GridTable:
+    """Compare the cells of a grid by one metric, in one view.
+
+    Raises:
+        ConfigError: the runs are not comparable, and ``allow_mixed`` is False; or the arrays of
+            a run do not belong to its record.
+    """
+    image_set, _, name = metric.partition("/")
+    having = {run: one for run, one in results.items() if one.value(metric) is not None}
+    measured = list(having.values())
+    differences = list(
+        dict.fromkeys(
+            [*split_by_measurement(measured, metric).differences(), *setup_differences(measured)]
+        )
+    )
+    if differences and not allow_mixed:
+        raise ConfigError(
+            f"{metric} has no table, its runs are not comparable: {'; '.join(differences)}; move "
+            "away the folders of the runs to repeat and call again, or use --allow-mixed; gestalt "
+            "compare --details lists every difference of two runs"
+        )
+    notes = [f"Not comparable: {sentence}." for sentence in differences]
+    runs: dict[str, dict[int, Result]] = {cell: {} for cell in design.cells}
+    for (cell, seed), result in having.items():
+        runs[cell][seed] = result
+    scores = score_rows(runs, metric, against=design.against, allow_other_images=allow_mixed)
+    paper = design.paper_beside(metric)
+    papers = {}
+    for cell in design.cells:
+        number = None if paper is None else paper.number(cell, name)
+        substituted = ", ".join(
+            dict.fromkeys(
+                result.substituted_init for result in runs[cell].values() if result.substituted_init
+            )
+        )
+        if substituted:
+            omitted = "" if number is None else ", so the paper's number is left out"
+            notes.append(f"{cell}: {substituted}{omitted}.")
+        elif number is not None:
+            papers[cell] = number
+    parts = dict.fromkeys(
+        part_text(entry)
+        for result in results.values()
+        for entry in result.record["benchmarks"]
+        if entry["set"] == image_set
+    )
+    notes += [f"{image_set}: {part}." for part in parts if part]
+    notes += run_notes(results.values())
+    # the first run of the base cell, else of any
+    base = [*runs[design.against].values(), *results.values()]
+    baselines = companions(base[0].record["metrics"], metric) if base else {}
+    return GridTable(metric, view, design, scores, papers, baselines, tuple(notes))
+
+
+def build_tables(
+    grid: GridResults, *, metrics: Sequence[str] = (), allow_mixed: bool
+) -> list[GridTable]:
+    """Compare the cells in each view by each metric that it has, by default the headlines.
+
+    Raises:
+        ConfigError: the runs are not comparable, and ``allow_mixed`` is False.
+    """
+    tables = [
+        build_table(grid.design, results, metric=metric, allow_mixed=allow_mixed, view=view)
+        for view, results in grid.views.items()
+        for metric in metrics or headlines(results.values())
+    ]
+    return [table for table in tables if any(score.values for score in table.scores.values())]
