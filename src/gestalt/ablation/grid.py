@@ -258,9 +258,7 @@ class Grid:
         )
 
     def choices(self) -> list[Overrides]:
-        """Return every combination of the values to choose from, as overrides; empty without
-        any.
-        """
+        """Return every combination of values to choose from, as overrides; empty without any."""
         options = [[word(key, value) for value in values] for key, values in self.choose.items()]
         return list(itertools.product(*options)) if options else []
 

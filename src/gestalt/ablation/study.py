@@ -100,10 +100,10 @@ class Study:
         """
         for cell in self.grid.cells:
             scores = {}
-            for run in self.tuning():
-                record = run.read_state().record if run.cell == cell else None
+            for chosen in self.grid.choices():
+                record = Training(self.grid, cell, 0, chosen, tuning=True).read_state().record
                 if record is not None and self.grid.metric in record["metrics"]:
-                    scores[run.chosen] = float(record["metrics"][self.grid.metric])
+                    scores[chosen] = float(record["metrics"][self.grid.metric])
             if not scores:
                 self.remarks.append(
                     f"{cell}: none of the values to choose from has a finished run, so the "

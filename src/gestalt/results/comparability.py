@@ -230,7 +230,7 @@ def _entry_settings(entry: Settings, metric: str) -> Fields:
     """Return the settings of one entry of a record; a calibrated threshold is not among them, its
     calibration is.
     """
-    settings = {f"protocol.{key}": value for key, value in entry.get("protocol", {}).items()}
+    settings = {f"protocol.{key}": value for key, value in entry["protocol"].items()}
     calibration = entry.get("calibration")
     if calibration is not None:
         for key in ("protocol.threshold", "protocol.digest"):  # they depend on the weights

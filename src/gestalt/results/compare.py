@@ -133,7 +133,7 @@ class Comparison(NamedTuple):
                         "against": column.against,
                         "difference": score.difference.mean,
                         **csv_bounds(score.difference.over_images, "difference_"),
-                        "images": entry.get("images"),
+                        "images": entry["images"],
                         "images_official": entry.get("images_official"),
                     }
                 )

@@ -337,9 +337,7 @@ def build_table(
     for cell in design.cells:
         number = None if paper is None else paper.number(cell, name)
         substituted = ", ".join(
-            dict.fromkeys(
-                result.substituted_init for result in runs[cell].values() if result.substituted_init
-            )
+            filter(None, dict.fromkeys(result.substituted_init for result in runs[cell].values()))
         )
         if substituted:
             omitted = "" if number is None else ", so the paper's number is left out"

@@ -84,8 +84,8 @@ class Result:
         ] or entries
 
     def entry(self, metric: str) -> Fields:
-        """Return the first of these entries; empty if there is none."""
-        return next(iter(self.entries(metric)), {})
+        """Return the first of these entries."""
+        return self.entries(metric)[0]
 
     def arrays(self, name: str) -> dict[str, Array]:
         """Return the arrays of a set; empty if none were kept.
@@ -139,13 +139,15 @@ class Result:
         """
         image_set, _, name = metric.partition("/")
         value = self.value(metric)
-        found = contribution(self.arrays(image_set), name, self.entry(metric))
-        if value is None or found is None:
+        if value is None:
             return None
-        scored, entry = len(found.marks), self.entry(metric)
-        images = entry.get("images")
+        entry = self.entry(metric)
+        found = contribution(self.arrays(image_set), name, entry)
+        if found is None:
+            return None
+        scored, images = len(found.marks), entry["images"]
         # images without captions are no queries, and have a row
-        counted = entry.get("measure") != "retrieval"
+        counted = entry["measure"] != "retrieval"
         if (counted and scored != images) or abs(found.value - value) > 1e-6:
             raise ConfigError(
                 f"{self._arrays_path(image_set)}: its {scored} images give {metric} "

@@ -145,9 +145,7 @@ def _segmentation(result: Result, entry: Fields) -> Iterator[Markup]:
     """Yield the IoU of each class, the confusions, and the best and worst images."""
     ious = dict(zip(entry["names"], entry["iou"], strict=True))
     known = [pair for pair in ious.items() if pair[1] is not None]
-    absent = ", ".join(name for name, iou in ious.items() if iou is None)
-    if absent:
-        absent = f"In neither truth nor prediction, and so left out: {absent}."
+    absent = [name for name, iou in ious.items() if iou is None]
     yield BLOCKS.classes(sorted(known, key=lambda pair: -pair[1]), absent)
     arrays = result.arrays(entry["set"])
     if "confusion" in arrays:
@@ -160,7 +158,7 @@ def _segmentation(result: Result, entry: Fields) -> Iterator[Markup]:
 
 def metrics_of(result: Result, entry: Fields) -> list[str]:
     """Return the keys of an entry's metrics, without the baselines of others."""
-    keys = [key for key in entry.get("metric_keys", []) if result.value(key) is not None]
+    keys = entry["metric_keys"]
     baselines = {
         f"{key}_{name}" for key in keys for name in companions(result.record["metrics"], key)
     }
