@@ -585,7 +585,7 @@ BUGS = (
         "src/gestalt/models/opening.py",
         old=' and not str(name).startswith("terms.")',
         new="",
-        test="tests/gestalt/runs/test_terms.py::test_parameters_of_terms_learn_and_stay_out_of_the_model",
+        test="tests/gestalt/losses/test_build.py::test_parameters_of_terms_learn_and_stay_out_of_the_model",
     ),
     Bug(
         "teacher_is_the_student",
