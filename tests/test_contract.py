@@ -1,6 +1,5 @@
 """docs/contract.md states what the code has: commands, names, groups, fields, files and hashes."""
 
-import argparse
 import dataclasses
 import json
 import re
@@ -11,8 +10,8 @@ from types import SimpleNamespace
 from torch import nn
 
 import gestalt
-from gestalt.commands.arguments import COMMANDS
-from gestalt.commands.flags import Words, add_words
+from gestalt.__main__ import Parser
+from gestalt.commands import COMMANDS
 from gestalt.config.identity import config_hash
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.digest import short_digest
@@ -51,27 +50,25 @@ def rows(heading):
     return {row: set(names.split()) for row, names in found}
 
 
-def words_taken(words):
+def words_taken(parser):
     """Positional arguments in capitals, options, and key=value, as a parser has them."""
-    parser = argparse.ArgumentParser()
-    add_words(parser, words)
     options = set(parser._option_string_actions)
     assert options >= ON_ALL
-    taken = options - ON_ALL | ({"key=value"} if words.keys else set())
+    taken = options - ON_ALL
     for action in parser._get_positional_actions():
-        name = (action.metavar or action.dest).upper()
+        name = action.metavar or action.dest.upper()
         taken.add(f"[{name}]" if action.nargs == "?" else name)
     return taken
 
 
 def test_the_commands_and_their_options_are_those_of_the_parser():
     found = {}
-    for file, names in COMMANDS.items():
-        for name in names:
-            words = import_module(f"gestalt.commands.{file}").WORDS[name]
-            for tool, (_, flags) in (words.tools or {"": ("", {})}).items():
-                whole = Words(words.flags | flags, words.keys)
-                found[f"{name} {tool}".strip()] = words_taken(whole)
+    for name in COMMANDS:
+        parser = Parser()
+        import_module(f"gestalt.commands.{name}").flags(parser)
+        tools = parser._subparsers._group_actions[0].choices if parser._subparsers else {"": parser}
+        for tool, flags in tools.items():
+            found[f"{name} {tool}".strip()] = words_taken(flags)
     assert rows("Commands") == found
 
 

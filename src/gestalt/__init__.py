@@ -12,10 +12,10 @@ from gestalt.support.moved import Forward
 
 if TYPE_CHECKING:
     from gestalt.api import Model, SegmentedImage, load
-    from gestalt.commands.train import train
     from gestalt.data_modules.image_text import ImageTextDataModule
     from gestalt.model import DualEncoder
     from gestalt.module import ContrastiveModule
+    from gestalt.results.train import train
     from gestalt.runs.experiment import experiment
     from gestalt.runs.run import Run, build
     from gestalt.zero_shot import ZeroShot
@@ -24,7 +24,7 @@ _PLACES = {
     "gestalt.api": ("Model", "SegmentedImage", "load"),
     "gestalt.runs.experiment": ("experiment",),
     "gestalt.runs.run": ("Run", "build"),
-    "gestalt.commands.train": ("train",),
+    "gestalt.results.train": ("train",),
     "gestalt.data_modules.image_text": ("ImageTextDataModule",),
     "gestalt.model": ("DualEncoder",),
     "gestalt.module": ("ContrastiveModule",),

@@ -1,16 +1,82 @@
-"""The command line: parse, check, then run the module of the command.  Nothing heavy is imported
-before the checks have passed.
+"""The command line: parse the words, check them, then run the command.  Only the file of the
+command given is imported, and nothing heavy before its check has passed.
 """
 
+import argparse
 import os
 import signal
 import sys
 from importlib import import_module
+from typing import Any, NoReturn
 
-from gestalt.commands.arguments import MODULES, PRINTING, check, parse
-from gestalt.commands.faults import describe
+from gestalt.commands import COMMANDS
 from gestalt.support import parent, signals, threads
 from gestalt.support.addresses import without_secrets
+from gestalt.support.faults import StoppedRun, describe
+from gestalt.support.names import nearest
+
+PRINTING = ("compare", "report", "list")
+"""Commands that need no torch, and for which a closed pipe is not an error."""
+
+
+class Parser(argparse.ArgumentParser):
+    """The parser of the program or of a command: every flag in full, ``--debug`` anywhere, and
+    messages without the secrets of URLs in the words that they quote.
+    """
+
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(**keywords, allow_abbrev=False)
+        self.add_argument(
+            "--debug",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="show the traceback of an error",
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and end the process."""
+        super().error(without_secrets(message))
+
+
+def parse(words: list[str] | None) -> argparse.Namespace:
+    """Parse the words of a command line, or those of this process.
+
+    Help and usage errors end the process, as argparse does.
+
+    Returns:
+        The flags; ``command``, its name; ``module``, its file; ``overrides``, the key=value words;
+        ``words``, all of them.
+    """
+    given = sys.argv[1:] if words is None else words
+    parser = Parser(
+        prog="gestalt", description="Perceptual grouping in contrastive vision-language models."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    chosen = next((word for word in given if not word.startswith("-")), None)
+    if chosen is not None and chosen not in COMMANDS:
+        parser.error(f"{chosen}: no such command; {nearest(chosen, COMMANDS)}")
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(name, help=text)
+        if name == chosen:
+            module = import_module(f"gestalt.commands.{name}")
+            module.flags(command)
+            command.set_defaults(module=module)
+    arguments, rest = parser.parse_known_args(given)  # flags and key=value words may be mixed
+    takes_keys = hasattr(arguments, "overrides")
+    wrong = [word for word in rest if word.startswith("-") or not takes_keys]
+    if wrong:
+        mend = "keys are written without dashes; " * takes_keys
+        parser.error(
+            f"{chosen} does not take {' '.join(wrong)}; {mend}gestalt {chosen} --help lists what "
+            "it takes"
+        )
+    arguments.overrides = [*getattr(arguments, "overrides", ()), *rest]
+    arguments.words = given
+    if any("=python:" in word for word in arguments.overrides):
+        from gestalt.support.plugins import search_here
+
+        search_here()
+    return arguments
 
 
 def main(words: list[str] | None = None) -> int:
@@ -29,20 +95,24 @@ def main(words: list[str] | None = None) -> int:
         with signals.handle(*signals.STOPPING, by=signals.stop):
             parent.follow()
             with signals.defer():
-                check(arguments)
-                name = MODULES.get(arguments.command, arguments.command)
-                module = import_module(f"gestalt.commands.{name}")
-            status: int = module.run(arguments)
+                if hasattr(arguments.module, "check"):
+                    arguments.module.check(arguments)
+                if arguments.command not in PRINTING:  # imports torch
+                    import_module("gestalt.runs.process").quiet()
+            status: int = arguments.module.run(arguments)
             sys.stdout.flush()
     except signals.Interrupted as stop:
         return import_module("gestalt.commands.stopping").interrupted(stop, arguments)
     except BrokenPipeError:
-        # or Python writes the rest at its exit, and fails again
+        # Python would write the rest at its exit, and fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0 if arguments.command in PRINTING else 128 + signal.SIGPIPE
+    except StoppedRun as error:
+        import_module("gestalt.support.ranks").tell(f"gestalt: {error}")
+        return 1
     except Exception as error:
         line = describe(error)
-        if arguments.debug or line is None:
+        if "debug" in arguments or line is None:
             raise
         print(f"gestalt: {without_secrets(line)} (--debug shows where)", file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1

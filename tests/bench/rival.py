@@ -27,12 +27,12 @@ from open_clip_loop import EVERY, counterpart, their_loop
 from torch.utils.data import DataLoader, Dataset
 from turns import Turns
 
-from gestalt.commands.process import quiet
 from gestalt.config.loading import load
 from gestalt.config.schema import Experiment
 from gestalt.model import DualEncoder
 from gestalt.models.start import build_model
 from gestalt.runs.compiling import compile_training
+from gestalt.runs.process import quiet
 from gestalt.runs.training import build_bad_samples, build_module, caption_reader
 from gestalt.training.checkpoints import SaveOnSignal
 from gestalt.training.clock import Clock

@@ -13,8 +13,7 @@ import pytest
 
 from gestalt.ablation.jobs import read_state_file
 from gestalt.ablation.study import _entries
-from gestalt.commands.model_words import _values
-from gestalt.commands.score import _statement
+from gestalt.commands.score import _statement, _values
 from gestalt.config.loading import load
 from gestalt.data_modules.corpora.manifest import WithoutKnownBad
 from gestalt.encoders.weights import _local_file

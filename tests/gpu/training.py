@@ -9,10 +9,10 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader
 
-from gestalt.commands.process import quiet
 from gestalt.config.schema import Experiment
 from gestalt.models.start import build_model
 from gestalt.module import ContrastiveModule
+from gestalt.runs.process import quiet
 from gestalt.runs.training import build_bad_samples, build_module
 from gestalt.training.progress import Speed
 from tests.gestalt.at_step import QUIET

@@ -2,19 +2,86 @@
 
 import statistics
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gestalt.ablation.launchers import ClusterLauncher, LocalLauncher, read_parameters
-from gestalt.ablation.study import Study
-from gestalt.commands.equal_cost import at_equal_cost
-from gestalt.commands.stopping import tell
+from gestalt.ablation.grid import check_number, read_grid
+from gestalt.commands.flags import add_keys, add_scale, count
 from gestalt.config.loading import LOGS
 from gestalt.results.text import span
 from gestalt.runs import locks
 from gestalt.support.addresses import without_secrets
 from gestalt.support.typed import ConfigError
+
+if TYPE_CHECKING:
+    from gestalt.ablation.study import Study
+
+
+def flags(parser: ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument(
+        "grid",
+        nargs="?",
+        help="of `gestalt list grids`, or your YAML (default: aggregation_by_init)",
+    )
+    add_scale(parser)
+    add = parser.add_argument
+    add(
+        "--seeds",
+        type=count,
+        default=1,
+        help="runs of each cell (default: %(default)s)",
+    )
+    add(
+        "--jobs",
+        type=count,
+        help="runs at a time (default: 1; all at once on SLURM)",
+    )
+    add(
+        "--choose",
+        metavar="KEY=a,b",
+        action="append",
+        default=[],
+        help="values to try on the tuning split in each cell; repeatable",
+    )
+    add(
+        "--dry-run",
+        action="store_true",
+        help="list the runs, those that are finished, and the time",
+    )
+    add(
+        "--allow-mixed",
+        action="store_true",
+        help="compare results of several commits, protocols or benchmarks",
+    )
+    add("--cluster", choices=("slurm", "local"), help="submit each run through submitit")
+    add(
+        "--submitit",
+        metavar="KEY=value",
+        action="append",
+        default=[],
+        help="a parameter for submitit; repeatable",
+    )
+    add_keys(
+        parser,
+        "any key of the configuration but seed and resume, for every cell, such as "
+        "trainer.max_epochs=2 data.root=DIR",
+    )
+
+
+def check(arguments: Namespace) -> None:
+    """Read ``grid``; the namespace's grid may be an override that argparse took for a name."""
+    words = [word for word in (arguments.grid, *arguments.overrides) if word]
+    names = [word for word in words if "=" not in word]
+    if len(names) > 1:
+        raise ConfigError(f"ablate: {' '.join(names)}: one grid at a time; overrides are key=value")
+    overrides = tuple(word for word in words if "=" in word)
+    name = (names or ["aggregation_by_init"])[0]
+    arguments.grid = read_grid(
+        name, scale=arguments.scale, overrides=overrides, choose=tuple(arguments.choose)
+    )
+    check_number((arguments.seeds, len(arguments.grid.cells)))
 
 
 def run(arguments: Namespace) -> int:
@@ -25,6 +92,11 @@ def run(arguments: Namespace) -> int:
             grid, or the results are not comparable.
         Stopped: a signal came.
     """
+    from gestalt.ablation.equal_cost import at_equal_cost
+    from gestalt.ablation.launchers import ClusterLauncher, LocalLauncher, read_parameters
+    from gestalt.ablation.study import Study
+    from gestalt.support.ranks import tell
+
     grid = arguments.grid
     cluster = arguments.cluster
     parameters = read_parameters(arguments.submitit)
@@ -63,7 +135,7 @@ def run(arguments: Namespace) -> int:
     return 1 if study.failures else 0
 
 
-def plan(study: Study) -> list[str]:
+def plan(study: "Study") -> list[str]:
     """List the runs of a call with their states, one per line, and the expected time in the last
     line.
     """

@@ -3,10 +3,46 @@ intervals over images and over seeds.
 """
 
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 
 from gestalt.results import compare, grid
 from gestalt.results.text import WRITERS
+
+
+def flags(parser: ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument(
+        "targets",
+        metavar="RESULT",
+        nargs="+",
+        help="a run's or a grid's folder, a result's JSON, or an experiment",
+    )
+    parser.add_argument(
+        "--metric",
+        metavar="KEY",
+        action="append",
+        default=[],
+        help="such as miou or scenes/miou; repeatable (default: the headlines)",
+    )
+    parser.add_argument(
+        "--allow-mixed",
+        action="store_true",
+        help="give results that were measured differently columns of their own",
+    )
+    parser.add_argument(
+        "--details",
+        action="store_true",
+        help="list every setting in which results were measured differently",
+    )
+    for name in WRITERS:
+        parser.add_argument(
+            f"--{name}",
+            dest="format",
+            action="store_const",
+            const=name,
+            default="markdown",
+            help="write %(const)s (default: %(default)s)",
+        )
 
 
 def run(arguments: Namespace) -> int:

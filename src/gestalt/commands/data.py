@@ -3,51 +3,123 @@ named as for training.
 """
 
 import shlex
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gestalt.config.loading import LOGS
+from gestalt.commands.flags import add_keys, add_scale, count
+from gestalt.config.loading import LOGS, load
 from gestalt.config.schema import Experiment
-from gestalt.data_modules.corpora.manifest import write_manifest
-from gestalt.data_modules.image_text import ImageTextDataModule, shard_notes
-from gestalt.data_modules.sources import Source
-from gestalt.data_modules.tools.inspection import contact_sheet, inspect, pack
-from gestalt.encoders.keys import train_size
-from gestalt.runs.folders import check_writable
-from gestalt.runs.source import build_source
-from gestalt.runs.training import build_bad_samples
-from gestalt.runs.workers import reading_processes
+from gestalt.data_modules.keys import check_options
+from gestalt.runs.experiment import check_pairs
 from gestalt.support.addresses import without_secrets
 from gestalt.support.files import replacing
 from gestalt.support.typed import ConfigError
+
+if TYPE_CHECKING:
+    from gestalt.data_modules.sources import Source
 
 DRAWING_SIZE = 64
 """Side of the images where none is shown; a source without files draws them at this size."""
 
 
-def run(arguments: Namespace) -> int:
-    """Run the tool and print its summary.  Returns 1 if inspection finds no good sample."""
-    tools = {"inspect": inspect_data, "pack": pack_data, "show": show_data}
-    arguments.all_bad = False
-    print(tools[arguments.tool](arguments))
-    return int(arguments.all_bad)
+TOOLS = {
+    "inspect": "read every sample, and write a manifest with counts and the bad samples",
+    "pack": "write a source into webdataset's tars, image files unchanged",
+    "show": "draw a contact sheet of the first pairs that training sees",
+}
 
 
-def inspect_data(arguments: Namespace) -> str:
-    """Read every sample and write the manifest; store whether all are bad.  Returns the summary.
+def flags(parser: ArgumentParser) -> None:
+    """Declare the tools, each with its flags."""
+    group = parser.add_subparsers(required=True, metavar="TOOL", dest="tool")
+    inspect, pack, show = tools = [group.add_parser(name, help=TOOLS[name]) for name in TOOLS]
+    for tool in tools:
+        tool.add_argument(
+            "source",
+            help="tars, parquet, hub, table, coco_captions, flickr, scenes or mixture",
+        )
+        add_scale(tool, "cc12m")
+        add_keys(
+            tool,
+            "as for training, such as data.root=DIR data.options.split=val data.caption=alt_text",
+        )
+    beside = "lightning_logs/data/<source>_<digest>"
+    inspect.add_argument("--to", metavar="FILE", help=f"JSON (default: {beside}.json)")
+    pack.add_argument("--to", metavar="DIR", required=True, help="folder to make")
+    pack.add_argument("--shards", type=count, required=True, help="number of tars")
+    pack.add_argument("--limit", type=count, help="the first N samples; the same as data.limit=N")
+    show.add_argument("--to", metavar="FILE", help=f"PNG (default: {beside}_<n>px.png)")
+    show.add_argument(
+        "--count", type=count, default=24, help="number of pairs (default: %(default)s)"
+    )
+    show.add_argument(
+        "--columns", type=count, default=6, help="pairs in a row (default: %(default)s)"
+    )
 
-    Raises:
-        ValueError: the source cannot be opened, or ``data.manifest`` is set.
-    """
-    config: Experiment = arguments.config
-    if config.data.manifest is not None:
+
+def check(arguments: Namespace) -> None:
+    """Load ``config``, the configuration for training on the source."""
+    words = [
+        f"data.source={arguments.source}",
+        "evaluation.benchmarks=[]",
+        "image.init=random",
+        *arguments.overrides,
+    ]
+    if "limit" in arguments and arguments.limit is not None:
+        words.append(f"data.limit={arguments.limit}")
+    config = load(None, scale=arguments.scale, overrides=words)
+    check_options(config.data)
+    if arguments.tool == "inspect" and config.data.manifest is not None:
         raise ConfigError(
             f"data.manifest={config.data.manifest}: inspection looks at the whole source; choose "
             "null"
         )
-    source = build_source(config, size=DRAWING_SIZE)
+    check_pairs(config)
+    arguments.config = config
+
+
+def run(arguments: Namespace) -> int:
+    """Print what the source is, and run the tool.  Returns 1 if inspection finds no good sample.
+
+    Raises:
+        ValueError: the source cannot be opened, or its tool cannot use it.
+    """
+    from gestalt.runs.source import build_source
+
+    config: Experiment = arguments.config
+    # a stranger's table must not pack files of this machine
+    options = {"outside": False} if arguments.tool == "pack" else {}
+    size = None if arguments.tool == "show" else DRAWING_SIZE
+    source = build_source(config, size=size, **options)
+    shards = len(source.blocks())
+    root = "" if config.data.root is None else f" at {without_secrets(config.data.root)}"
+    left_out = source.about().get("left_out_by_limit")
+    limited = f" (data.limit leaves out {left_out:,} more)" if left_out else ""
+    title = (
+        f"{config.data.source}{root}: {len(source):,} samples{limited} in {shards:,} "
+        f"shard{'s' * (shards != 1)}, digest {source.digest()}"
+    )
+    print(title)
+    if arguments.tool == "pack":
+        _pack(arguments, source)
+    elif arguments.tool == "show":
+        _show(arguments, source, title)
+    else:
+        return int(_inspect(arguments, source))
+    return 0
+
+
+def _inspect(arguments: Namespace, source: "Source") -> bool:
+    """Read every sample, write the manifest and print the counts.  Returns True if all are bad."""
+    from gestalt.data_modules.corpora.manifest import write_manifest
+    from gestalt.data_modules.image_text import shard_notes
+    from gestalt.data_modules.tools.inspection import inspect
+    from gestalt.runs.training import build_bad_samples
+    from gestalt.runs.workers import reading_processes
+
     path = _place(arguments, source, ".json")
-    bad, counted = inspect(source, workers=reading_processes(config))
+    bad, counted = inspect(source, workers=reading_processes(arguments.config))
     digest = write_manifest(path, source, bad, counted)
     sizes = [f"{name} {_range(spread)}" for name, spread in counted["images"].items()]
     texts = counted["captions"]
@@ -55,13 +127,12 @@ def inspect_data(arguments: Namespace) -> str:
     unusable = texts["unusable_beside_usable"]
     beside = f"; {unusable:,} more cannot be used" if unusable else ""
     lines = [
-        _title(config, source),
         *shard_notes(source.about()),
         f"images: {', '.join(sizes)}",
         f"captions: {texts['usable']:,}, {', '.join(words)}{beside}",
         f"bad: {len(bad):,} of {len(source):,} ({len(bad) / len(source):.2%})",
     ]
-    training = build_bad_samples(config)
+    training = build_bad_samples(arguments.config)
     for reason, row in counted["bad_by_reason"].items():
         lines.append(
             f"  {reason} {row['count']:,}, the first is {row['first']['key']} in "
@@ -74,43 +145,42 @@ def inspect_data(arguments: Namespace) -> str:
             line += f", the commonest {most['count']:,} times, {first}"
         lines.append(line)
     lines.append(f"manifest: {path}, sha256 {digest}")
-    arguments.all_bad = len(bad) == len(source)
-    if bad and not arguments.all_bad:
+    all_bad = len(bad) == len(source)
+    if bad and not all_bad:
         most = training.max_share
         stop = f"training would stop above data.max_bad_share={most}; raise it, or "
         mend = f"leave the bad samples out by {shlex.quote(f'data.manifest={path}')}"
         lines.append(stop * (len(bad) > most * len(source)) + mend)
-    return "\n".join(lines)
+    print(*lines, sep="\n")
+    return all_bad
 
 
-def pack_data(arguments: Namespace) -> str:
-    """Write a source into tars.  Returns the summary.
+def _pack(arguments: Namespace, source: "Source") -> None:
+    """Write a source into tars, and print how many samples it has and how to train on them.
 
     Raises:
-        ValueError: the source cannot be opened, or as ``pack``.
+        ValueError: the folder holds something, or a sample cannot be packed.
     """
-    config: Experiment = arguments.config
+    from gestalt.data_modules.tools.inspection import pack
+
     to = arguments.to
-    # a stranger's table must not pack files of this machine
-    source = build_source(config, size=DRAWING_SIZE, outside=False)
     counts = pack(source, Path(to), arguments.shards)
     packed = f"packed {counts.pop('samples'):,} samples into {arguments.shards} tars in {to}"
     if counts:
         left_out = ", ".join(f"{count} {reason}" for reason, count in counts.items())
         packed += f"; left out: {left_out}"
-    mend = f"train on them by data.source=tars {shlex.quote(f'data.root={to}')}"
-    return f"{_title(config, source)}\n{packed}\n{mend}"
+    print(packed)
+    print(f"train on them by data.source=tars {shlex.quote(f'data.root={to}')}")
 
 
-def show_data(arguments: Namespace) -> str:
-    """Draw the first pairs of a training run.  Returns the summary, with the path of the picture.
+def _show(arguments: Namespace, source: "Source", title: str) -> None:
+    """Draw the first pairs of a training run below the title, and print the picture's path."""
+    from gestalt.data_modules.image_text import ImageTextDataModule
+    from gestalt.data_modules.tools.inspection import contact_sheet
+    from gestalt.encoders.keys import train_size
 
-    Raises:
-        ValueError: the source cannot be opened.
-    """
     config: Experiment = arguments.config
     size = train_size(config.image)
-    source = build_source(config)
     count = min(arguments.count, len(source))
     data = ImageTextDataModule(
         source,
@@ -121,7 +191,6 @@ def show_data(arguments: Namespace) -> str:
         window=config.data.window_shards,
     )
     batch = next(iter(data.train_dataloader()))
-    title = _title(config, source)
     selection = (
         f"the first {count} of an epoch with seed {config.seed}, at {size} pixels as scale "
         f"{config.scale} trains"
@@ -130,10 +199,12 @@ def show_data(arguments: Namespace) -> str:
     sheet = contact_sheet(batch, title=f"{title}\n{selection}", columns=arguments.columns)
     with replacing(path) as partial:
         sheet.savefig(partial, format="png")
-    return f"{title}\nsheet: {path}"
+    print(f"sheet: {path}")
 
 
-def _place(arguments: Namespace, source: Source, suffix: str) -> Path:
+def _place(arguments: Namespace, source: "Source", suffix: str) -> Path:
+    from gestalt.runs.folders import check_writable
+
     name = f"{arguments.config.data.source}_{source.digest()}{suffix}"
     path = Path(arguments.to or LOGS / "data" / name)
     if arguments.to and not path.parent.is_dir():
@@ -144,17 +215,6 @@ def _place(arguments: Namespace, source: Source, suffix: str) -> Path:
         )
     check_writable(path.parent, option="--to FILE")  # before an hour of reading
     return path
-
-
-def _title(config: Experiment, source: Source) -> str:
-    root = "" if config.data.root is None else f" at {without_secrets(config.data.root)}"
-    shards = len(source.blocks())
-    left_out = source.about().get("left_out_by_limit")
-    limited = f" (data.limit leaves out {left_out:,} more)" if left_out else ""
-    return (
-        f"{config.data.source}{root}: {len(source):,} samples{limited} in {shards:,} "
-        f"shard{'s' * (shards != 1)}, digest {source.digest()}"
-    )
 
 
 def _range(spread: dict[str, int]) -> str:

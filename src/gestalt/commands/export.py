@@ -2,15 +2,91 @@
 graph.
 """
 
-from argparse import Namespace
+import re
+from argparse import ArgumentParser, Namespace
+from importlib.util import find_spec
 from pathlib import Path
 
-from gestalt.commands.process import quiet
-from gestalt.commands.stopping import tell
-from gestalt.model import DualEncoder
-from gestalt.models.opening import open_target
-from gestalt.publishing.export import export_checkpoint
-from gestalt.publishing.graph import DenseGraph, trace, write_onnx, write_program
+from gestalt.commands.flags import MODEL, check_ending
+from gestalt.models.finding import check_target
+from gestalt.support.files import check_free
+from gestalt.support.typed import ConfigError
+
+ONNX = ("onnx", "onnxscript", "onnxruntime")
+"""Packages that ``--onnx`` needs: the model, its writer, and the runtime that checks what was
+written.
+"""
+
+
+def flags(parser: ArgumentParser) -> None:
+    """Declare the flags."""
+    add = parser.add_argument
+    add("target", help=MODEL)
+    add(
+        "--to",
+        metavar="DIR",
+        help="folder to make: weights, configuration, tokenizer and model card of a run",
+    )
+    add(
+        "--license",
+        help="licence of the weights, such as apache-2.0 (default: none stated)",
+    )
+    add(
+        "--dataset",
+        action="append",
+        default=[],
+        help="name on the hub of training data, for the card; repeatable",
+    )
+    add(
+        "--onnx",
+        metavar="FILE",
+        help="ONNX file of the dense image encoder to write; needs the extra onnx",
+    )
+    add(
+        "--torch-export",
+        metavar="FILE",
+        help="file of the same encoder for torch.export.load",
+    )
+    add(
+        "--pixels",
+        choices=("uint8", "float"),
+        default="uint8",
+        help="input of these files: uint8, or float in [0, 1] (default: %(default)s)",
+    )
+
+
+def check(arguments: Namespace) -> None:
+    """Check what is to be written, and the configuration of the run."""
+    to = arguments.to
+    license = arguments.license
+    onnx = arguments.onnx
+    if to is None and onnx is None and arguments.torch_export is None:
+        raise ConfigError(
+            "export: name what to write: --to DIR, --onnx FILE or --torch-export FILE"
+        )
+    if to is None and (license is not None or arguments.dataset):
+        raise ConfigError("export: --license and --dataset are for the model card; give --to DIR")
+    if license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", license):
+        raise ConfigError(
+            f"--license {license}: write the identifier of a licence, such as apache-2.0, mit or "
+            "cc-by-nc-4.0"
+        )
+    check_ending("--onnx", onnx, ".onnx")
+    check_ending("--torch-export", arguments.torch_export, ".pt2")
+    missing = [name for name in ONNX if onnx is not None and find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"--onnx: needs {', '.join(missing)}; install the extra: pip install "
+            "'gestalt-grouping[onnx]'"
+        )
+    checkpoint = check_target(arguments.target)
+    if to is not None:
+        if checkpoint is None:
+            raise ConfigError(
+                f"{arguments.target}: --to is for runs of Gestalt; copy an exported folder, and "
+                "publish other models by their library"
+            )
+        check_free(Path(to), option="--to")
 
 
 def run(arguments: Namespace) -> int:
@@ -20,7 +96,12 @@ def run(arguments: Namespace) -> int:
     Raises:
         ValueError: the model cannot be opened or exported, or a graph differs from it.
     """
-    quiet()
+    from gestalt.model import DualEncoder
+    from gestalt.models.opening import open_target
+    from gestalt.publishing.export import export_checkpoint
+    from gestalt.publishing.graph import DenseGraph, trace, write_onnx, write_program
+    from gestalt.support.ranks import tell
+
     opened = open_target(arguments.target)
     tell(f"model: {opened.origin}")
     opened.model.requires_grad_(False)

@@ -1,7 +1,6 @@
-"""The words of a command as data, and help texts and types that the flags of several share."""
+"""Flags, texts and checks that several commands share."""
 
 import argparse
-from typing import Any, NamedTuple
 
 from gestalt.support.typed import ConfigError
 
@@ -10,57 +9,31 @@ MODEL = (
     "exported folder or its name on the hub, "
     "or another model as KIND:NAME, such as open_clip:FOLDER (docs/evaluation.md)"
 )
-KEYS = (
-    "key=value: any key of the configuration, such as trainer.max_epochs=2 data.root=DIR seed=1 "
-    "resume=last"
-)
+KEYS = "any key of the configuration, such as trainer.max_epochs=2 data.root=DIR seed=1 resume=last"
 
 
-class Words(NamedTuple):
-    """The words of a command.
-
-    Attributes:
-        flags: ``--flag METAVAR``, ``--flag`` or the name of a positional argument -> its help, or
-            its help and its default, or the keywords of ``add_argument``. With a help alone,
-            ``--flag`` is a switch; one that ends in `` ...`` may be given several times. An ``N``
-            is an integer above 0.
-        keys: help on its key=value words; empty if it takes none.
-        tools: a tool of the command -> its help, and the flags that it has besides ``flags``.
-    """
-
-    flags: dict[str, Any]
-    keys: str = ""
-    tools: dict[str, Any] | None = None
+def add_keys(parser: argparse.ArgumentParser, help: str = KEYS) -> None:
+    """Let a command take key=value words, which may stand between its flags: ``overrides``."""
+    parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help=help)
 
 
-def add_words(command: argparse.ArgumentParser, words: Words) -> None:
-    """Add the flags and tools of a command to its parser."""
-    if words.tools:
-        group = command.add_subparsers(required=True, metavar="TOOL", dest="tool")
-        for name, (text, flags) in words.tools.items():
-            tool = group.add_parser(name, help=text, allow_abbrev=False)
-            add_words(tool, Words(flags | words.flags, words.keys))
-        return
-    for spelling, row in words.flags.items():
-        *names, last = spelling.removesuffix(" ...").split(" ")
-        if isinstance(row, tuple):
-            row = {"help": f"{row[0]} (default: %(default)s)", "default": row[1]}
-        keywords = {"help": row} if isinstance(row, str) else dict(row)
-        if names:
-            keywords["metavar"] = last
-            if last == "N":
-                keywords["type"] = count
-        elif isinstance(row, str) and last.startswith("-"):
-            keywords["action"] = "store_true"
-        if spelling.endswith("..."):
-            flag = spelling.startswith("-")
-            keywords |= {"action": "append", "default": []} if flag else {"nargs": "+"}
-        command.add_argument(*(names or [last]), **keywords)
-    command.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    if words.keys:
-        command.epilog = words.keys
-        usage = command.format_usage().removeprefix("usage: ")
-        command.usage = f"{usage.rstrip()} [key=value ...]"
+def add_scale(parser: argparse.ArgumentParser, default: str = "demo") -> None:
+    """Add ``--scale``."""
+    parser.add_argument(
+        "--scale",
+        default=default,
+        help="one of `gestalt list scales`, or a YAML file of yours (default: %(default)s)",
+    )
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Add what names the configuration of a run: an experiment, a scale, and key=value words."""
+    parser.add_argument(
+        "experiment",
+        help="one of `gestalt list experiments`, or the path of a YAML file of yours",
+    )
+    add_scale(parser)
+    add_keys(parser)
 
 
 def check_ending(flag: str, file: str | None, *endings: str) -> None:

@@ -1,24 +1,25 @@
 """pretrain: make an image init where none can be downloaded."""
 
+import os
 import shlex
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from contextlib import nullcontext
 from pathlib import Path
 
-from gestalt.commands.process import quiet
-from gestalt.commands.stopping import tell, until_stopped
+from gestalt.commands.flags import add_keys, add_scale, check_ending
+from gestalt.config.check_launch import check_nodes
+from gestalt.config.check_pretraining import check_pretraining
 from gestalt.config.identity import NOT_HASHED, to_plain, to_yaml
+from gestalt.config.loading import LOGS, load
 from gestalt.config.schema import Experiment
-from gestalt.models.building import check_names
+from gestalt.data_modules.keys import check_options
 from gestalt.models.names import CHECKPOINT
-from gestalt.publishing.init_file import folder_of, make
+from gestalt.runs.experiment import check_pairs
 from gestalt.runs.locks import hold
-from gestalt.runs.pretraining import build_pretraining
 from gestalt.support.addresses import change_texts, without_secrets
 from gestalt.support.files import write_whole
 from gestalt.support.keys import flatten
-from gestalt.support.memory import keep_freed_memory
-from gestalt.support.ranks import first_rank
+from gestalt.support.names import stem
 from gestalt.support.typed import ConfigError
 from gestalt.support.yaml_values import read_keys
 
@@ -28,15 +29,45 @@ FREE = {key for key in NOT_HASHED if not key.startswith("pretraining.")} | {
 """Keys in which a run may differ from the interrupted one that it continues."""
 
 
+def flags(parser: ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument(
+        "--init",
+        choices=("dino", "supervised"),
+        required=True,
+        help="self-distillation, or classification by labels",
+    )
+    add_scale(parser)
+    parser.add_argument(
+        "--to",
+        metavar="FILE",
+        help="default: lightning_logs/pretrained/SCALE/INIT.safetensors",
+    )
+    add_keys(parser)
+
+
+def check(arguments: Namespace) -> None:
+    """Load ``config``, the configuration of a scale, and store the ``file`` to write."""
+    words = [f"image.init={arguments.init}", "evaluation.benchmarks=[]", *arguments.overrides]
+    config = load(None, scale=arguments.scale, overrides=words)
+    check_pretraining(config, init=arguments.init)
+    file = Path(
+        arguments.to
+        or LOGS / "pretrained" / stem(arguments.scale) / f"{arguments.init}.safetensors"
+    )
+    check_ending("--to", str(file), ".safetensors")
+    if file.exists():
+        raise ConfigError(f"{file} exists; choose another --to, or remove it")
+    check_nodes(config, os.environ)
+    check_options(config.data)
+    check_pairs(config)
+    arguments.config = config
+    arguments.file = file
+
+
 def run(arguments: Namespace) -> int:
-    """Make the weights and print the file."""
-    words = ["gestalt", "pretrain", "--init", arguments.init, "--scale", arguments.scale]
-    command = shlex.join([*words, *arguments.overrides])
-    return until_stopped(lambda: pretrain(arguments.config, arguments.file, command))
-
-
-def pretrain(config: Experiment, file: Path, command: str) -> None:
-    """Make the weights of ``image.init``, and the JSON beside them; an interrupted run is resumed.
+    """Make the weights of ``image.init``, and the JSON beside them, and print the file; an
+    interrupted run is resumed.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, once the state is saved.
@@ -44,16 +75,26 @@ def pretrain(config: Experiment, file: Path, command: str) -> None:
         ValueError: the configuration cannot run, or the file's folder is of an unfinished run with
             other keys.
     """
-    quiet()
+    from gestalt.models.building import check_names
+    from gestalt.publishing.init_file import folder_of, make
+    from gestalt.runs.pretraining import build_pretraining
+    from gestalt.support.memory import keep_freed_memory
+    from gestalt.support.ranks import first_rank, tell
+
+    config: Experiment = arguments.config
+    file: Path = arguments.file
     check_names(config)
     keep_freed_memory()
     folder = folder_of(file)
     busy = f"another process makes {file}: wait for it, or choose another --to"
+    words = ["gestalt", "pretrain", "--init", arguments.init, "--scale", arguments.scale]
     with hold(folder / ".lock", busy) if first_rank() else nullcontext():
         if first_rank():
             _keep_keys(folder, config)
+        command = shlex.join([*words, *arguments.overrides])
         make(file, build_pretraining(config), config, command)
     tell(f"image.init {config.image.init}: {file}")
+    return 0
 
 
 def _keep_keys(folder: Path, config: Experiment) -> None:

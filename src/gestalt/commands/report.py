@@ -1,10 +1,23 @@
 """report: write results as one HTML page that opens from disk."""
 
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from gestalt.results.grid import read_results
 from gestalt.results.report import write_report
+
+
+def flags(parser: ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument(
+        "targets",
+        metavar="RESULT",
+        nargs="+",
+        help="a run's folder (with its evaluations), a grid's, a JSON, a name",
+    )
+    parser.add_argument(
+        "--output", default="report.html", help="HTML to write (default: %(default)s)"
+    )
 
 
 def run(arguments: Namespace) -> int:

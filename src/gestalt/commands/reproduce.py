@@ -1,21 +1,61 @@
 """reproduce: score a published number again, and print ours beside it."""
 
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 
-from gestalt.commands.process import quiet
-from gestalt.commands.scoring import open_target, score
-from gestalt.commands.stopping import tell
+from gestalt.commands.flags import add_keys
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
-from gestalt.measures.evaluation.published import Published, published, published_number
-from gestalt.support.ranks import first_rank
+from gestalt.measures.evaluation.published import published, published_number
+from gestalt.support.typed import ConfigError
 
 CHANGING = ("evaluation.", "image.", "text.")
 """Prefixes of the keys that may change a score."""
 
 
+def flags(parser: ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument(
+        "name",
+        nargs="?",
+        help="a published number, such as sclip/voc21 (default: list all)",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="KIND:NAME",
+        help="a model in place of the published one: open_clip:FOLDER",
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", help="folder for the record (default: the model's)"
+    )
+    add_keys(parser)
+
+
+def check(arguments: Namespace) -> None:
+    """Check the name, that key=value words come with one, and that they leave its settings as they
+    are.
+    """
+    words = [word for word in arguments.overrides if "=" not in word]
+    if words or (arguments.name is not None and "=" in arguments.name):
+        raise ConfigError(
+            f"reproduce: {' '.join(words) or arguments.name}: name one published number, then "
+            "key=value words"
+        )
+    if arguments.name is None:
+        return
+    row = published_number(arguments.name)
+    row.check(arguments.overrides)
+    if not any(word.startswith("benchmark_root=") for word in arguments.overrides):
+        raise ConfigError(
+            f"reproduce {row.name}: needs the data of {row.benchmark}; write benchmark_root=DIR, "
+            f"{BENCHMARKS[row.benchmark].layout}"
+        )
+
+
 def run(arguments: Namespace) -> int:
     """List the published numbers, or score one of them and print both numbers and their
     difference.
+
+    Raises:
+        ValueError: the data or the weights are missing; the message says where they belong.
     """
     if arguments.name is None:
         print("name, mIoU in percent, protocol, model")
@@ -24,43 +64,22 @@ def run(arguments: Namespace) -> int:
                 f"{row.name:24} {row.miou:6.2f}  {row.protocol:24} {row.model}, by {row.stated_by}"
             )
         return 0
-    quiet()
-    reproduce(
-        published_number(arguments.name),
-        arguments.model,
-        arguments.overrides,
-        arguments.output,
-    )
-    return 0
+    from gestalt.results.run_record import scored_images
+    from gestalt.results.score import open_target, score
+    from gestalt.support.ranks import first_rank, tell
 
-
-def reproduce(row: Published, model: str | None, overrides: list[str], output: str | None) -> None:
-    """Score a published number again, and print ours beside it.
-
-    Args:
-        row: the number.
-        model: the model in place of the row's, such as its weights in a folder; None for the row's.
-        overrides: further ``key=value`` words, such as ``benchmark_root=DIR``.
-        output: folder for the record; None for the model's.
-
-    Raises:
-        ValueError: the data or the weights are missing; the message says where they belong.
-    """
-    words = [*row.overrides(), *overrides]
-    if not any(word.startswith("benchmark_root=") for word in words):
-        raise ValueError(
-            f"reproduce {row.name}: needs the data of {row.benchmark}; write benchmark_root=DIR, "
-            f"{BENCHMARKS[row.benchmark].layout}"
-        )
+    row = published_number(arguments.name)
+    model = arguments.model
+    words = [*row.overrides(), *arguments.overrides]
     try:
-        target = open_target(model or row.model, overrides=words, output=output)
+        target = open_target(model or row.model, overrides=words, output=arguments.output)
     except ValueError as error:
         raise ValueError(
             f"reproduce {row.name}: {row.model} cannot be opened here ({error}); --model "
             "KIND:FOLDER names it on disk"
         ) from error
-    scored = score(target, overrides=words)
-    ours = 100 * scored.metrics[f"{row.benchmark}/miou"]
+    record = score(target, overrides=words).record
+    ours = 100 * record["metrics"][f"{row.benchmark}/miou"]
     difference = ours - row.miou
     verdict = (
         f"within {row.tolerance:g} points"
@@ -70,11 +89,12 @@ def reproduce(row: Published, model: str | None, overrides: list[str], output: s
     if first_rank():
         print(
             f"{row.name}: published {row.miou:.2f}, ours {ours:.2f}, difference {difference:+.2f} "
-            f"({verdict}); {scored.images.get(row.benchmark, '')}"
+            f"({verdict}); {scored_images(record).get(row.benchmark, '')}"
         )
     tell(f"published by {row.source}")
     if model is not None:
         tell(f"the model was {model} in place of {row.model}")
-    changed = [word for word in overrides if word.startswith(CHANGING)]
+    changed = [word for word in arguments.overrides if word.startswith(CHANGING)]
     if changed:
         tell(f"scored with {' '.join(changed)} besides the published settings")
+    return 0

@@ -1,35 +1,174 @@
 """score: score the label maps of any system, which lie in a folder, by a benchmark's truth."""
 
+import json
 import shlex
 import time
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-import torch
-
-from gestalt.commands.model_words import SCORE_KEYS
-from gestalt.commands.process import quiet
-from gestalt.commands.scoring import run_scorers, write_evaluation
-from gestalt.commands.stopping import tell
+from gestalt.commands.flags import add_keys
+from gestalt.config.check_launch import check_places
 from gestalt.config.identity import keys_below
-from gestalt.config.loading import LOGS
+from gestalt.config.loading import LOGS, load
 from gestalt.config.schema import Experiment
-from gestalt.measures.evaluation.predictions import STATEMENT
-from gestalt.results.record import provenance
-from gestalt.results.run_record import entries_of, metrics_of
-from gestalt.runs.folders import check_writable
-from gestalt.runs.predictions import Maps, build_predictions
+from gestalt.measures.evaluation.benchmarks import BENCHMARKS, check_has_masks
 from gestalt.support.files import files_hash
 from gestalt.support.json_files import Fields, read_json
 from gestalt.support.names import file_name
 from gestalt.support.typed import ConfigError
+
+VALUES = {
+    "index": "class indices",
+    "reduce_zero_label": "index + 1, 0 is no class",
+    "truth": "as in the benchmark's masks",
+    "voc_colours": "RGB",
+}
+"""Kinds of values of label maps -> what they are."""
+
+SCORE_KEYS = (
+    "evaluation.split=",
+    "evaluation.limit=",
+    "evaluation.batch_size=",
+    "benchmark_root=",
+    "benchmark_subset=",
+    "data.root=",
+    "data.recipe=",
+    "data.workers=",
+    "trainer.enable_progress_bar=",
+)
+"""Prefixes of the overrides that scoring label maps reads."""
+
+
+def flags(parser: ArgumentParser) -> None:
+    """Declare the flags."""
+    add = parser.add_argument
+    add(
+        "folder",
+        metavar="DIR",
+        help="label maps: indexed or grey PNG (8 or 16 bits) or .npy, named by the benchmark's "
+        "images; or with a sub-folder of the benchmark's name",
+    )
+    add(
+        "--bench",
+        required=True,
+        help="one that measures segmentation, such as pascal_voc or ./mine.yaml",
+    )
+    add("--name", help="name of the system in tables (default: the folder's)")
+    add(
+        "--measure",
+        choices=("segmentation", "grouping"),
+        default="segmentation",
+        help="class maps, or maps whose every value is a group",
+    )
+    kinds = ", ".join(f"{kind} ({meaning})" for kind, meaning in VALUES.items())
+    add(
+        "--values",
+        metavar="KIND|FILE",
+        default="index",
+        help=f"{kinds}; or a JSON of value to class name or null",
+    )
+    add(
+        "--suffix",
+        default="",
+        help="what follows the image's name in the files' names: --suffix=_leftImg8bit",
+    )
+    add(
+        "--resize",
+        choices=("nearest",),
+        help="scale maps of another size than the truth (default: refuse them)",
+    )
+    add(
+        "--note",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="a fact for the record, such as protocol=...; repeatable",
+    )
+    add(
+        "--output",
+        metavar="DIR",
+        help="folder for the records (default: lightning_logs/predictions/<name>)",
+    )
+    add_keys(
+        parser,
+        "of the benchmark's data, such as benchmark_root=DIR evaluation.split=val "
+        "benchmark_subset=true",
+    )
+
+
+def check(arguments: Namespace) -> None:
+    """Load ``config``; read ``values`` and ``notes``; store the folder of the maps as ``maps``."""
+    benchmark = arguments.bench
+    measure = arguments.measure
+    values = arguments.values
+    check_has_masks(benchmark, option="--bench", measure=measure)
+    if measure == "grouping" and values != "index":
+        raise ConfigError(
+            f"--values {values}: each value of a map is a group under --measure grouping; leave it "
+            "out"
+        )
+    for word in arguments.overrides:
+        if not word.startswith(SCORE_KEYS):
+            raise ConfigError(
+                f"{word}: scoring label maps does not read it; leave it out (read: "
+                f"{', '.join(SCORE_KEYS)})"
+            )
+    last = f"evaluation.benchmarks={json.dumps([benchmark])}"
+    words = ["data.source=scenes", *arguments.overrides, last]
+    arguments.config = load(None, scale=None, overrides=words)
+    check_places(arguments.config)
+    folder = Path(arguments.folder)
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder; name the one that holds the label maps")
+    inner = folder / BENCHMARKS[benchmark].name
+    arguments.maps = inner if inner.is_dir() else folder
+    if measure == "grouping":
+        arguments.values = "groups"
+    elif values not in VALUES:
+        arguments.values = _values(Path(values))
+    arguments.notes = {}
+    for note in arguments.note:
+        key, sign, value = note.partition("=")
+        if not key or not sign:
+            raise ConfigError(f"--note {note}: a note is key=value, such as protocol=mmseg-448")
+        arguments.notes[key] = value
+
+
+def _values(path: Path) -> dict[int, str | None]:
+    """Read the class of each value, by name; None for no class."""
+    if not path.is_file():
+        raise ConfigError(
+            f"--values {path}: no such file; choose {', '.join(VALUES)}, or a JSON of value to "
+            "class name"
+        )
+    try:
+        content = read_json(path, "values")
+        values = {int(value): name for value, name in content.items()}
+        if len(values) < len(content):
+            raise ValueError("a value is given twice")
+        for value in values:
+            if not 0 <= value < 2**16:
+                raise ValueError(f"{value}: a value is 0 to 65535")
+    except ValueError as error:
+        raise ConfigError(
+            f'--values {path}: not JSON such as {{"0": "background", "255": null}} ({error})'
+        ) from error
+    return values
 
 
 def run(arguments: Namespace) -> int:
     """Score the folder, print the metrics and write ``evaluations/<n>.json`` in the folder of its
     records.
     """
-    quiet()
+    import torch
+
+    from gestalt.results.record import provenance
+    from gestalt.results.run_record import entries_of, metrics_of
+    from gestalt.results.score import run_scorers, write_evaluation
+    from gestalt.runs.folders import check_writable
+    from gestalt.runs.predictions import Maps, build_predictions
+    from gestalt.support.ranks import tell
+
     start = time.monotonic()
     config: Experiment = arguments.config
     kind = {"measure": arguments.measure, "values": arguments.values, "suffix": arguments.suffix}
@@ -58,7 +197,7 @@ def run(arguments: Namespace) -> int:
         "name": name,
         "command": shlex.join(["gestalt", *arguments.words]),
         "overrides": arguments.overrides,
-        # the other keys are placeholders
+        # The other keys are placeholders.
         "config": keys_below(config, ("evaluation.benchmarks=", *SCORE_KEYS)),
         "config_hash": None,
         "predictions": {
@@ -89,6 +228,8 @@ def _statement(folder: Path, names: list[str] | None) -> Fields | None:
     Raises:
         ConfigError: it cannot be read, or the maps are of other classes.
     """
+    from gestalt.measures.evaluation.predictions import STATEMENT
+
     path = folder / STATEMENT
     if not path.exists():
         return None

@@ -1,286 +1,37 @@
 """train: train an experiment and score it after each epoch."""
 
 import os
-import time
-from argparse import Namespace
-from contextlib import nullcontext
-from pathlib import Path
-from typing import Any
+from argparse import ArgumentParser, Namespace
 
-from lightning.pytorch import Callback, Trainer
-
-from gestalt.commands.process import quiet
-from gestalt.commands.scoring import open_target, score
-from gestalt.commands.stopping import noting_end, tell, until_stopped
+from gestalt.commands.flags import add_run
 from gestalt.config.check_launch import check_nodes
-from gestalt.config.identity import config_hash, hashed_keys, to_plain, to_yaml
-from gestalt.config.loading import LOGS
-from gestalt.config.schema import Experiment
-from gestalt.encoders.checkpoints import read_checkpoint, read_resumable
-from gestalt.measures.evaluation.benchmarks import BENCHMARKS
-from gestalt.measures.evaluation.measures import charts_of
-from gestalt.measures.evaluation.weights import weights_hash
-from gestalt.models.names import CHECKPOINT, RESULT, run_folder
-from gestalt.models.opening import ONLY_TRAINING
-from gestalt.models.progress import is_finished
-from gestalt.module import ContrastiveModule
-from gestalt.results.result import headlines_of
-from gestalt.results.run_record import describe, metrics_of, write_results
-from gestalt.runs.folders import new_version
-from gestalt.runs.locks import hold
-from gestalt.runs.resume import resolve_resume
-from gestalt.runs.run import Run, build
-from gestalt.runs.source import pairs_a_step
-from gestalt.runs.workers import describe_workers
-from gestalt.support.files import file_hash, write_whole
-from gestalt.support.memory import keep_freed_memory
-from gestalt.support.ranks import first_rank
-from gestalt.training.board import Board, BoardLogger, write_hyperparameters
-from gestalt.training.checkpoints import (
-    BestCheckpoint,
-    EpochCheckpoint,
-    SaveOnSignal,
-    StepCheckpoint,
-    restoring,
-)
-from gestalt.training.classes import CALLBACKS, build_callbacks, classes_of
-from gestalt.training.clock import Clock
-from gestalt.training.loggers import build_loggers, check_loggers
-from gestalt.training.machine import check_machine
-from gestalt.training.progress import RunProgressBar, Speed
-from gestalt.training.trainer import STATIC_GRAPH, keywords_of, make_trainer
+from gestalt.runs.experiment import experiment
+
+
+def flags(parser: ArgumentParser) -> None:
+    """Declare the flags."""
+    add_run(parser)
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="take a few steps, print the run's estimated speed, memory and time; stop",
+    )
+
+
+def check(arguments: Namespace) -> None:
+    """Load ``config``."""
+    arguments.config = experiment(arguments.experiment, *arguments.overrides, scale=arguments.scale)
+    if not arguments.plan:  # which needs one process for any number of nodes
+        check_nodes(arguments.config, os.environ)
 
 
 def run(arguments: Namespace) -> int:
     """Train and score; with ``--plan`` only estimate what that takes."""
     if arguments.plan:
-        from gestalt.commands.plan import plan  # it imports this module
+        from gestalt.commands.plan import plan
 
-        quiet()
         return plan(arguments.config)
-    quiet()
-    return until_stopped(lambda: train(arguments.config))
+    from gestalt.results.train import train
 
-
-def train(experiment: Experiment) -> dict[str, Any]:
-    """Train, score after each epoch, and write ``result.json`` in the run's folder; score a
-    finished run that is to be resumed as an evaluation of its own.
-
-    Args:
-        experiment: configuration of the run, of ``gestalt.experiment``.
-
-    Returns:
-        The record, that of the run or of the evaluation.
-
-    Raises:
-        Interrupted: after Ctrl-C or SIGTERM, once the state is saved.
-        NonFiniteLoss: the loss is NaN or infinite.
-        TooManyBad: a larger share of the samples than ``data.max_bad_share`` cannot be read.
-        ValueError: the configuration cannot run.
-    """
-    check_nodes(experiment, os.environ)
-    prepare(experiment)
-    resumed = resolve_resume(experiment)
-    folder = resumed and run_folder(resumed)
-    # first of all: another process may be finishing the run
-    with _held(folder):
-        if folder is None or not is_finished(folder):
-            return _train(experiment, resumed)
-    tell(f"{folder} is finished; scoring it again as an evaluation")
-    words = [word for word in experiment.overrides if not word.startswith(ONLY_TRAINING)]
-    return score(open_target(str(resumed), overrides=words), overrides=words).record
-
-
-def prepare(config: Experiment) -> None:
-    """Set up this process for steps of a run.
-
-    Raises:
-        ValueError: this machine or an installed package cannot do what the configuration asks for.
-    """
-    check_machine(config.trainer)
-    check_loggers(config.logger)
-    classes_of(CALLBACKS, config.trainer.callbacks, Callback)
-    keep_freed_memory()
-
-
-def _held(folder: Path | None) -> Any:
-    """Lock a run's folder against other processes within a block, on the first rank for all."""
-    if folder is None or not first_rank():
-        return nullcontext()
-    busy = f"resume: another process is training in {folder}; wait for it, or start without resume"
-    return hold(folder / ".lock", busy)
-
-
-def _train(config: Experiment, resumed: Path | None) -> dict[str, Any]:
-    """Train a new run, or resume one whose folder is locked.  Returns its record."""
-    start = time.monotonic()
-    parts = build(config, resumed=resumed)
-    module = parts.module
-    data = parts.data
-    folder = run_folder(resumed) if resumed else new_version(config)
-    with _held(None if resumed else folder), noting_end(folder):
-        lines = _first_lines(parts)
-        workers = describe_workers(config, len(data.source))
-        more = (data.summary(), *parts.feature_lines, workers, f"run: {folder}")
-        tell("\n".join((*lines, *more)))
-        if folder is not None and not (folder / "config.yaml").exists():
-            write_whole(folder / "config.yaml", to_yaml(config))
-        clock = Clock(start)
-        trainer = _trainer(
-            config, [*parts.callbacks, clock], folder, lines, parts.total_steps, resumed
-        )
-        with restoring(resumed):
-            _fit(trainer, module, data, resumed, parts.total_steps)
-        record = {
-            "metrics": metrics_of(trainer.callbacks),  # type: ignore[attr-defined]
-            **describe(
-                config,
-                trainer,
-                module.model,
-                tokens_kept=module.token_count,
-                overrides=list(config.overrides),
-            ),
-            "steps": trainer.global_step,
-            "steps_planned": parts.total_steps,
-            "loss": module.last_loss,
-            "weights_sha256": weights_hash(module.model),
-            "best": _best(trainer),
-            "data": {**data.about(), "bad_samples": parts.bad_samples.record()},
-            "seconds": clock.seconds,
-            "seconds_since_start_or_resume": round(time.monotonic() - start, 1),
-        }
-        if folder is not None and trainer.is_global_zero:
-            _write(trainer, folder, record, config)
-    return record
-
-
-def _restore_finished(
-    module: ContrastiveModule, checkpoint: Path, total_steps: int
-) -> dict[str, Any] | None:
-    """Load the final weights of a run that was stopped after its last step.  Returns the
-    checkpoint; None if steps remain.
-    """
-    saved = read_resumable(checkpoint)
-    shapes = {parameter.shape for parameter in module.parameters()}
-    for moments in saved["optimizer_states"][0]["state"].values():
-        for name, moment in moments.items():
-            if getattr(moment, "ndim", 0) and moment.shape not in shapes:
-                raise RuntimeError(f"{name} has {tuple(moment.shape)}, the shape of no parameter")
-    if saved["global_step"] < total_steps:
-        return None
-    module.load_state_dict(saved["state_dict"])  # the averaged weights under optimizer.ema
-    module.on_load_checkpoint(saved)
-    return saved
-
-
-def _fit(
-    trainer: Trainer,
-    module: ContrastiveModule,
-    data: Any,
-    resumed: Path | None,
-    total_steps: int,
-) -> None:
-    """Train the remaining steps, if any, and score the final weights unless the last epoch's
-    validation did.
-    """
-    finished = resumed and _restore_finished(module, resumed, total_steps)
-    if finished:
-        # so that it logs at its own step
-        trainer.fit_loop.load_state_dict(finished["loops"]["fit_loop"])
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if callback.state_key in finished["callbacks"]:
-                callback.load_state_dict(finished["callbacks"][callback.state_key])
-    else:
-        trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
-    # max_steps or max_time ended within an epoch, or no steps remained
-    if module.validated_step != trainer.global_step:
-        trainer.validate(module, datamodule=data, verbose=False)
-        for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, BestCheckpoint):
-                callback.compare_last(trainer, Path(str(trainer.log_dir)) / CHECKPOINT)
-
-
-def _trainer(
-    config: Experiment,
-    callbacks: list[Callback],
-    folder: Path | None,
-    lines: list[str],
-    total_steps: int,
-    resumed: Path | None,
-) -> Trainer:
-    """Build the trainer of a run."""
-    speed = Speed()
-    benchmarks = [BENCHMARKS[name] for name in config.evaluation.benchmarks]
-    charts = charts_of({row.name: row.measures for row in benchmarks})
-    board = Board(charts, text="  \n".join(lines), speed=speed)
-    callbacks = [*callbacks, speed, board, SaveOnSignal()]
-    if config.trainer.enable_progress_bar:
-        callbacks.append(RunProgressBar(speed))
-    segmented = [row.name for row in benchmarks if "segmentation" in row.measures]
-    if segmented:
-        # before EpochCheckpoint, which stores its state
-        callbacks.append(BestCheckpoint(f"{segmented[0]}/miou"))
-    # before it likewise
-    callbacks += [*build_callbacks(config.trainer.callbacks), EpochCheckpoint()]
-    if config.checkpoint_every_steps:
-        callbacks.append(StepCheckpoint(every_steps=config.checkpoint_every_steps))
-    # only the first rank writes
-    log_folder = folder or LOGS / config.name / config.scale / "version_0"
-    tensorboard = BoardLogger(
-        log_folder.parent, name="", version=log_folder.name, default_hp_metric=False
-    )
-    further = build_loggers(
-        config.logger,
-        log_folder,
-        keys=to_plain(config),
-        saved=read_checkpoint(resumed) if resumed and config.logger else None,
-    )
-    # end by steps: Lightning counts an epoch that max_time cut short as a whole one
-    ends = {"max_epochs": -1, "max_steps": total_steps}
-    return make_trainer(
-        log_folder,
-        rank_timeout=config.rank_timeout,
-        callbacks=[*callbacks, further],
-        ddp=STATIC_GRAPH,
-        logger=[tensorboard, *further.loggers.values()],
-        **keywords_of(config.trainer, folder) | ends,
-    )
-
-
-def _first_lines(parts: Run) -> list[str]:
-    config = parts.config
-    origin = parts.module.model.image_tower.origin
-    count = config.trainer.accumulate_grad_batches
-    in_parts = f" in {count} batches of {config.data.batch_size}" if count > 1 else ""
-    return [
-        f"{config.name} at scale {config.scale}, config {config_hash(config)}, seed {config.seed}",
-        f"image.init: requested {config.start or config.image.init}, resolved to {origin.init} "
-        f"({origin.source})",
-        f"text.init: {config.start or config.text.init} "
-        f"({parts.module.model.text_tower.origin.source})",
-        f"{parts.total_steps} steps of {pairs_a_step(config)} pairs{in_parts}, "
-        f"{parts.steps_per_epoch} an epoch",
-    ]
-
-
-def _best(trainer: Trainer) -> dict[str, Any] | None:
-    for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, BestCheckpoint) and callback.best_model_score is not None:
-            return {
-                "monitor": callback.monitor,
-                "value": float(callback.best_model_score),
-                "checkpoint": Path(callback.best_model_path).name,
-            }
-    return None
-
-
-def _write(trainer: Trainer, folder: Path, record: dict[str, Any], config: Experiment) -> None:
-    """Write the record, with the hashes of the checkpoints, and TensorBoard's hyperparameters."""
-    checkpoint = folder / CHECKPOINT
-    hashes = {path.name: file_hash(path) for path in sorted(checkpoint.parent.glob("*.ckpt"))}
-    if checkpoint.exists():
-        record |= {"checkpoint": str(checkpoint), "checkpoint_sha256": hashes[checkpoint.name]}
-    record["checkpoints"] = hashes
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    write_results(folder / RESULT, record, callbacks, arrays=folder / "per_image", extremes=folder)
-    write_hyperparameters(trainer, hashed_keys(config), metrics=headlines_of(record["metrics"]))
+    train(arguments.config)
+    return 0

@@ -12,8 +12,18 @@ from typing import Any
 from gestalt.config.identity import NOT_HASHED, hashed_keys
 from gestalt.config.loading import EXPERIMENTS, LOGS, load, load_saved
 from gestalt.config.schema import Experiment
-from gestalt.models.names import CHECKPOINT, RESULT
+from gestalt.models.names import (
+    CHECKPOINT,
+    RESULT,
+    Overrides,
+    config_of,
+    exported_folder,
+    external_name,
+    hub_name,
+    in_run,
+)
 from gestalt.models.progress import is_finished, progress, record_of
+from gestalt.models.zoo.kinds import check_name
 from gestalt.support.names import suggestion
 from gestalt.support.typed import ConfigError
 
@@ -187,3 +197,21 @@ def _training(experiment: str, scale: str = "") -> str:
 
 def _word(folder: Path, name: str) -> str:
     return name if (folder / f"{name}.yaml").is_file() else f"./{name}.yaml"
+
+
+def check_target(target: str, overrides: Overrides = ()) -> Path | None:
+    """Check that a model exists, and the configuration of a run with further overrides.  Returns
+    the checkpoint of a run, or one that a Trainer wrote elsewhere; None for any other model.
+
+    Raises:
+        ValueError: a target that names nothing, or a configuration that does not fit the schema.
+    """
+    external = external_name(target)
+    if external is not None:
+        check_name(*external)
+    elif exported_folder(target) is None and hub_name(target) is None:
+        checkpoint = resolve_checkpoint(target)
+        if in_run(checkpoint):  # else it is in the checkpoint, which torch reads
+            config_of(checkpoint, overrides=overrides)
+        return checkpoint
+    return None

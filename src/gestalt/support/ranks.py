@@ -2,6 +2,7 @@
 ranks.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,12 +10,22 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, distributed
 
+from gestalt.support.addresses import without_secrets
+
 
 def first_rank() -> bool:
     """Return True if this process is rank 0, by the launcher's variables before a process group
     exists.
     """
     return bool(getattr(rank_zero_only, "rank", 0) == 0)
+
+
+def tell(message: str) -> None:
+    """Print to the standard error, on the first rank and without the secrets of URLs: the standard
+    output holds results, which can be piped.
+    """
+    if first_rank():
+        print(without_secrets(message), file=sys.stderr, flush=True)
 
 
 class GatherRows(torch.autograd.Function):

@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from gestalt.support.faults import StoppedRun
 from gestalt.support.ranks import objects_of_ranks, world_size
 from gestalt.training.finite import is_logging_step
 
@@ -18,7 +19,7 @@ have fewer, it is taken of all of them.
 """
 
 
-class TooManyBad(RuntimeError):
+class TooManyBad(StoppedRun):
     """The share of bad samples exceeds ``data.max_bad_share``; the message names each reason with
     its first sample.
     """

@@ -14,11 +14,13 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
+from gestalt.support.faults import StoppedRun
+
 NO_STEP = 2**62
 """Step number that stands for no bad step."""
 
 
-class NonFiniteLoss(RuntimeError):
+class NonFiniteLoss(StoppedRun):
     """The loss, its gradient or a weight is NaN or infinite; the message names the step."""
 
 

@@ -19,11 +19,10 @@ from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, Simpl
 from lightning.pytorch.strategies import DDPStrategy
 from torch import distributed
 
+from gestalt.support.faults import StoppedRun
 from gestalt.support.signals import Interrupted
 from gestalt.training import keys
-from gestalt.training.bad_samples import TooManyBad
 from gestalt.training.checkpoints import AtomicCheckpointIO
-from gestalt.training.finite import NonFiniteLoss
 
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
 
@@ -95,7 +94,7 @@ class EndTogether(Callback):
             # Lightning's, which would kill this process when another stops first
             if thread.name == "child-process-observer":
                 thread._child_processes = []  # type: ignore[attr-defined]
-        if isinstance(exception, Interrupted | NonFiniteLoss | TooManyBad):
+        if isinstance(exception, Interrupted | StoppedRun):
             return
         lost = isinstance(exception, distributed.DistError) or EXCHANGE.search(str(exception))
         launcher: Any = trainer.strategy.launcher

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from gestalt.__main__ import main
+from gestalt.__main__ import main, parse
 from gestalt.ablation.grid import read_grid
 from gestalt.ablation.launchers import LocalLauncher, Stopped, reason, shares
 from gestalt.ablation.study import Study
 from gestalt.commands.ablate import plan, run
-from gestalt.commands.arguments import parse
 from gestalt.runs import locks
 from gestalt.support.typed import ConfigError
 from tests.gestalt.ablation.fake_run import FAKE

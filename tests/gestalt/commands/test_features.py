@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from gestalt.__main__ import main
-from gestalt.commands import features as command
-from gestalt.commands.features import cache
-from gestalt.commands.train import train
 from gestalt.module import ContrastiveModule
+from gestalt.results.train import train
+from gestalt.runs import make_cache as command
 from gestalt.runs.cache_key import Description
+from gestalt.runs.make_cache import make_cache as cache
 from gestalt.support.typed import ConfigError
 from tests.data_modules.files import picture, write_flickr
 from tests.gestalt.command import TWO_RANKS, killed, result, succeed
@@ -107,7 +107,7 @@ def test_each_step_has_the_same_loss_on_cached_features_as_on_images(
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_resumed_features_command_writes_identical_files(photographs, tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "SAVED", 2 * 33 * 32 * 4)
+    monkeypatch.setattr(command, "SAVED_BYTES", 2 * 33 * 32 * 4)
     monkeypatch.setattr(command, "BATCH", 2)
     config = made(RANDOM, root=photographs)
     words = f"features {RANDOM} {QUIET} --scale tiny data.root={photographs} --to".split()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gestalt.commands.picture_words import model_folders, pictures_of, result_names
+from gestalt.commands.pictures import model_folders, pictures_of, result_names
 from gestalt.measures.evaluation.pictures import class_colours
 from gestalt.support.typed import ConfigError
 from tests.gestalt.command import run_here
@@ -72,7 +72,7 @@ def test_several_models_have_a_folder_each():
             f"{SEGMENT} none.jpg",
             "none.jpg: no such file; name a picture, a folder of pictures or a pattern",
         ),
-        (f"{SEGMENT} *.gif", "*.gif: no file matches this pattern"),
+        (f"{SEGMENT} *.gif", "*.gif: no such file; name a picture, a folder of pictures or a pat"),
         (f"{SEGMENT} exported", "exported: no picture in this folder"),
         (
             f"{SEGMENT} frames",
@@ -103,10 +103,12 @@ def test_several_models_have_a_folder_each():
             '--labels "dog": every pixel would have the only label; name another',
         ),
         ("segment frames --labels , --model x", '--labels ",": name at least one'),
-        ("segment frames --labels dog,dog --model x", "a label is repeated"),
+        ("segment frames/frame1.png --labels dog,dog --model exported", "a label is repeated"),
         ("segment frames --labels dog,\udcff --model x", r"--labels 'dog,\udcff': not UTF-8"),
-        ("group frames --model x --groups 255", "--groups 255: choose 1 to 254"),
-        (f"{SEGMENT} frames --html a.html --groups 255", "--groups 255: choose 1 to 254"),
+        (
+            f"{GROUP} frames/frame1.png --groups 255",
+            "groups is 255, choose a whole number from 1 to",
+        ),
         (
             "group frames --model x --protocol kmeans",
             "--protocol kmeans: unknown; did you mean 'kmeans_square'",
@@ -304,7 +306,7 @@ def test_a_picture_whose_name_is_not_utf8_gets_its_results_and_its_name_back(cap
 def test_the_caveats_of_a_model_are_printed_once_and_stand_in_the_summary_and_on_the_page(
     command, kind, said, monkeypatch, capsys
 ):
-    monkeypatch.setattr("gestalt.commands.pictures.AT_ONCE", 1)
+    monkeypatch.setattr("gestalt.commands.mapping.MAX_PICTURES", 1)
     target = str(Path("exported").absolute())
     run_here(f"{command} frames --model {target} --to out --html page.html")
     lines = [

@@ -1,6 +1,5 @@
 """train --plan: a few real steps estimate the cost of a run, and nothing is written."""
 
-from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
@@ -97,9 +96,9 @@ def test_two_batch_sizes_tell_how_many_pairs_fit(room, hidden, fitting, tried, m
     monkeypatch.setattr(
         command,
         "take_steps",
-        lambda trial, probe, steps, batch: sizes.append(batch),
+        lambda trial, probe, batch, **keywords: sizes.append(batch),
     )
-    monkeypatch.setattr(command, "SPARE", 0)
+    monkeypatch.setattr(command, "SPARE_MEMORY_SHARE", 0)
     monkeypatch.setattr(command, "read_pairs", lambda trial: None)
     monkeypatch.setattr(command, "repeat", lambda pairs, count: count)
     monkeypatch.setattr(
@@ -107,9 +106,7 @@ def test_two_batch_sizes_tell_how_many_pairs_fit(room, hidden, fitting, tried, m
         "peak_memory",
         lambda device: max([hidden, *(500 + 20 * size for size in sizes if size)]) * 2**20,
     )
-    taken, _ = command._take_steps(
-        SimpleNamespace(config=config()), batch=64, room=(room - 100) * 2**20, ranks=1
-    )
+    taken, _ = command._time_steps(None, 64, (room - 100) * 2**20, 1, torch.device("cpu"))
     assert taken == fitting
     assert sizes[: len(tried)] == tried
 
@@ -118,7 +115,7 @@ def test_the_trial_has_as_many_loading_processes_as_the_run(monkeypatch):
     for name, value in (("usable_cores", lambda: 64), ("_accelerated", lambda config: True)):
         monkeypatch.setattr(f"gestalt.runs.workers.{name}", value)
     taken = Mock(side_effect=InterruptedError)
-    monkeypatch.setattr(command, "_take_steps", taken)
+    monkeypatch.setattr(command, "_time_steps", taken)
     with pytest.raises(InterruptedError):
         command.plan(config("data.workers=null", "data.batch_size=32"))
     assert taken.call_args.args[0].data.workers == 2  # of 16, by the 64 pairs
@@ -126,7 +123,7 @@ def test_the_trial_has_as_many_loading_processes_as_the_run(monkeypatch):
 
 def test_a_plan_leaves_the_ranks_of_another_machine_unchecked(monkeypatch, capsys):
     monkeypatch.setenv("PYTHON_CPU_COUNT", "1")
-    monkeypatch.setattr(command, "_take_steps", lambda *_: (0, StepProbe()))
+    monkeypatch.setattr(command, "_time_steps", lambda *_: (0, StepProbe()))
     command.plan(config("trainer.devices=2"))
     assert "its 2 ranks were not checked on this machine" in capsys.readouterr().out
 
@@ -134,9 +131,7 @@ def test_a_plan_leaves_the_ranks_of_another_machine_unchecked(monkeypatch, capsy
 def test_waiting_for_data_names_the_workers_that_keep_up(monkeypatch):
     def line(cores: int, *, waited: float, workers: int = 4) -> str:
         monkeypatch.setattr("gestalt.commands.plan.usable_cores", lambda: cores)
-        probe = StepProbe()
-        probe.waited, probe.computed = [waited] * 20, [0.5] * 20
-        return waiting_line(config(), probe, workers=workers)
+        return waiting_line(config(), 20 * waited, 20 * 0.5, workers=workers)
 
     assert line(64, waited=0.01) == (
         "ok    waiting for data: 2% of the time with data.workers=4: the device is the bottleneck"
@@ -154,7 +149,7 @@ def test_waiting_for_data_names_the_workers_that_keep_up(monkeypatch):
 def test_a_plan_takes_steps_and_writes_nothing(words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     # all steps, however busy the machine is
-    monkeypatch.setattr("gestalt.commands.plan.SECONDS", 600.0)
+    monkeypatch.setattr("gestalt.commands.plan.MAX_SECONDS", 600.0)
     run_here(f"{PLAN} {words} optimizer.ema=0.9")
     text = capsys.readouterr().out.splitlines()
     assert text[0].startswith("plan of clippy_random_max at scale tiny: 20 steps on cpu")

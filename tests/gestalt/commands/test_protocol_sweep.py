@@ -5,11 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from gestalt.commands.evaluate import plot_protocols, print_rows, sweep_protocols
-from gestalt.commands.model_words import check_eval
+from gestalt.commands.eval import check
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.models.opening import Target
 from gestalt.results.intervals import Interval
+from gestalt.results.sweep import plot_protocols, print_rows, sweep_protocols
 from gestalt.results.text import OVER_IMAGES
 from gestalt.support.typed import ConfigError
 from tests.gestalt.tiny_config import tiny_config
@@ -25,7 +25,7 @@ def asked(text):
         predictions=None,
         target="timm:vit_tiny_patch16_224",
     )
-    check_eval(arguments)
+    check(arguments)
     return arguments.protocols
 
 
@@ -48,7 +48,7 @@ def test_a_setting_that_one_protocol_does_not_take_is_refused_before_any_is_scor
         config, SimpleNamespace(has_text=True), folder=Path(), identity={}, trained=None
     )
     monkeypatch.setattr(
-        "gestalt.commands.evaluate.score", lambda *_, **__: pytest.fail("a protocol was scored")
+        "gestalt.results.sweep.score", lambda *_, **__: pytest.fail("a protocol was scored")
     )
     with pytest.raises(
         ConfigError, match="protocol mmseg-448/tcl: debias=largest does not go with scores=sigmoid"

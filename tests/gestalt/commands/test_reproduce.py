@@ -11,6 +11,7 @@ from gestalt.config.loading import load
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
 from gestalt.measures.evaluation.published import published, published_number
 from gestalt.measures.segmentation.presets import top_down_protocol
+from gestalt.results import score as scoring
 
 
 def test_a_row_names_a_protocol_for_its_benchmark_and_settings_that_exist():
@@ -27,22 +28,21 @@ def test_a_row_names_a_protocol_for_its_benchmark_and_settings_that_exist():
 
 
 def test_both_numbers_and_their_difference_are_printed(monkeypatch, capsys):
-    scored = SimpleNamespace(
-        metrics={"pascal_voc/miou": 0.591}, images={"pascal_voc": "1449 of 1449 images"}
-    )
+    entry = {"set": "pascal_voc", "images": 1449, "images_in_set": 1449, "images_official": 1449}
+    scored = SimpleNamespace(record={"metrics": {"pascal_voc/miou": 0.591}, "benchmarks": [entry]})
     asked = []
     monkeypatch.setattr(
-        command, "open_target", lambda target, **words: asked.append((target, words["overrides"]))
+        scoring, "open_target", lambda target, **words: asked.append((target, words["overrides"]))
     )
-    monkeypatch.setattr(command, "score", lambda target, overrides: scored)
+    monkeypatch.setattr(scoring, "score", lambda target, overrides: scored)
     words = ["benchmark_root=DIR", "evaluation.refinement=pamr"]
-    command.reproduce(
-        published_number("sclip/voc21"), model="open_clip:here", overrides=words, output=None
+    command.run(
+        SimpleNamespace(name="sclip/voc21", model="open_clip:here", overrides=words, output=None)
     )
     printed = capsys.readouterr()
     assert (
         "sclip/voc21: published 59.63, ours 59.10, difference -0.53 (more than 0.5 points apart); "
-        "1449 of 1449 images" in printed.out
+        "all 1449 images" in printed.out
     )
     assert (
         "the model was open_clip:here in place of open_clip:ViT-B-16-quickgelu:openai"
@@ -67,7 +67,7 @@ def test_missing_data_and_unknown_names_are_refused_with_the_remedy():
         ValueError,
         match=r"needs the data of pascal_voc; .*that holds VOCdevkit/VOC2012",
     ):
-        command.reproduce(published_number("sclip/voc21"), model=None, overrides=[], output=None)
+        command.check(SimpleNamespace(name="sclip/voc21", overrides=[]))
     with pytest.raises(
         ValueError,
         match=r"sclip/voc12: no such published number; .*reproduce` lists them",

@@ -9,8 +9,8 @@ from multiprocessing import get_context
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from gestalt.commands.faults import describe
-from gestalt.commands.stopping import interrupted, until_stopped
+from gestalt.commands.stopping import interrupted
+from gestalt.support.faults import describe
 from gestalt.support.signals import Interrupted
 from tests.data_modules.files import write_flickr
 from tests.gestalt.command import run_here
@@ -38,7 +38,7 @@ def index():
 @pytest.mark.parametrize("work", [load, index])
 def test_a_killed_loading_process_is_reported_in_one_line(work):
     with pytest.raises(RuntimeError) as error:
-        until_stopped(work)
+        work()
     line = describe(error.value)
     assert line.startswith("a loading process was killed")
     assert "lower data.workers" in line
@@ -57,6 +57,6 @@ def test_an_inspection_whose_loading_process_was_killed_is_one_line(tmp_path, mo
 
 
 def test_a_stopped_evaluation_says_what_the_same_command_does(capsys):
-    arguments = Namespace(command="eval", predictions="maps")
+    arguments = Namespace(command="eval", predictions="maps", words=[])
     assert interrupted(Interrupted(signal.SIGTERM), arguments) == 128 + signal.SIGTERM
     assert capsys.readouterr().err.endswith("begins anew, once maps is removed\n")

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from gestalt.commands.evaluate import plot_sizes
 from gestalt.data_modules.pixels.pictures import read_picture
+from gestalt.results.sweep import plot_sizes
 from tests.gestalt.command import TINY, TWO_RANKS, refused, succeed
 
 SWEEP = "eval lightning_logs/clippy_random_max/tiny/version_0 --sizes"

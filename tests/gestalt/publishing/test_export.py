@@ -117,7 +117,7 @@ def test_exporting_to_a_folder_is_refused_for_targets_other_than_runs(
 
 def test_onnx_without_its_packages_names_the_extra(run, monkeypatch, refusal):
     monkeypatch.setattr(
-        "gestalt.commands.model_words.find_spec",
+        "gestalt.commands.export.find_spec",
         lambda name: None if name == "onnxruntime" else find_spec("json"),
     )
     mend = "--onnx: needs onnxruntime; install the extra: pip install 'gestalt-grouping[onnx]'"

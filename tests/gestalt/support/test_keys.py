@@ -20,6 +20,7 @@ from gestalt.config.identity import config_hash, to_yaml
 from gestalt.config.loading import load
 from gestalt.config.schema import Experiment
 from gestalt.measures.segmentation.configured import CHANGES
+from tests.gestalt.command import run_here
 
 ROOM = Path(gestalt.__file__).parent
 OWN = "config"
@@ -110,11 +111,12 @@ def unread(config: Experiment, found: set[tuple[str, str]]) -> set[str]:
 
 def build_everything(config: Experiment) -> None:
     """All that a run makes of its config, without running."""
-    from gestalt.commands import train as run
     from gestalt.models.building import check_names
     from gestalt.models.start import build_model
+    from gestalt.results import train as run
     from gestalt.runs.folders import new_version
     from gestalt.runs.resume import resolve_resume
+    from gestalt.training.clock import Clock
 
     check_names(config)
     assert resolve_resume(config) is None
@@ -126,20 +128,14 @@ def build_everything(config: Experiment) -> None:
         return
     parts = run.build(config)
     parts.module.configure_optimizers()
-    run._trainer(config, parts.callbacks, folder, run._first_lines(parts), parts.total_steps, None)
+    run._trainer(parts, Clock(0.0), folder, run._first_lines(parts), None)
 
 
 def pretrain_both() -> None:
     """Eight steps of either way of pretraining."""
-    from gestalt.commands.pretrain import pretrain
-
     for init in ("dino", "supervised"):
-        config = load(
-            None,
-            scale="tiny",
-            overrides=[f"image.init={init}", "trainer.enable_progress_bar=false"],
-        )
-        pretrain(config, Path(f"{init}.safetensors"), command="")
+        line = f"pretrain --init {init} --scale tiny --to {init}.safetensors"
+        run_here(f"{line} trainer.enable_progress_bar=false")
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
-from gestalt.commands.faults import describe
+from gestalt.support.faults import describe
 from gestalt.training.checkpoints import (
     AtomicCheckpointIO,
     EpochCheckpoint,

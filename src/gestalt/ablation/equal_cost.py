@@ -6,11 +6,11 @@ from pathlib import Path
 
 from gestalt.ablation.grid import Grid, check_grid
 from gestalt.ablation.jobs import read_state_file
-from gestalt.commands.process import quiet
-from gestalt.commands.stopping import tell
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
 from gestalt.results.record import write_record
+from gestalt.runs.trial import check_alone, format_flop, step_flop
+from gestalt.support.ranks import tell
 from gestalt.support.typed import ConfigError
 
 COUNTS = "flop.json"
@@ -33,8 +33,6 @@ def at_equal_cost(grid: Grid, folder: Path, *, write: bool) -> tuple[Grid, list[
         ConfigError: a cell cannot be counted, or cannot run for its number of steps; names the
             cell.
     """
-    from gestalt.commands import plan  # torch
-
     file = folder / COUNTS
     counts = read_state_file(file, "flop").get("counts", {})
     costs = {}
@@ -42,11 +40,10 @@ def at_equal_cost(grid: Grid, folder: Path, *, write: bool) -> tuple[Grid, list[
         config = load(grid.base, scale=grid.scale, overrides=list(grid.words(cell, seed=0)))
         key = config_hash(config)
         if key not in counts:
-            plan.check_alone("equal: flop counts on")
-            quiet()
+            check_alone("equal: flop counts on")
             tell("counting the FLOP of a step")
             try:
-                flop, steps = plan.step_flop(config)
+                flop, steps = step_flop(config)
             except ValueError as error:
                 raise ConfigError(
                     f"grid {grid.name}: cell {cell}: its FLOP cannot be counted: {error}"
@@ -73,11 +70,3 @@ def at_equal_cost(grid: Grid, folder: Path, *, write: bool) -> tuple[Grid, list[
         return check_grid(replace(grid, cells=cells)), lines
     except ConfigError as error:
         raise ConfigError(f"grid {grid.name}: equal: flop: {error}") from error
-
-
-def format_flop(flop: float) -> str:
-    """Format FLOP."""
-    for unit, factor in (("EFLOP", 10**18), ("PFLOP", 10**15), ("TFLOP", 10**12)):
-        if flop >= factor:
-            return f"{flop / factor:,.4g} {unit}"
-    return f"{flop / 10**9:,.4g} GFLOP"

@@ -1,8 +1,17 @@
-"""Output of the libraries in this process: log levels and warnings."""
+"""This process: the output of its libraries, and what it must have for the steps of a run."""
 
 import logging
 import threading
 import warnings
+
+from lightning.pytorch import Callback
+from transformers.utils.logging import disable_progress_bar
+
+from gestalt.config.schema import Experiment
+from gestalt.support.memory import keep_freed_memory
+from gestalt.training.classes import CALLBACKS, classes_of
+from gestalt.training.loggers import check_loggers
+from gestalt.training.machine import check_machine
 
 QUIET = (  # warnings of Lightning and torch that do not concern a user of this program, and why
     ".*does not have many workers.*",  # a scale says how many
@@ -23,8 +32,6 @@ QUIET = (  # warnings of Lightning and torch that do not concern a user of this 
 
 def quiet() -> None:
     """Silence the libraries' progress bars, log lines and the warnings of ``QUIET``."""
-    from transformers.utils.logging import disable_progress_bar
-
     disable_progress_bar()  # type: ignore[no-untyped-call]  # one bar for each weight file
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # tips, device lists, a line a rank
@@ -41,3 +48,15 @@ def _quiet_board(failure: threading.ExceptHookArgs) -> None:
     """
     if type(failure.thread).__name__ != "_AsyncWriterThread":
         threading.__excepthook__(failure)
+
+
+def prepare(config: Experiment) -> None:
+    """Set up this process for steps of a run.
+
+    Raises:
+        ValueError: this machine or an installed package cannot do what the configuration asks for.
+    """
+    check_machine(config.trainer)
+    check_loggers(config.logger)
+    classes_of(CALLBACKS, config.trainer.callbacks, Callback)
+    keep_freed_memory()

@@ -1,9 +1,8 @@
-"""eval: score a checkpoint; with --calibrate, choose a background threshold for it and report what
-that costs; with --sizes or --protocols, score it at several sizes or under several protocols, and
-write one JSON and one plot.
+"""Score one model many times: at several sizes or under several protocols, each score an evaluation
+of its own, held together by one JSON and one plot; or at all thresholds at once, to choose that of
+a background rule.
 """
 
-from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,6 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from gestalt.commands.process import quiet
-from gestalt.commands.scoring import ScoringResult, open_target, score
 from gestalt.config.check import check_scoring
 from gestalt.config.schema import Experiment
 from gestalt.encoders.dense_model import DenseModel
@@ -28,11 +25,14 @@ from gestalt.models.opening import TRAINED, Target
 from gestalt.results.plots import QUIET, Point, bars, lines, render_figure
 from gestalt.results.record import provenance, write_record
 from gestalt.results.result import Score, headlines_of, read_result
+from gestalt.results.run_record import scored_images
+from gestalt.results.score import Scored, score
 from gestalt.results.text import OVER_IMAGES, images_text
 from gestalt.runs.evaluation import build_evaluation
 from gestalt.runs.folders import new_evaluation
 from gestalt.support.files import write_whole
 from gestalt.support.json_files import Fields
+from gestalt.support.ranks import first_rank
 from gestalt.support.typed import ConfigError
 
 Rows = dict[str, Fields]
@@ -40,8 +40,8 @@ Rows = dict[str, Fields]
 
 
 def sweep_sizes(target: Target, sizes: list[int], overrides: list[str]) -> None:
-    """Score a checkpoint at each size; each score is its own evaluation, and ``sweeps/<n>.json``
-    and ``.png``, which are named at the end, hold them together.
+    """Score a checkpoint at each size, and write ``sweeps/<n>.json`` and ``.png``, which are named
+    at the end.
 
     Args:
         target: the model.
@@ -52,32 +52,30 @@ def sweep_sizes(target: Target, sizes: list[int], overrides: list[str]) -> None:
         ConfigError: a size that the tower's patches do not divide, a protocol that fixes its own
             size, or a calibrated threshold.
     """
-    _check_sizes(target, sizes)
-    scored = {
-        size: score(_at_size(target, size), overrides=[*overrides, f"image.eval_size={size}"])
-        for size in sizes
-    }
-    evaluations = _evaluations(target, scored)
-    if not evaluations:
+    image = target.config.image
+    configs = {size: replace(target.config, image=replace(image, eval_size=size)) for size in sizes}
+    _check_sizes(target, configs)
+    scored = _score_each(target, configs, key="image.eval_size", overrides=overrides)
+    if not first_rank():
         return
-    # a metric is missing at a size where it is nan
-    keys = dict.fromkeys(key for result in scored.values() for key in result.metrics)
-    values = {key: [result.metrics.get(key) for result in scored.values()] for key in keys}
-    trained_at = target.trained_at
+    metrics = [result.record["metrics"] for result in scored.values()]
+    # A metric is missing at a size where it is nan.
+    keys = dict.fromkeys(key for values in metrics for key in values)
+    by_key = {key: [values.get(key) for values in metrics] for key in keys}
     fields = {
         "sizes": sizes,
-        "trained_at": trained_at,
-        "metrics": values,
-        "images": scored[sizes[0]].images,
-        "evaluations": list(evaluations.values()),
+        "trained_at": target.trained_at,
+        "metrics": by_key,
+        "images": scored_images(scored[sizes[0]].record),
+        "evaluations": [result.file for result in scored.values()],
     }
-    figure = plot_sizes(values, sizes, trained_at, _title(target))
+    figure = plot_sizes(by_key, sizes, target.trained_at, _title(target))
     print(f"sweep: {_write(target, fields, figure, overrides, kind='sweeps')}")
 
 
 def sweep_protocols(target: Target, protocols: list[str], overrides: list[str]) -> None:
-    """Score a checkpoint's segmentation under each protocol; each score is its own evaluation, and
-    ``protocols/<n>.json`` and ``.png`` hold them together.  Print a table for each benchmark.
+    """Score a checkpoint's segmentation under each protocol, and write ``protocols/<n>.json`` and
+    ``.png``.  Print a table for each benchmark.
 
     Args:
         target: the model.
@@ -85,8 +83,8 @@ def sweep_protocols(target: Target, protocols: list[str], overrides: list[str]) 
         protocols: names; equal settings otherwise.
 
     Raises:
-        ConfigError: no benchmark that measures segmentation, a calibrated threshold, which fits one
-            protocol only, or settings that a protocol does not take.
+        ConfigError: no benchmark that measures segmentation, a threshold that was calibrated under
+            another protocol, or settings that a protocol does not take.
     """
     evaluation = target.config.evaluation
     benchmarks = [BENCHMARKS[name] for name in evaluation.benchmarks]
@@ -96,25 +94,19 @@ def sweep_protocols(target: Target, protocols: list[str], overrides: list[str]) 
             f"--protocols: evaluation.benchmarks={evaluation.benchmarks}: none measures "
             "segmentation; name one that does"
         )
-    if evaluation.calibration is not None:
-        raise ConfigError(
-            "--protocols: evaluation.calibration fits one protocol only; leave it out"
-        )
-    under = {}
-    for name in protocols:  # all of them before the first is scored
-        config = replace(target.config, evaluation=replace(evaluation, protocol=name))
-        check_scoring(config)
-        under[name] = target._replace(config=config)
-    scored = {
-        name: score(
-            each, overrides=[*overrides, f"evaluation.protocol={name}"], only="segmentation"
-        )
-        for name, each in under.items()
+    configs = {
+        name: replace(target.config, evaluation=replace(evaluation, protocol=name))
+        for name in protocols
     }
-    evaluations = _evaluations(target, scored)
-    if not evaluations:
+    for config in configs.values():  # All are checked before the first is scored.
+        check_scoring(config)
+    scored = _score_each(
+        target, configs, key="evaluation.protocol", overrides=overrides, only="segmentation"
+    )
+    if not first_rank():
         return
-    rows = {name: _rows(scored, f"{name}/miou") for name in names}
+    rows = {name: _rows(target, scored, f"{name}/miou") for name in names}
+    evaluations = {name: result.file for name, result in scored.items()}
     fields = {"miou": rows, "intervals": OVER_IMAGES, "evaluations": evaluations}
     figure = plot_protocols(rows, _title(target))
     written = _write(target, fields, figure, overrides, kind="protocols")
@@ -122,22 +114,28 @@ def sweep_protocols(target: Target, protocols: list[str], overrides: list[str]) 
     print(f"protocols: {written}")
 
 
-def _evaluations(target: Target, scored: dict[Any, ScoringResult]) -> dict[Any, str]:
-    """Return the record of each score, relative to the folder of the records; empty on ranks after
-    the first.
-    """
+def _score_each(
+    target: Target,
+    configs: dict[Any, Experiment],
+    *,
+    key: str,
+    overrides: list[str],
+    only: str | None = None,
+) -> dict[Any, Scored]:
+    """Score a model with each value of a key, by which the configurations are listed."""
     return {
-        key: str(result.path.relative_to(target.folder))
-        for key, result in scored.items()
-        if result.path
+        value: score(
+            target._replace(config=config), overrides=[*overrides, f"{key}={value}"], only=only
+        )
+        for value, config in configs.items()
     }
 
 
-def _write(model: Target, fields: Fields, figure: Figure, overrides: list[str], kind: str) -> str:
+def _write(target: Target, fields: Fields, figure: Figure, overrides: list[str], kind: str) -> str:
     """Write the record and the plot of a sweep.  Returns their names."""
-    with new_evaluation(model.folder, kind) as path:
+    with new_evaluation(target.folder, kind) as path:
         write_record(
-            path, {**model.identity, "overrides": overrides, **fields, "provenance": provenance()}
+            path, {**target.identity, "overrides": overrides, **fields, "provenance": provenance()}
         )
     plot = path.with_suffix(".png")
     write_whole(plot, render_figure(figure))
@@ -149,29 +147,23 @@ def _title(target: Target) -> str:
     return f"{config.name}, {config.scale}" if config.scale else str(target.identity["checkpoint"])
 
 
-def _at_size(model: Target, size: int) -> Target:
-    return model._replace(
-        config=replace(model.config, image=replace(model.config.image, eval_size=size))
-    )
-
-
-def _check_sizes(model: Target, sizes: list[int]) -> None:
+def _check_sizes(target: Target, configs: dict[int, Experiment]) -> None:
     """Check the sizes before the first is scored."""
-    file = model.config.evaluation.calibration
+    file = target.config.evaluation.calibration
     if file is not None:
         raise ConfigError(
             f"evaluation.calibration={file}: a threshold is calibrated at one size; score each "
             "size with its own by `gestalt eval`"
         )
-    for size in sizes:
+    for size in configs:
         try:
-            model.model.grid(size, size)
+            target.model.grid(size, size)
         except ValueError as error:
             raise ConfigError(f"--sizes {size}: {error}") from error
-    smallest = _at_size(model, sizes[0]).config
-    _, scorers = build_evaluation(smallest, has_text=model.model.has_text)
+    smallest, config = next(iter(configs.items()))
+    _, scorers = build_evaluation(config, has_text=target.model.has_text)
     for scorer in scorers:
-        if isinstance(scorer, Scorer) and scorer.protocol.input_size != sizes[0]:
+        if isinstance(scorer, Scorer) and scorer.protocol.input_size != smallest:
             raise ConfigError(
                 f"--sizes: protocol {scorer.protocol.name} fixes the size at "
                 f"{scorer.protocol.input_size} px; choose one without a size of its own, such as "
@@ -179,14 +171,15 @@ def _check_sizes(model: Target, sizes: list[int]) -> None:
             )
 
 
-def _rows(scored: dict[str, ScoringResult], metric: str) -> Rows:
+def _rows(target: Target, scored: dict[str, Scored], metric: str) -> Rows:
     """Return the metric under each protocol with its interval, in the order given."""
-    rows = {}
-    for name, result in scored.items():
-        assert result.path is not None
-        interval = read_result(result.path).interval(metric)
-        rows[name] = {"miou": result.metrics[metric], "interval": interval}
-    return rows
+    return {
+        name: {
+            "miou": result.record["metrics"][metric],
+            "interval": read_result(target.folder / result.file).interval(metric),
+        }
+        for name, result in scored.items()
+    }
 
 
 def print_rows(rows: dict[str, Rows]) -> None:
@@ -234,7 +227,7 @@ def plot_protocols(rows: dict[str, Rows], title: str) -> Figure:
     return bars(scores, title=title, x_label="mIoU, with its 95 % interval over images")
 
 
-LEAST = 1e-9
+MIN_PROBABILITY = 1e-9
 """Threshold in place of 0 on probabilities: at 0 they would not be computed."""
 
 
@@ -339,7 +332,7 @@ def _count_thresholds(config: Experiment, model: DenseModel) -> tuple[Segmentati
         )
     scorer.begin(model)
     sweep = Sweep(scorer.protocol, classes=len(scorer.labels.names), background=background)
-    protocol = replace(scorer.protocol, threshold=scorer.protocol.threshold or LEAST)
+    protocol = replace(scorer.protocol, threshold=scorer.protocol.threshold or MIN_PROBABILITY)
     device = scorer.prompts.vectors.device
     for batch in loader:
         labels = [label.to(device) for label in scorer.truth(batch)]
@@ -355,19 +348,3 @@ def _count_thresholds(config: Experiment, model: DenseModel) -> tuple[Segmentati
         "images_official": image_set.official_length,
     }
     return scorer, sweep, counted
-
-
-def run(arguments: Namespace) -> int:
-    """Score, sweep sizes or protocols, or calibrate; print the metrics, and the record."""
-    quiet()
-    words = arguments.overrides
-    target = open_target(arguments.target, overrides=words, output=arguments.output)
-    if arguments.calibrate is not None:
-        print("record:", calibrate(target, arguments.calibrate, arguments.split))
-    elif arguments.sizes is not None:
-        sweep_sizes(target, arguments.sizes, words)
-    elif arguments.protocols is not None:
-        sweep_protocols(target, arguments.protocols, words)
-    else:
-        score(target, overrides=words, predictions=arguments.predictions)
-    return 0

@@ -2,13 +2,12 @@
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from gestalt.commands.stopping import tell
 from gestalt.config.check_launch import check_nodes
 from gestalt.config.schema import Experiment
 from gestalt.encoders.dense_model import DenseModel
@@ -19,18 +18,19 @@ from gestalt.measures.segmentation.class_maps import ClassMaps
 from gestalt.models import opening as targets
 from gestalt.models.opening import Target
 from gestalt.results.record import write_record
-from gestalt.results.run_record import describe, metrics_of, scored_images, write_results
+from gestalt.results.run_record import describe, metrics_of, write_results
 from gestalt.runs.evaluation import build_evaluation
 from gestalt.runs.folders import check_writable, new_evaluation
 from gestalt.support.files import check_free
+from gestalt.support.json_files import Fields
 from gestalt.support.label_values import ignored_value
 from gestalt.support.memory import keep_freed_memory
-from gestalt.support.ranks import first_rank
+from gestalt.support.ranks import first_rank, tell
 from gestalt.support.typed import ConfigError
 from gestalt.training.machine import check_machine
 from gestalt.training.trainer import keywords_of, make_trainer
 
-ENTRY = (
+ENTRY_KEYS = (
     "image_set",
     "images",
     "images_in_set",
@@ -43,7 +43,7 @@ ENTRY = (
 )
 """Keys of a benchmark's entry in the record that the statement repeats."""
 
-MODEL = (
+MODEL_KEYS = (
     "experiment",
     "scale",
     "seed",
@@ -62,7 +62,7 @@ MODEL = (
 
 
 def write_maps(callbacks: Iterable[Callback], folder: Path) -> list[ClassMaps]:
-    """Let every callback that scores class maps write them to ``<folder>/<benchmark>``.  Returns
+    """Let every callback that scores class maps write them to ``<folder>/<benchmark>``; return
     these callbacks.
 
     Raises:
@@ -83,7 +83,7 @@ def write_maps(callbacks: Iterable[Callback], folder: Path) -> list[ClassMaps]:
     return scorers
 
 
-def state_origin(scorers: Iterable[ClassMaps], record: Mapping[str, Any]) -> None:
+def state_origin(scorers: Iterable[ClassMaps], record: Fields) -> None:
     """Write ``predictions.json`` beside the maps: classes, protocol, model and weights, from the
     record of their evaluation.
     """
@@ -95,8 +95,8 @@ def state_origin(scorers: Iterable[ClassMaps], record: Mapping[str, Any]) -> Non
             "split": record["config"].get("evaluation", {}).get("split"),
             "unnamed": ignored_value(len(scorer.labels.names)),
             "files": "<image name>.png, class indices",
-            **{key: entry[key] for key in ENTRY if key in entry},
-            **{key: record[key] for key in MODEL if key in record},
+            **{key: entry[key] for key in ENTRY_KEYS if key in entry},
+            **{key: record[key] for key in MODEL_KEYS if key in record},
         }
         write_record(scorer.folder / STATEMENT, statement)
 
@@ -125,7 +125,7 @@ def run_scorers(
     return trainer
 
 
-def write_evaluation(folder: Path, record: dict[str, Any], callbacks: list[Callback]) -> Path:
+def write_evaluation(folder: Path, record: Fields, callbacks: list[Callback]) -> Path:
     """Write ``evaluations/<n>.json`` in a folder, and its arrays.  Returns the path."""
     with new_evaluation(folder) as path:
         arrays = path.with_suffix("")
@@ -133,20 +133,13 @@ def write_evaluation(folder: Path, record: dict[str, Any], callbacks: list[Callb
     return path
 
 
-class ScoringResult(NamedTuple):
-    """The result of scoring.
-
-    Attributes:
-        record: what was written.
-        metrics: values by key.
-        images: benchmark -> how many of its images were scored, as text.
-        path: the record, on the first rank; None on the others.
+class Scored(NamedTuple):
+    """The record of a score, and its file in the folder of the model's records,
+    ``evaluations/<n>.json``; empty on ranks after the first, which writes it.
     """
 
-    record: dict[str, Any]
-    metrics: dict[str, float]
-    images: dict[str, str]
-    path: Path | None
+    record: Fields
+    file: str
 
 
 def open_target(target: str, *, overrides: list[str], output: str | None = None) -> Target:
@@ -178,7 +171,7 @@ def _check_here(config: Experiment) -> None:
 
 def score(
     target: Target, *, overrides: list[str], only: str | None = None, predictions: str | None = None
-) -> ScoringResult:
+) -> Scored:
     """Score a model on the benchmarks of its configuration, print the metrics and write
     ``evaluations/<n>.json`` in its folder.
 
@@ -219,16 +212,16 @@ def score(
         rank_timeout=config.rank_timeout,
         **keywords_of(config.trainer, target.folder if first_rank() else None),
     )
-    metrics = metrics_of(callbacks)
     record = {
         **describe(config, trainer, model, tokens_kept="", overrides=overrides),
         **target.identity,
         "weights_sha256": weights_hash(model),
-        "metrics": metrics,
+        "metrics": metrics_of(callbacks),
         "seconds": round(time.monotonic() - start, 1),
     }
-    path = None
+    file = ""
     if trainer.is_global_zero:
         path = write_evaluation(target.folder, record, callbacks)
+        file = str(path.relative_to(target.folder))
         state_origin(written, record)
-    return ScoringResult(record, metrics, scored_images(record), path)
+    return Scored(record, file)

@@ -52,6 +52,10 @@ KILLED = (
 )
 
 
+class StoppedRun(RuntimeError):
+    """The work of all ranks stopped for a reason that the message states with its mend."""
+
+
 def describe(error: Exception) -> str | None:
     """Return the line for an error; None if it is a fault of this program, which keeps its
     traceback.

@@ -5,9 +5,8 @@ import sys
 
 import pytest
 
-from gestalt.__main__ import main
-from gestalt.commands.arguments import parse
-from gestalt.commands.listing import KINDS
+from gestalt.__main__ import main, parse
+from gestalt.commands.list import KINDS
 from gestalt.support.plugins import GROUPS
 
 

@@ -2,7 +2,7 @@
 installed package.
 """
 
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,19 +23,6 @@ from gestalt.tables import (
     TERMS,
     TEXT_TOWERS,
 )
-
-
-def run(arguments: Namespace) -> int:
-    """Print one table, or all."""
-    for kind in [arguments.kind] if arguments.kind else KINDS:
-        if arguments.kind is None:
-            print(f"\n{kind}")
-        rows = KINDS[kind]()
-        name = max(len(row.name) for row in rows)
-        package = max(len(row.package) for row in rows)
-        for row in rows:
-            print(f"  {row.name:<{name}}  {row.package:<{package}}  {row.line}")
-    return 0
 
 
 def _yaml(folder: Path) -> list[Row]:
@@ -103,3 +90,21 @@ KINDS: dict[str, Callable[[], list[Row]]] = {
     "measures": lambda: [Row(name, row.description) for name, row in MEASURES.items()],
     "models": lambda: [Row(name, kind.line) for name, kind in EXTERNAL.items()],
 }
+
+
+def flags(parser: ArgumentParser) -> None:
+    """Declare the table to print."""
+    parser.add_argument("kind", nargs="?", choices=tuple(KINDS), help="one table (default: all)")
+
+
+def run(arguments: Namespace) -> int:
+    """Print one table, or all."""
+    for kind in [arguments.kind] if arguments.kind else KINDS:
+        if arguments.kind is None:
+            print(f"\n{kind}")
+        rows = KINDS[kind]()
+        name = max(len(row.name) for row in rows)
+        package = max(len(row.package) for row in rows)
+        for row in rows:
+            print(f"  {row.name:<{name}}  {row.package:<{package}}  {row.line}")
+    return 0

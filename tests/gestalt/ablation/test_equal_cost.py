@@ -9,10 +9,13 @@ import torch
 import yaml
 from torch.nn import functional
 
+from gestalt.ablation import equal_cost as counted
+from gestalt.ablation.equal_cost import COUNTS, at_equal_cost
 from gestalt.ablation.grid import read_grid
-from gestalt.commands import plan
-from gestalt.commands.equal_cost import COUNTS, at_equal_cost
-from gestalt.commands.plan import (
+from gestalt.config.identity import config_hash
+from gestalt.config.loading import load
+from gestalt.runs.source import pairs_a_step
+from gestalt.runs.trial import (
     build_trial,
     count_step,
     counting,
@@ -21,9 +24,6 @@ from gestalt.commands.plan import (
     repeat,
     step_flop,
 )
-from gestalt.config.identity import config_hash
-from gestalt.config.loading import load
-from gestalt.runs.source import pairs_a_step
 from gestalt.support.typed import ConfigError
 from tests.gestalt.command import succeed
 from tests.gestalt.tiny_config import tiny_config
@@ -68,7 +68,7 @@ def count(config):
 def test_cells_get_the_steps_that_cost_as_much_as_the_cell_that_they_are_compared_with(
     grid, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(plan, "step_flop", count)
+    monkeypatch.setattr(counted, "step_flop", count)
     equal, lines = at_equal_cost(grid, folder=tmp_path, write=True)
     cells = equal.cells
     assert cells["max"] == {}
@@ -90,12 +90,12 @@ def test_cells_get_the_steps_that_cost_as_much_as_the_cell_that_they_are_compare
 
 
 def test_counts_are_kept_so_that_a_repeated_call_has_the_same_runs(grid, tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "step_flop", count)
+    monkeypatch.setattr(counted, "step_flop", count)
     dry, _ = at_equal_cost(grid, folder=tmp_path, write=False)
     assert not (tmp_path / COUNTS).exists()
     first, _ = at_equal_cost(grid, folder=tmp_path, write=True)
     assert first == dry
-    monkeypatch.setattr(plan, "step_flop", lambda config: pytest.fail("counted again"))
+    monkeypatch.setattr(counted, "step_flop", lambda config: pytest.fail("counted again"))
     again, _ = at_equal_cost(grid, folder=tmp_path, write=True)
     assert again == first
     kept = json.loads((tmp_path / COUNTS).read_text())["counts"]
@@ -111,7 +111,7 @@ def test_a_cell_that_cannot_be_counted_or_ends_within_its_warmup_is_refused(
             raise ConfigError("none of the first 8 pairs can be read")
         return count(config)
 
-    monkeypatch.setattr(plan, "step_flop", fails)
+    monkeypatch.setattr(counted, "step_flop", fails)
     with pytest.raises(ConfigError, match="cell nouns: its FLOP cannot be counted: none of the"):
         at_equal_cost(grid, folder=tmp_path / "a", write=True)
     few = (
@@ -119,7 +119,7 @@ def test_a_cell_that_cannot_be_counted_or_ends_within_its_warmup_is_refused(
         r"trainer\.max_steps=1; choose no more"
     )
     monkeypatch.setattr(
-        plan, "step_flop", lambda config: (160 if name_of(config) == "nouns" else 10, 16)
+        counted, "step_flop", lambda config: (160 if name_of(config) == "nouns" else 10, 16)
     )
     with pytest.raises(ConfigError, match=few):
         at_equal_cost(grid, folder=tmp_path / "b", write=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gestalt.commands.process import quiet
+from gestalt.runs.process import quiet
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")

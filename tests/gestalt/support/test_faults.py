@@ -8,8 +8,8 @@ import os
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from gestalt.commands import faults
 from gestalt.runs.folders import new_evaluation
+from gestalt.support import faults
 from gestalt.support.files import replacing
 from gestalt.support.typed import ConfigError
 from tests.gestalt.command import run_here
@@ -80,7 +80,7 @@ def test_a_fault_of_this_program_keeps_its_traceback(monkeypatch):
     def fail(*_: object) -> None:
         raise KeyError("a key")
 
-    monkeypatch.setattr("gestalt.commands.listing.run", fail)
+    monkeypatch.setattr("gestalt.commands.list.run", fail)
     with pytest.raises(KeyError):
         run_here("list losses")
 

@@ -1,0 +1,113 @@
+"""eval: score a checkpoint; with --calibrate, choose a background threshold for it and report what
+that costs; with --sizes or --protocols, score it at several sizes or under several protocols, and
+write one JSON and one plot.
+"""
+
+import json
+from argparse import ArgumentParser, Namespace
+
+from gestalt.commands.flags import MODEL, add_keys
+from gestalt.measures.evaluation.benchmarks import BENCHMARKS, check_has_masks
+from gestalt.measures.segmentation.presets import PRESETS
+from gestalt.models.finding import check_target
+from gestalt.support.names import nearest
+from gestalt.support.typed import ConfigError
+
+WORDS = (
+    "benchmarks, by name or by the path of a YAML file, and any key of the configuration that "
+    "scoring reads, such as evaluation.benchmarks=[pascal_voc] benchmark_root=DIR "
+    "evaluation.limit=100"
+)
+
+
+def flags(parser: ArgumentParser) -> None:
+    """Declare the flags."""
+    add = parser.add_argument
+    add("target", help=MODEL)
+    kind = parser.add_mutually_exclusive_group().add_argument
+    kind("--sizes", help="score at each of these sizes, pixels a side, and plot: 224,336,448")
+    kind(
+        "--calibrate",
+        metavar="BENCHMARK",
+        help="choose the background threshold of a benchmark with masks",
+    )
+    kind("--protocols", help="score segmentation under each of these, or all, and plot")
+    kind(
+        "--predictions",
+        metavar="DIR",
+        help="write the class maps to DIR/<benchmark>, for score or others",
+    )
+    add("--split", help="images for --calibrate to choose on (default: train; scenes: tune)")
+    add("--output", metavar="DIR", help="folder for the records (default: the run's)")
+    add_keys(parser, WORDS)
+
+
+def check(arguments: Namespace) -> None:
+    """Read ``sizes`` and ``protocols``, turn bare names of benchmarks and ``--calibrate`` into
+    ``overrides``, and check the run's configuration.
+    """
+    sizes = arguments.sizes
+    protocols = arguments.protocols
+    benchmark = arguments.calibrate
+    named = [word for word in arguments.overrides if "=" not in word and word in BENCHMARKS]
+    if named:
+        words = [word for word in arguments.overrides if word not in named]
+        if benchmark is not None or any(
+            word.startswith("evaluation.benchmarks=") for word in words
+        ):
+            raise ConfigError(f"eval {named[0]}: benchmarks are named twice; name all in one place")
+        arguments.overrides = [*words, f"evaluation.benchmarks={json.dumps(named)}"]
+    if arguments.split is not None and benchmark is None:
+        raise ConfigError(
+            f"--split {arguments.split}: needs --calibrate; to score another split write "
+            f"evaluation.split={arguments.split}"
+        )
+    if sizes is not None:
+        sides = [int(word) if word.strip().isdecimal() else 0 for word in sizes.split(",")]
+        if len(set(sides)) < max(2, len(sides)) or min(sides) < 1:
+            raise ConfigError(
+                f'--sizes "{sizes}": name two or more different sizes in pixels, separated by '
+                "commas, such as 224,448"
+            )
+        arguments.sizes = sorted(sides)
+    if protocols is not None:
+        arguments.protocols = _protocols(protocols)
+    if benchmark is not None:
+        check_has_masks(benchmark)
+        arguments.overrides = [
+            "evaluation.calibration=null",
+            *arguments.overrides,
+            f"evaluation.benchmarks={json.dumps([benchmark])}",
+        ]
+    check_target(arguments.target, tuple(arguments.overrides))
+
+
+def _protocols(text: str) -> list[str]:
+    """Return the names of the protocols of segmentation, each once."""
+    if text == "all":
+        return [name for name in PRESETS if PRESETS[name].protocol.name == name]
+    names = [word.strip() for word in text.split(",")]
+    for name in names:
+        if name not in PRESETS:
+            raise ConfigError(
+                f"--protocols {text}: {name!r} is unknown; {nearest(name, list(PRESETS))}, or all"
+            )
+    return list(dict.fromkeys(names))
+
+
+def run(arguments: Namespace) -> int:
+    """Score, sweep sizes or protocols, or calibrate; print the metrics, and the record."""
+    from gestalt.results.score import open_target, score
+    from gestalt.results.sweep import calibrate, sweep_protocols, sweep_sizes
+
+    words = arguments.overrides
+    target = open_target(arguments.target, overrides=words, output=arguments.output)
+    if arguments.calibrate is not None:
+        print("record:", calibrate(target, arguments.calibrate, arguments.split))
+    elif arguments.sizes is not None:
+        sweep_sizes(target, arguments.sizes, words)
+    elif arguments.protocols is not None:
+        sweep_protocols(target, arguments.protocols, words)
+    else:
+        score(target, overrides=words, predictions=arguments.predictions)
+    return 0

@@ -1,0 +1,30 @@
+"""group: divide pictures into groups of similar locations, without labels."""
+
+from argparse import ArgumentParser, Namespace
+
+from gestalt.commands.flags import count
+from gestalt.commands.pictures import add_pictures, check_pictures
+from gestalt.measures.grouping.protocol import PARTITIONS
+
+
+def flags(parser: ArgumentParser) -> None:
+    """Declare the flags."""
+    add_pictures(parser)
+    parser.add_argument(
+        "--groups",
+        type=count,
+        default=8,
+        help="largest number of groups (default: %(default)s)",
+    )
+
+
+def check(arguments: Namespace) -> None:
+    """Check the names, and choose the ``pictures`` and what is written."""
+    check_pictures(arguments, kind="groups", ending="_grouped.png", protocols=PARTITIONS)
+
+
+def run(arguments: Namespace) -> int:
+    """Group.  Returns 1 if a picture was skipped."""
+    from gestalt.commands.mapping import map_pictures
+
+    return map_pictures(arguments)

@@ -1,0 +1,259 @@
+"""Map pictures for ``segment`` and ``group``: read them, map each with each model, write files and
+a page.
+"""
+
+import errno
+import sys
+import warnings
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from gestalt.api import load, partition_protocol, segmentation_protocol
+from gestalt.commands.pictures import result_files
+from gestalt.data_modules.pixels.pictures import read_picture
+from gestalt.measures.evaluation.protocols import ImageProtocol
+from gestalt.measures.evaluation.weights import weights_hash
+from gestalt.measures.segmentation.segmented import SegmentedImage
+from gestalt.models.opening import TRAINED, Identity, place_of, step_of
+from gestalt.publishing.picture_page import (
+    numbers,
+    page_entry,
+    write_page,
+    write_result,
+    write_summary,
+)
+from gestalt.support.caveats import Caveat
+from gestalt.support.json_files import Fields
+from gestalt.support.ranks import tell
+
+MAX_PICTURES = 8
+"""Most pictures in memory at one time."""
+
+MAX_PIXELS = 1 << 23
+"""Most pixels in memory at one time, unless one picture has more; a picture takes about 40 bytes a
+pixel while it is mapped.
+"""
+
+MAX_ELONGATION = 16.0
+"""Largest ratio of the sides of a picture that is seen whole with its aspect kept: attention's cost
+grows with the ratio's square.
+"""
+
+
+class Mapper:
+    """A model that maps pictures: by labels, in groups, or both.
+
+    Args:
+        target: names the model.
+        arguments: those of the command, which say how it maps.
+
+    Attributes:
+        model: the model.
+        about: how it maps pictures, as JSON.
+        maps: from the kind of map, ``labels`` or ``groups``, to the function from pictures to maps.
+        protocols: how the model sees a picture, for each map.
+        entries: the numbers of the pictures so far, for the summary in a folder.
+        caveats: the warnings so far.
+    """
+
+    def __init__(self, target: str, arguments: Namespace) -> None:
+        model = self.model = load(target)
+        groups = arguments.groups
+        name = arguments.protocol
+        self.about: Fields = {"groups": groups, "protocol": name}
+        self.maps: dict[str, Callable[[list[Tensor]], list[SegmentedImage]]] = {}
+        self.protocols: list[ImageProtocol] = []
+        self.entries: list[Fields] = []
+        self.caveats: list[str] = []
+        if arguments.command == "segment":
+            chosen = segmentation_protocol(
+                model,
+                protocol=name,
+                reading=arguments.reading,
+                threshold=arguments.threshold,
+            )
+            fields = {key: getattr(chosen, key) for key in ("name", "reading", "threshold")}
+            self.about = {"protocol": {**fields, "digest": chosen.digest()}}
+            self.protocols.append(chosen)
+            self.maps["labels"] = lambda pictures: model.segment(
+                pictures, arguments.labels, protocol=chosen
+            )
+            name = None  # of the groups: the model's
+        if groups is not None:
+            self.protocols.append(partition_protocol(model, groups, name=name))
+            self.maps["groups"] = lambda pictures: [
+                _as_groups(picture, values, groups)
+                for picture, values in zip(
+                    pictures, model.group(pictures, groups, protocol=name), strict=True
+                )
+            ]
+
+    @cached_property
+    def identity(self) -> Identity:
+        """The model in a summary: its name as given, what the name meant, and its weights' hash."""
+        known = {key: self.model.identity[key] for key in TRAINED if key in self.model.identity}
+        return {
+            "model": self.model.name,
+            **known,
+            "weights_sha256": weights_hash(self.model.encoder),
+        }
+
+    def map(self, pictures: list[Tensor]) -> list[dict[str, SegmentedImage]]:
+        """Return the maps of each picture by their kind; print each caveat once, and keep it; show
+        other warnings.
+        """
+        with warnings.catch_warnings(record=True, action="always", category=Caveat) as caught:
+            mapped = [maps(pictures) for maps in self.maps.values()]
+        for warning in caught:
+            text = str(warning.message)
+            if not issubclass(warning.category, Caveat):
+                warnings.warn_explicit(
+                    warning.message, warning.category, warning.filename, warning.lineno
+                )
+            elif text not in self.caveats:
+                self.caveats.append(text)
+                tqdm.write(f"gestalt: {self.model.name}: {text}", file=sys.stderr)
+        return [dict(zip(self.maps, row, strict=True)) for row in zip(*mapped, strict=True)]
+
+
+class LoadedImage(NamedTuple):
+    """A picture that was read: its file, the name of its results, and its pixels (3, H, W)
+    uint8.
+    """
+
+    path: Path
+    name: str
+    pixels: Tensor
+
+
+def map_pictures(arguments: Namespace) -> int:
+    """Map every picture with every model, write what the arguments ask for, and print where it is.
+
+    Returns:
+        The exit status: 1 if a picture could not be read, is too elongated for a protocol, or its
+            results would have too long a name.
+
+    Raises:
+        ValueError: a model that cannot be opened, or a protocol, a reading, a threshold or a number
+            of groups that does not fit it.
+    """
+    kind = arguments.kind
+    mappers = [Mapper(target, arguments) for target in arguments.models]
+    skipped: dict[str, str] = {}
+    for mapper in mappers:
+        tell(f"model: {mapper.model.origin}")
+    images: list[Fields] = []  # of the page
+    protocols = [protocol for mapper in mappers for protocol in mapper.protocols]
+    for batch in _batches(_read_pictures(arguments, skipped, protocols)):
+        mapped = [mapper.map([picture.pixels for picture in batch]) for mapper in mappers]
+        for picture, *shown in zip(batch, *mapped, strict=True):
+            for mapper, maps, folder in zip(mappers, shown, arguments.folders, strict=False):
+                names = result_files(picture.name, kind, arguments.npy)
+                entry = numbers(maps[kind], picture=picture.path, kind=kind)
+                try:
+                    write_result(maps[kind], entry, files=[folder / name for name in names])
+                except OSError as error:
+                    if error.errno != errno.ENAMETOOLONG:
+                        raise
+                    _skip(picture.path, f"{error}; give it a shorter name", skipped)
+                    continue
+                mapper.entries.append(entry)
+            if arguments.output:
+                shown[0][kind].save(arguments.output)
+            if arguments.html:
+                images.append(page_entry(picture.name, shown))
+    for mapper, folder in zip(mappers, arguments.folders, strict=False):
+        about = {**mapper.identity, **mapper.about, "caveats": mapper.caveats, "skipped": skipped}
+        write_summary(mapper.entries, about, folder, kind)
+    if images:
+        _write_page(Path(arguments.html), images, mappers)
+    if len(arguments.pictures) > len(skipped):
+        for place in (arguments.output, arguments.to, arguments.html):
+            if place:
+                # The name of a file need not be UTF-8.
+                print(str(place).encode(errors="backslashreplace").decode())
+    if skipped:
+        tell(f"gestalt: {len(skipped)} of {len(arguments.pictures)} pictures were skipped")
+    return 1 if skipped else 0
+
+
+def _as_groups(picture: Tensor, values: Tensor, groups: int) -> SegmentedImage:
+    """Return the groups of a picture named by number, largest first."""
+    shares = torch.bincount(values.flatten(), minlength=groups) / values.numel()
+    order = shares.argsort(descending=True, stable=True)
+    names = tuple(f"group {number}" for number in range(1, groups + 1))
+    areas = dict(zip(names, shares[order].tolist(), strict=True))
+    ranks = order.argsort()[values.long()].to(torch.uint8)
+    return SegmentedImage(names, ranks, {}, areas, picture, torch.empty(0, 1, 1))
+
+
+def _write_page(path: Path, images: list[Fields], mappers: list[Mapper]) -> None:
+    """Write the page, with a note and the caveats of each model."""
+    places = [place_of(mapper.model.identity) for mapper in mappers]
+    notes = []
+    for mapper in mappers:
+        weights = f"weights SHA-256 {mapper.identity['weights_sha256']}"
+        notes.append(", ".join(filter(None, (step_of(mapper.identity), weights))))
+    write_page(path, images, places, notes, [mapper.caveats for mapper in mappers])
+
+
+def _read_pictures(
+    arguments: Namespace, skipped: dict[str, str], protocols: list[ImageProtocol]
+) -> Iterator[LoadedImage]:
+    """Read pictures one by one, under a progress bar on a terminal; name those that cannot be
+    mapped, and put them into ``skipped``.
+    """
+    pairs = list(zip(arguments.pictures, arguments.names, strict=True))
+    for path, name in tqdm(pairs, unit=" pictures", disable=None if len(pairs) > 1 else True):
+        try:
+            picture = LoadedImage(path, name, read_picture(path))
+            for protocol in protocols:
+                check_elongated(picture, protocol)
+        except ValueError as error:
+            _skip(path, str(error), skipped)
+            continue
+        yield picture
+
+
+def _skip(path: Path, why: str, skipped: dict[str, str]) -> None:
+    """Say why a picture has no result, and keep it for the summary."""
+    skipped[str(path)] = why
+    tqdm.write(f"gestalt: {why}", file=sys.stderr)
+
+
+def check_elongated(picture: LoadedImage, protocol: ImageProtocol) -> None:
+    """Refuse a picture that a protocol would see whole at a size which takes minutes or all memory.
+
+    Raises:
+        ValueError: the resized picture's sides have a ratio above ``MAX_ELONGATION``, and it is not
+            seen in windows.
+    """
+    height, width = picture.pixels.shape[1:]
+    rows, columns = protocol.target_size(height, width)
+    ratio = max(rows, columns) / min(rows, columns)
+    if getattr(protocol, "window", None) is None and ratio > MAX_ELONGATION:
+        raise ValueError(
+            f"{picture.path}: {width} x {height} pixels are too elongated for protocol "
+            f"{protocol.name}, which would see {columns} x {rows} at once; crop the picture, or "
+            "choose a protocol of squares, such as whole_square to segment or pca_square to group"
+        )
+
+
+def _batches(pictures: Iterator[LoadedImage]) -> Iterator[list[LoadedImage]]:
+    """Yield pictures in order, a few at a time."""
+    batch: list[LoadedImage] = []
+    for picture in pictures:
+        pixels = sum(each.pixels[0].numel() for each in (*batch, picture))
+        if batch and (len(batch) == MAX_PICTURES or pixels > MAX_PIXELS):
+            yield batch
+            batch = []
+        batch.append(picture)
+    if batch:
+        yield batch

@@ -1,0 +1,58 @@
+"""segment: give every pixel of pictures the label that it resembles most."""
+
+from argparse import ArgumentParser, Namespace
+
+from gestalt.commands.flags import count
+from gestalt.commands.pictures import add_pictures, check_pictures
+from gestalt.measures.segmentation.presets import PRESETS
+from gestalt.support.typed import ConfigError
+
+
+def flags(parser: ArgumentParser) -> None:
+    """Declare the flags."""
+    add_pictures(parser)
+    add = parser.add_argument
+    add(
+        "--labels",
+        required=True,
+        help='phrases, separated by commas: "dog, cat, grass"; one needs --threshold',
+    )
+    add(
+        "--reading",
+        help="how the tower's last block is computed, such as naclip",
+    )
+    add(
+        "--threshold",
+        type=float,
+        help="smallest score of a labelled pixel, a cosine in most protocols",
+    )
+    add("--groups", type=count, help="also show this many groups on the page")
+
+
+def check(arguments: Namespace) -> None:
+    """Read ``labels``, check the names, and choose the ``pictures`` and what is written."""
+    if arguments.groups is not None and arguments.html is None:
+        raise ConfigError(
+            f"--groups {arguments.groups}: segment shows groups on the page of --html FILE; name "
+            "one, or call gestalt group"
+        )
+    text = arguments.labels
+    labels = [label.strip() for label in text.split(",") if label.strip()]
+    if not labels:
+        raise ConfigError(f'--labels "{text}": name at least one, such as "dog, grass"')
+    if text != text.encode(errors="ignore").decode():
+        raise ConfigError(f"--labels {text!a}: not UTF-8; write the labels in UTF-8")
+    if len(labels) == 1 and arguments.threshold is None:
+        raise ConfigError(
+            f'--labels "{text}": every pixel would have the only label; name another, separated by '
+            "a comma, or give a --threshold"
+        )
+    arguments.labels = labels
+    check_pictures(arguments, kind="labels", ending="_segmented.png", protocols=PRESETS)
+
+
+def run(arguments: Namespace) -> int:
+    """Segment.  Returns 1 if a picture was skipped."""
+    from gestalt.commands.mapping import map_pictures
+
+    return map_pictures(arguments)

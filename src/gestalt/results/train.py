@@ -1,0 +1,271 @@
+"""Train a run, score it after each epoch, and write its record."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+
+from gestalt.config.check_launch import check_nodes
+from gestalt.config.identity import config_hash, hashed_keys, to_plain, to_yaml
+from gestalt.config.loading import LOGS
+from gestalt.config.schema import Experiment
+from gestalt.encoders.checkpoints import read_checkpoint, read_resumable
+from gestalt.measures.evaluation.benchmarks import BENCHMARKS
+from gestalt.measures.evaluation.measures import charts_of
+from gestalt.measures.evaluation.weights import weights_hash
+from gestalt.models.names import CHECKPOINT, RESULT, run_folder
+from gestalt.models.opening import ONLY_TRAINING
+from gestalt.models.progress import is_finished
+from gestalt.module import ContrastiveModule
+from gestalt.results.result import headlines_of
+from gestalt.results.run_record import describe, metrics_of, write_results
+from gestalt.results.score import open_target, score
+from gestalt.runs.folders import new_version
+from gestalt.runs.locks import hold
+from gestalt.runs.process import prepare
+from gestalt.runs.requeue import DIVERGED
+from gestalt.runs.resume import resolve_resume
+from gestalt.runs.run import Run, build
+from gestalt.runs.source import pairs_a_step
+from gestalt.runs.workers import describe_workers
+from gestalt.support.files import file_hash, write_whole
+from gestalt.support.ranks import first_rank, tell
+from gestalt.support.signals import Interrupted
+from gestalt.training.board import Board, BoardLogger, write_hyperparameters
+from gestalt.training.checkpoints import (
+    BestCheckpoint,
+    EpochCheckpoint,
+    SaveOnSignal,
+    StepCheckpoint,
+    restoring,
+)
+from gestalt.training.classes import build_callbacks
+from gestalt.training.clock import Clock
+from gestalt.training.finite import NonFiniteLoss
+from gestalt.training.loggers import build_loggers
+from gestalt.training.progress import RunProgressBar, Speed
+from gestalt.training.trainer import STATIC_GRAPH, keywords_of, make_trainer
+
+
+def train(experiment: Experiment) -> dict[str, Any]:
+    """Train, score after each epoch, and write ``result.json`` in the run's folder; score a
+    finished run that is to be resumed as an evaluation of its own.
+
+    Args:
+        experiment: configuration of the run, of ``gestalt.experiment``.
+
+    Returns:
+        The record, that of the run or of the evaluation.
+
+    Raises:
+        Interrupted: after Ctrl-C or SIGTERM, once the state is saved.
+        NonFiniteLoss: the loss is NaN or infinite.
+        TooManyBad: a larger share of the samples than ``data.max_bad_share`` cannot be read.
+        ValueError: the configuration cannot run.
+    """
+    check_nodes(experiment, os.environ)
+    prepare(experiment)
+    resumed = resolve_resume(experiment)
+    folder = resumed and run_folder(resumed)
+    # The lock comes first: another process may be finishing the run.
+    with _held(folder):
+        if folder is None or not is_finished(folder):
+            return _train(experiment, resumed)
+    tell(f"{folder} is finished; scoring it again as an evaluation")
+    words = [word for word in experiment.overrides if not word.startswith(ONLY_TRAINING)]
+    return score(open_target(str(resumed), overrides=words), overrides=words).record
+
+
+def _held(folder: Path | None) -> Any:
+    """Lock a run's folder against other processes within a block, on the first rank for all."""
+    if folder is None or not first_rank():
+        return nullcontext()
+    busy = f"resume: another process is training in {folder}; wait for it, or start without resume"
+    return hold(folder / ".lock", busy)
+
+
+@contextmanager
+def _noting_end(folder: Path | None) -> Iterator[None]:
+    """Leave a note in a run's folder if its loss is not finite, so that ``resume=auto`` does not
+    try again for ever; add the run's checkpoint to a signal that comes after training.
+    """
+    note = folder / DIVERGED if folder and first_rank() else None
+    if note is not None:
+        note.unlink(missing_ok=True)  # a note of the attempt that this one continues
+    try:
+        yield
+    except NonFiniteLoss as error:
+        if note is not None:
+            note.write_text(f"{error}\n")
+        raise
+    except Interrupted as stop:
+        if folder and (saved := folder / CHECKPOINT).is_file():
+            raise Interrupted(stop.signal_number, saved) from stop
+        raise
+
+
+def _train(config: Experiment, resumed: Path | None) -> dict[str, Any]:
+    """Train a new run, or resume one whose folder is locked.  Returns its record."""
+    start = time.monotonic()
+    parts = build(config, resumed=resumed)
+    module = parts.module
+    data = parts.data
+    folder = run_folder(resumed) if resumed else new_version(config)
+    with _held(None if resumed else folder), _noting_end(folder):
+        lines = _first_lines(parts)
+        workers = describe_workers(config, len(data.source))
+        more = (data.summary(), *parts.feature_lines, workers, f"run: {folder}")
+        tell("\n".join((*lines, *more)))
+        if folder is not None and not (folder / "config.yaml").exists():
+            write_whole(folder / "config.yaml", to_yaml(config))
+        clock = Clock(start)
+        trainer = _trainer(parts, clock, folder, lines, resumed)
+        with restoring(resumed):
+            _fit(trainer, parts, resumed)
+        record = {
+            "metrics": metrics_of(trainer.callbacks),  # type: ignore[attr-defined]
+            **describe(
+                config,
+                trainer,
+                module.model,
+                tokens_kept=module.token_count,
+                overrides=list(config.overrides),
+            ),
+            "steps": trainer.global_step,
+            "steps_planned": parts.total_steps,
+            "loss": module.last_loss,
+            "weights_sha256": weights_hash(module.model),
+            "best": next(filter(None, map(_best, trainer.checkpoint_callbacks)), None),
+            "data": {**data.about(), "bad_samples": parts.bad_samples.record()},
+            "seconds": clock.seconds,
+            "seconds_since_start_or_resume": round(time.monotonic() - start, 1),
+        }
+        if folder is not None and trainer.is_global_zero:
+            _write(trainer, folder, record, config)
+    return record
+
+
+def _restore_finished(
+    module: ContrastiveModule, checkpoint: Path, total_steps: int
+) -> dict[str, Any] | None:
+    """Load the final weights of a run that was stopped after its last step.  Returns the
+    checkpoint; None if steps remain.
+    """
+    saved = read_resumable(checkpoint)
+    shapes = {parameter.shape for parameter in module.parameters()}
+    for moments in saved["optimizer_states"][0]["state"].values():
+        for name, moment in moments.items():
+            if getattr(moment, "ndim", 0) and moment.shape not in shapes:
+                raise RuntimeError(f"{name} has {tuple(moment.shape)}, the shape of no parameter")
+    if saved["global_step"] < total_steps:
+        return None
+    module.load_state_dict(saved["state_dict"])  # the averaged weights under optimizer.ema
+    module.on_load_checkpoint(saved)
+    return saved
+
+
+def _fit(trainer: Trainer, parts: Run, resumed: Path | None) -> None:
+    """Train the remaining steps, if any, and score the final weights unless the last epoch's
+    validation did.
+    """
+    module = parts.module
+    finished = resumed and _restore_finished(module, resumed, parts.total_steps)
+    if finished:
+        # The trainer then logs at the step of the run.
+        trainer.fit_loop.load_state_dict(finished["loops"]["fit_loop"])
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if callback.state_key in finished["callbacks"]:
+                callback.load_state_dict(finished["callbacks"][callback.state_key])
+    else:
+        trainer.fit(module, datamodule=parts.data, ckpt_path=resumed, weights_only=True)
+    # This is needed if max_steps or max_time ended within an epoch, or no steps remained.
+    if module.validated_step != trainer.global_step:
+        trainer.validate(module, datamodule=parts.data, verbose=False)
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, BestCheckpoint):
+                callback.compare_last(trainer, Path(str(trainer.log_dir)) / CHECKPOINT)
+
+
+def _trainer(
+    parts: Run, clock: Clock, folder: Path | None, lines: list[str], resumed: Path | None
+) -> Trainer:
+    """Build the trainer of a run."""
+    config = parts.config
+    speed = Speed()
+    benchmarks = [BENCHMARKS[name] for name in config.evaluation.benchmarks]
+    charts = charts_of({row.name: row.measures for row in benchmarks})
+    board = Board(charts, text="  \n".join(lines), speed=speed)
+    callbacks = [*parts.callbacks, clock, speed, board, SaveOnSignal()]
+    if config.trainer.enable_progress_bar:
+        callbacks.append(RunProgressBar(speed))
+    segmented = [row.name for row in benchmarks if "segmentation" in row.measures]
+    if segmented:
+        # It precedes EpochCheckpoint, which stores its state.
+        callbacks.append(BestCheckpoint(f"{segmented[0]}/miou"))
+    # Callbacks of the user precede it for the same reason.
+    callbacks += [*build_callbacks(config.trainer.callbacks), EpochCheckpoint()]
+    if config.checkpoint_every_steps:
+        callbacks.append(StepCheckpoint(every_steps=config.checkpoint_every_steps))
+    # Only the first rank writes there.
+    log_folder = folder or LOGS / config.name / config.scale / "version_0"
+    tensorboard = BoardLogger(
+        log_folder.parent, name="", version=log_folder.name, default_hp_metric=False
+    )
+    further = build_loggers(
+        config.logger,
+        log_folder,
+        keys=to_plain(config),
+        saved=read_checkpoint(resumed) if resumed and config.logger else None,
+    )
+    # The run ends by steps: Lightning counts an epoch that max_time cut short as a whole one.
+    ends = {"max_epochs": -1, "max_steps": parts.total_steps}
+    return make_trainer(
+        log_folder,
+        rank_timeout=config.rank_timeout,
+        callbacks=[*callbacks, further],
+        ddp=STATIC_GRAPH,
+        logger=[tensorboard, *further.loggers.values()],
+        **keywords_of(config.trainer, folder) | ends,
+    )
+
+
+def _first_lines(parts: Run) -> list[str]:
+    config = parts.config
+    origin = parts.module.model.image_tower.origin
+    count = config.trainer.accumulate_grad_batches
+    in_parts = f" in {count} batches of {config.data.batch_size}" if count > 1 else ""
+    return [
+        f"{config.name} at scale {config.scale}, config {config_hash(config)}, seed {config.seed}",
+        f"image.init: requested {config.start or config.image.init}, resolved to {origin.init} "
+        f"({origin.source})",
+        f"text.init: {config.start or config.text.init} "
+        f"({parts.module.model.text_tower.origin.source})",
+        f"{parts.total_steps} steps of {pairs_a_step(config)} pairs{in_parts}, "
+        f"{parts.steps_per_epoch} an epoch",
+    ]
+
+
+def _best(callback: Callback) -> dict[str, Any] | None:
+    if not isinstance(callback, BestCheckpoint) or callback.best_model_score is None:
+        return None
+    return {
+        "monitor": callback.monitor,
+        "value": float(callback.best_model_score),
+        "checkpoint": Path(callback.best_model_path).name,
+    }
+
+
+def _write(trainer: Trainer, folder: Path, record: dict[str, Any], config: Experiment) -> None:
+    """Write the record, with the hashes of the checkpoints, and TensorBoard's hyperparameters."""
+    checkpoint = folder / CHECKPOINT
+    hashes = {path.name: file_hash(path) for path in sorted(checkpoint.parent.glob("*.ckpt"))}
+    if checkpoint.exists():
+        record |= {"checkpoint": str(checkpoint), "checkpoint_sha256": hashes[checkpoint.name]}
+    record["checkpoints"] = hashes
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    write_results(folder / RESULT, record, callbacks, arrays=folder / "per_image", extremes=folder)
+    write_hyperparameters(trainer, hashed_keys(config), metrics=headlines_of(record["metrics"]))
