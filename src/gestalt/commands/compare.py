@@ -5,9 +5,6 @@ intervals over images and over seeds.
 import sys
 from argparse import ArgumentParser, Namespace
 
-from gestalt.results import compare, grid
-from gestalt.results.text import WRITERS
-
 
 def flags(parser: ArgumentParser) -> None:
     """Declare the flags."""
@@ -34,7 +31,7 @@ def flags(parser: ArgumentParser) -> None:
         action="store_true",
         help="list every setting in which results were measured differently",
     )
-    for name in WRITERS:
+    for name in ("markdown", "latex", "csv"):
         parser.add_argument(
             f"--{name}",
             dest="format",
@@ -49,6 +46,9 @@ def run(arguments: Namespace) -> int:
     """Print the table; before it, on the standard error, every setting that differs if
     ``--details`` asks for them.
     """
+    from gestalt.results import compare, grid
+    from gestalt.results.text import WRITERS
+
     results, grids = grid.read_results(arguments.targets)
     write = WRITERS[arguments.format]
     mixed = arguments.allow_mixed

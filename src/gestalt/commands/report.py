@@ -3,9 +3,6 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from gestalt.results.grid import read_results
-from gestalt.results.report import write_report
-
 
 def flags(parser: ArgumentParser) -> None:
     """Declare the flags."""
@@ -22,6 +19,9 @@ def flags(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Write the page and print its path; a page that was there is named as replaced."""
+    from gestalt.results.grid import read_results
+    from gestalt.results.report import write_report
+
     output = Path(arguments.output)
     results, grids = read_results(arguments.targets, evaluations=True)
     replaced = " (replaced)" if output.exists() else ""
