@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from gestalt.data_modules.image_text import ImageTextDataModule
     from gestalt.model import DualEncoder
     from gestalt.module import ContrastiveModule
-    from gestalt.results.train import train
     from gestalt.runs.experiment import experiment
     from gestalt.runs.run import Run, build
+    from gestalt.runs.train import train
     from gestalt.zero_shot import ZeroShot
 
 _PLACES = {
     "gestalt.api": ("Model", "SegmentedImage", "load"),
     "gestalt.runs.experiment": ("experiment",),
     "gestalt.runs.run": ("Run", "build"),
-    "gestalt.results.train": ("train",),
+    "gestalt.runs.train": ("train",),
     "gestalt.data_modules.image_text": ("ImageTextDataModule",),
     "gestalt.model": ("DualEncoder",),
     "gestalt.module": ("ContrastiveModule",),

@@ -97,8 +97,8 @@ def _protocols(text: str) -> list[str]:
 
 def run(arguments: Namespace) -> int:
     """Score, sweep sizes or protocols, or calibrate; print the metrics, and the record."""
-    from gestalt.results.score import open_target, score
-    from gestalt.results.sweep import calibrate, sweep_protocols, sweep_sizes
+    from gestalt.runs.score import open_target, score
+    from gestalt.runs.sweep import calibrate, sweep_protocols, sweep_sizes
 
     words = arguments.overrides
     target = open_target(arguments.target, overrides=words, output=arguments.output)

@@ -164,9 +164,9 @@ def run(arguments: Namespace) -> int:
 
     from gestalt.results.record import provenance
     from gestalt.results.run_record import entries_of, metrics_of
-    from gestalt.results.score import run_scorers, write_evaluation
     from gestalt.runs.folders import check_writable
     from gestalt.runs.predictions import Maps, build_predictions
+    from gestalt.runs.score import run_scorers, write_evaluation
     from gestalt.support.ranks import tell
 
     start = time.monotonic()

@@ -31,7 +31,7 @@ def run(arguments: Namespace) -> int:
         from gestalt.commands.plan import plan
 
         return plan(arguments.config)
-    from gestalt.results.train import train
+    from gestalt.runs.train import train
 
     train(arguments.config)
     return 0

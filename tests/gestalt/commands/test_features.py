@@ -9,10 +9,10 @@ import pytest
 
 from gestalt.__main__ import main
 from gestalt.module import ContrastiveModule
-from gestalt.results.train import train
 from gestalt.runs import make_cache as command
 from gestalt.runs.cache_key import Description
 from gestalt.runs.make_cache import make_cache as cache
+from gestalt.runs.train import train
 from gestalt.support.typed import ConfigError
 from tests.data_modules.files import picture, write_flickr
 from tests.gestalt.command import TWO_RANKS, killed, result, succeed

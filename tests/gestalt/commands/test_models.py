@@ -7,8 +7,8 @@ import json
 import pytest
 
 from gestalt.measures.evaluation.weights import weights_hash
-from gestalt.results.score import open_target
-from gestalt.results.sweep import calibrate, sweep_protocols
+from gestalt.runs.score import open_target
+from gestalt.runs.sweep import calibrate, sweep_protocols
 from tests.gestalt.command import run_here
 from tests.gestalt.test_api import saved_timm
 from tests.gestalt.tiny_model import RUN, export, save_photo, save_run, tiny

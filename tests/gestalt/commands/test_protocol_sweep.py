@@ -9,8 +9,8 @@ from gestalt.commands.eval import check
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.models.opening import Target
 from gestalt.results.intervals import Interval
-from gestalt.results.sweep import plot_protocols, print_rows, sweep_protocols
 from gestalt.results.text import OVER_IMAGES
+from gestalt.runs.sweep import plot_protocols, print_rows, sweep_protocols
 from gestalt.support.typed import ConfigError
 from tests.gestalt.tiny_config import tiny_config
 
@@ -48,7 +48,7 @@ def test_a_setting_that_one_protocol_does_not_take_is_refused_before_any_is_scor
         config, SimpleNamespace(has_text=True), folder=Path(), identity={}, trained=None
     )
     monkeypatch.setattr(
-        "gestalt.results.sweep.score", lambda *_, **__: pytest.fail("a protocol was scored")
+        "gestalt.runs.sweep.score", lambda *_, **__: pytest.fail("a protocol was scored")
     )
     with pytest.raises(
         ConfigError, match="protocol mmseg-448/tcl: debias=largest does not go with scores=sigmoid"

@@ -11,7 +11,7 @@ from gestalt.config.loading import load
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
 from gestalt.measures.evaluation.published import published, published_number
 from gestalt.measures.segmentation.presets import top_down_protocol
-from gestalt.results import score as scoring
+from gestalt.runs import score as scoring
 
 
 def test_a_row_names_a_protocol_for_its_benchmark_and_settings_that_exist():

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gestalt.data_modules.pixels.pictures import read_picture
-from gestalt.results.sweep import plot_sizes
+from gestalt.runs.sweep import plot_sizes
 from tests.gestalt.command import TINY, TWO_RANKS, refused, succeed
 
 SWEEP = "eval lightning_logs/clippy_random_max/tiny/version_0 --sizes"

@@ -72,8 +72,8 @@ def test_calibrate_checks_the_split_of_its_benchmark_and_not_of_the_runs_benchma
     )
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").touch()
-    monkeypatch.setattr("gestalt.results.score.open_target", lambda *_, **__: None)
-    monkeypatch.setattr("gestalt.results.sweep.calibrate", lambda *_, **__: "somewhere")
+    monkeypatch.setattr("gestalt.runs.score.open_target", lambda *_, **__: None)
+    monkeypatch.setattr("gestalt.runs.sweep.calibrate", lambda *_, **__: "somewhere")
     asked = ["eval", str(tmp_path), "--calibrate", "scenes", "evaluation.protocol=mmseg-448/tcl"]
     assert main([*asked, "evaluation.split=tune"]) == 0  # pascal_voc has no such split
     assert main([*asked, "evaluation.split=tunne"]) == 2

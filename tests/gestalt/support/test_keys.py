@@ -113,7 +113,7 @@ def build_everything(config: Experiment) -> None:
     """All that a run makes of its config, without running."""
     from gestalt.models.building import check_names
     from gestalt.models.start import build_model
-    from gestalt.results import train as run
+    from gestalt.runs import train as run
     from gestalt.runs.folders import new_version
     from gestalt.runs.resume import resolve_resume
     from gestalt.training.clock import Clock

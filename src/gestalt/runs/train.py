@@ -23,13 +23,13 @@ from gestalt.models.progress import is_finished
 from gestalt.module import ContrastiveModule
 from gestalt.results.result import headlines_of
 from gestalt.results.run_record import describe, metrics_of, write_results
-from gestalt.results.score import open_target, score
 from gestalt.runs.folders import new_version
 from gestalt.runs.locks import hold
 from gestalt.runs.process import prepare
 from gestalt.runs.requeue import DIVERGED
 from gestalt.runs.resume import resolve_resume
 from gestalt.runs.run import Run, build
+from gestalt.runs.score import open_target, score
 from gestalt.runs.source import pairs_a_step
 from gestalt.runs.workers import describe_workers
 from gestalt.support.files import file_hash, write_whole

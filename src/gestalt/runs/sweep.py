@@ -26,10 +26,10 @@ from gestalt.results.plots import QUIET, Point, bars, lines, render_figure
 from gestalt.results.record import provenance, write_record
 from gestalt.results.result import Score, headlines_of, read_result
 from gestalt.results.run_record import scored_images
-from gestalt.results.score import Scored, score
 from gestalt.results.text import OVER_IMAGES, images_text
 from gestalt.runs.evaluation import build_evaluation
 from gestalt.runs.folders import new_evaluation
+from gestalt.runs.score import Scored, score
 from gestalt.support.files import write_whole
 from gestalt.support.json_files import Fields
 from gestalt.support.ranks import first_rank
