@@ -76,8 +76,7 @@ def run(arguments: Namespace) -> int:
             other keys.
     """
     from gestalt.models.building import check_names
-    from gestalt.runs.make_init import folder_of, make
-    from gestalt.runs.pretraining import build_pretraining
+    from gestalt.runs.pretraining import build_pretraining, folder_of, make
     from gestalt.support.memory import keep_freed_memory
     from gestalt.support.ranks import first_rank, tell
 

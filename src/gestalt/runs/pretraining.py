@@ -1,25 +1,53 @@
-"""Build what pretraining needs: the module, and the crops of its images."""
+"""Pretrain an image tower, and write its weights with their provenance."""
 
 from dataclasses import replace
+from pathlib import Path
+from time import monotonic
 from typing import NamedTuple
 
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
+from gestalt.config.identity import to_plain
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.configured import open_data
 from gestalt.data_modules.multi_crop import MultiCropDataModule
 from gestalt.data_modules.pixels.crops import View, two_views
 from gestalt.encoders.backbones import build_trunk
+from gestalt.encoders.checkpoints import read_resumable
+from gestalt.encoders.image import ImageTower
 from gestalt.encoders.towers import build_image_tower
+from gestalt.models.names import CHECKPOINT
 from gestalt.pretraining.module import Classification, PatchDistillation, Pretrainer
 from gestalt.pretraining.recipes import recipe_of
+from gestalt.results.record import provenance, write_record
 from gestalt.runs.training import build_bad_samples
 from gestalt.runs.workers import loading_processes
+from gestalt.support.files import file_hash, replacing
 from gestalt.support.json_files import Fields
 from gestalt.support.keys import refuse
 from gestalt.training.bad_samples import BadSamples
+from gestalt.training.checkpoints import EpochCheckpoint, SaveOnSignal, StepCheckpoint, restoring
+from gestalt.training.clock import Clock
+from gestalt.training.progress import RunProgressBar, Speed
+from gestalt.training.trainer import make_trainer
+
+TRAINER = (
+    "accelerator",
+    "strategy",
+    "devices",
+    "num_nodes",
+    "precision",
+    "log_every_n_steps",
+    "deterministic",
+    "benchmark",
+    "detect_anomaly",
+    "enable_progress_bar",
+    "enable_model_summary",
+)
+"""Keys of ``trainer`` that pretraining reads."""
 
 
 class Parts(NamedTuple):
@@ -89,3 +117,102 @@ def build_pretraining(config: Experiment) -> Parts:
         recipe.crop_size,
         {"source": config.data.source, "images": len(source), "digest": source.digest()},
     )
+
+
+def folder_of(file: Path) -> Path:
+    """Return the folder of the run that makes a file: its configuration, log and checkpoint."""
+    return file.with_suffix("")
+
+
+def make(file: Path, parts: Parts, config: Experiment, command: str) -> None:
+    """Pretrain, from the checkpoint of an interrupted run if there is one, and write the file on
+    the first rank.
+
+    Raises:
+        Interrupted: after Ctrl-C or SIGTERM, once the state is saved.
+        NonFiniteLoss: the gradient is NaN or infinite.
+        TooManyBad: the share of unreadable images exceeds ``data.max_bad_share``.
+    """
+    clock = Clock(monotonic())
+    trainer = build_trainer(file, parts, config, clock)
+    checkpoint = folder_of(file) / CHECKPOINT
+    resume = checkpoint.is_file()
+    if resume:
+        # refused in one line if damaged; prototypes are not trained at first
+        read_resumable(checkpoint, partly_trained=True)
+    with restoring(checkpoint):
+        trainer.fit(
+            parts.module,
+            datamodule=parts.data,
+            ckpt_path=checkpoint if resume else None,
+            weights_only=resume or None,
+        )
+    if not trainer.is_global_zero:
+        return
+    record = {
+        "init": config.image.init,
+        "command": command,
+        "data": parts.description,
+        "bad_samples": parts.bad_samples.record(),
+        "steps": trainer.global_step,
+        "seconds": clock.seconds,
+        "config": to_plain(config),
+        "provenance": provenance(),
+    }
+    write_init(
+        file, parts.module.trained_tower, untrimmed=parts.untrimmed, size=parts.size, record=record
+    )
+    checkpoint.unlink(missing_ok=True)
+
+
+def build_trainer(file: Path, parts: Parts, config: Experiment, clock: Clock) -> Trainer:
+    """Return the trainer of a run in the folder of the file."""
+    folder = folder_of(file)
+    speed = Speed()
+    callbacks: list[Callback] = [
+        parts.bad_samples,
+        clock,
+        speed,
+        SaveOnSignal(),
+        EpochCheckpoint(),
+        StepCheckpoint(every_steps=config.pretraining.save_every_steps),
+    ]
+    callbacks += [RunProgressBar(speed)] if config.trainer.enable_progress_bar else []
+    return make_trainer(
+        folder,
+        rank_timeout=config.rank_timeout,
+        **{key: getattr(config.trainer, key) for key in TRAINER},
+        max_epochs=-1,
+        max_steps=parts.module.recipe.steps,
+        limit_val_batches=0,
+        logger=TensorBoardLogger(
+            folder.parent, name="", version=folder.name, default_hp_metric=False
+        ),
+        callbacks=callbacks,
+    )
+
+
+def write_init(
+    file: Path, tower: ImageTower, *, untrimmed: nn.Module, size: int, record: Fields
+) -> None:
+    """Write JSON (mean, std and size, which the tower reads, and the record) and weights
+    atomically, the weights last.
+    """
+    from safetensors.torch import save
+
+    # the trunk's tensors under timm's names; those that the tower lacks are ``untrimmed``'s
+    state = untrimmed.state_dict()
+    for name, value in tower.trunk.state_dict().items():
+        # of models that normalise after averaging
+        target = name if name in state else name.replace("norm.", "fc_norm.", 1)
+        assert state[target].shape == value.shape
+        state[target] = value.detach().cpu()
+    state = {name: value.contiguous() for name, value in state.items()}
+    pixels = {name: getattr(tower, name).flatten().tolist() for name in ("mean", "std")}
+    with replacing(file) as partial:
+        # its own writer raises no OSError
+        partial.write_bytes(save(state))
+        write_record(
+            file.with_name(f"{file.name}.json"),
+            {**pixels, "size": size, "sha256": file_hash(partial), **record},
+        )

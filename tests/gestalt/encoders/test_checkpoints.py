@@ -19,7 +19,7 @@ from gestalt.encoders.text_sentence import read_sentence_model
 from gestalt.measures.evaluation.predictions import read_arrays
 from gestalt.models.zoo.clippy import read_state
 from gestalt.models.zoo.open_clip import open_model
-from gestalt.runs import make_init as pretraining
+from gestalt.runs import pretraining as pretraining
 from tests.gestalt.encoders.tiny_text import save_bert
 from tests.gestalt.models.zoo.test_open_clip import saved
 

@@ -9,8 +9,8 @@ import torch
 from gestalt.encoders.backbones import build_trunk
 from gestalt.encoders.keys import Image
 from gestalt.encoders.towers import build_image_tower
-from gestalt.runs import make_init as make
-from gestalt.runs.make_init import write_init
+from gestalt.runs import pretraining as make
+from gestalt.runs.pretraining import write_init
 from gestalt.support.files import file_hash
 
 SMALL = {"width": 32, "depth": 2, "heads": 2}
