@@ -82,7 +82,7 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
                     texts.append(error)
             images = {"features": self.features.read(keys), "side": self.features.side}
         else:
-            shape = len(keys), self.size, self.size, 3  # ordered as decoders write
+            shape = len(keys), self.size, self.size, 3  # decoders write in this order
             pixels = torch.empty(shape, dtype=torch.uint8).permute(0, 3, 1, 2)
             images = {"image": pixels}
             for key, pair, row in zip(keys, self.source.pairs(keys), pixels, strict=True):

@@ -41,7 +41,7 @@ class MultiCropDataset(Dataset[MultiCropBatch]):
         crops, places, readable = [], [], []
         for epoch, index in keys:
             try:
-                pixels = self.source.image(index, epoch)  # whatever its captions are
+                pixels = self.source.image(index, epoch)  # its captions do not matter
             except BadSample as reason:
                 bad.append(reason)
                 continue

@@ -49,7 +49,7 @@ def filesystem(url: str) -> tuple[Any, str]:
     """Return fsspec's file system for a URL, which the library makes once a process, and the path
     in it.
     """
-    import fsspec  # here, because most runs read from disk
+    import fsspec  # imported here, because most runs read from disk
 
     keywords = {}
     if over_http(url):

@@ -90,7 +90,7 @@ def check_inside(names: Iterable[str], *, table: Path, folder: Path) -> None:
         ValueError: an absolute name, one with ``..``, or a link to somewhere else.
     """
     inside = os.path.join(os.path.realpath(folder), "")
-    of_folder = cache(os.path.realpath)  # the same for many files
+    of_folder = cache(os.path.realpath)  # many files share a folder
     for name in names:
         file = folder / name
         place = os.path.realpath(file) if file.is_symlink() else of_folder(file.parent) + os.sep
@@ -223,7 +223,7 @@ class StoredPairs(Source):
         prepared: list[tuple[Any, str | BadSample]] = []
         held = 0  # bytes
         for number, (epoch, index) in enumerate(keys, start=1):
-            decode: Callable[[], Tensor] | None = None  # where the file cannot be read
+            decode: Callable[[], Tensor] | None = None  # stays None if the file cannot be read
             caption: str | BadSample
             try:
                 stored = self.read(index)

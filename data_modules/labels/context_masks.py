@@ -91,7 +91,7 @@ def convert(annotation_file: Path, folder: Path) -> dict[str, int]:
         classes = categories(raw, path=Path(image["file_name"])).numpy()
         Image.fromarray(classes).save(masks / f"{stem}.png")
         names[image["phase"]].append(stem)
-    for split, stems in names.items():  # last, so that an interrupted run leaves no list
+    for split, stems in names.items():  # lists come last, so that an interrupted run leaves none
         (lists / f"{split}.txt").write_text(
             "".join(f"{stem}\n" for stem in stems), encoding="utf-8"
         )

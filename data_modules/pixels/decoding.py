@@ -246,7 +246,7 @@ def _is_jpeg(image: Image.Image) -> bool:
 def orientation(image: Image.Image) -> int | None:
     """Return the orientation tag; None if the image is displayed as stored."""
     if _is_jpeg(image) and not {"exif", "xmp"} & image.info.keys():
-        return None  # true of most files, and reading the tag takes time
+        return None  # this holds for most files, and reading the tag takes time
     orientation = image.getexif().get(_ORIENTATION)
     return orientation if orientation in _TURNS else None
 

@@ -59,7 +59,9 @@ def decoding() -> Iterator[None]:
     """Convert all errors of Pillow into ``BadSample``, since its readers raise many types."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about odd metadata; all that matters is checked here
+            warnings.simplefilter(
+                "ignore"
+            )  # odd metadata do not matter here
             yield
     except (BadSample, MemoryError):
         raise

@@ -112,7 +112,7 @@ def _from_array(picture: Array) -> Image.Image:
         values = eight_bits(values)
     elif np.issubdtype(values.dtype, np.floating):
         least, most = float(values.min()), float(values.max())
-        if not 0 <= least <= most <= 1:  # false for nan too
+        if not 0 <= least <= most <= 1:  # this is false for NaN too
             raise ValueError(
                 f"floats from {least:g} to {most:g} are not a picture; expected [0, 1]; scale or "
                 "clip them"

@@ -118,7 +118,11 @@ class HubRows(_HubStore):
     def _written(self, row: int) -> str:
         try:
             return repr(self.rows[row])
-        except (OSError, UnicodeDecodeError, pa.ArrowException) as error:  # a bad sample
+        except (
+            OSError,
+            UnicodeDecodeError,
+            pa.ArrowException,
+        ) as error:  # the row is a bad sample
             return repr(error)
 
     @cached_property

@@ -105,7 +105,7 @@ def find_parquet(root: str) -> list[Shard]:
         paths = [] if look_up(root) is None else [path]
     elif with_retries(
         lambda: files.isdir(path), url=root
-    ):  # before the pattern, since the name of a folder may contain * or ?
+    ):  # this comes before the pattern, since the name of a folder may contain * or ?
         paths = [name for name in files.find(path) if name.endswith(".parquet")]
     elif files.isfile(path):
         paths = [path]
@@ -211,7 +211,7 @@ def hash_column(shard: Shard, *, footer: Any, column: str) -> bytes:
                     size = min(PART, stop - first)
                     (content,) = reader.read(shard, [(first, size)])
                     total.update(content)
-                    if len(content) < size:  # beyond the end of the file
+                    if len(content) < size:  # the file ends here
                         break
     except OSError as error:
         raise ValueError(

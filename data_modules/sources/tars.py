@@ -156,7 +156,7 @@ class TarStore(ShardedStore):
         try:
             content = self._reader.read(shard, ranges)
         except OSError as error:
-            if error.errno != errno.EIO:  # a failure of network or system, not of the sample
+            if error.errno != errno.EIO:  # the network or the system failed, not the sample
                 raise ValueError(
                     f"{shard.url} cannot be read now: {error}; continue the run with resume=last"
                 ) from error
