@@ -59,9 +59,7 @@ def decoding() -> Iterator[None]:
     """Convert all errors of Pillow into ``BadSample``, since its readers raise many types."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # odd metadata do not matter here
+            warnings.simplefilter("ignore")  # odd metadata do not matter here
             yield
     except (BadSample, MemoryError):
         raise

@@ -103,14 +103,13 @@ def find_parquet(root: str) -> list[Shard]:
     files, path = filesystem(root)
     if over_http(root) and without_secrets(path).endswith(".parquet") and "*" not in path:
         paths = [] if look_up(root) is None else [path]
-    elif with_retries(
-        lambda: files.isdir(path), url=root
-    ):  # this comes before the pattern, since the name of a folder may contain * or ?
+    # a folder or file comes before a pattern, since its name may contain * or ?
+    elif with_retries(lambda: files.isdir(path), url=root):
         paths = [name for name in files.find(path) if name.endswith(".parquet")]
     elif files.isfile(path):
         paths = [path]
     else:
-        paths = files.glob(path) if any(letter in path for letter in "*?[") else []
+        paths = files.glob(path)
     if not paths:
         raise ValueError(
             f"parquet: no file at {root}; data.root is a file, a folder of *.parquet, or a pattern "
