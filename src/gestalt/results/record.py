@@ -16,7 +16,7 @@ import numpy as np
 
 from gestalt.measures.evaluation.confusion import MaskScore, mask_entry, mask_values, matched_values
 from gestalt.models.finding import find_run
-from gestalt.models.names import RESULT
+from gestalt.models.names import RESULT, number_of
 from gestalt.support.addresses import change_texts, without_secrets
 from gestalt.support.files import write_whole
 from gestalt.support.json_files import Fields, read_json
@@ -81,9 +81,7 @@ def evaluations_in(folder: Path) -> list[Path]:
     """Return the records of evaluations in a folder, in order; those under way, which are empty,
     are left out.
     """
-    files = sorted(
-        (folder / "evaluations").glob("*.json"), key=lambda file: (len(file.name), file.name)
-    )
+    files = sorted((folder / "evaluations").glob("*.json"), key=number_of)
     return [file for file in files if file.stat().st_size]
 
 

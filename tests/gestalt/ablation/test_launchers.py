@@ -1,8 +1,9 @@
-"""Runs submitted through submitit, by its local executor."""
+"""Processes that are started for a grid, and runs submitted through submitit's local executor."""
 
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from gestalt.ablation.grid import read_grid
 from gestalt.ablation.jobs import Training
-from gestalt.ablation.launchers import ClusterJob, ClusterLauncher, read_parameters
+from gestalt.ablation.launchers import PROGRAM, ClusterJob, ClusterLauncher, read_parameters
 from gestalt.ablation.study import Study
 from gestalt.support.typed import ConfigError
 from tests.gestalt.ablation.fake_run import FAKE
@@ -107,3 +108,30 @@ def test_submitit_parameters_are_parsed_from_key_value_words():
     }
     with pytest.raises(ConfigError, match="--submitit partition: expected KEY=value"):
         read_parameters(["partition"])
+
+
+@pytest.fixture
+def strange(tmp_path: Path) -> Path:
+    """A folder with files that are named as modules which a command imports."""
+    for name in ("argparse", "yaml", "torch"):
+        (tmp_path / f"{name}.py").write_text(
+            "raise SystemExit('code of the working directory ran')\n"
+        )
+    return tmp_path
+
+
+def test_a_run_of_a_grid_imports_no_module_of_the_working_directory(strange):
+    done = subprocess.run(
+        [*PROGRAM, "list", "aggregations"],
+        cwd=strange,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "max" in done.stdout
+
+
+def test_a_job_of_a_cluster_imports_no_module_of_the_working_directory():
+    assert launcher()._executor._executor.python.endswith(" -P")
