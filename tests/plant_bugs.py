@@ -137,7 +137,7 @@ BUGS = (
         "src/gestalt/measures/rows.py",
         old="return rows[rows[:, 0] != PADDING]",
         new="return rows",
-        test="tests/gestalt/measures/test_merged_ranks.py::test_padding_is_dropped_and_an_image_seen_twice_counts_once",
+        test="tests/gestalt/measures/test_rows.py::test_padding_is_dropped_and_an_image_seen_twice_counts_once",
     ),
     Bug(
         "validation_dealt_singly",
@@ -313,28 +313,28 @@ BUGS = (
         "src/gestalt/measures/segmentation/class_maps.py",
         old='dist_reduce_fx="sum"',
         new="dist_reduce_fx=lambda counts: counts.sum(dim=0) // len(counts)",
-        test="tests/gestalt/measures/test_merged_ranks.py::test_merging_two_ranks_gives_the_score_of_one[segmentation]",
+        test="tests/gestalt/measures/test_rows.py::test_merging_two_ranks_gives_the_score_of_one[segmentation]",
     ),
     Bug(
         "each_rank_scores_its_share",
         "src/gestalt/measures/rows.py",
         old="        super().sync(*args, **kwargs)\n",
         new='        super().sync(*args, **{**kwargs, "distributed_available": lambda: False})\n',
-        test="tests/gestalt/measures/test_merged_ranks.py::test_merging_two_ranks_gives_the_score_of_one[classification]",
+        test="tests/gestalt/measures/test_rows.py::test_merging_two_ranks_gives_the_score_of_one[classification]",
     ),
     Bug(
         "rank_without_images_sends_no_rows",
         "src/gestalt/measures/rows.py",
         old="self.rows.append(self._padding.to(self.device))",
         new="pass",
-        test="tests/gestalt/measures/test_merged_ranks.py::test_a_rank_without_images_sends_tensors_of_the_same_kind[grouping]",
+        test="tests/gestalt/measures/test_rows.py::test_a_rank_without_images_sends_tensors_of_the_same_kind[grouping]",
     ),
     Bug(
         "images_seen_twice_count_twice",
         "src/gestalt/measures/classification/callback.py",
         old="rows = self.unique_rows()",
         new="rows = torch.cat(self.rows).numpy()",
-        test="tests/gestalt/measures/test_merged_ranks.py::test_padding_is_dropped_and_an_image_seen_twice_counts_once",
+        test="tests/gestalt/measures/test_rows.py::test_padding_is_dropped_and_an_image_seen_twice_counts_once",
     ),
     Bug(
         "mean_over_objects",
@@ -527,8 +527,8 @@ BUGS = (
     Bug(
         "reading_out_of_the_digest",
         "src/gestalt/measures/segmentation/protocol.py",
-        old="for key in later if getattr(self, key) == getattr(type(self), key)}",
-        new="for key in later}",
+        old="**{key: getattr(self, key) == getattr(type(self), key) for key in later},",
+        new="**dict.fromkeys(later, True),",
         test="tests/gestalt/measures/segmentation/test_protocol.py::test_every_field_except_the_source_is_part_of_the_digest",
     ),
     Bug(
@@ -548,9 +548,9 @@ BUGS = (
     Bug(
         "ties_of_labels_left_to_rounding",
         "src/gestalt/measures/segmentation/segmented.py",
-        old="return prompts._replace(twin=first) if shared else prompts",
+        old="return prompts._replace(twin=first) if len(alike) < len(labels) else prompts",
         new="return prompts",
-        test="tests/gestalt/measures/segmentation/test_labels.py::test_labels_of_equal_tokens_have_the_scores_of_the_first_to_the_last_bit",
+        test="tests/gestalt/measures/segmentation/test_segmented.py::test_labels_of_equal_tokens_have_the_scores_of_the_first_to_the_last_bit",
     ),
     Bug(
         "patches_by_columns",
@@ -614,8 +614,8 @@ BUGS = (
     Bug(
         "debiasing_adds_the_bias",
         "src/gestalt/measures/segmentation/callback.py",
-        old="offset=-self._largest.mean.to",
-        new="offset=self._largest.mean.to",
+        old="offset = -self._largest.mean.to",
+        new="offset = self._largest.mean.to",
         test="tests/gestalt/measures/segmentation/dense/test_offsets.py::test_debiasing_corrects_a_class_that_is_near_to_everything",
     ),
     Bug(
@@ -644,7 +644,7 @@ BUGS = (
         "src/gestalt/measures/segmentation/segmented.py",
         old="exact = vectors.double()",
         new="exact = vectors",
-        test="tests/gestalt/measures/segmentation/test_labels.py::test_labels_that_are_near_are_not_one_where_torch_computes_in_low_precision",
+        test="tests/gestalt/measures/segmentation/test_segmented.py::test_labels_that_are_near_are_not_one_where_torch_computes_in_low_precision",
     ),
     Bug(
         "checksums_of_a_checkpoint_not_compared",

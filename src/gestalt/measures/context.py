@@ -28,8 +28,8 @@ class Context:
         size: side of the model's images in pixels, for a protocol that fixes none.
         open_vision: opens a second vision model by its name, for a reading that takes one; None
             where nothing is read by a model.
-        open_unlabelled: opens unlabelled images, for a protocol that asks for some; None where
-            there are none.
+        open_unlabelled: opens unlabelled images, for a protocol that asks for some; gives None
+            where there are none.
     """
 
     evaluation: Evaluation
@@ -37,7 +37,7 @@ class Context:
     image_set: ImageSet
     size: int
     open_vision: Callable[[str], DenseModel] | None = None
-    open_unlabelled: Callable[[], FolderImages | SourceImages] | None = None
+    open_unlabelled: Callable[[], FolderImages | SourceImages | None] = lambda: None
 
     @property
     def labels(self) -> LabelSet:

@@ -39,7 +39,7 @@ def context(
     labels: LabelSet = LABELS,
     label_set: str = "painted",
     images: Any = None,
-    open_unlabelled: Any = None,
+    unlabelled: Any = None,
     **evaluation: Any,
 ) -> Context:
     """What a measure of a painted set is built from."""
@@ -48,7 +48,7 @@ def context(
         Benchmark(name, "painted", label_set),
         images or Images("painted", labels=labels),
         size=16,
-        open_unlabelled=open_unlabelled,
+        open_unlabelled=lambda: unlabelled,
     )
 
 

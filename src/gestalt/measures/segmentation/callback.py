@@ -71,11 +71,7 @@ class Segmentation(ClassMaps):
         super().__init__(context, labels=labels, prompted=labels, protocol=protocol)
         self.one_thread = protocol.window is not None
         self.calibration = None if calibration is None else calibration.source
-        self._unlabelled = (
-            None
-            if protocol.debias == "none" or context.open_unlabelled is None
-            else context.open_unlabelled()
-        )
+        self._unlabelled = None if protocol.debias == "none" else context.open_unlabelled()
         self._largest: Largest | None = None
         self._proxy: dict[str, Any] = {}
 

@@ -92,7 +92,7 @@ def test_pictures_that_cannot_be_read_are_an_error_only_if_none_can():
 
 
 def scorer(pictures, **changes):
-    on = context(pictures=0, open_unlabelled=lambda: pictures)
+    on = context(pictures=0, unlabelled=pictures)
     return Segmentation(on, protocol=protocol(**changes))
 
 
