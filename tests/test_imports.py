@@ -31,9 +31,8 @@ import torch
 
 from gestalt.data_modules.configured import open_data
 from gestalt.data_modules.keys import Data
-from gestalt.encoders.image import build_image_tower
 from gestalt.encoders.keys import Image, Text
-from gestalt.encoders.text import build_text_tower
+from gestalt.encoders.towers import build_image_tower, build_text_tower
 from gestalt.losses.build import build_loss
 from gestalt.losses.keys import Loss
 from gestalt.pretraining.keys import Pretraining
