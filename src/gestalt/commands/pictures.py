@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gestalt.commands.flags import MODEL, check_ending
 from gestalt.data_modules.pixels.formats import endings
+from gestalt.measures.grouping.protocol import MAX_GROUPS
 from gestalt.models.finding import check_target
 from gestalt.support.names import file_name, nearest
 from gestalt.support.typed import ConfigError
@@ -184,11 +185,13 @@ def check_pictures(
         protocols: the names to choose from.
 
     Raises:
-        ConfigError: an unknown protocol, no place for the results, a place that
+        ConfigError: too many groups, an unknown protocol, no place for the results, a place that
             cannot be written to, a file that is there already and was not named, or a model that
             is not there.
     """
-    protocol = arguments.protocol
+    groups, protocol = arguments.groups, arguments.protocol
+    if groups is not None and groups > MAX_GROUPS:
+        raise ConfigError(f"--groups {groups}: choose 1 to {MAX_GROUPS}")
     if protocol not in (None, *protocols):
         raise ConfigError(f"--protocol {protocol}: unknown; {nearest(protocol, protocols)}")
     output, to, html, models = arguments.output, arguments.to, arguments.html, arguments.models

@@ -47,6 +47,8 @@ def check(arguments: Namespace) -> None:
             f'--labels "{text}": every pixel would have the only label; name another, separated by '
             "a comma, or give a --threshold"
         )
+    if len(set(labels)) < len(labels):
+        raise ConfigError(f'--labels "{text}": a label is repeated; name each once')
     arguments.labels = labels
     check_pictures(arguments, kind="labels", ending="_segmented.png", protocols=PRESETS)
 
