@@ -7,11 +7,6 @@ from torch import Tensor
 
 from gestalt.data_modules.corpora.bad_samples import GOOD, REASONS, BadSample
 
-PADDING = -1
-"""Index and sample id of a sample that pads the last batch; no pixel of its label maps is
-scored.
-"""
-
 
 class ImageTextBatch(TypedDict):
     """Image-text pairs of a training step."""

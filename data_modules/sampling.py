@@ -11,8 +11,8 @@ from typing import Any
 
 from torch.utils.data import DistributedSampler
 
-from gestalt.data_modules.batches import PADDING
 from gestalt.data_modules.order import EndlessOrder, Key
+from gestalt.support.label_values import PADDING
 
 
 @dataclass

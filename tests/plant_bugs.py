@@ -436,8 +436,8 @@ BUGS = (
     Bug(
         "block_ends_one_row_early",
         "src/gestalt/losses/matrix.py",
-        old="slice(start, start + rows)",
-        new="slice(start, max(start + rows - 1, 1))",
+        old="rows = slice(start, start + step)",
+        new="rows = slice(start, max(start + step - 1, 1))",
         test="tests/gestalt/losses/test_blockwise.py::test_blocks_of_any_size_give_the_values_and_the_gradient_of_the_whole",
     ),
     Bug(
@@ -590,8 +590,8 @@ BUGS = (
     Bug(
         "teacher_is_the_student",
         "src/gestalt/losses/self_distillation.py",
-        old="average.lerp_(weight, 1 - MOMENTUM)",
-        new="average.copy_(weight)",
+        old="momentum=MOMENTUM",
+        new="momentum=0.0",
         test="tests/gestalt/losses/test_terms.py::test_the_teacher_is_an_average_of_the_head_alone",
     ),
     Bug(

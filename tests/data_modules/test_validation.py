@@ -5,10 +5,9 @@ from typing import ClassVar
 import pytest
 import torch
 
-from gestalt.data_modules.batches import PADDING
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.data_modules.validation import ImageSetDataModule
-from gestalt.support.label_values import IGNORE
+from gestalt.support.label_values import IGNORE, PADDING
 
 
 class Sized:

@@ -11,8 +11,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from gestalt.data_modules.batches import PADDING
 from gestalt.support.arrays import Ints
+from gestalt.support.label_values import PADDING
 
 
 class RowMetric(Metric):

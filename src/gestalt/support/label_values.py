@@ -1,4 +1,5 @@
-"""The type of label maps and the value that is not scored, by the number of classes.
+"""The type of label maps and the value that is not scored, by the number of classes; and the index
+of padding.
 
 Up to 255 classes fit one byte, in which 255 is not scored.  More classes take int32, which torch
 computes with on every device, and 65535, the value that 16-bit masks of large vocabularies ignore,
@@ -22,6 +23,11 @@ WIDE = 65_535
 
 MAX_CLASSES = 4_096
 """The largest number of classes that is scored; its confusion matrix takes 128 MiB."""
+
+PADDING = -1
+"""Index and sample id of a sample that pads the last batch; no pixel of its label maps is
+scored.
+"""
 
 
 def ignored_value(classes: int) -> int:

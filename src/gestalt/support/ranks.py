@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, distributed
 
 from gestalt.support.addresses import without_secrets
@@ -17,6 +16,8 @@ def first_rank() -> bool:
     """Return True if this process is rank 0, by the launcher's variables before a process group
     exists.
     """
+    from lightning.pytorch.utilities import rank_zero_only
+
     return bool(getattr(rank_zero_only, "rank", 0) == 0)
 
 

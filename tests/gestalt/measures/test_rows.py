@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from gestalt.data_modules.batches import PADDING
 from gestalt.measures.classification.callback import GroupAccuracy
 from gestalt.measures.grouping.callback import JaccardSimilarity
 from gestalt.measures.matching.callback import MatchedIoU
 from gestalt.measures.retrieval.callback import RetrievalRecall
 from gestalt.measures.segmentation.class_maps import MeanIoU
+from gestalt.support.label_values import PADDING
 from tests.gestalt.measures.classification import test_metric as classification
 from tests.gestalt.measures.grouping import test_metric as grouping
 from tests.gestalt.measures.stage import count

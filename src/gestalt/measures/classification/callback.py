@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gestalt.data_modules.batches import PADDING
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.measures.callback import Batch, Scorer
 from gestalt.measures.classification.protocol import ClassificationProtocol
@@ -23,6 +22,7 @@ from gestalt.measures.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.robustness.protocol import RobustnessProtocol
 from gestalt.measures.rows import RowMetric
 from gestalt.support.arrays import Floats, Ints
+from gestalt.support.label_values import PADDING
 
 NO_CLASS = "no image has a nearest class"
 

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from gestalt.data_modules.batches import PADDING
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.measures.evaluation.confusion import iou_of, pixel_counts
 from gestalt.measures.evaluation.predictions import ScoredImage
 from gestalt.support.arrays import Array, Pixels
 from gestalt.support.files import replacing
-from gestalt.support.label_values import NARROW, ignored_value
+from gestalt.support.label_values import NARROW, PADDING, ignored_value
 
 PANEL = 320
 """Height of a panel in pixels."""

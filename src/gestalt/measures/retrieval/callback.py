@@ -12,13 +12,13 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from gestalt.data_modules.batches import PADDING
 from gestalt.losses.contrastive import text_ids
 from gestalt.measures.callback import Batch, Scorer
 from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.images import embed_images
 from gestalt.measures.evaluation.prompts import embed_texts
 from gestalt.support.arrays import Ints
+from gestalt.support.label_values import PADDING
 
 RECALL_AT = (1, 5, 10)
 """The k of recall at k."""

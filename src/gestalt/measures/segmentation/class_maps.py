@@ -15,7 +15,6 @@ from lightning.pytorch import Trainer
 from PIL import Image
 from torch import Tensor
 
-from gestalt.data_modules.batches import PADDING
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.measures.callback import Baseline, Batch, RecordedCallback, Scorer
 from gestalt.measures.context import Context, Entry
@@ -30,7 +29,7 @@ from gestalt.measures.evaluation.pictures import pil_image, segmentation_panels,
 from gestalt.measures.evaluation.predictions import Predictions, ScoredImage, write_predictions
 from gestalt.measures.rows import ImageMetric
 from gestalt.support.arrays import Floats, Ints
-from gestalt.support.label_values import MAX_CLASSES
+from gestalt.support.label_values import MAX_CLASSES, PADDING
 from gestalt.support.ranks import objects_on_first
 from gestalt.training.pictures import log_folders
 

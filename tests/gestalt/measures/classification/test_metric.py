@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gestalt.data_modules.batches import PADDING
 from gestalt.measures.classification.callback import AccuracyScore, GroupAccuracy
 from gestalt.measures.classification.groups import group_metrics
+from gestalt.support.label_values import PADDING
 
 CLASSES, LENGTH = 3, 23
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from gestalt.data_modules.batches import PADDING
 from gestalt.data_modules.image_sets import ImageSetSample, LabelSet
 from gestalt.data_modules.labels.masks import ValueMap
 from gestalt.data_modules.labels.predicted_maps import colour_map
@@ -19,6 +18,7 @@ from gestalt.measures.segmentation.class_maps import ROW, MeanIoU
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.measures.segmentation.segmented import segment_images
 from gestalt.publishing.picture_page import indexed
+from gestalt.support.label_values import PADDING
 from tests.gestalt.measures.segmentation.test_parity import (
     RandomModel,
     assert_same,
@@ -140,9 +140,9 @@ class _Images:
 
 
 def test_padding_of_many_classes_is_not_scored():
-    index, sample = ImageSetDataset(_Images()).numbered(PADDING)
-    assert index == PADDING
-    assert (sample["labels"]["many"] == NONE).all()
+    batch = ImageSetDataset(_Images())[[PADDING]]
+    assert batch["sample_id"].tolist() == [PADDING]
+    assert (batch["labels"]["many"][0] == NONE).all()
 
 
 def test_class_colours_are_distinct_and_differ_from_void():
