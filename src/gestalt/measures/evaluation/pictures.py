@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from gestalt.data_modules.image_sets import LabelSet
 from gestalt.measures.evaluation.confusion import iou_of, pixel_counts
 from gestalt.measures.evaluation.predictions import ScoredImage
 from gestalt.support.arrays import Array, Pixels
@@ -69,7 +68,12 @@ def map_image(values: Array, *, classes: int, background: int | None) -> Image.I
 
 
 def write_maps(
-    folder: Path, batch: Mapping[str, Any], predictions: Sequence[Any], *, labels: LabelSet
+    folder: Path,
+    batch: Mapping[str, Any],
+    predictions: Sequence[Any],
+    *,
+    classes: int,
+    background: int | None,
 ) -> None:
     """Write the class maps (H, W) of a batch, without padding, to ``<folder>/<image name>.png``,
     where ``gestalt score`` and other evaluators read them; with a sub-folder where the name has
@@ -79,11 +83,8 @@ def write_maps(
         batch["name"], batch["sample_id"].tolist(), predictions, strict=True
     ):
         if index != PADDING:
-            picture = map_image(
-                prediction.cpu().numpy(),
-                classes=len(labels.names),
-                background=labels.background,
-            )
+            values = prediction.cpu().numpy()
+            picture = map_image(values, classes=classes, background=background)
             with replacing(folder / f"{name}.png") as partial:
                 picture.save(partial, format="PNG")
 

@@ -279,9 +279,9 @@ class ClassMaps(Scorer):
         """Count the predictions and the baselines of a batch, and keep the best and the worst
         images.  Returns the predictions.
         """
+        classes, background = len(self.labels.names), self.labels.background
         if self.folder is not None:
-            write_maps(self.folder, batch, predictions, labels=self.labels)
-        background = self.labels.background
+            write_maps(self.folder, batch, predictions, classes=classes, background=background)
         if background is not None:
             baselines["constant_background"] = (torch.full_like(mask, background) for mask in truth)
         super().count(predictions, truth, batch=batch, **baselines)
