@@ -23,9 +23,8 @@ from gestalt.models.start import build_model
 from gestalt.module import ContrastiveModule
 from gestalt.runs.source import build_source
 from gestalt.runs.training import build_module, caption_reader
-from gestalt.support.plugins import Row
 from gestalt.support.typed import ConfigError
-from gestalt.tables import LOSSES, TERMS
+from gestalt.tables import LOSSES, TERMS, FurtherTerm, LossOfPairs
 from tests.gestalt.at_step import alone
 from tests.gestalt.painted import random_pixels
 from tests.gestalt.tiny_config import tiny_config
@@ -98,7 +97,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms():
 
 
 def test_a_loss_without_chunks_refuses_the_key_and_is_not_given_it(monkeypatch):
-    row = Row("plain", target=lambda image, text, *, directions, equal_texts: None)
+    row = LossOfPairs("plain", target=lambda image, text, *, directions, equal_texts: None)
     monkeypatch.setitem(LOSSES.built_in, "plain", row)
     words = ["loss.name=plain", "loss.chunk=64"]
     module = module_of(tiny_config(*words[:1]))
@@ -170,7 +169,9 @@ class Scaled(Term):
 
 
 def test_parameters_of_terms_learn_and_stay_out_of_the_model(tmp_path, monkeypatch):
-    monkeypatch.setitem(TERMS.built_in, "scaled", Row("scaled", target=lambda parts: Scaled()))
+    monkeypatch.setitem(
+        TERMS.built_in, "scaled", FurtherTerm("scaled", target=lambda parts: Scaled())
+    )
     plain = configured()
     config = replace(plain, loss=replace(plain.loss, terms={"scaled": 1.0}))
     module = module_of(config)
@@ -204,7 +205,7 @@ def test_parameters_of_terms_learn_and_stay_out_of_the_model(tmp_path, monkeypat
     ],
 )
 def test_options_are_hashed_with_a_term_that_reads_them(on, option, hashed, monkeypatch):
-    monkeypatch.setitem(TERMS.built_in, "reads", Row("reads", facts={"reads_nouns": True}))
+    monkeypatch.setitem(TERMS.built_in, "reads", FurtherTerm("reads", reads_nouns=True))
     words = on.split(";") if on else []
     plain, other = (config_hash(tiny_config(*words, *more)) for more in ([], [option]))
     assert (plain != other) == hashed

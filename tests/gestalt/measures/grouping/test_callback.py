@@ -125,7 +125,13 @@ def test_the_result_is_json_with_counts_of_groups_images_and_objects():
 def test_written_groups_score_exactly_what_the_model_scored(tmp_path):
     class Writing(Grouping):
         def count(self, predictions: Any, truth: Any, *, batch: Any, **baselines: Any) -> Any:
-            write_maps(tmp_path, batch, predictions, labels=LABELS)
+            write_maps(
+                tmp_path,
+                batch,
+                predictions,
+                classes=len(LABELS.names),
+                background=LABELS.background,
+            )
             return super().count(predictions, truth, batch=batch, **baselines)
 
     model = Writing(context(), protocol=PROTOCOL)
