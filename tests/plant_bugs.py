@@ -540,7 +540,7 @@ BUGS = (
     ),
     Bug(
         "weights_hash_without_names",
-        "src/gestalt/measures/evaluation/weights.py",
+        "src/gestalt/encoders/weights.py",
         old="        digest.update(name.encode())\n",
         new="",
         test="tests/gestalt/results/test_record.py::test_the_hash_follows_the_names_and_not_the_order_or_the_strides",

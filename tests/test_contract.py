@@ -17,8 +17,7 @@ from gestalt.config.schema import Experiment
 from gestalt.data_modules.digest import short_digest
 from gestalt.encoders.checkpoints import RESUME_KEYS
 from gestalt.encoders.dense_model import DenseModel
-from gestalt.encoders.weights import WeightsOrigin
-from gestalt.measures.evaluation.weights import tensors_hash
+from gestalt.encoders.weights import WeightsOrigin, tensors_hash
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.models import folder
 from gestalt.models.folder import CARD, TEXT

@@ -31,12 +31,11 @@ from gestalt.config.loading import load
 from gestalt.config.schema import Experiment
 from gestalt.model import DualEncoder
 from gestalt.models.start import build_model
-from gestalt.runs.compiling import compile_training
 from gestalt.runs.process import quiet
+from gestalt.runs.run import compile_training
 from gestalt.runs.training import build_bad_samples, build_module, caption_reader
 from gestalt.training.checkpoints import SaveOnSignal
-from gestalt.training.clock import Clock
-from gestalt.training.progress import Speed
+from gestalt.training.progress import Clock, Speed
 from gestalt.training.trainer import keywords_of, make_trainer
 
 CLIP = (

@@ -19,7 +19,7 @@ from gestalt.data_modules.corpora.manifest import WithoutKnownBad
 from gestalt.encoders.weights import _local_file
 from gestalt.measures.segmentation.calibration_file import read_calibration
 from gestalt.models.folder import read_description
-from gestalt.models.progress import is_finished
+from gestalt.models.names import is_finished
 from gestalt.results.compare import compare
 from gestalt.results.grid import read_results
 from gestalt.results.report import write_report

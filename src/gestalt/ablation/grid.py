@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import yaml
 
-from gestalt.config.check_launch import check_training
+from gestalt.config.check import check_training
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import EXPERIMENTS, find_yaml, load
 from gestalt.config.schema import Experiment

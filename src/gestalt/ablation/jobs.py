@@ -8,8 +8,7 @@ from typing import Literal, NamedTuple
 from gestalt.ablation.grid import TUNE, Grid, slug, word
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
-from gestalt.models.names import CHECKPOINT, RESULT, Overrides, runs_of, saved_hash
-from gestalt.models.progress import record_of
+from gestalt.models.names import CHECKPOINT, RESULT, Overrides, record_of, runs_of, saved_hash
 from gestalt.results.record import evaluations_in, read_record
 from gestalt.runs import locks
 from gestalt.support.json_files import Fields, read_json

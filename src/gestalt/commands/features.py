@@ -46,7 +46,7 @@ def run(arguments: Namespace) -> int:
     """Make or continue a cache; with ``--check`` only check that it is complete and made for this
     run.
     """
-    from gestalt.runs.make_cache import make_cache
+    from gestalt.runs.features import make_cache
 
     folder = Path(arguments.to)
     make_cache(arguments.config, folder, stored=arguments.dtype, only_check=arguments.check)

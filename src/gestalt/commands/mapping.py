@@ -18,8 +18,8 @@ from tqdm import tqdm
 from gestalt.api import load, partition_protocol, segmentation_protocol
 from gestalt.commands.pictures import result_files
 from gestalt.data_modules.pixels.pictures import read_picture
+from gestalt.encoders.weights import weights_hash
 from gestalt.measures.evaluation.protocols import ImageProtocol
-from gestalt.measures.evaluation.weights import weights_hash
 from gestalt.measures.segmentation.segmented import SegmentedImage
 from gestalt.models.opening import TRAINED, Identity, place_of, step_of
 from gestalt.publishing.picture_page import (

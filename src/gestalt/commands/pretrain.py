@@ -7,8 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from gestalt.commands.flags import add_keys, add_scale, check_ending
-from gestalt.config.check_launch import check_nodes
-from gestalt.config.check_pretraining import check_pretraining
+from gestalt.config.check import check_nodes, check_pretraining
 from gestalt.config.identity import NOT_HASHED, to_plain, to_yaml
 from gestalt.config.loading import LOGS, load
 from gestalt.config.schema import Experiment

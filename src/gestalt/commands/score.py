@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from gestalt.commands.flags import add_keys
-from gestalt.config.check_launch import check_places
+from gestalt.config.check import check_places
 from gestalt.config.identity import keys_below
 from gestalt.config.loading import LOGS, load
 from gestalt.config.schema import Experiment
@@ -164,8 +164,8 @@ def run(arguments: Namespace) -> int:
 
     from gestalt.results.record import provenance
     from gestalt.results.run_record import entries_of, metrics_of
+    from gestalt.runs.evaluation import Maps, build_predictions
     from gestalt.runs.folders import check_writable
-    from gestalt.runs.predictions import Maps, build_predictions
     from gestalt.runs.score import run_scorers, write_evaluation
     from gestalt.support.ranks import tell
 

@@ -7,7 +7,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from gestalt.config.check_launch import LAUNCHERS
+from gestalt.config.check import LAUNCHERS
 from gestalt.runs.requeue import requeue_job
 from gestalt.support.ranks import first_rank, tell
 from gestalt.support.signals import Interrupted

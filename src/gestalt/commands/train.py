@@ -4,7 +4,7 @@ import os
 from argparse import ArgumentParser, Namespace
 
 from gestalt.commands.flags import add_run
-from gestalt.config.check_launch import check_nodes
+from gestalt.config.check import check_nodes
 from gestalt.runs.experiment import experiment
 
 

@@ -1,11 +1,12 @@
 """The boundary between the first blocks of an image trunk, which may be frozen, and the rest.  B
 batch, N patches, D width, h w patch grid.
 
-Blocks are those that layer decay counts (``gestalt.encoders.depths``): a ViT's blocks; a CNN's
+Blocks are those that layer decay counts (``block_depths``): a ViT's blocks; a CNN's
 stages, named ``blocks.0``, ``stages.0`` or ``layer1`` by timm.  Stem, class and register tokens and
 position embeddings lie before the first block, final norms after the last.
 """
 
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -14,7 +15,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from gestalt.encoders.backbones import is_vit
-from gestalt.encoders.depths import NUMBERED, block_depths
 from gestalt.tokens import Pair
 
 HEADS = ("global_pool", "head")
@@ -141,3 +141,23 @@ def _is_sequence(trunk: Any, stride: Pair) -> bool:
         return torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
     except (TypeError, RuntimeError):  # modules that take more than one tensor, or another shape
         return False
+
+
+NUMBERED = re.compile(r"(?:^|\.)(?:blocks|block|resblocks|layers|layer|stages)\.?(\d+)\.")
+"""Matches a block's number in a parameter's name: timm's ``blocks.3.``, ``stages.1.`` and
+``layer2.``, BERT's ``layer.3.``, T5's ``block.3.``, open_clip's ``resblocks.3.``"""
+
+
+def block_depths(names: Collection[str]) -> dict[str, tuple[int, int]]:
+    """Return (depth, top) of each parameter of a tower, given in order of definition: those before
+    the first block are embeddings.
+    """
+    blocks = {name: int(match[1]) for name in names if (match := NUMBERED.search(name))}
+    numbers = sorted(set(blocks.values()))  # ResNet's stages count from 1
+    top = len(numbers) + 1
+    depths: dict[str, tuple[int, int]] = {}
+    outside = 0  # depth of parameters in no block: 0 before the first, top after it
+    for name in names:
+        outside = top if name in blocks else outside
+        depths[name] = (numbers.index(blocks[name]) + 1 if name in blocks else outside, top)
+    return depths

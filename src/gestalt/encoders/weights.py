@@ -1,7 +1,8 @@
 """Weights of image towers: found in a local file, a pip package or the hub, and loaded into a timm
-model, every tensor by name.
+model, every tensor by name; and digests of weights.
 """
 
+import hashlib
 import importlib.metadata
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from gestalt.encoders.checkpoints import StateDict, cause, check_fit, read_state_dict, unwrap
@@ -292,3 +294,21 @@ def _check_patches(state: StateDict, model: Any, file: WeightsFile) -> None:
                 f"{file.source} has {positions.shape[1]} position embeddings; images of "
                 f"{file.size} pixels have {count} patches"
             )
+
+
+def weights_hash(model: torch.nn.Module) -> str:
+    """Return the SHA-256 over the tensors of the state dict in order of name."""
+    return tensors_hash(model.state_dict())
+
+
+def tensors_hash(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 over tensors in order of name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(
+            tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+            if tensor.ndim
+            else repr(tensor.item()).encode()
+        )
+    return digest.hexdigest()

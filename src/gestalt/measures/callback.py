@@ -29,7 +29,7 @@ from gestalt.measures.evaluation.prompts import (
 )
 from gestalt.support.arrays import Array
 from gestalt.support.ranks import objects_on_first
-from gestalt.training.pictures import write_picture
+from gestalt.training.board import write_picture
 
 Batch = Mapping[str, Any]
 """A batch of an image set, by field."""

@@ -23,9 +23,8 @@ from gestalt.encoders.keys import Image, Projection, Text, is_file_of_weights
 from gestalt.encoders.text import TextTower
 from gestalt.encoders.timm_names import check_backbone_name
 from gestalt.encoders.towers import build_image_tower, build_text_tower
-from gestalt.encoders.weights import WeightsOrigin
+from gestalt.encoders.weights import WeightsOrigin, weights_hash
 from gestalt.measures.evaluation.prompts import prompts_folder
-from gestalt.measures.evaluation.weights import weights_hash
 from gestalt.model import DualEncoder, Side
 from gestalt.models.zoo.classifier import load_into
 from gestalt.models.zoo.open_clip import check_tag

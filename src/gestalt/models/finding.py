@@ -21,8 +21,10 @@ from gestalt.models.names import (
     external_name,
     hub_name,
     in_run,
+    is_finished,
+    progress,
+    record_of,
 )
-from gestalt.models.progress import is_finished, progress, record_of
 from gestalt.models.zoo.kinds import check_name
 from gestalt.support.names import suggestion
 from gestalt.support.typed import ConfigError

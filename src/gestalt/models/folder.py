@@ -20,7 +20,7 @@ from gestalt.config.loading import load_mapping, refuse_code
 from gestalt.config.schema import Experiment
 from gestalt.encoders.checkpoints import AGAIN, read_state_dict
 from gestalt.encoders.text import SentenceTower
-from gestalt.measures.evaluation.weights import weights_hash
+from gestalt.encoders.weights import weights_hash
 from gestalt.model import DualEncoder
 from gestalt.models.building import load_model
 from gestalt.models.names import DESCRIPTION, WEIGHTS

@@ -27,14 +27,17 @@ from gestalt.models.names import (
     DESCRIPTION,
     RESULT,
     WEIGHTS,
+    Progress,
     config_of,
     exported_folder,
     external_name,
     hub_name,
     in_run,
+    is_finished,
+    progress_of,
+    record_of,
     run_folder,
 )
-from gestalt.models.progress import Progress, is_finished, progress_of, record_of
 from gestalt.models.zoo.kinds import DEFAULTS, EXTERNAL, library_of
 from gestalt.support.files import file_hash
 from gestalt.support.keys import flatten

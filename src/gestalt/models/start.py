@@ -11,8 +11,7 @@ from gestalt.config.loading import code_of
 from gestalt.config.schema import Experiment
 from gestalt.config.start import CLASSIFIER, OPEN_CLIP
 from gestalt.encoders.checkpoints import load_weights
-from gestalt.encoders.weights import WeightsOrigin
-from gestalt.measures.evaluation.weights import weights_hash
+from gestalt.encoders.weights import WeightsOrigin, weights_hash
 from gestalt.model import DualEncoder
 from gestalt.models.building import build_towers, without_weights
 from gestalt.models.opening import open_target

@@ -15,11 +15,10 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from gestalt.config.loading import code_of
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.keys import ONLY_SCENES, only_scenes
-from gestalt.measures.evaluation.weights import weights_hash
+from gestalt.encoders.weights import weights_hash
 from gestalt.model import DualEncoder
 from gestalt.models.folder import CARD, load_folder, portable, read_description, save_folder
-from gestalt.models.names import RESULT, in_run
-from gestalt.models.progress import progress
+from gestalt.models.names import RESULT, in_run, progress
 from gestalt.results.record import commit, evaluations_in, package_version
 from gestalt.results.result import Result, headlines, read_result
 from gestalt.results.templates import render

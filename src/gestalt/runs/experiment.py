@@ -2,7 +2,7 @@
 
 from os import PathLike, fspath
 
-from gestalt.config.check_launch import check_places, check_training
+from gestalt.config.check import check_places, check_training
 from gestalt.config.loading import load
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.corpora.file_checks import check_files

@@ -30,8 +30,7 @@ from gestalt.support.json_files import Fields
 from gestalt.support.keys import refuse
 from gestalt.training.bad_samples import BadSamples
 from gestalt.training.checkpoints import EpochCheckpoint, SaveOnSignal, StepCheckpoint, restoring
-from gestalt.training.clock import Clock
-from gestalt.training.progress import RunProgressBar, Speed
+from gestalt.training.progress import Clock, RunProgressBar, Speed
 from gestalt.training.trainer import make_trainer
 
 TRAINER = (

@@ -8,8 +8,7 @@ from gestalt.config.identity import config_hash
 from gestalt.config.loading import LOGS, load_saved
 from gestalt.config.schema import Experiment
 from gestalt.models.finding import differences, resolve_checkpoint
-from gestalt.models.names import CHECKPOINT, run_folder, runs_of, saved_hash
-from gestalt.models.progress import is_finished
+from gestalt.models.names import CHECKPOINT, is_finished, run_folder, runs_of, saved_hash
 from gestalt.runs.requeue import DIVERGED
 from gestalt.support.typed import ConfigError
 

@@ -17,12 +17,10 @@ from gestalt.data_modules.image_text import ImageTextDataModule
 from gestalt.encoders.checkpoints import read_checkpoint
 from gestalt.losses.build import list_nouns, reading_nouns
 from gestalt.models.building import check_names
-from gestalt.models.names import config_of, in_run
+from gestalt.models.names import PLANNED, config_of, in_run
 from gestalt.models.opening import load_checkpoint_model
-from gestalt.models.progress import PLANNED
 from gestalt.models.start import build_model
 from gestalt.module import ContrastiveModule
-from gestalt.runs.compiling import check_compiler, compile_training
 from gestalt.runs.evaluation import build_evaluation
 from gestalt.runs.features import connect_loader
 from gestalt.runs.source import build_source, steps
@@ -32,8 +30,12 @@ from gestalt.runs.training import (
     check_deterministic,
     module_arguments,
 )
+from gestalt.support.keys import refuse
 from gestalt.training.bad_samples import BadSamples
 from gestalt.training.exactness import EagerValidation
+from gestalt.training.keys import Trainer
+from gestalt.training.machine import on_cuda
+from gestalt.training.micro_batches import batch_statistics
 
 
 @dataclass(frozen=True)
@@ -144,3 +146,67 @@ def arguments_of(checkpoint: str | PathLike[str], overrides: Sequence[str] = ())
     saved = content["gestalt"]
     total = saved.get("schedule") or saved[PLANNED]
     return module_arguments(config, model, total, nouns)
+
+
+SHAPES = 64
+"""Most compiled versions of one function, one for each padded length of captions; above its limit,
+8 by default, torch runs uncompiled.
+"""
+
+
+def check_compiler(trainer: Trainer) -> None:
+    """Check that this machine can compile for the device of training, before a run's folder is
+    made.
+
+    Raises:
+        ConfigError: names what is missing and what to choose.
+    """
+    if trainer.compile == "none":
+        return
+    why = ""
+    if not on_cuda(trainer):
+        from torch._inductor.cpp_builder import get_cpp_compiler
+        from torch._inductor.exc import InvalidCxxCompiler
+
+        try:
+            get_cpp_compiler()
+        except InvalidCxxCompiler:
+            why = "torch has no C++ compiler on this machine; install g++, set CXX"
+    else:
+        from torch.utils._triton import has_triton
+
+        if not has_triton():
+            why = "torch has no Triton for this machine's GPU; install triton"
+    if why:
+        refuse("trainer.compile", trainer.compile, f"{why}, or choose none")
+
+
+def compile_training(module: ContrastiveModule, how: str, *, backend: str = "inductor") -> None:
+    """Compile the towers, or the forward pass of a step with its loss, for static shapes; "none"
+    compiles nothing.
+
+    Tokenisation is not compiled.
+
+    Args:
+        module: the run's module; its batches have fixed shapes, except for the padded length of
+            captions, which takes few values.
+        how: "none", "towers" or "step".
+        backend: backend of ``torch.compile``.
+    """
+    if how == "none":
+        return
+    # with batch statistics, the black images of bad pairs would count
+    module.static_shapes = not batch_statistics(module.model)
+    import torch._dynamo
+
+    torch._dynamo.config.recompile_limit = max(SHAPES, torch._dynamo.config.recompile_limit)
+    options: dict[str, Any] = {"dynamic": False, "backend": backend}
+    model = module.model
+    if how == "towers":
+        text = model.text_tower
+        for part in (model.image_tower, *(text.compiled_parts or text.children())):
+            part.compile(**options)
+        return
+    model.text_tower.pad = torch.compiler.disable(model.text_tower.pad)  # type: ignore[method-assign, no-untyped-call]
+    model.compile(**options)
+    module.loss = torch.compile(module.loss, **options)

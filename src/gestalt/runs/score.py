@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from gestalt.config.check_launch import check_nodes
+from gestalt.config.check import check_nodes
 from gestalt.config.schema import Experiment
 from gestalt.encoders.dense_model import DenseModel
+from gestalt.encoders.weights import weights_hash
 from gestalt.measures.evaluation.predictions import STATEMENT
-from gestalt.measures.evaluation.weights import weights_hash
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.class_maps import ClassMaps
 from gestalt.models import opening as targets

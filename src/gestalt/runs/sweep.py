@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from gestalt.config.check import check_scoring
 from gestalt.config.schema import Experiment
 from gestalt.encoders.dense_model import DenseModel
+from gestalt.encoders.weights import weights_hash
 from gestalt.measures.callback import Scorer
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
 from gestalt.measures.evaluation.images import sizes_of
-from gestalt.measures.evaluation.weights import weights_hash
 from gestalt.measures.segmentation.calibration import Sweep
 from gestalt.measures.segmentation.calibration_file import protocol_fields, shares_images
 from gestalt.measures.segmentation.callback import Segmentation

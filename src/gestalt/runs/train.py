@@ -9,17 +9,16 @@ from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 
-from gestalt.config.check_launch import check_nodes
+from gestalt.config.check import check_nodes
 from gestalt.config.identity import config_hash, hashed_keys, to_plain, to_yaml
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import Experiment
 from gestalt.encoders.checkpoints import read_checkpoint, read_resumable
+from gestalt.encoders.weights import weights_hash
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
 from gestalt.measures.evaluation.measures import charts_of
-from gestalt.measures.evaluation.weights import weights_hash
-from gestalt.models.names import CHECKPOINT, RESULT, run_folder
+from gestalt.models.names import CHECKPOINT, RESULT, is_finished, run_folder
 from gestalt.models.opening import ONLY_TRAINING
-from gestalt.models.progress import is_finished
 from gestalt.module import ContrastiveModule
 from gestalt.results.result import headlines_of
 from gestalt.results.run_record import describe, metrics_of, write_results
@@ -44,10 +43,9 @@ from gestalt.training.checkpoints import (
     restoring,
 )
 from gestalt.training.classes import build_callbacks
-from gestalt.training.clock import Clock
 from gestalt.training.finite import NonFiniteLoss
 from gestalt.training.loggers import build_loggers
-from gestalt.training.progress import RunProgressBar, Speed
+from gestalt.training.progress import Clock, RunProgressBar, Speed
 from gestalt.training.trainer import STATIC_GRAPH, keywords_of, make_trainer
 
 

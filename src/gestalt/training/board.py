@@ -1,18 +1,22 @@
-"""TensorBoard: its custom scalars page, a run's description and its hyperparameters."""
+"""TensorBoard: its custom scalars page, a run's description, its hyperparameters and pictures."""
 
 import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
 from torch.utils.tensorboard.summary import hparams
 
+from gestalt.support.files import replacing
 from gestalt.support.keys import Keys
 from gestalt.training.progress import WINDOW, Speed
-from gestalt.training.tags import board_tag
+from gestalt.training.tags import PICTURES, board_tag
 
 COLUMNS = {
     "image.aggregation": "Aggregation",
@@ -134,3 +138,34 @@ def write_hyperparameters(trainer: Trainer, keys: Keys, *, metrics: Sequence[str
         for summary in hparams(values, dict.fromkeys(map(board_tag, metrics), 0.0)):  # type: ignore[no-untyped-call]
             writer.add_summary(summary, trainer.global_step)
         logger.save()
+
+
+LEVEL = 1
+"""Compression level of zlib: files are 18 % larger than at its default, 6, and written in 0.4 of
+the time.
+"""
+
+
+def write_picture(trainer: Trainer, *, picture: Image.Image, tag: str, stem: str) -> None:
+    """Write a picture to the loggers that take some under ``tag``, "<benchmark>/<name>", and to
+    ``<log_dir>/pictures/<benchmark>/<stem>.png``.
+
+    Only on the first rank.
+    """
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(
+                f"{PICTURES}/{tag}", np.array(picture), trainer.global_step, dataformats="HWC"
+            )
+        elif callable(log_image := getattr(logger, "log_image", None)):  # wandb's
+            log_image(key=tag, images=[picture], step=trainer.global_step)
+    for folder in log_folders(trainer):
+        path = folder / "pictures" / tag.partition("/")[0] / f"{stem.replace('/', '_')}.png"
+        with replacing(path) as partial:
+            picture.save(partial, "PNG", compress_level=LEVEL)
+
+
+def log_folders(trainer: Trainer) -> list[Path]:
+    """Return the folder that the first logger with one writes to; empty if none has."""
+    folders = [getattr(logger, "log_dir", None) for logger in trainer.loggers]
+    return [Path(folder) for folder in folders if isinstance(folder, str)][:1]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from gestalt.encoders.depths import block_depths
+from gestalt.encoders.boundary import block_depths
 from gestalt.training.keys import Optimizer as OptimizerKeys
 
 Group = dict[str, Any]

@@ -9,9 +9,9 @@ import pytest
 
 from gestalt.__main__ import main
 from gestalt.module import ContrastiveModule
-from gestalt.runs import make_cache as command
+from gestalt.runs import features as command
 from gestalt.runs.cache_key import Description
-from gestalt.runs.make_cache import make_cache as cache
+from gestalt.runs.features import make_cache as cache
 from gestalt.runs.train import train
 from gestalt.support.typed import ConfigError
 from tests.data_modules.files import picture, write_flickr

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gestalt.measures.evaluation.weights import weights_hash
+from gestalt.encoders.weights import weights_hash
 from gestalt.runs.score import open_target
 from gestalt.runs.sweep import calibrate, sweep_protocols
 from tests.gestalt.command import run_here

@@ -280,7 +280,7 @@ def test_t5_is_found_by_its_folder_as_well_as_by_its_name(tmp_path):
 
 
 def test_a_run_trained_with_a_caption_column_can_be_evaluated_on_a_source_without_one(tmp_path):
-    from gestalt.config.check_launch import check_training
+    from gestalt.config.check import check_training
     from gestalt.runs.evaluation import build_evaluation
 
     config = load(

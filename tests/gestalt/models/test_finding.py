@@ -12,8 +12,7 @@ import torch
 from gestalt.config.identity import to_yaml
 from gestalt.config.loading import load
 from gestalt.models.finding import resolve_checkpoint, variations
-from gestalt.models.names import CHECKPOINT, config_of
-from gestalt.models.progress import is_finished, progress
+from gestalt.models.names import CHECKPOINT, config_of, is_finished, progress
 from gestalt.results.record import result_paths
 from gestalt.support.typed import ConfigError
 from tests.gestalt.runs.test_folders import config

@@ -17,7 +17,7 @@ from open_clip.loss import ClipLoss, SigLipLoss
 
 import gestalt
 from gestalt.__main__ import main
-from gestalt.measures.evaluation.weights import weights_hash
+from gestalt.encoders.weights import weights_hash
 from gestalt.models.building import check_names
 from gestalt.models.names import CHECKPOINT
 from gestalt.models.opening import open_target

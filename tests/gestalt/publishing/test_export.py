@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_model
 
 import gestalt
-from gestalt.measures.evaluation.weights import weights_hash
+from gestalt.encoders.weights import weights_hash
 from gestalt.models.names import CHECKPOINT, exported_folder
 from tests.gestalt.command import run_here
 from tests.gestalt.tiny_model import RUN, export, save_photo, save_run, tiny

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from gestalt.measures.evaluation.weights import weights_hash
+from gestalt.encoders.weights import weights_hash
 from gestalt.results import record
 from gestalt.results.record import package_version, provenance, write_record
 

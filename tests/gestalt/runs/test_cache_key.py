@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gestalt.config.check_launch import check_training
+from gestalt.config.check import check_training
 from gestalt.config.schema import Experiment
 from gestalt.runs.cache_key import FILE, Description, check_cache, key_of
 from gestalt.support.typed import ConfigError

@@ -11,7 +11,7 @@ from torch import nn
 from gestalt.encoders.image import ImageTower
 from gestalt.models.start import build_model
 from gestalt.module import ContrastiveModule
-from gestalt.runs.compiling import check_compiler, compile_training
+from gestalt.runs.run import check_compiler, compile_training
 from gestalt.runs.training import build_module
 from gestalt.support.typed import ConfigError
 from gestalt.training.exactness import EagerValidation

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gestalt.runs.make_cache import as_stored
+from gestalt.runs.features import as_stored
 
 
 def test_values_beyond_float16_are_refused():

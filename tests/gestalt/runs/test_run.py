@@ -14,7 +14,7 @@ from torch.nn import functional
 
 import gestalt
 from gestalt.data_modules.sources import open_source
-from gestalt.measures.evaluation.weights import weights_hash
+from gestalt.encoders.weights import weights_hash
 from tests.gestalt.command import TINY, environment, refused, result, succeed
 from tests.gestalt.painted import random_pixels
 from tests.gestalt.tiny_model import tiny

@@ -116,7 +116,7 @@ def build_everything(config: Experiment) -> None:
     from gestalt.runs import train as run
     from gestalt.runs.folders import new_version
     from gestalt.runs.resume import resolve_resume
-    from gestalt.training.clock import Clock
+    from gestalt.training.progress import Clock
 
     check_names(config)
     assert resolve_resume(config) is None

@@ -18,9 +18,9 @@ from gestalt.config.loading import load
 from gestalt.encoders.checkpoints import read_checkpoint
 from gestalt.models.names import CHECKPOINT
 from gestalt.support.typed import ConfigError
+from gestalt.training.board import write_picture
 from gestalt.training.classes import build_callbacks
 from gestalt.training.loggers import Loggers, build_loggers, check_loggers
-from gestalt.training.pictures import write_picture
 from tests.gestalt.command import TINY, killed, succeed
 
 CSV = "lightning.pytorch.loggers.CSVLogger"

@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.image_sets import LabelSet
+from gestalt.encoders.weights import weights_hash
 from gestalt.measures.evaluation.protocols import PromptProtocol
-from gestalt.measures.evaluation.weights import weights_hash
 from gestalt.support.arrays import map_array
 from gestalt.support.files import replacing
 

@@ -31,7 +31,7 @@ from gestalt.measures.rows import ImageMetric
 from gestalt.support.arrays import Floats, Ints
 from gestalt.support.label_values import MAX_CLASSES, PADDING
 from gestalt.support.ranks import objects_on_first
-from gestalt.training.pictures import log_folders
+from gestalt.training.board import log_folders
 
 PER_END = 4
 """Images at each end; their predictions are kept while the set is scored, so that a report needs

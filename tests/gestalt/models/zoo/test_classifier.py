@@ -11,9 +11,8 @@ from open_clip import IMAGENET_CLASSNAMES
 from torch.nn import functional
 
 from gestalt.encoders.checkpoints import read_state_dict
-from gestalt.encoders.weights import locate
+from gestalt.encoders.weights import locate, weights_hash
 from gestalt.measures.evaluation.prompts import class_embeddings
-from gestalt.measures.evaluation.weights import weights_hash
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.models.building import check_names

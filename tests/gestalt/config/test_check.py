@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gestalt.__main__ import main
-from gestalt.config import check_launch as launch
+from gestalt.config import check as launch
 from gestalt.config.identity import to_yaml
 from gestalt.config.loading import load, load_saved
 from gestalt.support.typed import ConfigError
