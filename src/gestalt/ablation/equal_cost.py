@@ -9,7 +9,8 @@ from gestalt.ablation.jobs import read_state_file
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
 from gestalt.results.record import write_record
-from gestalt.runs.trial import check_alone, format_flop, step_flop
+from gestalt.runs.process import check_alone
+from gestalt.runs.trial import format_flop, step_flop
 from gestalt.support.ranks import tell
 from gestalt.support.typed import ConfigError
 

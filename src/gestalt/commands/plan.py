@@ -17,12 +17,11 @@ from gestalt.config.schema import Experiment
 from gestalt.losses.matrix import BLOCK
 from gestalt.results.record import device_name
 from gestalt.results.text import span
-from gestalt.runs.process import prepare
+from gestalt.runs.process import check_alone, prepare
 from gestalt.runs.run import Run
 from gestalt.runs.source import pairs_a_step, steps
 from gestalt.runs.trial import (
     build_trial,
-    check_alone,
     format_flop,
     read_pairs,
     repeat,

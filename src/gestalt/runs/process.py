@@ -1,6 +1,7 @@
 """This process: the output of its libraries, and what it must have for the steps of a run."""
 
 import logging
+import os
 import threading
 import warnings
 
@@ -9,6 +10,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from gestalt.config.schema import Experiment
 from gestalt.support.memory import keep_freed_memory
+from gestalt.support.typed import ConfigError
 from gestalt.training.classes import CALLBACKS, classes_of
 from gestalt.training.loggers import check_loggers
 from gestalt.training.machine import check_machine
@@ -60,3 +62,19 @@ def prepare(config: Experiment) -> None:
     check_loggers(config.logger)
     classes_of(CALLBACKS, config.trainer.callbacks, Callback)
     keep_freed_memory()
+
+
+def check_alone(what: str) -> None:
+    """Refuse the several processes of a launcher, each of which would do the same; ``what`` begins
+    the message.
+
+    Raises:
+        ConfigError: names the launcher.
+    """
+    for name, launcher in {"WORLD_SIZE": "torchrun", "SLURM_NTASKS": "SLURM"}.items():
+        count = os.environ.get(name, "1")
+        if count != "1":
+            raise ConfigError(
+                f"{what} one device in one process, and {launcher} started {count}; call it "
+                f"without {launcher}"
+            )

@@ -3,7 +3,6 @@ counted on a trial of a few pairs.
 """
 
 import math
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,22 +67,6 @@ def take_steps(
     else:
         loader: DataLoader[Any] = DataLoader([batch] * max_steps, batch_size=None)  # type: ignore[arg-type]  # a list stands in for a data set
         trainer.fit(trial.module, train_dataloaders=loader)
-
-
-def check_alone(what: str) -> None:
-    """Refuse the several processes of a launcher, each of which would do the same; ``what`` begins
-    the message.
-
-    Raises:
-        ConfigError: names the launcher.
-    """
-    for name, launcher in {"WORLD_SIZE": "torchrun", "SLURM_NTASKS": "SLURM"}.items():
-        count = os.environ.get(name, "1")
-        if count != "1":
-            raise ConfigError(
-                f"{what} one device in one process, and {launcher} started {count}; call it "
-                f"without {launcher}"
-            )
 
 
 def build_trial(config: Experiment) -> Run:
