@@ -230,6 +230,16 @@ class DualEncoder(DenseModel):
         """
         return timm_positions(self.image_tower.trunk, grid=grid, how=positions)
 
+    def check_class_attention(self) -> None:
+        """Check that the image tower has class attention; a ValueError gives the reason if not."""
+        self.image_tower.check_class_attention()
+
+    def class_attention(self, images: Tensor) -> Tensor:
+        """Return the class token's attention to each patch in the last block.  (B, 3, H, W) uint8
+        to (B, heads, h, w).
+        """
+        return self.image_tower.class_attention(images)
+
     def embed_text(self, texts: list[str] | Padded | Tokens, *, normalise: bool = True) -> Tensor:
         """Embed K texts, padded or not, or their tokens from the text tower.  Returns (K, E),
         L2-normalised by default.

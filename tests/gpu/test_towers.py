@@ -8,11 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gestalt.aggregation import mean_of_parts
 from gestalt.encoders.image import ImageTower
 from gestalt.encoders.keys import Image
 from gestalt.encoders.towers import build_image_tower
-from gestalt.model import DualEncoder, Side
 from tests.gpu.models import images
 
 SMALL = {"width": 64, "depth": 2, "heads": 2}
@@ -71,17 +69,12 @@ def test_parts_and_gradients_equal_the_cpu(device, backbone, dropping):
     assert all(bool(gradient.isfinite().all()) for gradient in measured[1].values())
 
 
-def attended(tower: ImageTower, images: torch.Tensor) -> torch.Tensor:
-    text = Side(tower, None, aggregation=mean_of_parts, project_first=True)
-    return DualEncoder(tower, text, width=8).to(images.device).class_attention(images)
-
-
 @pytest.mark.parametrize("backbone", VITS)
 def test_class_attention_equals_the_cpu(device, backbone):
     side, tower = TOWERS[backbone][1], tower_of(backbone)
     on_device = copy.deepcopy(tower).to(device)
     with torch.no_grad():
-        expected = attended(tower, pixels(side, device=torch.device("cpu")))
-        measured = attended(on_device, pixels(side, device=device))
+        expected = tower.class_attention(pixels(side, device=torch.device("cpu")))
+        measured = on_device.class_attention(pixels(side, device=device))
     assert measured.device.type == device.type
     torch.testing.assert_close(measured.cpu(), expected, **CLOSE)

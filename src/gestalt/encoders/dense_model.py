@@ -215,8 +215,8 @@ class DenseModel(nn.Module):
         block = self.last_block()
         if block is None or block.prefix < 1 or not block.class_token:
             raise ValueError(
-                "attention grouping needs a class token and a last block whose attention can be "
-                "read, and the image tower lacks one of them; choose another grouping method"
+                "attention grouping needs a class token, and the image tower has none; choose "
+                "another grouping method"
             )
 
     def class_attention(self, images: Tensor) -> Tensor:
@@ -230,7 +230,7 @@ class DenseModel(nn.Module):
 
         def keep(module: Any, inputs: Any, options: Any, output: Any) -> None:
             heads = block.heads(inputs[0] if inputs else options["hidden_states"], options)
-            matrices.append(attention(heads.query, heads.key, heads.scale))
+            matrices.append(attention(heads.query[:, :, :1], heads.key, heads.scale))
 
         with block.module.register_forward_hook(keep, with_kwargs=True):
             self.tokens(images)

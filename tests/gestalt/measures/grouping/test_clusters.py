@@ -8,13 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.aggregation import mean_of_parts
 from gestalt.encoders.keys import Image
 from gestalt.encoders.towers import build_image_tower
 from gestalt.measures.evaluation.protocols import build_protocol
 from gestalt.measures.grouping.engine import attention_masks, bottom_up, image_similarity
 from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
-from gestalt.model import DualEncoder, Side
 from tests.gestalt.painted import PaintedModel, random_pixels
 
 PARTITIONS = ("kmeans_square", "spectral_square")
@@ -62,11 +60,6 @@ def tower(backbone: str, **changes: int) -> torch.nn.Module:
     return build_image_tower(Image(backbone, family, init="random", **changes), size=32).eval()  # type: ignore[arg-type]
 
 
-def attended(image_tower: torch.nn.Module, images: Tensor) -> Tensor:
-    text = Side(image_tower, None, aggregation=mean_of_parts, project_first=True)
-    return DualEncoder(image_tower, text, width=8).class_attention(images)
-
-
 @torch.no_grad()
 def test_class_attention_equals_the_softmax_of_the_last_block():
     image_tower = tower("vit_tiny_patch16_224", patch_size=8, width=32, depth=3, heads=2)
@@ -81,7 +74,7 @@ def test_class_attention_equals_the_softmax_of_the_last_block():
     query, key, _ = functional.linear(
         seen[0], trunk.blocks[-1].attn.qkv.weight, trunk.blocks[-1].attn.qkv.bias
     ).chunk(3, dim=-1)
-    found = attended(image_tower, images)
+    found = image_tower.class_attention(images)
     assert found.shape == (2, 2, 4, 6)
     for head in range(2):
         part = slice(head * 16, head * 16 + 16)
@@ -96,7 +89,7 @@ def test_class_attention_equals_the_softmax_of_the_last_block():
 @pytest.mark.parametrize("backbone", ["vit_small_patch14_reg4_dinov2", "eva02_tiny_patch14_224"])
 def test_class_attention_of_towers_with_registers_or_rotary_embeddings_has_the_patch_grid(backbone):
     image_tower = build_image_tower(Image(backbone, init="random", depth=2), size=28).eval()
-    found = attended(image_tower, torch.zeros(1, 3, 28, 42, dtype=torch.uint8))
+    found = image_tower.class_attention(torch.zeros(1, 3, 28, 42, dtype=torch.uint8))
     assert found.shape[-2:] == (2, 3)
     assert bool((found.flatten(2).sum(dim=2) < 1).all())
 
