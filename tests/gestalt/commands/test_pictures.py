@@ -107,7 +107,7 @@ def test_several_models_have_a_folder_each():
         ("segment frames --labels dog,\udcff --model x", r"--labels 'dog,\udcff': not UTF-8"),
         (
             f"{GROUP} frames/frame1.png --groups 255",
-            "groups is 255, choose a whole number from 1 to",
+            "choose 1 to 254",
         ),
         (
             "group frames --model x --protocol kmeans",
