@@ -113,6 +113,7 @@ def build_everything(config: Experiment) -> None:
     """All that a run makes of its config, without running."""
     from gestalt.models.building import check_names
     from gestalt.models.start import build_model
+    from gestalt.results.run_record import scorers_of
     from gestalt.runs import train as run
     from gestalt.runs.folders import new_version
     from gestalt.runs.resume import resolve_resume
@@ -128,7 +129,9 @@ def build_everything(config: Experiment) -> None:
         return
     parts = run.build(config)
     parts.module.configure_optimizers()
-    run._trainer(parts, Clock(0.0), folder, run._first_lines(parts), None)
+    trainer = run._trainer(parts, Clock(0.0), folder, run._first_lines(parts), None)
+    for scorer in scorers_of(parts.callbacks):
+        scorer.on_validation_epoch_start(trainer, parts.module)
 
 
 def pretrain_both() -> None:
