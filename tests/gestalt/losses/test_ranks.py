@@ -131,7 +131,8 @@ def check(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     """Check that terms and gradients are equal."""
     assert found.keys() == expected.keys()
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-9, msg=name)
+        label = f"{name}: ".__add__  # before torch's message, which has the numbers
+        torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-9, msg=label)
 
 
 @pytest.mark.laws(LOSSES, CHOICES)
