@@ -23,7 +23,7 @@ CUT, AGAIN = "damaged, truncated, or not a file of weights", "copy or download i
 LOADED = (".bin", ".pt", ".pth", ".safetensors")
 OTHER_PROGRAMS = {"onnx", "openvino"}  # folders
 WRAPPERS = ("state_dict", "model", "teacher")
-PREFIXES = ("module.", "backbone.")
+PREFIXES = ("module.", "teacher.", "backbone.")
 MEND = "only tensors are read, never code: save its state_dict() by torch.save or as safetensors"
 MAX_LETTERS = 300
 """Most characters quoted of another library's message, which may have a line for each tensor."""
@@ -120,13 +120,12 @@ def unwrap(state: Mapping[str, Any], *, source: str) -> StateDict:
             "expected a state dict"
         )
     for prefix in PREFIXES:
-        body = {
-            key.removeprefix(prefix): value
-            for key, value in tensors.items()
-            if key.startswith(prefix)
-        }
-        if body and all(key.startswith((prefix, "head.")) for key in tensors):
-            tensors = body
+        if all(key.startswith((prefix, "head.")) for key in tensors):
+            tensors = {
+                key.removeprefix(prefix): value
+                for key, value in tensors.items()
+                if key.startswith(prefix)
+            }
     return tensors
 
 

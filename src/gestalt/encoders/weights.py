@@ -231,7 +231,8 @@ def load_checkpoint(model: nn.Module, file: WeightsFile) -> None:
                 why = "its stem is a patch embedding; set image.stem=patch"
             raise ValueError(f"{misfit}: {why}") from error
     state = {key: value for key, value in state.items() if not key.startswith(heads)}
-    check_fit(state, model.state_dict(), misfit=misfit)
+    keys = "image.backbone, width, depth and stem; null: the backbone's own"
+    check_fit(state, model.state_dict(), misfit=f"{misfit} ({keys})")
     model.load_state_dict(state)
 
 

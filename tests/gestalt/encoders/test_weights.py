@@ -126,11 +126,14 @@ def test_a_local_checkpoint_is_loaded_with_its_normalisation_and_origin(name, tm
             | {"head.mlp.0.weight": torch.zeros(2, 2)}
         },
         lambda state: {"model": {f"module.backbone.{key}": value for key, value in state.items()}},
+        lambda state: {
+            "state_dict": {f"teacher.backbone.{key}": value for key, value in state.items()}
+        },
         lambda state: (
             state | {"head.weight": torch.zeros(1000, 32), "head.bias": torch.zeros(1000)}
         ),
     ],
-    ids=["state_dict", "teacher and projection head", "model and prefixes", "classifier"],
+    ids=["state_dict", "teacher and head", "model and prefixes", "prefixes", "classifier"],
 )
 def test_wrappers_prefixes_and_heads_are_taken_off(wrap, tmp_path):
     state = trunk_state()
@@ -145,7 +148,7 @@ def test_mismatched_keys_are_refused_by_name(tmp_path):
     state["norm.bias"] = torch.zeros(5)
     with pytest.raises(
         ValueError,
-        match=r"1 missing: blocks\.1\.mlp\.fc1\.bias; 1 .*\(5,\) for \(32,\)",
+        match=r"stem; null.*: 1 missing: blocks\.1\.mlp\.fc1\.bias; 1 .*\(5,\) for \(32,\)",
     ):
         tower(init="dino", weights=stored(tmp_path, state))
     with pytest.raises(ValueError, match=r"made\.pth does not .*; set image\.stem=patch$"):
