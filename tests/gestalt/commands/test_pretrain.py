@@ -72,7 +72,7 @@ def test_pretraining_writes_weights_with_provenance_from_which_training_starts(w
 KILLED = """
 import os, signal, sys
 from gestalt.__main__ import main
-from gestalt.publishing import init_file as make
+from gestalt.runs import pretraining as make
 from gestalt.pretraining.module import PatchDistillation
 step, write = PatchDistillation.training_step, make.write_init
 def training_step(self, batch, index):
