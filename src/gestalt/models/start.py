@@ -39,7 +39,7 @@ def build_model(config: Experiment, resumed: Path | None = None) -> DualEncoder:
 
 def _from_start(config: Experiment, target: str) -> DualEncoder:
     """Build a model with the weights of ``start``, or of a run that started from them; what these
-    lack of aggregations and a bias is fresh.  Returns the origin of the weights as well.
+    lack of aggregations and a bias is fresh.
     """
     # a path, so that no word of a file names code
     place = target if target.startswith(OPEN_CLIP) else os.path.join(".", target)

@@ -99,23 +99,25 @@ def best_of(maps: Tensor, rows: Bands, columns: Bands, scale: float | None = Non
             part = half[:, :, column.span].index_select(0, places)  # (m of the tile, t, s)
             scores = part @ column.weights.T
             place = row.place, column.place
-            value[place], first = first_largest(scores)
-            index[place] = band[places][first]
+            value[place], index[place] = first_largest(scores, band.index_select(0, places))
             if total is not None and scale is not None:
                 rest = scores.sub_(value[place]).mul_(scale * LOG2_E).exp2_().sum(dim=0)
                 total[place] = value[place] * scale + rest.log_()
     return Best(value, winner=index, total=total)
 
 
-def first_largest(scores: Tensor) -> tuple[Tensor, Tensor]:
+def first_largest(scores: Tensor, order: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return the largest of (M, ...) along the first axis, which holds no NaN, and its first index,
     int64: the results of ``max(dim=0)``, on a CPU several times as fast.
+
+    ``order``, (M,) int64 and rising, is the index of each position; 0 to M - 1 by default.
     """
     value = scores.amax(dim=0)
+    order = torch.arange(len(scores), device=scores.device) if order is None else order
     # float32 holds every index; bfloat16 does not
-    places = torch.arange(len(scores), dtype=torch.float32, device=scores.device)
+    rising = order.float()
     smaller = torch.ne(scores, value, out=torch.empty_like(scores, dtype=torch.float32))  # 0 or 1
-    smaller = smaller.mul_(len(scores)).add_(places.reshape(-1, *[1] * value.dim()))
+    smaller = smaller.mul_(rising[-1] + 1).add_(rising.reshape(-1, *[1] * value.dim()))
     return value, smaller.amin(dim=0).long()
 
 
