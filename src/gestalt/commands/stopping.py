@@ -31,8 +31,10 @@ def _continuation(stop: Interrupted, arguments: Namespace) -> str:
     command = arguments.command
     words = arguments.words
     launcher = ""
-    if command == "train" and stop.checkpoint and arguments.config.resume is None:
-        words = [*words, "resume=last"]
+    if command == "train" and stop.checkpoint and arguments.config.resume not in ("last", "auto"):
+        # With resume=FILE the same command would begin again at that file.
+        run = "last" if arguments.config.resume is None else stop.checkpoint.parent.parent
+        words = [*(word for word in words if not word.startswith("resume=")), f"resume={run}"]
         if any(name in os.environ for name in LAUNCHERS):
             launcher = ", launched in the same way,"
     elif stop.checkpoint:

@@ -60,3 +60,20 @@ def test_a_stopped_evaluation_says_what_the_same_command_does(capsys):
     arguments = Namespace(command="eval", predictions="maps", words=[])
     assert interrupted(Interrupted(signal.SIGTERM), arguments) == 128 + signal.SIGTERM
     assert capsys.readouterr().err.endswith("begins anew, once maps is removed\n")
+
+
+@pytest.mark.parametrize(
+    ("resume", "ending"),
+    [
+        (None, "train max resume=last"),
+        ("last", "; the same command continues from there"),
+        ("run/checkpoints/step=5.ckpt", "train max resume={run}"),
+    ],
+)
+def test_a_stopped_training_says_how_its_newest_checkpoint_goes_on(
+    resume, ending, tmp_path, capsys
+):
+    words = ["train", "max", *([] if resume is None else [f"resume={resume}"])]
+    arguments = Namespace(command="train", config=Namespace(resume=resume), words=words)
+    interrupted(Interrupted(signal.SIGTERM, tmp_path / "run/checkpoints/last.ckpt"), arguments)
+    assert capsys.readouterr().err.endswith(f"{ending.format(run=tmp_path / 'run')}\n")
