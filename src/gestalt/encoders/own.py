@@ -57,7 +57,7 @@ class OwnImageTower(ImageTower):
             ValueError: images that are not uint8, a size that does not divide into patches, or
                 another number of tokens than by the stride.
         """
-        assert isinstance(images, Tensor)  # config/check_data.py
+        assert isinstance(images, Tensor)  # ``check_features`` refuses a cache of features
         grid = self.grid(*images.shape[-2:])
         pixels = self.normalise(images)
         output = self.trunk(pixels) if keep is None else self.trunk(pixels, keep=keep)
