@@ -1,11 +1,14 @@
 """First maximum along the first axis: equal to ``max``, with ties to the first, and with any
-position names.
+position names; the total over all maps.
 """
+
+import math
 
 import pytest
 import torch
 
-from gestalt.measures.segmentation.dense.winners import first_largest, tile_side
+from gestalt.measures.segmentation.dense.placement import Axis, label_bands
+from gestalt.measures.segmentation.dense.winners import best_of, first_largest, tile_side
 
 
 @pytest.mark.parametrize("count", [1, 2, 21, 400])
@@ -41,3 +44,11 @@ def test_the_tile_side_stays_positive_for_any_number_of_maps():
         64,
         16,
     ]
+
+
+def test_a_map_of_zeros_that_cannot_win_still_counts_in_the_total():
+    axis = Axis(5, canvas=4, starts=(0,), side=4, cells=2, upsample="bilinear")
+    bands = label_bands(axis, 3, torch.device("cpu"))
+    maps = torch.stack([torch.ones(2, 2), torch.zeros(2, 2)])
+    total = best_of(maps, bands, bands, scale=2.0).total
+    torch.testing.assert_close(total, torch.full((5, 5), math.log(math.exp(2) + 1)))
