@@ -5,7 +5,7 @@ import torch
 
 from gestalt.encoders.keys import Image
 from gestalt.encoders.towers import build_image_tower
-from gestalt.losses.distillation.masks import MaskToken, masked_patches
+from gestalt.losses.distillation.masks import MaskToken, ProjectionHead, masked_patches
 from tests.gestalt.painted import random_pixels
 
 IDS, EPOCHS = torch.arange(200), torch.zeros(200, dtype=torch.int64)
@@ -66,3 +66,13 @@ def test_the_mask_token_gets_a_gradient_and_the_hook_is_removed(tower):
         tower(images).parts.square().sum().backward()
     assert token.token.grad.abs().sum() > 0
     assert not tower.trunk.patch_embed._forward_hooks
+
+
+def test_a_head_draws_its_prototypes_and_nothing_else_after_those_drawn_before():
+    heads = []
+    for prototypes, drawn_before in ((12, 0), (4, 8)):
+        torch.manual_seed(0)
+        heads.append(ProjectionHead(8, prototypes=prototypes, drawn_before=drawn_before))
+    whole, last = heads
+    assert torch.equal(last.prototypes.weight, whole.prototypes.weight[8:])
+    assert all(map(torch.equal, last.layers.parameters(), whole.layers.parameters()))
