@@ -102,19 +102,6 @@ def test_the_terms_of_a_batch_without_a_valid_row_are_nan(equal_texts):
     assert [math.isnan(term) for term in of_none] == [True, True, True]
 
 
-def test_equal_texts_has_no_effect_if_all_captions_differ():
-    image, text = pairs()
-    ids = text_ids(["a", "b", "c", "d", "e"])
-    scale = torch.tensor(SCALE, dtype=torch.float64)
-    plain = contrastive_loss(
-        image, text, logit_scale=scale, text_id=ids, directions="sum", equal_texts="negatives"
-    )
-    kind = contrastive_loss(
-        image, text, logit_scale=scale, text_id=ids, directions="sum", equal_texts="positives"
-    )
-    torch.testing.assert_close(plain.loss, kind.loss)
-
-
 def test_duplicates_are_the_share_of_captions_that_occur_again():
     assert terms(*pairs()).duplicates.item() == pytest.approx(3 / 5)
 

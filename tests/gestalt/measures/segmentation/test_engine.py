@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch.nn import functional
 
-from gestalt.measures.evaluation.images import resize
 from gestalt.measures.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation import engine
 from gestalt.measures.segmentation.dense.scores import cut_and_embed
@@ -60,15 +59,3 @@ def test_segmenting_with_a_threshold_leaves_the_rest_unnamed():
     ].map
     assert set(mask.flatten().tolist()) == {0, IGNORE}
     assert (mask[label == 1] == IGNORE).sum() < (mask[label != 1] == IGNORE).sum()
-
-
-def test_resizing_stays_uint8_keeps_grey_and_does_not_wrap():
-    grey = torch.full((3, 33, 50), 77, dtype=torch.uint8)
-    assert torch.equal(
-        resize(grey, protocol=SQUARE), torch.full((3, 32, 32), 77, dtype=torch.uint8)
-    )
-    edge = torch.zeros(3, 8, 8, dtype=torch.uint8)
-    edge[:, :, 4:] = 255  # bicubic overshoots beside an edge
-    out = resize(edge, protocol=SQUARE)
-    assert (out[:, :, :13] < 20).all()
-    assert (out[:, :, -13:] > 235).all()
