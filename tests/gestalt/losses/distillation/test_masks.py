@@ -6,6 +6,7 @@ import torch
 from gestalt.encoders.keys import Image
 from gestalt.encoders.towers import build_image_tower
 from gestalt.losses.distillation.masks import MaskToken, ProjectionHead, masked_patches
+from gestalt.subsampling import GOLDEN, keep_indices
 from tests.gestalt.painted import random_pixels
 
 IDS, EPOCHS = torch.arange(200), torch.zeros(200, dtype=torch.int64)
@@ -24,6 +25,8 @@ def test_the_share_is_rounded(share, count):
 
 def test_a_mask_depends_on_seed_epoch_sample_and_view_and_on_nothing_else():
     whole = draw()
+    tokens = keep_indices(IDS, EPOCHS, seed=GOLDEN, total=16, kept=8)  # of the first view
+    assert whole.gather(1, tokens).all()
     assert torch.equal(whole, draw())
     assert torch.equal(whole[50:60], draw(IDS[50:60], EPOCHS[50:60]))
     assert torch.equal(whole.flip(0), draw(IDS.flip(0)))
