@@ -7,9 +7,11 @@ import json
 from argparse import ArgumentParser, Namespace
 
 from gestalt.commands.flags import MODEL, add_keys
+from gestalt.config.check import check_scoring
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS, check_has_masks
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.models.finding import check_target
+from gestalt.models.names import config_of, in_run
 from gestalt.support.names import nearest
 from gestalt.support.typed import ConfigError
 
@@ -79,7 +81,10 @@ def check(arguments: Namespace) -> None:
             *arguments.overrides,
             f"evaluation.benchmarks={json.dumps([benchmark])}",
         ]
-    check_target(arguments.target, tuple(arguments.overrides))
+    checkpoint = check_target(arguments.target)
+    if checkpoint is not None and in_run(checkpoint):
+        # Reading a saved configuration leaves out benchmarks whose file is gone; scoring needs it.
+        check_scoring(config_of(checkpoint, overrides=tuple(arguments.overrides)))
 
 
 def _protocols(text: str) -> list[str]:

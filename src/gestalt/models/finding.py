@@ -15,7 +15,6 @@ from gestalt.config.schema import Experiment
 from gestalt.models.names import (
     CHECKPOINT,
     RESULT,
-    Overrides,
     config_of,
     exported_folder,
     external_name,
@@ -201,9 +200,9 @@ def _word(folder: Path, name: str) -> str:
     return name if (folder / f"{name}.yaml").is_file() else f"./{name}.yaml"
 
 
-def check_target(target: str, overrides: Overrides = ()) -> Path | None:
-    """Check that a model exists, and the configuration of a run with further overrides.  Returns
-    the checkpoint of a run, or one that a Trainer wrote elsewhere; None for any other model.
+def check_target(target: str) -> Path | None:
+    """Check that a model exists, and the configuration of a run.  Returns the checkpoint of a run,
+    or one that a Trainer wrote elsewhere; None for any other model.
 
     Raises:
         ValueError: a target that names nothing, or a configuration that does not fit the schema.
@@ -214,6 +213,6 @@ def check_target(target: str, overrides: Overrides = ()) -> Path | None:
     elif exported_folder(target) is None and hub_name(target) is None:
         checkpoint = resolve_checkpoint(target)
         if in_run(checkpoint):  # else it is in the checkpoint, which torch reads
-            config_of(checkpoint, overrides=overrides)
+            config_of(checkpoint)
         return checkpoint
     return None

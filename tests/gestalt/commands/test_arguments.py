@@ -145,6 +145,17 @@ def test_a_checkpoint_that_cannot_be_used_is_refused_by_the_early_check(
         checked(f"train clippy_dino_max --scale tiny {line}")
 
 
+def test_a_run_with_a_benchmark_whose_file_is_gone_is_refused_before_torch(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    saved = to_yaml(tiny_config("evaluation.benchmarks=[scenes]"))
+    (tmp_path / "run/config.yaml").write_text(saved.replace("  - scenes\n", "  - ./gone.yaml\n"))
+    (tmp_path / "run/checkpoints/last.ckpt").touch()
+    checked("eval run evaluation.benchmarks=[scenes]")
+    with pytest.raises(ValueError, match=r"gone\.yaml: cannot be read"):
+        checked("eval run")
+
+
 @pytest.mark.parametrize("command", ["eval", "export --to out", "group a.png --to out --model"])
 @pytest.mark.parametrize(
     ("target", "message"),
