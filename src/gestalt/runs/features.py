@@ -306,14 +306,17 @@ def _write(
             "are free; choose another disk, --dtype float16, fewer data.crops or a smaller image"
         )
     description.write(folder)  # first, since a folder with rows alone is refused
-    mode = "r+" if first else "w+"
+    # A cache of an older version has no sums of the rows that it has written.
+    summed = first > 0 and (folder / SUMS).exists()
     file, sums = (
         np.lib.format.open_memmap(folder / name, mode, dtype, shape=(count, *shape))
-        for name, dtype, shape in (
-            (IMAGES, description.stored, description.shape),
-            (SUMS, "uint32", ()),
+        for name, mode, dtype, shape in (
+            (IMAGES, "r+" if first else "w+", description.stored, description.shape),
+            (SUMS, "r+" if summed else "w+", "uint32", ()),
         )
     )
+    if not summed:
+        sums[:first] = [crc32(row) for row in file[:first]]
     spans = [range(number, min(number + BATCH, count)) for number in range(first, count, BATCH)]
     each = max(1, SAVED_BYTES // (BATCH * row_bytes))
     bad = dict(description.bad)

@@ -106,7 +106,10 @@ def test_each_step_has_the_same_loss_on_cached_features_as_on_images(
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_resumed_features_command_writes_identical_files(photographs, tmp_path, monkeypatch):
+@pytest.mark.parametrize("summed", [True, False], ids=["", "by an older version"])
+def test_a_resumed_features_command_writes_identical_files(
+    summed, photographs, tmp_path, monkeypatch
+):
     monkeypatch.setattr(command, "SAVED_BYTES", 2 * 33 * 32 * 4)
     monkeypatch.setattr(command, "BATCH", 2)
     config = made(RANDOM, root=photographs)
@@ -126,6 +129,8 @@ def test_a_resumed_features_command_writes_identical_files(photographs, tmp_path
             cache(config, tmp_path / "stopped", stored="float32")
     assert not Description.read(tmp_path / "stopped").complete
     assert Description.read(tmp_path / "stopped").written == 6
+    if not summed:
+        (tmp_path / "stopped/sums.npy").unlink()
     with pytest.raises(
         ConfigError, match=r"not complete; run its `gestalt features` command again to complete it"
     ):
