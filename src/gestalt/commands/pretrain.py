@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from contextlib import nullcontext
 from pathlib import Path
 
-from gestalt.commands.flags import add_keys, add_scale, check_ending
+from gestalt.commands.flags import add_keys, add_scale
 from gestalt.config.check import check_nodes, check_pretraining
 from gestalt.config.identity import NOT_HASHED, to_plain, to_yaml
 from gestalt.config.loading import LOGS, load
@@ -54,7 +54,8 @@ def check(arguments: Namespace) -> None:
         arguments.to
         or LOGS / "pretrained" / stem(arguments.scale) / f"{arguments.init}.safetensors"
     )
-    check_ending("--to", str(file), ".safetensors")
+    if file.suffix != ".safetensors":  # The loader looks for lower case only.
+        raise ConfigError(f"--to {file}: name a file that ends in .safetensors")
     if file.exists():
         raise ConfigError(f"{file} exists; choose another --to, or remove it")
     check_nodes(config, os.environ)
