@@ -234,8 +234,8 @@ class Model:
             image: pictures.
             texts: K texts.
             size: ``grid``, maps (K, h, w), or ``image``, up-sampled bilinearly to (K, H, W).
-            choices: ``protocol``, ``reading`` and ``templates``, as for ``segment``; texts are
-                compared as they are written by default.
+            choices: ``protocol``, ``reading`` and ``templates`` of ``segment``; by default texts
+                are compared as they are written.
 
         Returns:
             Cosines, float32; a list of them for several pictures.

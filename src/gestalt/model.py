@@ -198,7 +198,9 @@ class DualEncoder(DenseModel):
         )
 
     def tokens(self, images: Tensor | Features, keep: Tensor | None = None) -> Tokens:
-        """Encode images (B, 3, H, W) uint8, or their features; ``keep`` as in ``forward``."""
+        """Encode images (B, 3, H, W) uint8, or their features; ``keep`` (B, K) int64 selects
+        tokens, None keeps all.
+        """
         return self.image.tower(images, keep)
 
     def trunk_input(self, images: Tensor) -> tuple[nn.Module, Tensor]:

@@ -116,7 +116,8 @@ class ContrastiveModule(LightningModule):
             checkpoint_path: the file.
             options: Lightning's.
             arguments: Lightning's, and those of the module in place of the checkpoint's own; for a
-                model of one's own ``model``; and ``overrides``, as for ``gestalt.load``.
+                model of one's own ``model``; and ``overrides``, ``key=value`` words
+                on the saved configuration.
 
         Raises:
             ValueError: the checkpoint has no configuration and no ``model`` is given, or it cannot

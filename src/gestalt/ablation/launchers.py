@@ -1,4 +1,4 @@
-"""What starts the jobs of a grid: processes of this machine, or a cluster, to which they are
+"""Launchers of the jobs of a grid: processes of this machine, or a cluster, to which they are
 submitted through submitit: SLURM, or its local executor, which does the same on one machine.
 """
 

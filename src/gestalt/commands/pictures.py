@@ -1,6 +1,4 @@
-"""What ``segment`` and ``group`` share: their flags, the pictures that paths name, and where the
-results go.
-"""
+"""Flags of ``segment`` and ``group``, the pictures that paths name, and where the results go."""
 
 import glob
 import os

@@ -1,4 +1,4 @@
-"""What a measure is built from: a benchmark, its image set, and how it is evaluated."""
+"""The benchmark, the image set and the keys of evaluation that a measure is built from."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

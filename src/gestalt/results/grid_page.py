@@ -124,7 +124,7 @@ def write_page(grid: GridResults, folder: Path, allow_mixed: bool) -> str:
 
 
 class GridPage(NamedTuple):
-    """What a page shows of a grid.
+    """A grid with its plots and texts, for a page.
 
     Attributes:
         design: the grid.

@@ -1,4 +1,4 @@
-"""What this machine has: accelerators, number formats, cores."""
+"""Accelerators, number formats and cores of this machine, and whether a trainer may use them."""
 
 import os
 
