@@ -6,10 +6,8 @@ from argparse import ArgumentParser, Namespace
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from gestalt.ablation.grid import check_number, read_grid
 from gestalt.commands.flags import add_keys, add_scale, count
 from gestalt.config.loading import LOGS
-from gestalt.results.text import span
 from gestalt.runs import locks
 from gestalt.support.addresses import without_secrets
 from gestalt.support.typed import ConfigError
@@ -72,6 +70,8 @@ def flags(parser: ArgumentParser) -> None:
 
 def check(arguments: Namespace) -> None:
     """Read ``grid``; the namespace's grid may be an override that argparse took for a name."""
+    from gestalt.ablation.grid import check_number, read_grid
+
     words = [word for word in (arguments.grid, *arguments.overrides) if word]
     names = [word for word in words if "=" not in word]
     if len(names) > 1:
@@ -139,6 +139,8 @@ def plan(study: "Study") -> list[str]:
     """List the runs of a call with their states, one per line, and the expected time in the last
     line.
     """
+    from gestalt.results.text import span
+
     tuning = study.tuning()
     if study.grid.choose and all(job.read_state().kind == "finished" for job in tuning):
         study.choose()
