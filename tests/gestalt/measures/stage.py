@@ -42,7 +42,7 @@ def context(
     unlabelled: Any = None,
     **evaluation: Any,
 ) -> Context:
-    """What a measure of a painted set is built from."""
+    """The context of a measure of a painted set."""
     return Context(
         Evaluation(**evaluation),
         Benchmark(name, "painted", label_set),
