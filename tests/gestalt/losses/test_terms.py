@@ -7,19 +7,15 @@ import pytest
 import torch
 from torch.nn import functional
 
-from gestalt.losses.noun_list import NounList
 from gestalt.losses.self_distillation import SelfDistillation
 from gestalt.tables import TERMS
 from tests.gestalt.losses.toy import (
     EXAMPLES,
-    HARD_NEGATIVES,
-    NOUNS,
     PAIRS,
     PATCHES,
     SIMILAR,
     Toy,
     batch,
-    pad,
     value_and_gradients,
 )
 
@@ -141,25 +137,6 @@ def test_the_text_conditioned_term_compares_captions_with_the_patches_they_pool(
     target = torch.arange(PAIRS)
     expected = functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)
     assert float(model(batch()).detach()) == pytest.approx(float(expected))
-
-
-def test_an_image_is_nearer_to_its_caption_than_to_the_caption_with_another_noun():
-    model = Toy("hard_negatives")
-    pairs, (_, words, scale) = model.pairs(batch()), parts_of(model)
-    losses = []
-    negatives = [
-        HARD_NEGATIVES.negative_of(text, NounList(NOUNS), seed=0, epoch=0, sample_id=row)
-        for row, text in enumerate(batch()["text"])
-    ]
-    assert [negative is None for negative in negatives] == [False, False, False, True, False, False]
-    for row, noun in enumerate(pad([negative or "" for negative in negatives]).ids[:, 0].tolist()):
-        if negatives[row] is None:
-            continue
-        cosines = torch.stack([pairs.image[row] @ pairs.text[row], pairs.image[row] @ words[noun]])
-        losses.append(-(scale * cosines).log_softmax(0)[0])
-    assert float(model(batch()).detach()) == pytest.approx(
-        float(torch.stack(losses).mean().detach())
-    )
 
 
 def test_a_hidden_patch_and_a_visible_one_predict_their_prototypes_in_the_whole_image():

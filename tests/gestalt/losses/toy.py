@@ -5,7 +5,6 @@ and nouns.
 import sys
 import tomllib
 from functools import partial
-from importlib import import_module
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,6 @@ sys.path.append(str(EXAMPLE))
 POINTS = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]["entry-points"][
     "gestalt.terms"
 ]
-HARD_NEGATIVES = import_module("more_terms.hard_negatives")
 EXAMPLES = {name: EntryPoint(name, value, "").load() for name, value in POINTS.items()}
 
 PAIRS, PATCHES = 6, 4
