@@ -12,11 +12,9 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from gestalt.data_modules.order import EndlessOrder
+from gestalt.data_modules.order import EndlessOrder, ShuffledBatches, check_order
 from gestalt.data_modules.pairs import Source
-from gestalt.data_modules.sampling import ShuffledBatches, check_order
-from gestalt.support.memory import keep_freed_memory
-from gestalt.support.parent import end_with
+from gestalt.support.process import end_with, keep_freed_memory
 
 GRACE = 20.0
 """Seconds after SIGTERM in which the trainer may finish its step and save, before a loading process

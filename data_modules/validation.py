@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from gestalt.data_modules.batches import ImageSetBatch
 from gestalt.data_modules.image_sets import ImageSet, ImageSetSample
 from gestalt.data_modules.loading import leave_group
-from gestalt.data_modules.sampling import DealtBatches
+from gestalt.data_modules.order import DealtBatches
 from gestalt.support.label_values import IGNORE, PADDING, ignored_value
 
 

@@ -141,7 +141,7 @@ BUGS = (
     ),
     Bug(
         "validation_dealt_singly",
-        "data_modules/sampling.py",
+        "data_modules/order.py",
         old=(
             "            start = (step * self.world_size + self.rank) * self.batch_size\n"
             "            yield [\n"
@@ -160,14 +160,14 @@ BUGS = (
     ),
     Bug(
         "resumed_at_the_epochs_start",
-        "data_modules/sampling.py",
+        "data_modules/order.py",
         old="start, share = self.step()",
         new="start, share = self.step() // self.steps_per_epoch * self.steps_per_epoch",
         test="tests/data_modules/test_sampling.py::test_resuming_at_any_step_continues_the_uninterrupted_stream",
     ),
     Bug(
         "what_is_left_over_lost",
-        "data_modules/sampling.py",
+        "data_modules/order.py",
         old="first = step * self.batch_size + self.rank * share",
         new="""epoch, position = divmod(step, len(self))
             first = epoch * self.order.length + position * self.batch_size + self.rank * share""",
@@ -359,7 +359,7 @@ BUGS = (
     ),
     Bug(
         "defaults_are_hashed",
-        "src/gestalt/config/identity.py",
+        "src/gestalt/config/schema.py",
         old=(
             "    keys = {\n"
             "        key: value\n"

@@ -47,7 +47,7 @@ def test_the_steps_of_a_gpu_run_anywhere_with_tiny_towers(tmp_path):
 
 def test_the_bench_keeps_freed_memory_before_its_first_part(part, monkeypatch):
     done = []
-    monkeypatch.setattr("gestalt.support.memory.keep_freed_memory", lambda: done.append("memory"))
+    monkeypatch.setattr("gestalt.support.process.keep_freed_memory", lambda: done.append("memory"))
     stand_in = SimpleNamespace(measure=lambda **_: done.append("loss"), LEFT_OUT="")
     monkeypatch.setitem(sys.modules, "loss", stand_in)
     monkeypatch.setattr("sys.argv", ["bench", "--only", "loss"])

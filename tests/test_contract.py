@@ -12,9 +12,7 @@ from torch import nn
 import gestalt
 from gestalt.__main__ import Parser
 from gestalt.commands import COMMANDS
-from gestalt.config.identity import config_hash
-from gestalt.config.schema import Experiment
-from gestalt.data_modules.digest import short_digest
+from gestalt.config.schema import Experiment, config_hash
 from gestalt.encoders.checkpoints import RESUME_KEYS
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.encoders.weights import WeightsOrigin, tensors_hash
@@ -25,6 +23,7 @@ from gestalt.models.names import CHECKPOINT, DESCRIPTION, RESULT, WEIGHTS
 from gestalt.module import ContrastiveModule
 from gestalt.results import record
 from gestalt.runs import cache_key as key
+from gestalt.support.files import short_digest
 from gestalt.support.plugins import GROUPS
 from gestalt.tokens import Tokens
 from gestalt.training.checkpoints import BEST

@@ -36,7 +36,7 @@ from gestalt.encoders.towers import build_image_tower, build_text_tower
 from gestalt.losses.build import build_loss
 from gestalt.losses.keys import Loss
 from gestalt.pretraining.keys import Pretraining
-from gestalt.pretraining.recipes import recipe_of
+from gestalt.pretraining.keys import recipe_of
 from gestalt.training.keys import Optimizer, Trainer
 from gestalt.training.schedule import make_optimizer
 from gestalt.training.trainer import keywords_of

@@ -14,11 +14,9 @@ import numpy as np
 from torch import Tensor
 
 from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
-from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.pairs import Key, Relocated, Source
 from gestalt.support.addresses import change_texts, without_secrets
-from gestalt.support.files import file_hash, replacing
-from gestalt.support.json_files import Fields, read_json
+from gestalt.support.files import Fields, file_hash, read_json, replacing, short_digest
 
 FORMAT = 1
 MAX_BYTES = 2**30

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from gestalt.data_modules.corpora.bad_samples import BadSample, bad_sample_at
 from gestalt.data_modules.corpora.captions import CaptionRule, choose_caption, usable_texts
-from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.pairs import Key, NumberedPairs, Source, StoredPair
 from gestalt.data_modules.pixels.augment import USUAL, Augmentation, prepare_random_crop
 from gestalt.data_modules.pixels.photographs import read_bytes
+from gestalt.support.files import short_digest
 
 TOGETHER, AHEAD = 32, 2**26
 """Largest number of files, and of their bytes, that are read before the first of them is

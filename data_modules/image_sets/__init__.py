@@ -12,8 +12,8 @@ from typing import NotRequired, Protocol, TypedDict
 
 from torch import Tensor
 
-from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.opening import find_opener
+from gestalt.support.files import short_digest
 
 
 class ImageSetSample(TypedDict):

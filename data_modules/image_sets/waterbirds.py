@@ -19,7 +19,7 @@ from gestalt.data_modules.labels.described_photographs import (
     evenly,
 )
 from gestalt.data_modules.labels.folders import check_files, find_folder
-from gestalt.support.strange_files import read_whole
+from gestalt.support.files import read_whole
 
 _FOLDER = "waterbird_complete95_forest2water2"
 _SPLITS = {"train": "0", "val": "1", "test": "2"}

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gestalt.data_modules.labels.masks import read_tables
-from gestalt.support.strange_files import MAX_LISTING, read_whole
+from gestalt.support.files import MAX_LISTING, read_whole
 
 
 def run_lengths(text: str) -> list[int]:

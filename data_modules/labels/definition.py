@@ -10,11 +10,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gestalt.data_modules.digest import short_digest
+from gestalt.support.files import short_digest
 from gestalt.support.label_values import MAX_CLASSES
 from gestalt.support.names import nearest
-from gestalt.support.typed import ConfigError, convert
-from gestalt.support.yaml_values import read_keys
+from gestalt.support.typed import ConfigError, convert, read_keys
 
 
 @dataclass

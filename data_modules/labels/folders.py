@@ -7,7 +7,7 @@ from functools import cache
 from glob import escape
 from pathlib import Path
 
-from gestalt.support.strange_files import Strange, read_whole
+from gestalt.support.files import Strange, read_whole
 
 
 def find_folder(

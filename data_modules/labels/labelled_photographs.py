@@ -27,7 +27,7 @@ from gestalt.data_modules.labels.masks import (
 from gestalt.data_modules.pixels.decoding import orientation
 from gestalt.data_modules.pixels.photographs import open_rgb, to_tensor
 from gestalt.support.arrays import Ints
-from gestalt.support.strange_files import MAX_LISTING, read_whole
+from gestalt.support.files import MAX_LISTING, read_whole
 
 PANOPTIC = "coco_panoptic_133"
 

@@ -26,7 +26,7 @@ from gestalt.data_modules.image_sets import LabelSet, select_label_sets
 from gestalt.data_modules.pixels.formats import MASKS
 from gestalt.data_modules.pixels.photographs import open_as
 from gestalt.support.arrays import Array, Ints
-from gestalt.support.json_files import Fields
+from gestalt.support.files import Fields
 from gestalt.support.label_values import IGNORE, WIDE, ignored_value, map_type
 
 _PACKED = np.array([65_536, 256, 1])

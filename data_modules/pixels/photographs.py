@@ -21,7 +21,7 @@ from torch import Tensor
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.pixels.formats import FORMATS
 from gestalt.support.arrays import Array, Pixels
-from gestalt.support.strange_files import Strange, TooLarge, read_whole
+from gestalt.support.files import Strange, TooLarge, read_whole
 
 PIXEL_LIMIT = 89_478_485
 """Largest number of pixels, checked before decoding: the limit above which Pillow warns."""

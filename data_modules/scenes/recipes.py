@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 
-from gestalt.data_modules.digest import short_digest
+from gestalt.support.files import short_digest
 
 OPENMOJI = "openmoji"
 

@@ -13,9 +13,8 @@ from typing import Any
 
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.stored_pairs import ImageFiles, check_inside
-from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.pairs import StoredPair
-from gestalt.support.strange_files import MAX_LISTING, read_whole
+from gestalt.support.files import MAX_LISTING, read_whole, short_digest
 
 
 def _read(path: Path) -> tuple[dict[Any, str], dict[Any, list[Any]]]:

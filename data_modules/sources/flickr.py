@@ -11,8 +11,8 @@ from pathlib import Path
 
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.stored_pairs import ImageFiles
-from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.labels.folders import check_files, read_list
+from gestalt.support.files import short_digest
 
 SPLITS = ("train", "dev", "test")
 

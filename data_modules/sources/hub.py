@@ -24,10 +24,9 @@ from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.columns import IMAGES, find_columns
 from gestalt.data_modules.corpora.lru_cache import LRUCache
 from gestalt.data_modules.corpora.stored_pairs import Store, image_bytes
-from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.pairs import StoredPair
 from gestalt.data_modules.pixels.photographs import read_bytes
-from gestalt.support.json_files import Fields
+from gestalt.support.files import Fields, short_digest
 from gestalt.support.plugins import in_one_line
 
 _AT_ONCE = 10_000  # captions hashed at a time

@@ -13,12 +13,11 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
-from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.order import EndlessOrder
 from gestalt.data_modules.pairs import Relocated, Source
 from gestalt.data_modules.pixels.augment import USUAL, Augmentation
 from gestalt.data_modules.sources import open_source
-from gestalt.support.json_files import Fields
+from gestalt.support.files import Fields, short_digest
 
 
 class Part(NamedTuple):

@@ -40,11 +40,9 @@ from gestalt.data_modules.corpora.shards import (
     with_retries,
 )
 from gestalt.data_modules.corpora.stored_pairs import ShardedStore, image_bytes
-from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.pairs import StoredPair
 from gestalt.support.addresses import without_secrets
-from gestalt.support.files import replacing
-from gestalt.support.strange_files import read_whole
+from gestalt.support.files import read_whole, replacing, short_digest
 
 CACHED = 512 * 2**20
 """Bytes of row groups that each process caches."""

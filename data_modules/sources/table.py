@@ -11,10 +11,9 @@ from gestalt.data_modules.corpora.bad_samples import BadSample, bad_sample_at
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.stored_pairs import Store, check_inside
 from gestalt.data_modules.corpora.table_files import TableFile
-from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.pairs import StoredPair
 from gestalt.data_modules.pixels.photographs import read_bytes
-from gestalt.support.files import file_hash
+from gestalt.support.files import file_hash, short_digest
 
 CHUNK = 65_536
 """Number of rows that are copied into arrow's memory at a time."""

@@ -46,9 +46,9 @@ from gestalt.data_modules.corpora.tar_index import (
     list_tars,
     unpack_tar,
 )
-from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.pairs import StoredPair
 from gestalt.data_modules.pixels.photographs import BYTE_LIMIT
+from gestalt.support.files import short_digest
 
 EMPTY = "missing or without a sample (NAME.jpg, NAME.txt or NAME.json)"
 CHECKED = 16

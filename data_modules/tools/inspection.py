@@ -46,8 +46,7 @@ from gestalt.data_modules.pairs import Source, StoredPair
 from gestalt.data_modules.pixels.decoding import shown_size
 from gestalt.data_modules.pixels.formats import FORMATS
 from gestalt.data_modules.pixels.photographs import decoding, open_checked
-from gestalt.support.files import file_hash, partial_beside
-from gestalt.support.json_files import Fields
+from gestalt.support.files import Fields, file_hash, partial_beside
 
 BATCH = 32  # number of samples that a process examines before it reports them
 

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from gestalt.commands import COMMANDS
-from gestalt.support import parent, signals, threads
+from gestalt.support import process
 from gestalt.support.addresses import without_secrets
 from gestalt.support.faults import StoppedRun, describe
 from gestalt.support.names import nearest
@@ -90,18 +90,18 @@ def main(words: list[str] | None = None) -> int:
         The exit status: 0, 1 if the work failed, 2 for bad input, 128 + the number of a signal.
     """
     arguments = parse(words)
-    threads.shorten_wait()
+    process.shorten_wait()
     try:
-        with signals.handle(*signals.STOPPING, by=signals.stop):
-            parent.follow()
-            with signals.defer():
+        with process.handle(*process.STOPPING, by=process.stop):
+            process.follow()
+            with process.defer():
                 if hasattr(arguments.module, "check"):
                     arguments.module.check(arguments)
                 if arguments.command not in PRINTING:  # imports torch
                     import_module("gestalt.runs.process").quiet()
             status: int = arguments.module.run(arguments)
             sys.stdout.flush()
-    except signals.Interrupted as stop:
+    except process.Interrupted as stop:
         return import_module("gestalt.commands.stopping").interrupted(stop, arguments)
     except BrokenPipeError:
         # Python would write the rest at its exit, and fail again.

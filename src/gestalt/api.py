@@ -4,7 +4,8 @@ B pictures, E shared width, K texts, D tower width, h w patch grid, H W pixels.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from os import PathLike, fspath
@@ -27,9 +28,8 @@ from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.measures.segmentation.segmented import SegmentedImage, segment_images, similarity_maps
 from gestalt.models.opening import open_target
 from gestalt.models.zoo.kinds import open_vision
-from gestalt.support.bars import hide_bars
-from gestalt.support.caveats import Caveat
 from gestalt.support.devices import find_device, find_dtype, keep_random_state
+from gestalt.support.faults import Caveat
 
 __all__ = ["Model", "Picture", "SegmentedImage", "load"]
 
@@ -360,3 +360,18 @@ def partition_protocol(model: Model, groups: int, *, name: str | None = None) ->
         groups=groups,
         stride=model.encoder.patch_stride,
     )
+
+
+@contextmanager
+def hide_bars() -> Iterator[None]:
+    """Within the context, transformers shows no progress bar."""
+    from transformers.utils import logging
+
+    bars: Any = logging
+    before = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if before:
+            bars.enable_progress_bar()

@@ -189,7 +189,8 @@ IMAGE_TOWERS: OpenRegistry[Any] = OpenRegistry(
     ],
 )
 """Functions of the configuration's ``Image`` and a size; those that a package adds, and of one's
-own code, are called with the ``Image`` alone, and ``gestalt.encoders.own`` says what they return.
+own code, are called with the ``Image`` alone, and ``gestalt.encoders.towers`` says what they
+return.
 """
 
 TEXT_TOWERS: OpenRegistry[Any] = OpenRegistry(

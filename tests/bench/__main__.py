@@ -18,7 +18,7 @@ from typing import Any
 import pandas
 
 from gestalt.results.record import provenance
-from gestalt.support.memory import keep_freed_memory
+from gestalt.support.process import keep_freed_memory
 
 PARTS = ("training", "loss", "rival", "evaluation", "loading", "gpu")
 """Each is the file of that name; only what runs is imported.

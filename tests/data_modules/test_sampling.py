@@ -6,8 +6,7 @@ from itertools import chain
 
 import pytest
 
-from gestalt.data_modules.order import EndlessOrder
-from gestalt.data_modules.sampling import DealtBatches, ShuffledBatches
+from gestalt.data_modules.order import DealtBatches, EndlessOrder, ShuffledBatches
 from gestalt.support.label_values import PADDING
 
 LENGTH, BATCH = 29, 6  # 4 steps an epoch, 5 samples left over

@@ -20,7 +20,7 @@ from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
 from gestalt.measures.segmentation.segmented import label_prompts
-from gestalt.support.caveats import Caveat
+from gestalt.support.faults import Caveat
 from tests.gestalt.command import environment
 from tests.gestalt.painted import random_pixels
 from tests.gestalt.tiny_model import RUN, export, save_photo, save_run, tiny

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from gestalt.config.identity import to_yaml
 from gestalt.config.loading import load
-from gestalt.config.schema import Experiment
+from gestalt.config.schema import Experiment, to_yaml
 from gestalt.model import DualEncoder
 from gestalt.models.folder import save_folder
 from gestalt.models.start import build_model

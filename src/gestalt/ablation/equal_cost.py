@@ -6,8 +6,8 @@ from pathlib import Path
 
 from gestalt.ablation.grid import Grid, check_grid
 from gestalt.ablation.jobs import read_state_file
-from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
+from gestalt.config.schema import config_hash
 from gestalt.results.record import write_record
 from gestalt.runs.process import check_alone
 from gestalt.runs.trial import format_flop, step_flop

@@ -17,17 +17,15 @@ from typing import Any, Literal
 import yaml
 
 from gestalt.config.check import check_training
-from gestalt.config.identity import config_hash
 from gestalt.config.loading import EXPERIMENTS, find_yaml, load
-from gestalt.config.schema import Experiment
+from gestalt.config.schema import Experiment, config_hash
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
 from gestalt.models.names import Overrides
 from gestalt.results.grid import Design, Paper
 from gestalt.support.addresses import change_texts, without_secrets
 from gestalt.support.keys import Keys, flatten
 from gestalt.support.names import is_path, nearest, stem
-from gestalt.support.typed import ConfigError, convert
-from gestalt.support.yaml_values import read_keys, read_values
+from gestalt.support.typed import ConfigError, convert, read_keys, read_values
 
 Values = dict[str, list[Any]]
 """Key of the configuration -> values to try."""

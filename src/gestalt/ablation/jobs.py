@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from gestalt.ablation.grid import TUNE, Grid, slug, word
-from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
+from gestalt.config.schema import config_hash
 from gestalt.models.names import CHECKPOINT, RESULT, Overrides, record_of, runs_of, saved_hash
 from gestalt.results.record import evaluations_in, read_record
 from gestalt.runs import locks
-from gestalt.support.json_files import Fields, read_json
+from gestalt.support.files import Fields, read_json
 from gestalt.support.typed import ConfigError
 
 QUIET = "trainer.enable_progress_bar=false"  # the output goes to a file

@@ -21,8 +21,7 @@ from gestalt.ablation.jobs import Job, State, read_state_file
 from gestalt.models.names import Overrides
 from gestalt.support.addresses import without_secrets
 from gestalt.support.files import write_whole
-from gestalt.support.parent import follow_environment
-from gestalt.support.signals import Interrupted
+from gestalt.support.process import Interrupted, follow_environment
 from gestalt.support.typed import ConfigError
 
 PROGRAM = (sys.executable, "-P", "-m", "gestalt")

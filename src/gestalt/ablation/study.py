@@ -24,8 +24,8 @@ from gestalt.results.grid_page import write_page
 from gestalt.results.record import commit, write_record
 from gestalt.results.result import read_result
 from gestalt.results.text import span
-from gestalt.support.json_files import Fields
-from gestalt.support.signals import STOPPING, handle
+from gestalt.support.files import Fields
+from gestalt.support.process import STOPPING, handle
 from gestalt.support.typed import ConfigError
 
 ATTEMPTS = "cells.json"

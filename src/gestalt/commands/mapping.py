@@ -29,8 +29,8 @@ from gestalt.publishing.picture_page import (
     write_result,
     write_summary,
 )
-from gestalt.support.caveats import Caveat
-from gestalt.support.json_files import Fields
+from gestalt.support.faults import Caveat
+from gestalt.support.files import Fields
 from gestalt.support.ranks import tell
 
 MAX_PICTURES = 8

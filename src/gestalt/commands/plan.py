@@ -32,9 +32,9 @@ from gestalt.runs.trial import (
 from gestalt.runs.workers import describe_workers, loading_processes, ranks_here, usable_cores
 from gestalt.support.files import free_bytes
 from gestalt.support.keys import refuse
-from gestalt.support.memory import free_memory
-from gestalt.training.machine import on_cuda
+from gestalt.support.process import free_memory
 from gestalt.training.progress import peak_memory
+from gestalt.training.trainer import on_cuda
 
 WARMUP_STEPS = 2
 """Steps before those that are timed."""

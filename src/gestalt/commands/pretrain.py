@@ -8,9 +8,8 @@ from pathlib import Path
 
 from gestalt.commands.flags import add_keys, add_scale
 from gestalt.config.check import check_nodes, check_pretraining
-from gestalt.config.identity import NOT_HASHED, to_plain, to_yaml
 from gestalt.config.loading import LOGS, load
-from gestalt.config.schema import Experiment
+from gestalt.config.schema import NOT_HASHED, Experiment, to_plain, to_yaml
 from gestalt.data_modules.keys import check_options
 from gestalt.models.names import CHECKPOINT
 from gestalt.runs.experiment import check_pairs
@@ -19,8 +18,7 @@ from gestalt.support.addresses import change_texts, without_secrets
 from gestalt.support.files import write_whole
 from gestalt.support.keys import flatten
 from gestalt.support.names import stem
-from gestalt.support.typed import ConfigError
-from gestalt.support.yaml_values import read_keys
+from gestalt.support.typed import ConfigError, read_keys
 
 FREE = {key for key in NOT_HASHED if not key.startswith("pretraining.")} | {
     "pretraining.save_every_steps"
@@ -77,7 +75,7 @@ def run(arguments: Namespace) -> int:
     """
     from gestalt.models.building import check_names
     from gestalt.runs.pretraining import build_pretraining, folder_of, make
-    from gestalt.support.memory import keep_freed_memory
+    from gestalt.support.process import keep_freed_memory
     from gestalt.support.ranks import first_rank, tell
 
     config: Experiment = arguments.config

@@ -8,12 +8,10 @@ from pathlib import Path
 
 from gestalt.commands.flags import add_keys
 from gestalt.config.check import check_places
-from gestalt.config.identity import keys_below
 from gestalt.config.loading import LOGS, load
-from gestalt.config.schema import Experiment
+from gestalt.config.schema import Experiment, keys_below
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS, check_has_masks
-from gestalt.support.files import files_hash
-from gestalt.support.json_files import Fields, read_json
+from gestalt.support.files import Fields, files_hash, read_json
 from gestalt.support.names import file_name
 from gestalt.support.typed import ConfigError
 

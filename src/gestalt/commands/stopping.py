@@ -9,8 +9,8 @@ from pathlib import Path
 
 from gestalt.config.check import LAUNCHERS
 from gestalt.runs.requeue import requeue_job
+from gestalt.support.process import Interrupted
 from gestalt.support.ranks import first_rank, tell
-from gestalt.support.signals import Interrupted
 
 
 def interrupted(stop: Interrupted, arguments: Namespace) -> int:

@@ -1,19 +1,27 @@
-"""The schema, whose defaults are the paper's run as far as it is known.
+"""The schema, whose defaults are the paper's run as far as it is known; what tells two runs apart,
+and the hash of it.
 
 Source of the defaults: Ranasinghe et al. 2023 (arXiv:2210.09996), tables 1 and 6 and section
 3.  What its main text does not state (optimiser, rates, batch, warm-up) follows kahnchana/clippy at
 04bf78b or is our choice: docs/training.md lists which.
 """
 
-from dataclasses import dataclass, field
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import ClassVar
+
+import yaml
 
 from gestalt.data_modules.keys import Data
 from gestalt.encoders.keys import Image, Projection, Text
-from gestalt.losses.keys import Loss
+from gestalt.losses.keys import NOUN_LIST, Loss, terms_of
 from gestalt.measures.keys import Evaluation
 from gestalt.pretraining.keys import Pretraining
-from gestalt.support.keys import key, unhashed
+from gestalt.support.addresses import change_texts, without_secrets
+from gestalt.support.keys import Keys, fields_below, flatten, key, unflatten, unhashed
+from gestalt.tables import TERMS
 from gestalt.training.keys import ENTRIES, ClassPath, Optimizer, Trainer
 
 
@@ -81,3 +89,77 @@ class Experiment:
         "", "The experiment; set by `train NAME`, not by an override.", kind="an experiment"
     )
     scale: str = key("", "The scale; set by `--scale NAME`, not by an override.", kind="a scale")
+
+
+NOT_HASHED = tuple(
+    name for name, item in fields_below(Experiment) if not item.metadata["key"].hashed
+)
+"""Keys that do not change a result's expected value: paths, and how the work is distributed and
+displayed.
+"""
+
+
+def to_yaml(config: Experiment) -> str:
+    """Return the resolved configuration as YAML."""
+    return yaml.safe_dump(to_plain(config), sort_keys=False)
+
+
+def to_plain(config: Experiment) -> Keys:
+    """Return the resolved configuration as dicts and lists, to be written or compared: URLs have no
+    user info, query or fragment.
+    """
+    return change_texts(json.loads(json.dumps(asdict(config))), without_secrets)
+
+
+def keys_below(config: Experiment, prefixes: tuple[str, ...]) -> Keys:
+    """Return the keys that start with one of some prefixes of overrides, such as ``evaluation.`` or
+    ``data.root=``, as dicts.
+    """
+    flat = flatten(to_plain(config)).items()
+    return unflatten({key: value for key, value in flat if f"{key}=".startswith(prefixes)})
+
+
+def hashed_keys(config: Experiment) -> Keys:
+    """Return the keys, flat, that two runs must share to be the same run.
+
+    Of ``data.root``, the roots of a mixture, ``data.manifest``, ``image.weights`` and the file of a
+    benchmark only the last part of the path counts, so that data may move, and of a URL neither
+    user info, query nor fragment, so that a token may change.  Accumulated batches count as one
+    batch of their size.  The options of a term of the loss count if the run has that term.
+    """
+    terms = terms_of(config.loss)
+    read: tuple[str, ...] = (
+        NOUN_LIST if any(term in TERMS and TERMS.row(term).reads_nouns for term in terms) else ()
+    )
+    if read and config.loss.nouns_alike is not None:
+        read = (*read, "loss.nouns_phrase")  # the phrase decides which nouns are alike
+    unread = ("loss.terms.", *(f"loss.{term}_" for term in TERMS if term not in terms))
+    flat = {key: value for key, value in flatten(to_plain(config)).items() if key not in NOT_HASHED}
+    flat = {key: value for key, value in flat.items() if key in read or not key.startswith(unread)}
+    flat |= {f"loss.terms.{name}": weight for name, weight in terms.items()}
+    flat["data.batch_size"] *= flat["trainer.accumulate_grad_batches"]
+    flat["trainer.accumulate_grad_batches"] = 1
+    flat["data.mixture"] = [_last_parts(part, "root", "manifest") for part in flat["data.mixture"]]
+    flat["evaluation.benchmarks"] = [Path(name).name for name in flat["evaluation.benchmarks"]]
+    return _last_parts(flat, "data.root", "data.manifest", "image.weights")
+
+
+def _last_parts(keys: Keys, *paths: str) -> Keys:
+    """Return the keys, with each path cut to its last part."""
+    return keys | {key: Path(keys[key]).name for key in paths if keys[key] is not None}
+
+
+DEFAULTS = flatten(to_plain(Experiment()))
+"""The keys of the schema, flat, with their defaults."""
+
+
+def config_hash(config: Experiment) -> str:
+    """Return 12 hexadecimal digits over those of :func:`hashed_keys` that differ from their
+    defaults: a new key changes no hash.
+    """
+    keys = {
+        key: value
+        for key, value in hashed_keys(config).items()
+        if key not in DEFAULTS or value != DEFAULTS[key]
+    }
+    return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:12]

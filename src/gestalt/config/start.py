@@ -3,13 +3,12 @@
 import json
 from pathlib import Path
 
-from gestalt.config.identity import DEFAULTS, to_plain
-from gestalt.config.schema import Experiment
+from gestalt.config.schema import DEFAULTS, Experiment, to_plain
+from gestalt.encoders.inits import open_clip_description
 from gestalt.encoders.keys import ARCHITECTURE
-from gestalt.encoders.timm_names import open_clip_description
-from gestalt.support.json_files import read_json
+from gestalt.support.files import read_json
 from gestalt.support.keys import Keys, flatten, refuse
-from gestalt.support.yaml_values import read_keys
+from gestalt.support.typed import read_keys
 from gestalt.tables import TEXTS
 
 OPEN_CLIP, CLASSIFIER = "open_clip:", "classifier:"

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gestalt.support.strange_files import Strange, check_folder, check_regular
+from gestalt.support.files import Strange, check_folder, check_regular
 
 StateDict = Mapping[str, Tensor]
 """Tensors of a model by name."""

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gestalt.encoders.timm_names import PLAIN
+from gestalt.encoders.inits import PLAIN
+from gestalt.support.files import read_whole
 from gestalt.support.keys import Complaints, key, positive, refuse, refuse_first, unhashed
 from gestalt.support.names import nearest
-from gestalt.support.strange_files import read_whole
 from gestalt.tables import AGGREGATIONS, IMAGE_TOWERS, INITS, TEXT_TOWERS
 
 MAX_WIDTH, MAX_DEPTH, MAX_SIDE = 2**16, 1000, 2**14
@@ -180,8 +180,8 @@ def train_size(image: Image) -> int:
 
 def check_image(image: Image) -> None:
     """Check that the keys of ``image`` fit each other.  ``gestalt.encoders.inits`` checks timm's
-    tags, ``gestalt.encoders.boundary`` the number of frozen blocks, and ``gestalt.encoders.own`` a
-    tower of one's own.
+    tags, ``gestalt.encoders.boundary`` the number of frozen blocks, and
+    ``gestalt.encoders.towers`` a tower of one's own.
 
     Raises:
         ConfigError: names the key, the valid choices and the reason.
@@ -234,7 +234,7 @@ def _of_image(image: Image) -> Complaints:
 
 
 def check_text(text: Text) -> None:
-    """Check that the keys of ``text`` fit each other; ``gestalt.encoders.own`` checks a tower of
+    """Check that the keys of ``text`` fit each other; ``gestalt.encoders.towers`` checks a tower of
     one's own.
 
     Raises:

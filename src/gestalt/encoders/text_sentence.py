@@ -13,7 +13,7 @@ from torch import nn
 
 from gestalt.encoders.checkpoints import cause, check_weights
 from gestalt.encoders.weights import reaching_hub
-from gestalt.support.strange_files import check_folder
+from gestalt.support.files import check_folder
 
 PACKAGE = "package:"
 POOLINGS = ("mean", "cls")

@@ -17,8 +17,7 @@ from torch import nn
 
 from gestalt.encoders.checkpoints import StateDict, cause, check_fit, read_state_dict, unwrap
 from gestalt.encoders.inits import PACKAGES, Channels, Package, resolve
-from gestalt.support.files import file_hash
-from gestalt.support.json_files import read_json
+from gestalt.support.files import file_hash, read_json
 
 HUB_FILE = "model.safetensors"
 """File name of the weights in each of timm's repositories on the Hugging Face hub."""

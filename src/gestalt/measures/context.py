@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.image_sets import ImageSet, LabelSet
 from gestalt.data_modules.unlabelled import FolderImages, SourceImages
 from gestalt.encoders.dense_model import DenseModel
@@ -12,6 +11,7 @@ from gestalt.measures.evaluation.benchmarks import Benchmark
 from gestalt.measures.evaluation.measures import MEASURES
 from gestalt.measures.evaluation.protocols import build_protocol
 from gestalt.measures.keys import Evaluation
+from gestalt.support.files import short_digest
 
 Entry = dict[str, Any]
 """Fields of a JSON record."""

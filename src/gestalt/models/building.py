@@ -18,17 +18,16 @@ from gestalt.config.start import CLASSIFIER, OPEN_CLIP
 from gestalt.encoders.backbones import inspect_trunk
 from gestalt.encoders.checkpoints import load_weights
 from gestalt.encoders.image import ImageTower
-from gestalt.encoders.inits import check_init
+from gestalt.encoders.inits import check_backbone_name, check_init
 from gestalt.encoders.keys import Image, Projection, Text, is_file_of_weights
 from gestalt.encoders.text import TextTower
-from gestalt.encoders.timm_names import check_backbone_name
 from gestalt.encoders.towers import build_image_tower, build_text_tower
 from gestalt.encoders.weights import WeightsOrigin, weights_hash
 from gestalt.measures.evaluation.prompts import prompts_folder
 from gestalt.model import DualEncoder, Side
 from gestalt.models.zoo.classifier import load_into
 from gestalt.models.zoo.open_clip import check_tag
-from gestalt.pretraining.recipes import RECIPES
+from gestalt.pretraining.keys import RECIPES
 from gestalt.projection import (
     LIKELIEST,
     TEMPERATURE,

@@ -9,9 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gestalt.config.identity import NOT_HASHED, hashed_keys
 from gestalt.config.loading import EXPERIMENTS, LOGS, load, load_saved
-from gestalt.config.schema import Experiment
+from gestalt.config.schema import NOT_HASHED, Experiment, hashed_keys
 from gestalt.models.names import (
     CHECKPOINT,
     RESULT,

@@ -7,11 +7,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from gestalt.config.identity import config_hash
 from gestalt.config.loading import LOGS, load_mapping, load_saved
-from gestalt.config.schema import Experiment
+from gestalt.config.schema import Experiment, config_hash
 from gestalt.models.zoo.kinds import EXTERNAL
-from gestalt.support.json_files import Fields, read_json
+from gestalt.support.files import Fields, read_json
 from gestalt.support.names import nearest, suggestion
 from gestalt.support.typed import ConfigError
 from gestalt.training.keys import LAST

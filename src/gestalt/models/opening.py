@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from gestalt.config.identity import keys_below, to_plain
 from gestalt.config.loading import ALL_IMAGES, LOGS, load, load_mapping, refuse_code
-from gestalt.config.schema import Experiment
+from gestalt.config.schema import Experiment, keys_below, to_plain
 from gestalt.data_modules.keys import only_scenes
 from gestalt.encoders.checkpoints import AGAIN, beside, read_checkpoint
 from gestalt.encoders.dense_model import DenseModel
@@ -20,8 +19,7 @@ from gestalt.encoders.weights import WeightsOrigin
 from gestalt.model import DualEncoder
 from gestalt.models.building import build_towers, load_model
 from gestalt.models.finding import resolve_checkpoint
-from gestalt.models.folder import load_folder, read_config, read_description
-from gestalt.models.hub import download
+from gestalt.models.folder import download, load_folder, read_config, read_description
 from gestalt.models.names import (
     CHECKPOINT,
     DESCRIPTION,

@@ -22,7 +22,7 @@ from gestalt.losses.distillation.masks import (
     move_average,
 )
 from gestalt.losses.distillation.patch_loss import MASK_SHARE, patch_loss
-from gestalt.pretraining.recipes import Recipe
+from gestalt.pretraining.keys import Recipe
 from gestalt.tokens import Tokens
 from gestalt.training.finite import NonFiniteLoss
 from gestalt.training.keys import Optimizer as OptimizerKeys

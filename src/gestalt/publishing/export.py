@@ -24,8 +24,7 @@ from gestalt.results.result import Result, headlines, read_result
 from gestalt.results.templates import render
 from gestalt.results.text import NONE, OVER_IMAGES, Table, images_text, span
 from gestalt.support.addresses import published
-from gestalt.support.files import partial_beside
-from gestalt.support.json_files import Fields
+from gestalt.support.files import Fields, partial_beside
 
 
 class Evidence(NamedTuple):

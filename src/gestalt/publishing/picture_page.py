@@ -22,8 +22,7 @@ from gestalt.measures.segmentation.segmented import SegmentedImage
 from gestalt.models.folder import portable
 from gestalt.results.templates import image_url, render
 from gestalt.support.arrays import Array, Pixels
-from gestalt.support.files import replacing, write_whole
-from gestalt.support.json_files import Fields
+from gestalt.support.files import Fields, replacing, write_whole
 
 COLUMNS = ("picture", "name", "area", "mean", "max")
 

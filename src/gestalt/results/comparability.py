@@ -16,7 +16,7 @@ from gestalt.encoders.keys import ARCHITECTURE
 from gestalt.results.record import CHANGED
 from gestalt.results.result import Result
 from gestalt.results.text import Table
-from gestalt.support.json_files import Fields
+from gestalt.support.files import Fields
 
 Settings = Mapping[str, Any]
 

@@ -24,7 +24,7 @@ from gestalt.results.text import (
     part_text,
 )
 from gestalt.support.addresses import change_texts, published
-from gestalt.support.json_files import read_json
+from gestalt.support.files import read_json
 from gestalt.support.typed import ConfigError
 
 PAGE = "page.json"

@@ -18,8 +18,7 @@ from gestalt.measures.evaluation.confusion import MaskScore, mask_entry, mask_va
 from gestalt.models.finding import find_run
 from gestalt.models.names import RESULT, number_of
 from gestalt.support.addresses import change_texts, without_secrets
-from gestalt.support.files import write_whole
-from gestalt.support.json_files import Fields, read_json
+from gestalt.support.files import Fields, read_json, write_whole
 from gestalt.support.typed import ConfigError
 
 if TYPE_CHECKING:

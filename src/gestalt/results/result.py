@@ -22,8 +22,7 @@ from gestalt.models.names import RESULT
 from gestalt.results.intervals import Contribution, Interval, contribution, deviation, t_interval
 from gestalt.results.record import read_record
 from gestalt.support.arrays import Array
-from gestalt.support.files import file_hash
-from gestalt.support.json_files import Fields
+from gestalt.support.files import Fields, file_hash
 from gestalt.support.typed import ConfigError
 
 

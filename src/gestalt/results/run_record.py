@@ -8,8 +8,7 @@ from pathlib import Path
 
 from lightning.pytorch import Callback, Trainer
 
-from gestalt.config.identity import config_hash, to_plain
-from gestalt.config.schema import Experiment
+from gestalt.config.schema import Experiment, config_hash, to_plain
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.callback import RecordedCallback
 from gestalt.measures.evaluation.predictions import EXTREMES, write_arrays
@@ -17,8 +16,7 @@ from gestalt.measures.segmentation.class_maps import write_extremes
 from gestalt.results.record import provenance, write_record
 from gestalt.results.text import images_text
 from gestalt.support.arrays import Array
-from gestalt.support.files import file_hash
-from gestalt.support.json_files import Fields
+from gestalt.support.files import Fields, file_hash
 
 MANY_CLASSES = 40
 """Largest number of classes of a benchmark whose IoUs are all printed."""

@@ -19,7 +19,7 @@ from gestalt.results.result import Result, companions, headlines
 from gestalt.results.templates import BLOCKS, image_url
 from gestalt.results.text import NONE, Table, baselines_text, images_text, interval_text
 from gestalt.support.arrays import Ints
-from gestalt.support.json_files import Fields
+from gestalt.support.files import Fields
 from gestalt.training.tags import logged_key
 
 CURVE_POINTS = 400

@@ -10,8 +10,7 @@ from typing import Any
 
 from gestalt.config.schema import Experiment
 from gestalt.encoders.keys import ARCHITECTURE, Image
-from gestalt.support.files import write_whole
-from gestalt.support.json_files import Fields, read_json
+from gestalt.support.files import Fields, read_json, write_whole
 from gestalt.support.keys import refuse
 
 FORMAT = 2

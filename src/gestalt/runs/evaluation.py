@@ -34,7 +34,7 @@ from gestalt.runs.source import build_source
 from gestalt.runs.workers import loading_processes, reading_processes
 from gestalt.support.names import is_path
 from gestalt.support.typed import ConfigError
-from gestalt.training.exactness import OneThreadValidation
+from gestalt.training.trainer import OneThreadValidation
 
 NO_TEXT = "the model is vision-only and has no names for classes"
 

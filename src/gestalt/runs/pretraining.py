@@ -10,8 +10,7 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
-from gestalt.config.identity import to_plain
-from gestalt.config.schema import Experiment
+from gestalt.config.schema import Experiment, to_plain
 from gestalt.data_modules.configured import open_data
 from gestalt.data_modules.multi_crop import MultiCropDataModule
 from gestalt.data_modules.pixels.crops import View, two_views
@@ -20,13 +19,12 @@ from gestalt.encoders.checkpoints import read_resumable
 from gestalt.encoders.image import ImageTower
 from gestalt.encoders.towers import build_image_tower
 from gestalt.models.names import CHECKPOINT
+from gestalt.pretraining.keys import recipe_of
 from gestalt.pretraining.module import Classification, PatchDistillation, Pretrainer
-from gestalt.pretraining.recipes import recipe_of
 from gestalt.results.record import provenance, write_record
 from gestalt.runs.training import build_bad_samples
 from gestalt.runs.workers import loading_processes
-from gestalt.support.files import file_hash, replacing
-from gestalt.support.json_files import Fields
+from gestalt.support.files import Fields, file_hash, replacing
 from gestalt.support.keys import refuse
 from gestalt.training.bad_samples import BadSamples
 from gestalt.training.checkpoints import EpochCheckpoint, SaveOnSignal, StepCheckpoint, restoring

@@ -4,9 +4,8 @@ refused at once.
 
 from pathlib import Path
 
-from gestalt.config.identity import config_hash
 from gestalt.config.loading import LOGS, load_saved
-from gestalt.config.schema import Experiment
+from gestalt.config.schema import Experiment, config_hash
 from gestalt.models.finding import differences, resolve_checkpoint
 from gestalt.models.names import CHECKPOINT, is_finished, run_folder, runs_of, saved_hash
 from gestalt.runs.requeue import DIVERGED

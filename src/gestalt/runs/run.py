@@ -32,10 +32,9 @@ from gestalt.runs.training import (
 )
 from gestalt.support.keys import refuse
 from gestalt.training.bad_samples import BadSamples
-from gestalt.training.exactness import EagerValidation
 from gestalt.training.keys import Trainer
-from gestalt.training.machine import on_cuda
 from gestalt.training.micro_batches import batch_statistics
+from gestalt.training.trainer import EagerValidation, on_cuda
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,12 @@ from gestalt.results.record import write_record
 from gestalt.results.run_record import describe, metrics_of, write_results
 from gestalt.runs.evaluation import build_evaluation
 from gestalt.runs.folders import check_writable, new_evaluation
-from gestalt.support.files import check_free
-from gestalt.support.json_files import Fields
+from gestalt.support.files import Fields, check_free
 from gestalt.support.label_values import ignored_value
-from gestalt.support.memory import keep_freed_memory
+from gestalt.support.process import keep_freed_memory
 from gestalt.support.ranks import first_rank, tell
 from gestalt.support.typed import ConfigError
-from gestalt.training.machine import check_machine
-from gestalt.training.trainer import keywords_of, make_trainer
+from gestalt.training.trainer import check_machine, keywords_of, make_trainer
 
 ENTRY_KEYS = (
     "image_set",

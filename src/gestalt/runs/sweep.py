@@ -30,8 +30,7 @@ from gestalt.results.text import OVER_IMAGES, images_text
 from gestalt.runs.evaluation import build_evaluation
 from gestalt.runs.folders import new_evaluation
 from gestalt.runs.score import Scored, score
-from gestalt.support.files import write_whole
-from gestalt.support.json_files import Fields
+from gestalt.support.files import Fields, write_whole
 from gestalt.support.ranks import first_rank
 from gestalt.support.typed import ConfigError
 

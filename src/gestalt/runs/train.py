@@ -10,9 +10,8 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 
 from gestalt.config.check import check_nodes
-from gestalt.config.identity import config_hash, hashed_keys, to_plain, to_yaml
 from gestalt.config.loading import LOGS
-from gestalt.config.schema import Experiment
+from gestalt.config.schema import Experiment, config_hash, hashed_keys, to_plain, to_yaml
 from gestalt.encoders.checkpoints import read_checkpoint, read_resumable
 from gestalt.encoders.weights import weights_hash
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
@@ -32,8 +31,8 @@ from gestalt.runs.score import open_target, score
 from gestalt.runs.source import pairs_a_step
 from gestalt.runs.workers import describe_workers
 from gestalt.support.files import file_hash, write_whole
+from gestalt.support.process import Interrupted
 from gestalt.support.ranks import first_rank, tell
-from gestalt.support.signals import Interrupted
 from gestalt.training.board import Board, BoardLogger, write_hyperparameters
 from gestalt.training.checkpoints import (
     BestCheckpoint,
@@ -42,9 +41,8 @@ from gestalt.training.checkpoints import (
     StepCheckpoint,
     restoring,
 )
-from gestalt.training.classes import build_callbacks
+from gestalt.training.classes import build_callbacks, build_loggers
 from gestalt.training.finite import NonFiniteLoss
-from gestalt.training.loggers import build_loggers
 from gestalt.training.progress import Clock, RunProgressBar, Speed
 from gestalt.training.trainer import STATIC_GRAPH, keywords_of, make_trainer
 

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from gestalt.aggregation import mean_of_parts
-from gestalt.config.identity import to_plain
-from gestalt.config.schema import Experiment
+from gestalt.config.schema import Experiment, to_plain
 from gestalt.data_modules.corpora.bad_samples import REASONS
 from gestalt.data_modules.image_text import CaptionReader, ImageTextDataModule
 from gestalt.data_modules.sources import Source
@@ -30,9 +29,9 @@ from gestalt.runs.workers import loading_processes
 from gestalt.support.keys import refuse
 from gestalt.tables import TERMS
 from gestalt.training.bad_samples import FIRST_SAMPLES, BadSamples
-from gestalt.training.machine import on_cuda
 from gestalt.training.micro_batches import check_separable
 from gestalt.training.schedule import make_optimizer, warmup_cosine
+from gestalt.training.trainer import on_cuda
 
 
 def build_module(

@@ -12,7 +12,7 @@ from gestalt.encoders.keys import train_size
 from gestalt.runs.cache_key import Description
 from gestalt.runs.source import pairs_a_step
 from gestalt.support.files import free_bytes
-from gestalt.support.memory import free_memory
+from gestalt.support.process import free_memory
 
 MAX_WORKERS = 16
 """Largest number that is chosen: more processes than this wait for the disk."""

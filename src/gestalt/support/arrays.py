@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gestalt.support.strange_files import check_regular
+from gestalt.support.files import check_regular
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""One line for an error that a user can cause or fix: where, the reason and the fix."""
+"""One line for an error that a user can cause or fix: where, the reason and the fix; caveats."""
 
 import errno
 import os
@@ -103,3 +103,7 @@ def _of_worker(text: str) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
+
+
+class Caveat(UserWarning):
+    """A fact about a model or its labels without which a result misleads."""

@@ -1,13 +1,81 @@
-"""Files that are written whole or not at all, and their hashes."""
+"""Files: regular ones alone are opened, up to a bound; JSON is checked by a schema; what is written
+is written whole or not at all; hashes.
+"""
 
 import hashlib
+import json
+import math
 import os
 import platform
 import shutil
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from typing import Any
+
+MAX_BYTES = 2**26
+"""Largest text that is read whole; a record of 1,000 classes has 0.2 MB."""
+
+MAX_LISTING = 2**31
+"""Largest JSON that lists the images of a data set; COCO's panoptic one has 0.3 GB."""
+
+TEXTS = (".json", ".txt", ".jinja")
+
+
+class Strange(ValueError):
+    """A file that is not opened; the message names the reason, and not the file."""
+
+
+class TooLarge(Strange):
+    """A file beyond the bound of its reader."""
+
+
+def check_regular(path: Path | str, most: int | None = None) -> None:
+    """Check that a file is a regular one, links followed: a pipe would wait for ever, and a device
+    has no end.
+
+    Args:
+        path: the file.
+        most: largest number of bytes; None for a file that is not read whole.
+
+    Raises:
+        Strange: another kind of file, or a larger one.
+        OSError: it cannot be found.
+    """
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise Strange("not a regular file")
+    if most is not None and status.st_size > most:
+        raise TooLarge(f"{status.st_size:,} bytes, at most {most:,} are read")
+
+
+def read_whole(path: Path, most: int = MAX_BYTES) -> bytes:
+    """Return the content of a regular file of at most so many bytes.
+
+    Raises:
+        Strange: another kind of file, or a larger one.
+        OSError: it cannot be read.
+    """
+    check_regular(path, most)
+    return path.read_bytes()
+
+
+def check_folder(folder: Path) -> None:
+    """Check the files of a folder that another library opens by itself.
+
+    Raises:
+        ValueError: a pipe, a device, or a text that is too large; names the file.
+    """
+    for path in sorted(folder.rglob("*")):
+        try:
+            if path.exists() and not path.is_dir():
+                check_regular(path, most=MAX_BYTES if path.suffix in TEXTS else None)
+        except Strange as error:
+            raise ValueError(f"{path}: {error}") from error
+
 
 ABANDONED = 7 * 24 * 3600
 """Seconds after the last write from which a partial file counts as abandoned on every host."""
@@ -121,3 +189,66 @@ def free_bytes(folder: Path) -> int:
         parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists()
     )
     return shutil.disk_usage(place).free
+
+
+Fields = dict[str, Any]
+"""An object of JSON."""
+
+
+def read_json(path: Path, schema: str, *, most: int = MAX_BYTES) -> Fields:
+    """Return the content of a JSON file that fits a schema, a name in ``schemas.json``.
+
+    Args:
+        path: the file.
+        schema: its name.
+        most: largest number of bytes.
+
+    Raises:
+        ValueError: another kind of file, a larger one, not JSON in UTF-8, a key that is given
+            twice, a number that is not finite, or a value that does not fit; the message names the
+            key, and not the file.
+        OSError: it cannot be read.
+    """
+    from fastjsonschema import JsonSchemaValueException
+
+    text = read_whole(path, most=most).decode()
+    try:
+        content = json.loads(text, object_pairs_hook=_checked)
+        _validator(schema)(content)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    except JsonSchemaValueException as error:
+        found = "" if error.rule == "required" else f"; it is {repr(error.value)[:60]}"
+        raise ValueError(f"{error.message.removeprefix('data.')}{found}") from error
+    return content
+
+
+@cache
+def _validator(schema: str) -> Any:
+    from fastjsonschema import compile
+
+    text = Path(__file__).with_name("schemas.json").read_text(encoding="utf-8")
+    return compile({**json.loads(text), "allOf": [{"$ref": f"#/definitions/{schema}"}]})
+
+
+def _checked(pairs: list[tuple[str, Any]]) -> Fields:
+    """Return an object of JSON whose keys differ and whose numbers are finite."""
+    content: Fields = {}
+    for key, value in pairs:
+        if key in content:
+            raise ValueError(f"{key} is given twice")
+        content[key] = value
+        values = [value]
+        for number in values:
+            if isinstance(number, list):
+                values += number  # nested lists are looked through as well
+            elif isinstance(number, float) and not math.isfinite(number):
+                raise ValueError(f"{key} holds {number}, which is not a finite number")
+    return content
+
+
+def short_digest(text: str) -> str:
+    """Return the first sixteen hexadecimal digits of a text's SHA-256; names of files may have
+    undecodable bytes.
+    """
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]

@@ -46,7 +46,7 @@ class Key:
         pattern: regular expression that the whole value matches.
         form: the pattern in words.
         hashed: False if two runs may differ in it and still be the same run, see
-            ``config/identity.py``.
+            ``config/schema.py``.
     """
 
     meaning: str

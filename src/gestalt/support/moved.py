@@ -9,7 +9,7 @@ from types import ModuleType
 MOVED = {
     "gestalt.evaluation": "gestalt.measures.evaluation",
     "gestalt.losses.gather": "gestalt.support.ranks",
-    "gestalt.publishing.hub": "gestalt.models.hub",
+    "gestalt.publishing.hub": "gestalt.models.folder",
 }
 """Old name of a module, or of a package with all that is in it -> its name now."""
 

@@ -19,7 +19,7 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 
 from gestalt.encoders.checkpoints import ANEW, cause
 from gestalt.support.files import replacing
-from gestalt.support.signals import STOPPING, Interrupted, handle
+from gestalt.support.process import STOPPING, Interrupted, handle
 from gestalt.training.finite import is_logging_step
 from gestalt.training.keys import LAST
 

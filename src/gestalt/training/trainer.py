@@ -1,4 +1,6 @@
-"""Lightning's ``Trainer`` with our sampler, our checkpoints and no requeueing by Lightning."""
+"""Lightning's ``Trainer`` with our sampler, our checkpoints and no requeueing by Lightning; whether
+this machine can run it; and callbacks for bit-identical scores.
+"""
 
 import os
 import re
@@ -12,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -20,9 +23,48 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import distributed
 
 from gestalt.support.faults import StoppedRun
-from gestalt.support.signals import Interrupted
+from gestalt.support.process import Interrupted
 from gestalt.training import keys
 from gestalt.training.checkpoints import AtomicCheckpointIO
+
+
+def check_machine(trainer: keys.Trainer) -> None:
+    """Check that this machine has the accelerator and the precision, before a run's folder is made.
+
+    Raises:
+        ValueError: names the key and what to choose.
+    """
+    accelerator, precision = trainer.accelerator, trainer.precision
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available["gpu"] = available["cuda"] or available["mps"]
+    if not available.get(accelerator, True):
+        raise ValueError(
+            f"trainer.accelerator={accelerator}: torch finds none on this machine; choose auto or "
+            "cpu"
+        )
+    stated = os.environ.get("PYTHON_CPU_COUNT", "")  # which os.cpu_count reads from Python 3.13 on
+    cores = int(stated) if stated.isdecimal() else os.cpu_count() or 1
+    on_cpu = accelerator == "cpu" or not available["gpu"]
+    if on_cpu and "," in str(trainer.devices):
+        raise ValueError(
+            f"trainer.devices={trainer.devices}: torch finds no GPU of these numbers on this "
+            "machine; choose a number of devices"
+        )
+    if on_cpu and trainer.named_devices() > cores:
+        raise ValueError(
+            f"trainer.devices={trainer.devices}: a rank takes a core, and this machine has "
+            f"{cores}; choose at most {cores}"
+        )
+    if precision.startswith("16") and on_cpu:
+        raise ValueError(
+            f"trainer.precision={precision}: a CPU has no float16; choose bf16-mixed or 32-true"
+        )
+
+
+def on_cuda(trainer: keys.Trainer) -> bool:
+    """Return True if steps run on a CUDA device."""
+    return trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+
 
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
 
@@ -170,3 +212,44 @@ def make_trainer(
             key: value for key, value in (ddp or {}).items() if key != "static_graph" or not unused
         }
     return trainer
+
+
+class OneThreadValidation(Callback):
+    """Validates on one CPU thread per rank, for image towers with convolutions and for protocols
+    with windows.
+
+    oneDNN splits a convolution by the number of threads, which launchers set by the number of
+    ranks: the last bits change, and a few pixels may change class.  The same holds for matrix
+    products of a ViT over many windows, but not over small batches of whole images. Accelerators
+    are not affected.
+    """
+
+    _threads: int = 0
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Set one thread."""
+        if pl_module.device.type == "cpu":
+            self._threads = torch.get_num_threads()
+            torch.set_num_threads(1)
+
+    def on_validation_end(self, *_: Any) -> None:
+        """Restore the number of threads."""
+        if self._threads:
+            torch.set_num_threads(self._threads)
+            self._threads = 0
+
+
+class EagerValidation(Callback):
+    """Validation without the compiled towers: scores are those of ``eval``, and no image size needs
+    a compilation of its own.
+    """
+
+    def on_validation_start(self, *_: Any) -> None:
+        """Switch to eager execution."""
+        torch.compiler.set_stance("force_eager")
+
+    def on_validation_end(self, *_: Any, **__: Any) -> None:
+        """Switch back."""
+        torch.compiler.set_stance("default")
+
+    on_exception = on_validation_end  # for later work in this process

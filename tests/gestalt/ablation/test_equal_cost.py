@@ -12,8 +12,8 @@ from torch.nn import functional
 from gestalt.ablation import equal_cost as counted
 from gestalt.ablation.equal_cost import COUNTS, at_equal_cost
 from gestalt.ablation.grid import read_grid
-from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
+from gestalt.config.schema import config_hash
 from gestalt.runs.source import pairs_a_step
 from gestalt.runs.trial import (
     build_trial,

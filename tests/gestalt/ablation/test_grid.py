@@ -9,8 +9,7 @@ import yaml
 
 from gestalt.ablation.grid import read_grid, word
 from gestalt.config.loading import EXPERIMENTS, load
-from gestalt.support.typed import ConfigError
-from gestalt.support.yaml_values import read_values
+from gestalt.support.typed import ConfigError, read_values
 from tests.gestalt.tiny_config import tiny_config
 
 GRIDS = sorted(path.stem for path in (EXPERIMENTS / "ablations").glob("*.yaml"))

@@ -13,7 +13,7 @@ import pytest
 
 from gestalt.training.tags import logged_key
 from tests.gestalt.command import environment, succeed
-from tests.gestalt.support.test_parent import ends
+from tests.gestalt.support.test_process import ends
 from tests.warm import Warm
 
 ABLATE = "ablate aggregation --scale tiny trainer.max_steps=2"

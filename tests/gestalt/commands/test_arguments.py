@@ -6,7 +6,7 @@ import pytest
 
 from gestalt.__main__ import parse
 from gestalt.commands.eval import WORDS
-from gestalt.config.identity import to_yaml
+from gestalt.config.schema import to_yaml
 from tests.gestalt.tiny_config import tiny_config
 
 

@@ -10,8 +10,8 @@ from unittest.mock import Mock
 import pytest
 from PIL import Image
 
-from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
+from gestalt.config.schema import config_hash
 from gestalt.data_modules.corpora.stored_pairs import check_inside
 from tests.data_modules.files import picture, write_flickr
 from tests.gestalt.command import run_here

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from gestalt.aggregation import max_of_parts
-from gestalt.config.identity import config_hash
+from gestalt.config.schema import config_hash
 from gestalt.data_modules.sources import open_source
 from gestalt.encoders.towers import build_image_tower
 from gestalt.pretraining.module import summary_of

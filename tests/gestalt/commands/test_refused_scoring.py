@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gestalt.config.identity import to_yaml
+from gestalt.config.schema import to_yaml
 from tests.gestalt.command import run_here
 from tests.gestalt.tiny_config import tiny_config
 from tests.gestalt.tiny_model import RUN, save_run

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from gestalt.commands.stopping import interrupted
 from gestalt.support.faults import describe
-from gestalt.support.signals import Interrupted
+from gestalt.support.process import Interrupted
 from tests.data_modules.files import write_flickr
 from tests.gestalt.command import run_here
 

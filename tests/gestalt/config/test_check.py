@@ -7,8 +7,8 @@ import pytest
 
 from gestalt.__main__ import main
 from gestalt.config import check as launch
-from gestalt.config.identity import to_yaml
 from gestalt.config.loading import load, load_saved
+from gestalt.config.schema import to_yaml
 from gestalt.support.typed import ConfigError
 
 BAD = [  # overrides, what the line must hold

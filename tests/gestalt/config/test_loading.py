@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from gestalt.config import check as checks
-from gestalt.config import identity
-from gestalt.config.identity import config_hash, to_yaml
+from gestalt.config import schema
 from gestalt.config.loading import EXPERIMENTS, load, load_saved
+from gestalt.config.schema import config_hash, to_yaml
 from gestalt.data_modules import keys as schema_data
 from gestalt.data_modules.keys import options_written
 from gestalt.data_modules.opening import COMMON, modules_of
@@ -231,11 +231,11 @@ def test_the_hash_changes_only_with_keys_that_change_a_result():
 
 def test_a_new_key_changes_a_hash_only_away_from_its_default(monkeypatch):
     config = load("clippy_dino_max", scale="demo")
-    before, keys = config_hash(config), identity.hashed_keys(config)
-    monkeypatch.setitem(identity.DEFAULTS, "image.new", 3)
+    before, keys = config_hash(config), schema.hashed_keys(config)
+    monkeypatch.setitem(schema.DEFAULTS, "image.new", 3)
     for value, is_same in ((3, True), (4, False)):
         monkeypatch.setattr(
-            identity, "hashed_keys", lambda config, value=value: keys | {"image.new": value}
+            schema, "hashed_keys", lambda config, value=value: keys | {"image.new": value}
         )
         assert (config_hash(config) == before) == is_same
 

@@ -8,8 +8,8 @@ import pytest
 
 from gestalt.ablation.grid import read_grid
 from gestalt.ablation.jobs import State, Training
-from gestalt.config.identity import config_hash, to_yaml
 from gestalt.config.loading import EXPERIMENTS, load
+from gestalt.config.schema import config_hash, to_yaml
 from gestalt.runs.resume import resolve_resume
 from gestalt.support.typed import ConfigError
 from tests.gestalt.ablation.fake_run import leave, record

@@ -2,8 +2,8 @@
 
 import pytest
 
-from gestalt.config.identity import config_hash, to_yaml
 from gestalt.config.loading import EXPERIMENTS, load, load_saved
+from gestalt.config.schema import config_hash, to_yaml
 
 LIMITS = (14400, 11520)
 NONE = (None, None)

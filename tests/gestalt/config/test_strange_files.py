@@ -4,8 +4,7 @@ import pytest
 
 from gestalt.config.loading import load, load_saved
 from gestalt.support.label_values import MAX_CLASSES
-from gestalt.support.typed import ConfigError
-from gestalt.support.yaml_values import read_values
+from gestalt.support.typed import ConfigError, read_values
 
 ALIASES = "k0: &k0 [1]\n" + "".join(
     f"k{n}: &k{n} [{', '.join([f'*k{n - 1}'] * 10)}]\n" for n in range(1, 6)

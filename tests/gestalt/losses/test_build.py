@@ -10,8 +10,7 @@ import torch
 from torch.nn import functional
 
 from gestalt.aggregation import mean_of_parts
-from gestalt.config.identity import config_hash
-from gestalt.config.schema import Experiment
+from gestalt.config.schema import Experiment, config_hash
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.sources import Source
 from gestalt.encoders.checkpoints import read_checkpoint

@@ -3,8 +3,14 @@
 import pytest
 import torch
 
-from gestalt.losses.noun_list import NounList, SameOnRanks, frequent_nouns, similar_nouns
-from gestalt.losses.words import may_be_noun, singular
+from gestalt.losses.noun_list import (
+    NounList,
+    SameOnRanks,
+    frequent_nouns,
+    may_be_noun,
+    similar_nouns,
+    singular,
+)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ The laws of its term are in ``test_terms.py``.
 
 import pytest
 
-from gestalt.config.identity import config_hash
+from gestalt.config.schema import config_hash
 from gestalt.losses.noun_list import NounList
 from gestalt.models.start import build_model
 from gestalt.runs.training import build_module

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gestalt.config.identity import to_yaml
 from gestalt.config.loading import load
+from gestalt.config.schema import to_yaml
 from gestalt.models.finding import resolve_checkpoint, variations
 from gestalt.models.names import CHECKPOINT, config_of, is_finished, progress
 from gestalt.results.record import result_paths

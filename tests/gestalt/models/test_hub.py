@@ -11,8 +11,7 @@ import huggingface_hub
 import pytest
 
 import gestalt
-from gestalt.models.folder import read_description
-from gestalt.models.hub import HubModel
+from gestalt.models.folder import HubModel, read_description
 from tests.gestalt.test_api import same_weights
 from tests.gestalt.tiny_model import export, tiny
 

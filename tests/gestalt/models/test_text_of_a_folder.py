@@ -9,7 +9,7 @@ import shutil
 import pytest
 import torch
 
-from gestalt.config.identity import config_hash
+from gestalt.config.schema import config_hash
 from gestalt.encoders.keys import Text
 from gestalt.encoders.towers import build_text_tower
 from gestalt.models.folder import load_folder, portable, read_config, save_folder

@@ -15,8 +15,8 @@ from gestalt.encoders.keys import Image
 from gestalt.encoders.towers import build_image_tower
 from gestalt.losses.distillation.masks import ProjectionHead
 from gestalt.pretraining import module as room
+from gestalt.pretraining.keys import RECIPES
 from gestalt.pretraining.module import Classification, PatchDistillation, summary_of
-from gestalt.pretraining.recipes import RECIPES
 from gestalt.training.finite import NonFiniteLoss
 from gestalt.training.schedule import half_cosine
 from tests.gestalt.at_step import QUIET

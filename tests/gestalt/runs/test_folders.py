@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gestalt.config.identity import to_yaml
+from gestalt.config.schema import to_yaml
 from gestalt.runs import folders
 from gestalt.runs.folders import check_writable, new_evaluation, new_version
 from gestalt.runs.resume import resolve_resume

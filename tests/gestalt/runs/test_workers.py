@@ -2,8 +2,8 @@
 
 import pytest
 
-from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
+from gestalt.config.schema import config_hash
 from gestalt.runs import workers
 from gestalt.runs.workers import (
     choose_workers,

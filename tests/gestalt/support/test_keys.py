@@ -16,9 +16,8 @@ from types import FrameType
 import pytest
 
 import gestalt
-from gestalt.config.identity import config_hash, to_yaml
 from gestalt.config.loading import load
-from gestalt.config.schema import Experiment
+from gestalt.config.schema import Experiment, config_hash, to_yaml
 from gestalt.measures.segmentation.configured import CHANGES
 from tests.gestalt.command import run_here
 

@@ -21,12 +21,11 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.encoders.weights import weights_hash
 from gestalt.measures.evaluation.protocols import PromptProtocol
 from gestalt.support.arrays import map_array
-from gestalt.support.files import replacing
+from gestalt.support.files import replacing, short_digest
 
 TEXTS_AT_ONCE = 256
 """Prompts in one pass of the text tower."""

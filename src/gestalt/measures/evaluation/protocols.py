@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
-from gestalt.data_modules.digest import short_digest
+from gestalt.support.files import short_digest
 from gestalt.support.names import nearest
 
 Resize = Literal["square", "short_side", "keep_ratio", "centre_crop"]

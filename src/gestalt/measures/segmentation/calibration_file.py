@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 from gestalt.measures.evaluation.protocols import ImageProtocol
 from gestalt.measures.keys import Evaluation
-from gestalt.support.files import file_hash
-from gestalt.support.json_files import read_json
+from gestalt.support.files import file_hash, read_json
 from gestalt.support.keys import Keys
 from gestalt.support.typed import ConfigError
 

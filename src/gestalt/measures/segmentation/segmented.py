@@ -23,7 +23,7 @@ from gestalt.measures.segmentation.dense.scores import cosines, pieces_of
 from gestalt.measures.segmentation.dense.winners import place_maps
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.protocol import TopDownProtocol
-from gestalt.support.caveats import Caveat
+from gestalt.support.faults import Caveat
 from gestalt.support.files import replacing
 from gestalt.support.label_values import WIDE, ignored_value
 

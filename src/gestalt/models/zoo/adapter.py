@@ -1,4 +1,5 @@
-"""Adapter: the base of other people's models.  B batch, H W pixels."""
+"""Adapter: the base of other people's models, whose configurations are read without running code of
+theirs.  B batch, H W pixels."""
 
 import math
 from abc import abstractmethod
@@ -14,6 +15,7 @@ from torch.nn import functional
 from gestalt.encoders.checkpoints import cause
 from gestalt.encoders.dense_model import DenseModel, normalise
 from gestalt.encoders.weights import WeightsOrigin, reaching_hub
+from gestalt.support.keys import Keys
 from gestalt.tokens import Pair, Tokens
 
 
@@ -140,3 +142,70 @@ def whole_side(side: int, stride: Pair) -> int:
     """
     step = math.lcm(*stride)
     return max(1, round(side / step)) * step
+
+
+ATTENTION_KEYS = ("attn_implementation", "_attn_implementation")
+"""Keys that select an attention; a value with a slash is a repository, whose code would be
+downloaded and run.
+"""
+
+
+def read_config(name: str, *, target: str) -> Keys:
+    """Read ``config.json`` of a folder, of the hub's cache or of the hub.
+
+    Args:
+        name: a folder, or ORG/NAME on the hub.
+        target: beginning of a message, such as ``hf:ORG/NAME``.
+
+    Raises:
+        ValueError: it cannot be read, or it or the tokenizer's configuration names code that is not
+            a part of transformers.
+    """
+    from transformers import PretrainedConfig
+
+    place = f"{target}: config.json of {name}"
+    with errors_in_one_line(f"{place} cannot be read"):
+        config = PretrainedConfig.get_config_dict(name)[0]
+    _refuse_code(config, place)
+    if not isinstance(config.get("model_type"), str):
+        raise ValueError(
+            f"{target}: no config.json with a model_type in {name}; give a folder or a "
+            "repository of transformers"
+        )
+    check_tokenizer(name, target=target)
+    return config
+
+
+def check_tokenizer(name: str, *, target: str) -> None:
+    """Check that a tokenizer needs no code of its own; ``target`` begins a message.
+
+    Raises:
+        ValueError: its configuration cannot be read, or it names code.
+    """
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+    place = f"{target}: tokenizer_config.json of {name}"
+    with errors_in_one_line(f"{place} cannot be read"):
+        config = get_tokenizer_config(name)
+    _refuse_code(config, place)
+
+
+def nested(config: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the keys and values of a configuration, at any depth."""
+    nodes = [config]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, dict):
+            yield from node.items()
+            nodes += node.values()
+        elif isinstance(node, list):
+            nodes += node
+
+
+def _refuse_code(config: Keys, place: str) -> None:
+    """Refuse a configuration that names code of the model's own."""
+    for key, value in nested(config):
+        if key == "auto_map" or (key in ATTENTION_KEYS and "/" in str(value)):
+            raise ValueError(
+                f"{place} has {key}, which would run code of that model; it is never run here"
+            )

@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 
-from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.image_sets import plain_labels
 from gestalt.encoders.checkpoints import read_state_dict, unwrap
-from gestalt.encoders.timm_names import folder_of
+from gestalt.encoders.inits import folder_of
 from gestalt.encoders.weights import locate
 from gestalt.measures.evaluation.prompts import class_embeddings
 from gestalt.measures.evaluation.protocols import PromptProtocol
 from gestalt.model import DualEncoder
 from gestalt.models.zoo.adapter import describe_library
 from gestalt.projection import CLASSES, LIKELIEST, TEMPERATURE
+from gestalt.support.files import short_digest
 
 PROMPTS = PromptProtocol(name="classifier", templates=("a photo of a {}.",), lower_case=False)
 

@@ -14,17 +14,17 @@ from torch.nn import functional
 
 from gestalt.encoders.checkpoints import check_weights
 from gestalt.encoders.dense_model import maps_of, tokens_of
-from gestalt.encoders.last_block import LastBlock, transformers_block
 from gestalt.encoders.positions import interpolate_positions
+from gestalt.encoders.readings import LastBlock, transformers_block
 from gestalt.encoders.text_sentence import check_vocabulary
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.models.zoo.adapter import (
     Adapter,
     describe_library,
     errors_in_one_line,
+    read_config,
     whole_side,
 )
-from gestalt.models.zoo.hub_config import read_config
 from gestalt.support.names import nearest
 from gestalt.tokens import Pair, Tokens
 

@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gestalt.encoders.timm_names import is_listed, nearest_models, open_clip_description
+from gestalt.encoders.inits import is_listed, nearest_models, open_clip_description
 from gestalt.support.names import nearest
 from gestalt.support.plugins import code_complaint, search_here
 

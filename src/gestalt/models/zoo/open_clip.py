@@ -9,12 +9,17 @@ from pathlib import Path
 import torch
 
 from gestalt.encoders.checkpoints import check_weights
+from gestalt.encoders.inits import DESCRIPTION, PLAIN
 from gestalt.encoders.text_sentence import check_vocabulary
-from gestalt.encoders.timm_names import DESCRIPTION, PLAIN
-from gestalt.models.zoo.adapter import describe_library, errors_in_one_line
-from gestalt.models.zoo.hub_config import check_tokenizer, nested, read_config
+from gestalt.models.zoo.adapter import (
+    check_tokenizer,
+    describe_library,
+    errors_in_one_line,
+    nested,
+    read_config,
+)
 from gestalt.models.zoo.open_clip_towers import OpenClipModel, tower_of
-from gestalt.support.json_files import read_json
+from gestalt.support.files import read_json
 from gestalt.support.keys import Keys
 from gestalt.support.names import few
 

@@ -9,7 +9,7 @@ import torch
 
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.measures.segmentation.segmented import _first_similar, label_prompts, segment_images
-from gestalt.support.caveats import Caveat
+from gestalt.support.faults import Caveat
 from tests.gestalt.painted import random_pixels
 from tests.gestalt.tiny_model import tiny
 
@@ -56,7 +56,7 @@ def test_labels_that_differ_after_the_cut_are_one():
     assert len(said([f"{LONG} cat", f"{LONG} bird", "cat"])) == 2
 
 
-@pytest.mark.filterwarnings("ignore::gestalt.support.caveats.Caveat")
+@pytest.mark.filterwarnings("ignore::gestalt.support.faults.Caveat")
 @pytest.mark.parametrize("name", ["whole_square", "mmseg-448"])
 def test_of_labels_of_equal_tokens_the_first_has_all_pixels(name):
     model, image = tiny()[0], random_pixels(3, 64, 64)
@@ -67,7 +67,7 @@ def test_of_labels_of_equal_tokens_the_first_has_all_pixels(name):
     assert torch.equal(result.similarity[0], result.similarity[2])
 
 
-@pytest.mark.filterwarnings("ignore::gestalt.support.caveats.Caveat")
+@pytest.mark.filterwarnings("ignore::gestalt.support.faults.Caveat")
 def test_labels_of_equal_tokens_have_the_scores_of_the_first_to_the_last_bit():
     prompts = label_prompts(tiny()[0], ["Dog", "grass", "dog"], protocol=PROTOCOL)
     assert prompts.tie(torch.tensor([0.1, 0.2, 0.3]), dim=0).tolist() == pytest.approx(

@@ -4,7 +4,7 @@ import open_clip
 import pytest
 import timm
 
-from gestalt.encoders.timm_names import is_listed, timm_models
+from gestalt.encoders.inits import is_listed, timm_models
 from gestalt.models.names import external_name
 from gestalt.models.opening import open_target
 from gestalt.models.zoo.kinds import EXTERNAL, check_name, library_of

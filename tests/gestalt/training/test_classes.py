@@ -13,14 +13,13 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
 
-from gestalt.config.identity import to_plain
 from gestalt.config.loading import load
+from gestalt.config.schema import to_plain
 from gestalt.encoders.checkpoints import read_checkpoint
 from gestalt.models.names import CHECKPOINT
 from gestalt.support.typed import ConfigError
 from gestalt.training.board import write_picture
-from gestalt.training.classes import build_callbacks
-from gestalt.training.loggers import Loggers, build_loggers, check_loggers
+from gestalt.training.classes import Loggers, build_callbacks, build_loggers, check_loggers
 from tests.gestalt.command import TINY, killed, succeed
 
 CSV = "lightning.pytorch.loggers.CSVLogger"
