@@ -25,7 +25,6 @@ def run(arguments: Namespace) -> int:
     output = Path(arguments.output)
     results, grids = read_results(arguments.targets, evaluations=True)
     replaced = " (replaced)" if output.exists() else ""
-    page, *beside = write_report(results, output, grids)
-    further = f", and {len(beside)} pages of results in {beside[0].parent}" if beside else ""
-    print(f"{page}{replaced}{further}")
+    write_report(results, output, grids)
+    print(f"{output}{replaced}")
     return 0

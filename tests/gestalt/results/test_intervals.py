@@ -294,7 +294,8 @@ def test_the_robustness_table_shows_intervals_in_percent(tmp_path):
     one = result(tmp_path, birds(), label="a")
     one.record.update(experiment="e", overrides=[], image_init={"requested": "x", "resolved": "x"})
     one.record["provenance"].update(packages={}, machine={"accelerator": "none"})
-    page = write_report([one], tmp_path / "page.html")[0].read_text()
+    write_report([one], tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
     low, high = one.interval("birds/accuracy/water_other_place")
     assert f" [{100 * low:.1f}, {100 * high:.1f}]</td>" in page
     assert f"{100 * one.value('birds/delta/water'):+.1f} [" in page
