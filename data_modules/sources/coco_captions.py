@@ -17,8 +17,14 @@ from gestalt.data_modules.pairs import StoredPair
 from gestalt.support.files import MAX_LISTING, read_whole, short_digest
 
 
-def _read(path: Path) -> tuple[dict[Any, str], dict[Any, list[Any]]]:
-    """Return file names and captions by image id, which is a number or a text."""
+def read_captions(path: Path) -> tuple[list[tuple[str, list[Any]]], dict[Any, list[Any]]]:
+    """Return the listed file names with their captions, in order, and the captions of unlisted
+    images by image id, which is a number or a text.
+
+    Raises:
+        ValueError: no such file, a file of another kind or without images, or no caption of a
+            listed image.
+    """
     if not os.path.isfile(path):  # False for a name that is too long, too
         raise ValueError(
             f"coco_captions: no file {path}; data.root must hold annotations/captions_<split>.json "
@@ -44,7 +50,15 @@ def _read(path: Path) -> tuple[dict[Any, str], dict[Any, list[Any]]]:
         raise ValueError(
             f"coco_captions: {path} is not a COCO captions file ({expected}): {error!r}"
         ) from error
-    return listed, dict(captions)
+    pairs = [(name, captions.pop(number, [])) for number, name in listed.items()]
+    if pairs and captions and not any(texts for _, texts in pairs):
+        raise ValueError(
+            f"coco_captions: {path}: no annotation belongs to an image; the first image_id is "
+            f"{next(iter(captions))!r}, the first id of images {next(iter(listed))!r}"
+        )
+    if not pairs and not captions:
+        raise ValueError(f"coco_captions: {path} lists no image")
+    return pairs, captions
 
 
 def open_here(
@@ -77,24 +91,14 @@ def open_here(
             f"annotations/captions_{split}.json and {split}/"
         )
     annotations = Path(root) / "annotations" / f"captions_{split}.json"
-    listed, texts = _read(annotations)
+    pairs, unlisted = read_captions(annotations)
     if not outside:
-        check_inside(listed.values(), table=annotations, folder=images)
-    unlisted = [number for number in texts if number not in listed]
-    if listed and len(unlisted) == len(texts) > 0:
-        raise ValueError(
-            f"coco_captions: {annotations}: no annotation belongs to an image; the first image_id "
-            f"is {unlisted[0]!r}, "
-            f"the first id of images {next(iter(listed))!r}"
-        )
-    if not listed and not unlisted:
-        raise ValueError(f"coco_captions: {annotations} lists no image")
-    pairs = [(name, texts.get(number, [])) for number, name in listed.items()]
+        check_inside((name for name, _ in pairs), table=annotations, folder=images)
     return ImageFiles(
         [(images / name, found) for name, found in pairs],
-        digest=short_digest(json.dumps([*pairs, *((None, texts[number]) for number in unlisted)])),
+        digest=short_digest(json.dumps([*pairs, *((None, texts) for texts in unlisted.values())])),
         unlisted=[
-            StoredPair(str(annotations), f"image_id {number}", b"", texts[number])
-            for number in unlisted
+            StoredPair(str(annotations), f"image_id {number}", b"", texts)
+            for number, texts in unlisted.items()
         ],
     )

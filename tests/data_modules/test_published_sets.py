@@ -9,16 +9,69 @@ import numpy as np
 import pytest
 import torch
 
+from gestalt.data_modules.image_sets import open_image_set
 from gestalt.data_modules.labels.masks import read_tables
 from tests.data_modules.fakes.drawing import painted_values, save_mask
 from tests.data_modules.fakes.masks import SHAPES, draw_ade, draw_cityscapes, draw_stuff
 from tests.data_modules.fakes.panoptic import draw_panoptic
-from tests.data_modules.files import opened_set
+from tests.data_modules.files import opened_set, write_files
 
 CONVERTED = {
     "coco": ("coco_object_81", "coco_stuff_171", "coco_27"),
     "cityscapes": ("cityscapes_19",),
 }
+
+COCO = {
+    "images": [{"id": 7, "file_name": "2.jpg"}, {"id": 3, "file_name": "0.jpg"}],
+    "annotations": [
+        {"image_id": number, "caption": caption}
+        for number, caption in [(3, "a dog ."), (7, "birds"), (3, "a dog")]
+    ],
+}
+KARPATHY = {
+    "images": [
+        {
+            "filename": f"{name}.jpg",
+            "filepath": "val2014",
+            "split": split,
+            "sentences": [{"raw": text, "tokens": text.split()} for text in texts],
+        }
+        for name, split, texts in [
+            (1, "val", ["a cat"]),
+            (2, "test", ["birds"]),
+            (0, "test", ["a dog .", "a dog"]),
+        ]
+    ],
+}
+CAPTIONED = {
+    "coco_captions_val2017": ("coco/val2017", "coco/annotations/captions_val2017.json", COCO),
+    "coco_captions_karpathy": ("coco/val2014", "coco/dataset_coco.json", KARPATHY),
+    "flickr30k_karpathy": (
+        "flickr30k/flickr30k-images",
+        "flickr30k/dataset_flickr30k.json",
+        KARPATHY,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CAPTIONED)
+def test_photographs_come_in_the_order_of_the_table_with_all_their_captions(name, tmp_path):
+    place, table, content = CAPTIONED[name]
+    write_files(tmp_path / place)
+    (tmp_path / table).parent.mkdir(exist_ok=True)
+    (tmp_path / table).write_text(json.dumps(content))
+    images = opened_set(name, tmp_path)
+    samples = [images.sample(index) for index in range(len(images))]
+    assert [sample["name"] for sample in samples] == images.names == ["2", "0"]
+    assert [sample["captions"] for sample in samples] == [["birds"], ["a dog .", "a dog"]]
+    with pytest.raises(ValueError, match=r"has 2 images, the official split [15]000"):
+        open_image_set(name, root=str(tmp_path), split=None, limit=None, subset=False)
+    (tmp_path / place / "0.jpg").unlink()
+    with pytest.raises(ValueError, match=r"no file .*0\.jpg, which .*json requires"):
+        opened_set(name, tmp_path)
+    (tmp_path / table).write_text('{"images": [{"filename": "0.jpg", "split": "test"}]}')
+    with pytest.raises(ValueError, match=rf"{(tmp_path / table).name} is not "):
+        opened_set(name, tmp_path)
 
 
 def numbered(sample, objects):

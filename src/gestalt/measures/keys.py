@@ -35,6 +35,9 @@ class Evaluation:
     matching_protocol: str | None = key(
         None, "Protocol of matching. `null`: each benchmark's.", kind="a protocol"
     )
+    retrieval_protocol: str | None = key(
+        None, "Protocol of retrieval. `null`: each benchmark's.", kind="a protocol"
+    )
     background: Literal["prompts", "threshold"] | None = key(
         None,
         "How background is predicted: by prompts, or where the best score is below `threshold`. "

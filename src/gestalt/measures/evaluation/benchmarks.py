@@ -61,6 +61,13 @@ _voc = partial(
     layout="the folder that holds VOCdevkit/VOC2012",
 )
 _val = partial(Benchmark, splits=("val",))
+_captioned = partial(
+    Benchmark,
+    label_set=None,
+    measures=("retrieval",),
+    protocols={"retrieval": "retrieval_crop"},
+    splits=("test", "val"),
+)
 _context = partial(
     Benchmark,
     image_set="pascal_context",
@@ -172,6 +179,24 @@ _ROWS = (
         splits=("dev", "test"),
         layout="the folder that holds Images/, captions.txt and the split files",
         source="flickr",
+    ),
+    _captioned(
+        "coco_captions_val2017",
+        image_set="coco_captions_val2017",
+        splits=("val",),
+        layout="the folder that holds val2017 and annotations/captions_val2017.json, or coco/ with "
+        "both",
+    ),
+    _captioned(
+        "coco_captions_karpathy",
+        image_set="coco_captions_karpathy",
+        layout="the folder that holds val2014 and dataset_coco.json, or coco/ with both",
+    ),
+    _captioned(
+        "flickr30k_karpathy",
+        image_set="flickr30k_karpathy",
+        layout="the folder that holds flickr30k-images and dataset_flickr30k.json, or flickr30k/ "
+        "with both",
     ),
 )
 

@@ -127,6 +127,7 @@ MEASURES = {
         builder="gestalt.measures.retrieval.callback:Retrieval",
         table="gestalt.measures.retrieval.protocol:PROTOCOLS",
         default="retrieval_square",
+        key="retrieval_protocol",
         headline=("recall_at_10",),
         charts={"recall at 1": ("recall_at_1",), "recall at 10": ("recall_at_10",)},
         locates=False,
