@@ -3,6 +3,7 @@
     cd docs/examples
     gestalt eval python:tips:Tips evaluation.protocol=tips-448 \\
         "evaluation.benchmarks=[ade20k]" benchmark_root=DIR
+    gestalt reproduce tipsv2/ade20k --model python:tips:TipsL benchmark_root=DIR
 
 Run with small random weights in the encoders of google-deepmind/tips, never with the published
 ones.  transformers downloads and runs the model's own code.
@@ -20,12 +21,13 @@ from gestalt.encoders.readings import Heads, LastBlock, split
 class Tips(nn.Module):
     """TIPSv2; its parts are described in docs/evaluation.md."""
 
+    weights = "google/tipsv2-b14"
     stride, size = 14, 448
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
     def __init__(self):
         super().__init__()
-        self.model = AutoModel.from_pretrained("google/tipsv2-b14", trust_remote_code=True)
+        self.model = AutoModel.from_pretrained(self.weights, trust_remote_code=True)
 
     def encode(self, pixels):
         """Return the class token (B, E) and the patches (B, N, E)."""
@@ -56,3 +58,9 @@ class Tips(nn.Module):
             merge=merge,
             feed=lambda tokens: block.ls2(block.mlp(block.norm2(tokens))),
         )
+
+
+class TipsL(Tips):
+    """TIPSv2 of size L, whose mIoU the notebook prints."""
+
+    weights = "google/tipsv2-l14"

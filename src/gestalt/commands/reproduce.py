@@ -30,8 +30,8 @@ def flags(parser: ArgumentParser) -> None:
 
 
 def check(arguments: Namespace) -> None:
-    """Check the name, that key=value words come with one, and that they leave its settings as they
-    are.
+    """Check the name, that key=value words come with one and leave its settings as they are, and
+    that code is named on the command line.
     """
     words = [word for word in arguments.overrides if "=" not in word]
     if words or (arguments.name is not None and "=" in arguments.name):
@@ -43,6 +43,11 @@ def check(arguments: Namespace) -> None:
         return
     row = published_number(arguments.name)
     row.check(arguments.overrides)
+    if row.model.startswith("python:") and arguments.model is None:
+        raise ConfigError(
+            f"reproduce {row.name}: runs code of your own; name it by --model {row.model}, of "
+            "docs/examples"
+        )
     if not any(word.startswith("benchmark_root=") for word in arguments.overrides):
         raise ConfigError(
             f"reproduce {row.name}: needs the data of {row.benchmark}; write benchmark_root=DIR, "
@@ -58,10 +63,11 @@ def run(arguments: Namespace) -> int:
         ValueError: the data or the weights are missing; the message says where they belong.
     """
     if arguments.name is None:
-        print("name, mIoU in percent, protocol, model")
+        print("name, value in percent, metric, protocol, model")
         for row in published().values():
             print(
-                f"{row.name:24} {row.miou:6.2f}  {row.protocol:24} {row.model}, by {row.stated_by}"
+                f"{row.name:31} {row.value:6.2f}  {row.metric:25}  {row.protocol:24} {row.model}, "
+                f"by {row.stated_by}"
             )
         return 0
     from gestalt.results.run_record import scored_images
@@ -79,8 +85,8 @@ def run(arguments: Namespace) -> int:
             "KIND:FOLDER names it on disk"
         ) from error
     record = score(target, overrides=words).record
-    ours = 100 * record["metrics"][f"{row.benchmark}/miou"]
-    difference = ours - row.miou
+    ours = 100 * record["metrics"][f"{row.benchmark}/{row.metric}"]
+    difference = ours - row.value
     verdict = (
         f"within {row.tolerance:g} points"
         if abs(difference) <= row.tolerance
@@ -88,11 +94,11 @@ def run(arguments: Namespace) -> int:
     )
     if first_rank():
         print(
-            f"{row.name}: published {row.miou:.2f}, ours {ours:.2f}, difference {difference:+.2f} "
+            f"{row.name}: published {row.value:.2f}, ours {ours:.2f}, difference {difference:+.2f} "
             f"({verdict}); {scored_images(record).get(row.benchmark, '')}"
         )
     tell(f"published by {row.source}")
-    if model is not None:
+    if model not in (None, row.model):
         tell(f"the model was {model} in place of {row.model}")
     changed = [word for word in arguments.overrides if word.startswith(CHANGING)]
     if changed:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from gestalt.measures.evaluation.benchmarks import BENCHMARKS
+from gestalt.measures.evaluation.measures import MEASURES
 from gestalt.support.names import suggestion
 
 
@@ -21,10 +23,11 @@ class Published:
         benchmark: the benchmark that it was measured on.
         protocol: the protocol that it was measured by.
         settings: further ``key=value`` words.
-        miou: mIoU in percent.
+        value: the number, in percent.
         tolerance: percentage points within which a result is called equal.
         source: where the number is printed.
         stated_by: "authors" or "third party".
+        metric: the benchmark's metric that it is a value of.
     """
 
     name: str
@@ -32,16 +35,20 @@ class Published:
     benchmark: str
     protocol: str
     settings: Sequence[str]
-    miou: float
+    value: float
     tolerance: float
     source: str
     stated_by: str
+    metric: str = "miou"
 
     def overrides(self) -> list[str]:
-        """Return the ``key=value`` words that score it."""
+        """Return the ``key=value`` words that score it; the protocol is of the benchmark's first
+        measure.
+        """
+        measure = MEASURES[BENCHMARKS[self.benchmark].measures[0]]
         return [
             f"evaluation.benchmarks=[{self.benchmark}]",
-            f"evaluation.protocol={self.protocol}",
+            f"evaluation.{measure.key}={self.protocol}",
             *self.settings,
         ]
 
@@ -70,10 +77,10 @@ def published() -> dict[str, Published]:
             name=f"{method}/{set_name}",
             benchmark=table["benchmarks"][set_name],
             tolerance=table["tolerance"],
-            **{**row, "miou": miou},
+            **{**row, "value": value},
         )
         for method, row in table["methods"].items()
-        for set_name, miou in row["miou"].items()
+        for set_name, value in row["value"].items()
     }
 
 

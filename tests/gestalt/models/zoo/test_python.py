@@ -255,7 +255,7 @@ def opened(monkeypatch):
     return lambda name: (open_target(f"python:{name}").model, stand_in)
 
 
-@pytest.mark.parametrize("name", ["nvidia_radio:Radio", "dinotxt:DinoTxt", "tips:Tips"])
+@pytest.mark.parametrize("name", ["nvidia_radio:Radio", "dinotxt:DinoTxt", "tips:TipsL"])
 @torch.no_grad()
 def test_an_example_reads_its_model_by_the_interface_of_its_authors(opened, name):
     model, _ = opened(name)
