@@ -12,7 +12,6 @@ sample is the unchanged image file, ``.json`` with its captions and its key in t
 import hashlib
 import json
 import os
-import shutil
 import textwrap
 from array import array
 from collections import Counter
@@ -46,7 +45,7 @@ from gestalt.data_modules.pairs import Source, StoredPair
 from gestalt.data_modules.pixels.decoding import shown_size
 from gestalt.data_modules.pixels.formats import FORMATS
 from gestalt.data_modules.pixels.photographs import decoding, open_checked
-from gestalt.support.files import Fields, file_hash, partial_beside
+from gestalt.support.files import Fields, check_free, file_hash, partial_folder
 
 BATCH = 32  # number of samples that a process examines before it reports them
 
@@ -59,18 +58,16 @@ class Finding(NamedTuple):
 
     Attributes:
         bad: reason, where and key; None for a good sample.
-        where: its shard, file or folder; empty for a sample that is drawn.
-        size: width, height, bytes; empty for a bad sample.
-        image: SHA-256 of the image's bytes; empty if they cannot be read.
-        captions: number of characters, number of words and SHA-256 of each usable caption.
+        where: its shard, file or folder; the class of a source without files.
+        image: width, height, bytes and hash; empty for a bad sample.
+        captions: number of characters, number of words and hash of each usable caption.
         unusable: number of unusable captions.
     """
 
     bad: tuple[str, str, str] | None
     where: str
-    size: tuple[int, ...] = ()
-    image: bytes = b""
-    captions: Sequence[tuple[int, int, bytes]] = ()
+    image: tuple[int, ...] = ()
+    captions: Sequence[tuple[int, ...]] = ()
     unusable: int = 0
 
 
@@ -85,31 +82,25 @@ class Findings(Dataset[Finding]):
         return len(self.source)
 
     def __getitem__(self, index: int) -> Finding:
-        """Examine one sample; of a source without files, the pair of the first epoch."""
+        """Examine one sample; of a source without files, as it is drawn in the first epoch."""
         rule = self.source.rule if isinstance(self.source, StoredPairs) else ANY_CAPTION
-        where, image = "", b""
         try:
-            stored, drawn = self.source.read(index), None
-            if stored is None:
-                drawn, caption = self.source.pair(index, 0)
-                stored = StoredPair("", str(index), drawn.numpy().tobytes(), caption)
-            where, image = stored.where, hashlib.sha256(stored.image).digest()
+            stored = self.source.read(index) or _drawn(self.source, index)
             texts = listed_texts(stored.captions, rule)
             usable = usable_texts(stored.captions, rule)
-            with bad_sample_at(where, stored.key):
-                width, height = (
-                    shown_size(stored.image) if drawn is None else (drawn.shape[2], drawn.shape[1])
-                )
+            with bad_sample_at(stored.where, stored.key):
+                size = shown_size(stored.image)
                 if not usable:  # raises the reason of the first
                     clean_caption(texts[0] if texts else None)
         except BadSample as bad:
-            return Finding((bad.reason, bad.where, bad.key), where or bad.where, image=image)
-        captions = [
-            (len(text), len(text.split()), hashlib.sha256(text.encode()).digest())
-            for text in usable
-        ]
-        size = width, height, len(stored.image)
-        return Finding(None, where, size, image, captions, len(texts) - len(usable))
+            return Finding((bad.reason, bad.where, bad.key), bad.where)
+        image = *size, len(stored.image), _hash(stored.image)
+        captions = [(len(text), len(text.split()), _hash(text.encode())) for text in usable]
+        return Finding(None, stored.where, image, captions, len(texts) - len(usable))
+
+
+def _hash(content: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
 
 
 def inspect(source: Source, workers: int) -> tuple[list[Bad], Fields]:
@@ -136,25 +127,22 @@ def inspect(source: Source, workers: int) -> tuple[list[Bad], Fields]:
     shards: list[Fields] = []
     unusable = 0
     for length in source.blocks():
-        content, where = hashlib.sha256(), ""
+        where = ""
         for index, finding in islice(findings, length):
             where = where or finding.where
-            content.update(
-                finding.image + b"".join(text_hash for _, _, text_hash in finding.captions)
-            )
             if finding.bad is not None:
                 bad.append((index, *finding.bad))
                 continue
-            images.extend((index, *finding.size, _short(finding.image)))
-            for characters, words, text_hash in finding.captions:
-                captions.extend((index, characters, words, _short(text_hash)))
+            images.extend((index, *finding.image))
+            for caption in finding.captions:
+                captions.extend((index, *caption))
             unusable += finding.unusable
-        shard = {"where": where, "samples": length, "content_sha256": content.hexdigest()}
+        shard: Fields = {"where": where, "samples": length}
         if Path(where).is_file():
             shard["sha256"] = file_hash(Path(where))
         shards.append(shard)
     image = np.array(images, dtype=np.uint64).reshape(-1, 5)
-    caption = np.array(captions, dtype=np.uint64).reshape(-1, 4)
+    text = np.array(captions, dtype=np.uint64).reshape(-1, 4)
     by_reason: dict[str, Fields] = {
         reason: {"count": count}
         for reason, count in Counter(reason for _, reason, _, _ in bad).most_common()
@@ -164,26 +152,21 @@ def inspect(source: Source, workers: int) -> tuple[list[Bad], Fields]:
     return bad, {
         "bad_by_reason": by_reason,
         "images": {
-            "width": _spread(image[:, 1]),
-            "height": _spread(image[:, 2]),
-            "bytes": _spread(image[:, 3]),
+            name: _spread(values)
+            for name, values in zip(("width", "height", "bytes"), image.T[1:4], strict=True)
         },
         "captions": {
-            "usable": len(caption),
+            "usable": len(text),
             "unusable_beside_usable": unusable,
-            "characters": _spread(caption[:, 1]),
-            "words": _spread(caption[:, 2]),
+            "characters": _spread(text[:, 1]),
+            "words": _spread(text[:, 2]),
         },
         "duplicates": {
             "images": _repeated(image[:, 4], image[:, 0]),
-            "captions": _repeated(caption[:, 3], caption[:, 0]),
+            "captions": _repeated(text[:, 3], text[:, 0]),
         },
         "shards": shards,
     }
-
-
-def _short(digest: bytes) -> int:
-    return int.from_bytes(digest[:8], "big")
 
 
 def _spread(values: NDArray[np.uint64]) -> dict[str, int]:
@@ -228,29 +211,23 @@ def pack(source: Source, folder: Path, shards: int) -> dict[str, int]:
 
     Args:
         source: the samples.
-        folder: folder to make.
+        folder: folder to make; it may be there and empty.
         shards: number of tars, which share the samples as equally as possible.
 
     Returns:
         The number of samples written; for each reason, the number of those that cannot be read.
 
     Raises:
-        ValueError: the folder exists or cannot be made, or there are fewer samples than shards.
+        ValueError: the folder holds something, or there are fewer samples than shards.
     """
     if not 1 <= shards <= len(source):
         raise ValueError(
             f"--shards {shards}: the source has {len(source)} samples; choose 1 to {len(source)}"
         )
-    if folder.exists():
-        raise ValueError(f"--to {folder}: exists already; choose another folder")
-    partial = partial_beside(folder)
-    try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise ValueError(f"--to {folder}: cannot be made: {error.strerror}") from error
+    check_free(folder, "--to")
     counts: Counter[str] = Counter(samples=0)
     starts = {len(source) * shard // shards for shard in range(1, shards)}
-    try:
+    with partial_folder(folder) as partial:
         with ShardWriter(
             str(partial / NAME), maxcount=len(source), maxsize=float("inf"), verbose=0, mtime=0
         ) as writer:
@@ -264,12 +241,6 @@ def pack(source: Source, folder: Path, shards: int) -> dict[str, int]:
                 except BadSample as bad:
                     counts[bad.reason] += 1
         os.rename(partial, folder)
-    except BaseException as error:
-        shutil.rmtree(partial)
-        # the error of a full disk names no file
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(folder)
-        raise
     return dict(counts)
 
 
@@ -330,10 +301,9 @@ def contact_sheet(batch: ImageTextBatch, *, title: str, columns: int) -> Figure:
         layout="constrained",
     )
     figure.suptitle(title, fontsize=9, parse_math=False)
-    for number, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+    for number in range(count):
+        axes = figure.add_subplot(rows, columns, number + 1)
         axes.axis("off")
-        if number >= count:
-            continue
         text, colour = batch["text"][number], "black"
         if batch["valid"][number]:
             axes.imshow(batch["image"][number].permute(1, 2, 0).numpy(), interpolation="nearest")

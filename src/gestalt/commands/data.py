@@ -124,12 +124,11 @@ def _inspect(arguments: Namespace, source: "Source") -> bool:
     sizes = [f"{name} {_range(spread)}" for name, spread in counted["images"].items()]
     texts = counted["captions"]
     words = [f"{name} {_range(texts[name])}" for name in ("characters", "words")]
-    unusable = texts["unusable_beside_usable"]
-    beside = f"; {unusable:,} more cannot be used" if unusable else ""
     lines = [
         *shard_notes(source.about()),
         f"images: {', '.join(sizes)}",
-        f"captions: {texts['usable']:,}, {', '.join(words)}{beside}",
+        f"captions: {texts['usable']:,}, {', '.join(words)}; "
+        f"{texts['unusable_beside_usable']:,} more cannot be used",
         f"bad: {len(bad):,} of {len(source):,} ({len(bad) / len(source):.2%})",
     ]
     training = build_bad_samples(arguments.config)
@@ -162,8 +161,10 @@ def _pack(arguments: Namespace, source: "Source") -> None:
         ValueError: the folder holds something, or a sample cannot be packed.
     """
     from gestalt.data_modules.tools.inspection import pack
+    from gestalt.runs.folders import check_writable
 
     to = arguments.to
+    check_writable(Path(to).parent, option="--to DIR")
     counts = pack(source, Path(to), arguments.shards)
     packed = f"packed {counts.pop('samples'):,} samples into {arguments.shards} tars in {to}"
     if counts:

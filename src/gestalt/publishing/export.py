@@ -5,7 +5,6 @@ records that belong to the weights of the checkpoint alone.
 
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +23,7 @@ from gestalt.results.result import Result, headlines, read_result
 from gestalt.results.templates import render
 from gestalt.results.text import NONE, OVER_IMAGES, Table, images_text, span
 from gestalt.support.addresses import published
-from gestalt.support.files import Fields, partial_beside
+from gestalt.support.files import Fields, partial_folder
 
 
 class Evidence(NamedTuple):
@@ -291,9 +290,7 @@ def export_checkpoint(
         datasets = [name]
     parameters = sum(parameter.numel() for parameter in model.parameters())
     place = folder.resolve()  # a symbolic link stays: the folder that it names is written
-    partial = partial_beside(place)
-    partial.mkdir(parents=True)
-    try:
+    with partial_folder(place) as partial:
         save_folder(model, config, path=partial, provenance=provenance)
         written = read_description(partial)["provenance"]
         facts = CardFacts(folder.name, config, parameters, written, license, datasets)
@@ -308,6 +305,4 @@ def export_checkpoint(
         if place.exists():  # empty, or the system refuses
             place.rmdir()
         os.replace(partial, place)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder

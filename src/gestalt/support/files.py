@@ -115,6 +115,29 @@ def replacing(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+@contextmanager
+def partial_folder(path: Path) -> Iterator[Path]:
+    """Yield a new temporary folder beside ``path``, which the block fills and may move away.
+
+    What is left of it when the block ends is removed; what a killed process leaves, by the next
+    writer in the folder.
+
+    Raises:
+        OSError: the system's error, with ``path`` if it names no file, as of a full disk, or the
+            temporary folder.
+    """
+    partial = partial_beside(path)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+    except OSError as error:
+        if error.filename in (None, str(partial)):
+            error.filename = str(path)
+        raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file whole or not at all, in place of one that exists; text as UTF-8, with bytes of
     file names that are not UTF-8 escaped.

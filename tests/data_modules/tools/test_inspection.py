@@ -157,8 +157,8 @@ def test_samples_without_image_bytes_are_not_packed_and_are_counted(tmp_path):
 
 
 def test_packing_overwrites_nothing_and_leaves_no_partial_output(tmp_path, monkeypatch):
-    (tmp_path / "there").mkdir()
-    with pytest.raises(ValueError, match=r"there: exists already"):
+    (tmp_path / "there" / "in").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"there exists and is not an empty folder"):
         pack(planted(), tmp_path / "there", shards=1)
 
     def stops(things):
@@ -179,8 +179,8 @@ def test_a_contact_sheet_shows_every_valid_image_and_marks_bad_ones():
     batch = next(iter(data.train_dataloader()))
     sheet = contact_sheet(batch, title="one", columns=3)
     sheet.canvas.draw()
-    assert len(sheet.axes) == 6
-    for number, axes in enumerate(sheet.axes[:4]):
+    assert len(sheet.axes) == 4
+    for number, axes in enumerate(sheet.axes):
         if batch["valid"][number]:
             (shown,) = axes.images
             assert np.array_equal(

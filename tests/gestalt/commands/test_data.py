@@ -96,7 +96,7 @@ def test_a_sheet_is_drawn_at_the_size_of_the_scale(capsys):
             f"{INSPECT} --to flickr",
             r"--to flickr: is a folder; name a file, such as flickr/data\.json",
         ),
-        (f"{PACK} --to flickr/captions.txt/x --shards 2", "cannot be made: Not a directory"),
+        (f"{PACK} --to flickr/captions.txt/x --shards 2", r"cannot be written \(File exists\)"),
         (
             "data inspect mixture 'data.mixture=[{source: scenes}, {source: flikr}]'",
             r"data\.mixture\[1\]\.source=flikr: did you mean 'flickr'",
@@ -106,7 +106,7 @@ def test_a_sheet_is_drawn_at_the_size_of_the_scale(capsys):
             "'data.mixture=[{source: scenes, limit: 4}, {source: scenes, limit: 4}]'",
             "inspect each of its sources",
         ),
-        (f"{PACK} --to flickr --shards 2", "--to flickr: exists already"),
+        (f"{PACK} --to flickr --shards 2", "--to: flickr exists and is not an empty folder"),
         (f"{PACK} --to x --shards 9", "--shards 9: the source has 6 samples"),
     ],
 )
