@@ -107,6 +107,8 @@ def check_names(words, *, folder):
             *overrides,
         ]
         load(None, scale=None, overrides=["data.source=scenes", *words])
+    elif words[:2] == ["data", "get"]:
+        arguments.module.check(arguments)
     elif command in ("data", "pretrain"):
         load(
             None,

@@ -7,7 +7,7 @@ COMMANDS = {
     "features": "cache image features of a run's pairs from its tower's frozen part",
     "pretrain": "make an image init where none can be downloaded",
     "ablate": "run a grid of experiments and compare its cells",
-    "data": "inspect a source of pairs, pack it into tars, or show what the model sees of it",
+    "data": "download a published set; inspect a source of pairs, pack it into tars, or show it",
     "eval": "score a checkpoint, sweep image sizes or protocols, or calibrate a threshold",
     "reproduce": "score a published number again and print both numbers",
     "score": "score label maps of any system, without a model",

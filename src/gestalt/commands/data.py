@@ -1,5 +1,5 @@
-"""data: inspect a source of pairs, pack it into tars, or draw its training images.  Sources are
-named as for training.
+"""data: download a published set, or inspect a source of pairs, pack it into tars, or draw its
+training images.  Sources are named as for training.
 """
 
 import shlex
@@ -11,9 +11,11 @@ from gestalt.commands.flags import add_keys, add_scale, count
 from gestalt.config.loading import LOGS, load
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.keys import check_options
+from gestalt.data_modules.tools.get import ELSEWHERE, SETS, get
 from gestalt.runs.experiment import check_pairs
 from gestalt.support.addresses import without_secrets
 from gestalt.support.files import replacing
+from gestalt.support.names import nearest
 from gestalt.support.typed import ConfigError
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ DRAWING_SIZE = 64
 
 
 TOOLS = {
+    "get": "download published sets, and unpack them where training or a benchmark reads them",
     "inspect": "read every sample, and write a manifest with counts and the bad samples",
     "pack": "write a source into webdataset's tars, image files unchanged",
     "show": "draw a contact sheet of the first pairs that training sees",
@@ -33,7 +36,14 @@ TOOLS = {
 def flags(parser: ArgumentParser) -> None:
     """Declare the tools, each with its flags."""
     group = parser.add_subparsers(required=True, metavar="TOOL", dest="tool")
-    inspect, pack, show = tools = [group.add_parser(name, help=TOOLS[name]) for name in TOOLS]
+    download, *tools = [group.add_parser(name, help=TOOLS[name]) for name in TOOLS]
+    download.add_argument("names", nargs="+", metavar="NAME", help=", ".join(SETS))
+    download.add_argument(
+        "--to", metavar="DIR", default="data", help="folder of all sets (default: %(default)s)"
+    )
+    download.add_argument(
+        "--dry-run", action="store_true", help="print addresses, bytes and layout only"
+    )
     for tool in tools:
         tool.add_argument(
             "source",
@@ -44,6 +54,7 @@ def flags(parser: ArgumentParser) -> None:
             tool,
             "as for training, such as data.root=DIR data.options.split=val data.caption=alt_text",
         )
+    inspect, pack, show = tools
     beside = "lightning_logs/data/<source>_<digest>"
     inspect.add_argument("--to", metavar="FILE", help=f"JSON (default: {beside}.json)")
     pack.add_argument("--to", metavar="DIR", required=True, help="folder to make")
@@ -59,7 +70,12 @@ def flags(parser: ArgumentParser) -> None:
 
 
 def check(arguments: Namespace) -> None:
-    """Load ``config``, the configuration for training on the source."""
+    """Check the names of sets; or load ``config``, the configuration for training on the source."""
+    if arguments.tool == "get":
+        for name in arguments.names:
+            if name not in SETS:
+                raise ConfigError(f"{name}: {ELSEWHERE.get(name) or nearest(name, SETS)}")
+        return
     words = [
         f"data.source={arguments.source}",
         "evaluation.benchmarks=[]",
@@ -85,6 +101,10 @@ def run(arguments: Namespace) -> int:
     Raises:
         ValueError: the source cannot be opened, or its tool cannot use it.
     """
+    if arguments.tool == "get":
+        for name in arguments.names:
+            get(name, Path(arguments.to), dry_run=arguments.dry_run)
+        return 0
     from gestalt.runs.source import build_source
 
     config: Experiment = arguments.config

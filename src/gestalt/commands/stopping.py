@@ -44,6 +44,8 @@ def _continuation(stop: Interrupted, arguments: Namespace) -> str:
         return f"; finished records are kept, and the same command begins anew{free}"
     elif command in ("train", "pretrain", "features"):
         return "; nothing is lost: run the same command again"
+    elif command == "data":
+        return "; run the same command again"
     elif command != "ablate":
         return ""
     return f"\ncontinue{launcher} with: {program()} {shlex.join(words)}"
