@@ -1,7 +1,7 @@
 """ADE20K with 150 classes: the SceneParsing benchmark in the official layout.  H W pixels.
 
-Download ``ADEChallengeData2016.zip`` from the MIT Scene Parsing Benchmark page.  Development kit
-BSD-3; images for research and education.
+``gestalt data get ade20k`` downloads ``ADEChallengeData2016.zip`` (1.0 GB) of the MIT Scene Parsing
+Benchmark by its SHA-256.  Development kit BSD-3; images for research and education.
 
 ``ADEChallengeData2016/{images,annotations}/{training,validation}``; masks are grey PNGs, 0 not
 scored, 1 to 150 the classes. Objects of 100 classes are in another archive,

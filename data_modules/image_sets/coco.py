@@ -1,9 +1,12 @@
 """COCO 2017 with the 81 classes of COCO-Object, 171 or 27 of COCO-Stuff, or the 133 of its panoptic
 annotations.  H W pixels.
 
-Download ``val2017.zip`` (1 GB) and ``panoptic_annotations_trainval2017.zip`` (821 MB; the PNGs are
-in a zip inside the zip) from cocodataset.org, and ``stuffthingmaps_trainval2017.zip`` (659 MB) from
-nightrome/cocostuff.  Annotations CC BY 4.0; images under Flickr's terms, each with its own licence.
+``gestalt data get coco_val coco_stuff coco_panoptic`` downloads ``val2017.zip`` (0.8 GB) and
+``panoptic_annotations_trainval2017.zip`` (0.9 GB; the PNGs are in zips inside the zip) from
+cocodataset.org by their SHA-256, and ``stuffthingmaps_trainval2017.zip`` (659 MB; no checksum is
+published) of nightrome/cocostuff, which has to be unpacked in a folder of that name; ``coco_train``
+has the training photographs.  Annotations CC BY 4.0; images under Flickr's terms, each with its own
+licence.
 
 ``{train,val}2017/<12 digits>.jpg``; ``annotations/panoptic_val2017.json`` with the folder
 ``panoptic_val2017``, for the 133 classes and the objects; ``stuffthingmaps_trainval2017/val2017/<12
@@ -42,7 +45,7 @@ def _stuff_maps(folder: Path, split: str) -> tuple[Path, str]:
                 return place, kind
     raise ValueError(
         f"coco: no <12 digits>.png in any of {', '.join(map(str, places))}; unpack "
-        "stuffthingmaps_trainval2017.zip there"
+        "stuffthingmaps_trainval2017.zip in the first, or run `gestalt data get coco_stuff`"
     )
 
 

@@ -1,7 +1,8 @@
 """COCO 2017's validation photographs with five to seven captions each, for retrieval.  H W pixels.
 
-Download ``val2017.zip`` and ``annotations_trainval2017.zip`` from cocodataset.org.  Annotations CC
-BY 4.0; images under Flickr's terms, each with its own licence.
+``gestalt data get coco_val coco_annotations`` downloads ``val2017.zip`` and
+``annotations_trainval2017.zip`` from cocodataset.org by their SHA-256.  Annotations CC BY 4.0;
+images under Flickr's terms, each with its own licence.
 
 ``val2017/<12 digits>.jpg``; ``annotations/captions_val2017.json``.
 

@@ -1,7 +1,8 @@
 """ImageNet-V2, matched frequency: 10,000 new photographs of ImageNet's 1,000 classes.  H W pixels.
 
-Download ``imagenetv2-matched-frequency.tar.gz`` from the hub (vaishaal/ImageNetV2), linked from
-modestyachts/ImageNetV2.  Code MIT; images as ImageNet's.
+``gestalt data get imagenet_v2`` downloads ``imagenetv2-matched-frequency.tar.gz`` (1.3 GB), a plain
+tar, from the hub (vaishaal/ImageNetV2) by its SHA-256; the file at the older address in S3 has
+other bytes.  Code MIT; images as ImageNet's.
 
 ``imagenetv2-matched-frequency-format-val/<class>/*.jpeg``.  A class is its folder's name as a
 number; sorted as text, "10" would precede "2".

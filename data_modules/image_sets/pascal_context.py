@@ -1,11 +1,11 @@
 """PASCAL Context in the layout of mmsegmentation, with 60 classes or the 59 without background.  H
 W pixels.
 
-Photographs: ``VOCtrainval_03-May-2010.tar`` of the VOC 2010 page (md5
-da459979d0c395079b5c75ee67908abb).  Annotations: ``trainval_merged.json`` of PASCAL in Detail (md5
-3c2d0c0656b7be9eb61928ffe885d8ce), from which ``python -m
-gestalt.data_modules.labels.context_masks`` or mmsegmentation's converter writes masks and
-lists.  For research.
+``gestalt data get pascal_context_images pascal_context_masks`` downloads the photographs,
+``VOCtrainval_03-May-2010.tar`` (thor.robots.ox.ac.uk), and ``trainval_merged.json`` of PASCAL in
+Detail, of which only the Wayback Machine has a copy, both by their MD5, and writes masks and lists,
+as ``python -m gestalt.data_modules.labels.context_masks`` and mmsegmentation's converter do.  For
+research.
 
 ``VOCdevkit/VOC2010/{JPEGImages,SegmentationClassContext,ImageSets/SegmentationContext}``; masks are
 grey PNGs, 0 none of the 59, 1 to 59 the classes in alphabetical order.

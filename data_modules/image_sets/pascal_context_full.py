@@ -1,9 +1,9 @@
 """PASCAL Context with 459 classes, as PC-459 of open-vocabulary segmentation.  H W pixels.
 
-Photographs: ``VOCtrainval_03-May-2010.tar`` of the VOC 2010 page (md5
-da459979d0c395079b5c75ee67908abb).  Annotations: ``trainval.tar.gz`` of the PASCAL-Context page, a
-``.mat`` for each image with the numbers 1 to 459 of ``labels.txt``.  CAT-Seg's converter writes
-those of its list, ``VOCdevkit/VOC2010/pascalcontext_val.txt``, to
+Photographs: ``gestalt data get pascal_context_images``.  Annotations: ``trainval.tar.gz`` of the
+PASCAL-Context page, now at roozbehm.info/pascal-context, a ``.mat`` for each image with the numbers
+1 to 459 of ``labels.txt``.  CAT-Seg's converter writes those of its list,
+``VOCdevkit/VOC2010/pascalcontext_val.txt``, which is not in the archive, to
 ``VOCdevkit/VOC2010/annotations_detectron2/pc459_val``: 16-bit grey TIFFs, the number minus one, so
 that 0, a pixel without number, becomes 65535, which is not scored.  For research.
 

@@ -1,8 +1,9 @@
 """PASCAL VOC 2012 segmentation in the official layout, with 21 classes or the 20 without
 background.  H W pixels.
 
-Download ``VOCtrainval_11-May-2012.tar`` (2 GB, md5 6cd6e144f989b92b3379bac3b3de84fd) from the VOC
-2012 page of Oxford's robots group. Photographs from Flickr, under Flickr's terms; for research.
+``gestalt data get pascal_voc`` downloads ``VOCtrainval_11-May-2012.tar`` (2.0 GB) from its host
+since 2025, thor.robots.ox.ac.uk, or a mirror, by its SHA-256.  Photographs from Flickr, under
+Flickr's terms; for research.
 
 ``VOCdevkit/VOC2012/{JPEGImages,SegmentationClass,SegmentationObject,ImageSets/Segmentation}``;
 masks are palette PNGs whose values are the classes, 255 the void border.  Grey masks with the same
