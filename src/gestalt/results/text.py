@@ -1,5 +1,6 @@
 """Numbers and tables as text: intervals, counts of images, durations, Markdown, LaTeX, CSV."""
 
+import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -48,6 +49,12 @@ def interval_text(interval: Interval | None, *, sign: str = "+", none: str = NON
 def baselines_text(baselines: Mapping[str, float]) -> str:
     """Return baselines by name such as ``constant background 0.024, whole image 0.031``."""
     return ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in baselines.items())
+
+
+def amount(count: float, unit: str) -> str:
+    """Return a large number with its unit, such as ``4.9 GB`` or ``125 GFLOP``."""
+    power = min(6, int(math.log10(max(count, 1)) // 3))
+    return f"{count / 1000**power:,.4g} {' kMGTPE'[power].strip()}{unit}"
 
 
 def span(seconds: float) -> str:

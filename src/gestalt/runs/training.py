@@ -25,7 +25,7 @@ from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
 from gestalt.runs.cache_key import kept_share
 from gestalt.runs.source import pairs_a_step
-from gestalt.runs.workers import loading_processes
+from gestalt.runs.workers import check_shared, loading_processes
 from gestalt.support.keys import refuse
 from gestalt.tables import TERMS
 from gestalt.training.bad_samples import FIRST_SAMPLES, BadSamples
@@ -86,12 +86,17 @@ def build_data(
 ) -> ImageTextDataModule:
     """Put training pairs and validation sets into one Lightning data module; its batch is that of a
     whole step, accumulated or not.
+
+    Raises:
+        ConfigError: batches do not fit into the shared memory.
     """
+    workers = loading_processes(config, len(source))
+    check_shared(config, workers)
     return ImageTextDataModule(
         source,
         size=train_size(config.image),
         batch_size=pairs_a_step(config),
-        workers=loading_processes(config, len(source)),
+        workers=workers,
         seed=config.seed,
         window=config.data.window_shards,
         validation=validation,

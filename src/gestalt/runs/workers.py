@@ -9,9 +9,11 @@ import torch
 
 from gestalt.config.schema import Experiment
 from gestalt.encoders.keys import train_size
+from gestalt.results.text import amount
 from gestalt.runs.cache_key import Description
 from gestalt.runs.source import pairs_a_step
 from gestalt.support.files import free_bytes
+from gestalt.support.keys import refuse
 from gestalt.support.process import free_memory
 
 MAX_WORKERS = 16
@@ -53,32 +55,30 @@ def describe_workers(config: Experiment, pairs: int | None = None) -> str:
     return f"data.workers: {number} a rank, chosen: {reason}"
 
 
-def choose_workers(
-    cores: int, *, batch_bytes: int, memory: int, shared: int, batches: int
-) -> tuple[int, str]:
-    """Choose the number for a rank whose steps run on an accelerator.
-
-    Such a step leaves the cores to the loader, all but the one that starts its kernels.
-
-    Args:
-        cores: number of cores of this rank.
-        batch_bytes: size of the images of a rank's part of a step, bytes.
-        memory: free memory for this rank, bytes.
-        shared: free shared memory for this rank, bytes.
-        batches: number of batches of an epoch.
-
-    Returns:
-        The number, at least 1, and what binds it.
+def shared_bytes(config: Experiment, workers: int) -> int:
+    """Return the most bytes of shared memory that the batches on a host take: those that each of so
+    many processes of a rank keeps ready, and the one that a step reads.
     """
-    bounds = {
-        "cores": cores - 1,
-        "memory": memory // SHARE // ((READY + 1) * batch_bytes),
-        str(SHARED): shared // SHARE // (READY * batch_bytes),
-        "the dataset": batches,
-        "the disk": MAX_WORKERS,
-    }
-    bound = min(bounds, key=lambda name: bounds[name])
-    return max(1, bounds[bound]), bound
+    pairs = pairs_a_step(config) // config.trainer.num_nodes
+    return (READY * workers + 1) * pairs * _image_bytes(config) if workers else 0
+
+
+def check_shared(config: Experiment, workers: int) -> None:
+    """Check that batches fit into the shared memory, whose end kills a process without a message.
+
+    Raises:
+        ConfigError: they do not; names the mends.
+    """
+    need, (_, free) = shared_bytes(config, workers), free_room()
+    if need > free:
+        refuse(
+            "data.workers",
+            workers,
+            f"the batches of {ranks_here(config)} ranks take {amount(need, 'B')} of {SHARED}, "
+            f"where {amount(free, 'B')} are free; choose fewer processes or a smaller "
+            "data.batch_size, or make it larger: a container has 64 MB unless Docker is told "
+            "--shm-size=SIZE or --ipc=host, or Kubernetes mounts an emptyDir of medium Memory",
+        )
 
 
 @cache  # as the process finds it, so that every call chooses the same number
@@ -104,23 +104,25 @@ def usable_cores() -> int:
 
 def _chosen(config: Experiment, pairs: int | None) -> tuple[int, str]:
     ranks = ranks_here(config)
-    share = -(-pairs_a_step(config) // (ranks * config.trainer.num_nodes))
     cores = max(1, usable_cores() // ranks)
-    size = share * _image_bytes(config)
+    share = -(-pairs_a_step(config) // (ranks * config.trainer.num_nodes))
     side = train_size(config.image)
     reason = f"{cores} core{'s' * (cores != 1)}, batches of {share} images of {side} px, steps on"
     if not _accelerated(config):
         # far longer than the loading of their batch
         return 1, f"{reason} the CPU take the cores themselves"
-    memory, shared = (room // ranks for room in free_room())
-    number, bound = choose_workers(
-        cores,
-        batch_bytes=size,
-        memory=memory,
-        shared=shared,
-        batches=MAX_WORKERS if pairs is None else pairs // pairs_a_step(config),
-    )
-    return number, f"{reason} an accelerator; bound by {bound}"
+    # such a step leaves the cores to the loader, all but the one that starts its kernels
+    memory, shared = (room // ranks // SHARE for room in free_room())
+    size = share * _image_bytes(config)
+    bounds = {
+        "cores": cores - 1,
+        "memory": memory // ((READY + 1) * size),
+        str(SHARED): shared // (READY * size),
+        "the dataset": MAX_WORKERS if pairs is None else pairs // pairs_a_step(config),
+        "the disk": MAX_WORKERS,
+    }
+    bound = min(bounds, key=lambda name: bounds[name])
+    return max(1, bounds[bound]), f"{reason} an accelerator; bound by {bound}"
 
 
 def _image_bytes(config: Experiment) -> int:
@@ -132,9 +134,7 @@ def _image_bytes(config: Experiment) -> int:
 
 def _accelerated(config: Experiment) -> bool:
     wanted = config.trainer.accelerator
-    return wanted != "cpu" and (
-        wanted != "auto" or torch.cuda.is_available() or torch.backends.mps.is_available()
-    )
+    return wanted != "cpu" and (wanted != "auto" or torch.accelerator.is_available())
 
 
 def ranks_here(config: Experiment) -> int:

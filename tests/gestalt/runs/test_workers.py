@@ -6,12 +6,13 @@ from gestalt.config.loading import load
 from gestalt.config.schema import config_hash
 from gestalt.runs import workers
 from gestalt.runs.workers import (
-    choose_workers,
+    check_shared,
     describe_workers,
     loading_processes,
     reading_processes,
     usable_cores,
 )
+from gestalt.support.typed import ConfigError
 
 GIB = 2**30
 PLACES = ("benchmark_root=DIR", "data.root=DIR")
@@ -29,16 +30,32 @@ PLACES = ("benchmark_root=DIR", "data.root=DIR")
     ],
 )
 def test_workers_leave_a_core_free_and_bound_the_batches_that_are_ready(
-    cores, pairs, memory, shared, batches, chosen
+    cores, pairs, memory, shared, batches, chosen, monkeypatch
 ):
-    found = choose_workers(
-        cores,
-        batch_bytes=3 * 224**2 * pairs,
-        memory=memory * GIB,
-        shared=int(shared * GIB),
-        batches=batches,
+    monkeypatch.setattr(workers, "usable_cores", lambda: cores)
+    monkeypatch.setattr(workers, "free_room", lambda: (memory * GIB, int(shared * GIB)))
+    number, bound = chosen
+    words = ("trainer.accelerator=gpu", "trainer.devices=1", "image.train_size=224")
+    config = load(
+        "clippy_dino_max", scale="cc12m", overrides=[*PLACES, *words, f"data.batch_size={pairs}"]
     )
-    assert found == chosen
+    assert loading_processes(config, batches * pairs) == number
+    assert describe_workers(config, batches * pairs).endswith(f"accelerator; bound by {bound}")
+
+
+@pytest.mark.parametrize("number", [0, 2, 8])
+def test_batches_that_do_not_fit_the_shared_memory_are_refused(number, monkeypatch):
+    monkeypatch.setattr(workers, "free_room", lambda: (GIB, 64 * 2**20))
+    # five batches of 9.6 MB with two processes
+    config = load(
+        "clippy_dino_max",
+        scale="cc12m",
+        overrides=[*PLACES, "image.train_size=224", "data.batch_size=64"],
+    )
+    if number < 8:
+        return check_shared(config, number)
+    with pytest.raises(ConfigError, match=r"data.workers=8: .* 163.8 MB of /dev/shm, where 67.11"):
+        check_shared(config, number)
 
 
 EIGHT = ("trainer.accelerator=gpu", "trainer.devices=8", "trainer.num_nodes=4")
