@@ -14,6 +14,7 @@ from braceexpand import braceexpand
 
 from gestalt.data_modules.corpora.shards import filesystem, is_remote, over_http, with_retries
 from gestalt.data_modules.labels.folders import read_list
+from gestalt.support.typed import NotThere
 
 MAX_NAMES = 1_000_000
 """Most files that a pattern may name."""
@@ -134,7 +135,7 @@ def _matching(url: str) -> list[str]:
         names = glob.glob(url if "*" in url else glob.escape(url.rstrip("/")) + "/*")
     shards = {name for name in names if name.endswith(SUFFIXES)}
     if not shards:
-        raise ValueError(
+        raise NotThere(
             f"data.root={url}: no file in it ends in {' or '.join(SUFFIXES)}; name a folder of tars"
         )
     return sorted(

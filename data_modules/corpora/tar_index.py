@@ -30,6 +30,7 @@ from gestalt.data_modules.corpora.shard_names import COMPRESSED, expand, unpacke
 from gestalt.data_modules.corpora.shards import Shard, is_remote, open_binary
 from gestalt.support.addresses import without_secrets
 from gestalt.support.files import free_bytes, replacing, short_digest
+from gestalt.support.typed import NotThere
 
 FORMAT = 3
 HEADER = 4096
@@ -77,13 +78,13 @@ def list_tars(root: str | None) -> list[str]:
         ValueError: no pattern, no tar that it names, or one that it names twice.
     """
     if root is None:
-        raise ValueError(
+        raise NotThere(
             "tars need data.root, such as data.root='cc12m-train-{0000..2175}.tar', a folder, or a "
-            ".txt that lists one a line"
+            ".txt that lists one a line; `gestalt data get` downloads some"
         )
     urls = expand(root)
     if not urls:
-        raise ValueError(
+        raise NotThere(
             f"data.root={root}: no tar matches; name tars, a folder of them, or a .txt that lists "
             "one a line"
         )

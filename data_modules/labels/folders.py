@@ -8,6 +8,7 @@ from glob import escape
 from pathlib import Path
 
 from gestalt.support.files import Strange, read_whole
+from gestalt.support.typed import NotThere
 
 
 def find_folder(
@@ -27,7 +28,7 @@ def find_folder(
         ValueError: no root, or no candidate has the required files.
     """
     if root is None:
-        raise ValueError(
+        raise NotThere(
             f"image set {image_set} needs its folder; choose the one that contains {places[0]}"
         )
     candidates = [Path(root, place) for place in (*places, "")]
@@ -35,8 +36,9 @@ def find_folder(
         if all(any((place / name).exists() for name in group.split("|")) for group in holds):
             return place
     required = " and ".join(group.replace("|", " or ") for group in holds)
-    raise ValueError(
-        f"{image_set}: no {required} in any of {', '.join(map(str, candidates))}; {get}"
+    raise NotThere(
+        f"{image_set}: no {required} in any of {', '.join(map(str, candidates))}; {get}, or see "
+        "`gestalt data get`"
     )
 
 

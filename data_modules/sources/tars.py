@@ -49,6 +49,7 @@ from gestalt.data_modules.corpora.tar_index import (
 from gestalt.data_modules.pairs import StoredPair
 from gestalt.data_modules.pixels.photographs import BYTE_LIMIT
 from gestalt.support.files import short_digest
+from gestalt.support.typed import NotThere
 
 EMPTY = "missing or without a sample (NAME.jpg, NAME.txt or NAME.json)"
 CHECKED = 16
@@ -221,7 +222,8 @@ def open_here(
 
 def _check_share(bad: list[str], urls: list[str], fault: str, max_bad_share: float) -> None:
     if len(bad) == len(urls) or len(bad) > max_bad_share * len(urls):
-        raise ValueError(
+        kind = NotThere if fault == "missing" else ValueError
+        raise kind(
             f"data.root: {len(bad)} of {len(urls)} tars are {fault}, the first is {bad[0]}; "
             f"data.max_bad_share is {max_bad_share}; "
             "correct data.root, or raise data.max_bad_share"

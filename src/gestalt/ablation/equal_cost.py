@@ -9,8 +9,9 @@ from gestalt.ablation.jobs import read_state_file
 from gestalt.config.loading import load
 from gestalt.config.schema import config_hash
 from gestalt.results.record import write_record
+from gestalt.results.text import amount
 from gestalt.runs.process import check_alone
-from gestalt.runs.trial import format_flop, step_flop
+from gestalt.runs.trial import step_flop
 from gestalt.support.ranks import tell
 from gestalt.support.typed import ConfigError
 
@@ -64,8 +65,8 @@ def at_equal_cost(grid: Grid, folder: Path, *, write: bool) -> tuple[Grid, list[
         if steps > cost["steps"]:  # or the run would end by its epochs
             cells[cell]["trainer.max_epochs"] = -1
         lines.append(
-            f"{cell}: {steps:,} steps of {format_flop(cost['flop'])}, "
-            f"{format_flop(steps * cost['flop'])} in total."
+            f"{cell}: {steps:,} steps of {amount(cost['flop'], 'FLOP')}, "
+            f"{amount(steps * cost['flop'], 'FLOP')} in total."
         )
     try:
         return check_grid(replace(grid, cells=cells)), lines

@@ -1,67 +1,47 @@
-"""train --plan: take a few real steps, and print what the whole run takes.  No file is written."""
+"""train --plan: what a run takes, and what it lacks, one line a station.  No run is written."""
 
 import math
 import time
-from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
-from torch import Tensor
 
+from gestalt.config.check import check_training
 from gestalt.config.schema import Experiment
-from gestalt.losses.matrix import BLOCK
+from gestalt.data_modules.keys import Data
+from gestalt.encoders.keys import Text
+from gestalt.models.building import without_weights
 from gestalt.results.record import device_name
-from gestalt.results.text import span
+from gestalt.results.text import amount, span
 from gestalt.runs.process import check_alone, prepare
-from gestalt.runs.run import Run
-from gestalt.runs.source import pairs_a_step, steps
+from gestalt.runs.source import build_source, pairs_a_step, steps
 from gestalt.runs.trial import (
+    MAX_PAIRS,
     build_trial,
-    format_flop,
+    checkpoint_bytes,
+    count_flop,
     read_pairs,
     repeat,
-    step_flop,
-    take_steps,
-    trial_trainer,
+    time_step,
+    time_validation,
 )
-from gestalt.runs.workers import describe_workers, loading_processes, ranks_here, usable_cores
+from gestalt.runs.workers import (
+    MAX_WORKERS,
+    SHARED,
+    check_shared,
+    loading_processes,
+    ranks_here,
+    shared_bytes,
+    usable_cores,
+)
 from gestalt.support.files import free_bytes
-from gestalt.support.keys import refuse
 from gestalt.support.process import free_memory
+from gestalt.support.typed import ConfigError, NotThere
 from gestalt.training.progress import peak_memory
 from gestalt.training.trainer import on_cuda
-
-WARMUP_STEPS = 2
-"""Steps before those that are timed."""
-
-MAX_STEPS = 20
-"""Largest number of steps that are timed."""
-
-MAX_SECONDS = 40.0
-"""Seconds after which no further step is taken."""
-
-MAX_FIRST_PAIRS = 64
-"""Largest number of pairs of the smallest batch by which memory is estimated."""
-
-MIN_RISE_BYTES = 2**23
-"""Bytes by which a larger batch must raise the peak of the memory to say what a pair takes."""
-
-SIMILARITY_BYTES = 16
-"""Bytes for each similarity that the loss holds at once: float32, with gradient and softmax."""
-
-VALIDATION_BATCHES = 3
-"""Batches of each validation set that are scored."""
-
-SPARE_MEMORY_SHARE = 0.05
-"""Share of the memory to leave free: allocators keep more than they use."""
-
-MAX_WAITING_SHARE = 0.05
-"""Largest share of a step's time that may be spent waiting for data."""
 
 LOADING_OVER_COMPUTING = 1.2
 """Recommended speed of the loading processes over that of the device; above 1, since both vary."""
@@ -71,293 +51,283 @@ CHECKPOINTS_AT_ONCE = 3
 written.
 """
 
+PEAKS = {"A100": 312e12, "H100": 989e12}
+"""Device -> its dense peak in bf16, FLOP a second.  Source: pytorch/torchtitan, tools/utils.py."""
+
+PEAK_SHARES = (0.15, 0.25)
+"""Shares of the peak that training reaches: a usual one, and a good one.  open_clip's ViT-B/16 on
+LAION-400M took 10,700 hours of an A100 for 13.0 billion pairs, which is 13 %.
+"""
+
 
 def plan(config: Experiment) -> int:
-    """Print the plan of a run.
+    """Print the plan of a run, a line a station.
 
     Returns:
-        The exit status: 1 if the run would stop for want of memory or disk.
+        The exit status: 1 if something must be fixed; 0 also if files are not there yet.
 
     Raises:
         ValueError: the configuration cannot run, or a launcher started several processes.
     """
     check_alone("--plan measures")
-    # The steps take one device; those of the run may be another machine's.
-    prepare(replace(config, trainer=replace(config.trainer, devices=1)))
-    devices = ranks_here(config)
-    ranks = devices * config.trainer.num_nodes
-    if config.data.batch_size % ranks:
-        refuse(
-            "data.batch_size",
-            config.data.batch_size,
-            f"cannot be shared by {ranks} devices; choose a multiple of {ranks}",
-        )
-    data = replace(config.data, batch_size=config.data.batch_size // ranks)
-    trial = build_trial(replace(config, data=data))
-    pairs = len(trial.data.source)
-    trial.data.workers = loading_processes(config, pairs)
-    batch = pairs_a_step(trial.config)
-    device = torch.device("cuda" if on_cuda(config.trainer) else "cpu")
-    # This is in bytes: the memory of the accelerator, or the share of this process in the machine's
-    # within the limit of its container.
-    room: float
-    if device.type == "cuda":
-        room = torch.cuda.mem_get_info()[0]
-    else:
-        room = (peak_memory(device) + free_memory()) / devices  # freed memory is kept
-    trial_batch, probe = _time_steps(trial, batch, room, ranks, device)
-    waited, computed, count = probe.seconds()
-    peak = peak_memory(device)
-    weights = _bytes([*trial.module.parameters(), *trial.module.buffers()])
-    checkpoint = weights * (1 if config.optimizer.ema is None else 2) + probe.state_bytes
-    free = free_bytes(Path.cwd())
-    unchecked = f"its {ranks} ranks were not checked on this machine; " if ranks > 1 else ""
-    lines = [
-        f"plan of {config.name} at scale {config.scale}: {count} steps on "
-        f"{device_name(device)}, one process; {unchecked}no run is written",
-        memory_line(
-            config, trial_batch=trial_batch, batch=batch, ranks=ranks, peak=peak, room=room
-        ),
-        disk_line(checkpoint, free),
-    ]
-    if trial_batch:
-        if trial_batch == batch:  # fewer pairs are taken again and again, and do not wait for data
-            lines += [
-                data_line(config, bad=probe.bad, pairs=batch * count),
-                _line(describe_workers(config, pairs)),
-                waiting_line(config, waited, computed, workers=trial.data.workers),
-            ]
-        step = (waited + computed) / count * batch / trial_batch
-        lines += _time_lines(config, trial, step, batch, ranks)
-    print("\n".join(lines))
-    return int(trial_batch < batch or CHECKPOINTS_AT_ONCE * checkpoint > free)
+    run = Stations(config)
+    print(
+        f"plan of {config.name} at scale {config.scale} for {run.ranks} devices, made on "
+        f"{device_name(run.device)}; scenes and random weights stand in for what is not there; "
+        "no run is written"
+    )
+    status = 0
+    for name, station in vars(Stations).items():
+        if name.startswith("_"):
+            continue
+        try:
+            state, text = "ok", station(run)
+        except NotThere as error:
+            state, text = "not there yet", str(error)
+        except ValueError as error:
+            state, text, status = "fix", str(error), 1
+        print(f"{state:<13}  {name}: {text}", flush=True)
+    return status
 
 
-class StepProbe(Callback):
-    """Notes when the steps of a trial begin and end.
+class Stations:
+    """A run on its way from files to its last step.  A method is a station: it returns what is to
+    be said of it, and raises ``NotThere`` for files that are missing and another
+    ValueError for what must be fixed.
+
+    Steps are taken with what is there: scenes in place of pairs, random weights, and a text tower
+    of CLIP's form in place of a model; fewer pairs than a batch are repeated.
 
     Attributes:
-        times: begin and end of each step by turns, when the device has done its work, in seconds.
-        bad: number of pairs of the timed steps that cannot be read.
-        state_bytes: bytes of the optimiser's state.
+        config: its configuration.
+        ranks: number of its devices, ``local`` of them on each node.
+        share: pairs of a batch on each device.
+        elsewhere: True if its devices are accelerators, and this machine has none.
+        device: where steps are taken here.
+        unopened: why its pairs cannot be read; None if they can.
+        unloaded: why its weights cannot be loaded.
+        trial: its parts, for steps here.
+        pairs: those that steps are taken with.
+        facts: about the pairs, ``there`` of which are there.
+        saved: bytes of a checkpoint.
+        workers: loading processes of each device, elsewhere the most that are chosen.
+        flop: those of a step over all devices.
+        seconds: of a step; 0 if none is taken here.
+        scoring: seconds of a validation.
     """
 
-    times: list[float]
+    def __init__(self, config: Experiment) -> None:
+        """Open what is there.
 
-    def __init__(self) -> None:
-        self.state_bytes = 0
-        self.on_train_start()
-
-    def on_train_start(self, *_: Any) -> None:
-        """Forget an earlier trial."""
-        self.times = []
-        self.bad = 0
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Note the time."""
-        if pl_module.device.type == "cuda":
-            torch.cuda.synchronize(pl_module.device)
-        self.times.append(time.monotonic())
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Note the time and the bad pairs."""
-        self.on_train_batch_start(trainer, pl_module)
-        if trainer.global_step > WARMUP_STEPS:
-            self.bad += int((~batch["valid"]).sum())
-
-    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
-        """Measure the optimiser's state."""
-        self.state_bytes = _bytes(
-            value for state in trainer.optimizers[0].state.values() for value in state.values()
-        )
-
-    def seconds(self) -> tuple[float, float, int]:
-        """Return the seconds of waiting for batches and of computing after the warm-up, and the
-        number of these steps.
+        Raises:
+            ValueError: the configuration cannot run, whatever is there.
         """
-        between = np.diff(self.times[2 * WARMUP_STEPS - 1 :])
-        return float(between[::2].sum()), float(between[1::2].sum()), len(between) // 2
-
-
-def _time_steps(
-    trial: Run, batch: int, room: float, ranks: int, device: torch.device
-) -> tuple[int, StepProbe]:
-    """Time steps of the run; with fewer pairs if it does not fit.  Returns the number of pairs, 0
-    if not even one fits, and the times.
-
-    Steps at smaller batch sizes go first, each twice the last: what a pair adds to the peak of
-    their memory tells whether all pairs fit.  The system would kill a process on a CPU that only
-    tries.  A peak of the start-up hides those of small batches there; sizes go on until two show.
-    """
-    pairs = read_pairs(trial)
-    probe = StepProbe()
-    size = max(2, min(batch // 4, MAX_FIRST_PAIRS))
-    shown: list[tuple[int, float]] = []  # sizes whose steps raised the peak, and their peaks
-    peak = peak_memory(device)
-    trial_batch = batch
-    try:
-        while size <= batch and len(shown) < 2:
-            take_steps(trial, probe, batch=repeat(pairs, size), max_steps=WARMUP_STEPS)
-            reached = peak_memory(device)
-            if reached > peak + MIN_RISE_BYTES:
-                shown.append((size, reached))
-            peak = reached
-            size = 2 * size
-        if len(shown) == 2:
-            (small, low), (large, high) = shown
-            loss = SIMILARITY_BYTES * min(batch * batch * ranks, BLOCK)
-            left = (1 - SPARE_MEMORY_SHARE) * room - loss - high
-            further = left * (large - small) / (high - low)
-            trial_batch = max(0, min(batch, int(large + further)))
-    except torch.OutOfMemoryError:
-        trial_batch = size // 2
-    while trial_batch:
-        try:
-            take_steps(
-                trial,
-                probe,
-                batch=None if trial_batch == batch else repeat(pairs, trial_batch),
-                max_steps=MAX_STEPS + WARMUP_STEPS,
-                min_steps=WARMUP_STEPS + 1,
-                max_time={"seconds": MAX_SECONDS},
-            )
-            break
-        except torch.OutOfMemoryError:
-            trial_batch //= 2
-    return trial_batch, probe
-
-
-def _time_lines(config: Experiment, trial: Run, step: float, batch: int, ranks: int) -> list[str]:
-    """Score a few batches and count FLOP.  Returns the lines on speed, compute and time."""
-    epoch, total = steps(config, trial.data.source)
-    flop, _ = step_flop(config)
-    speed = f"speed: {batch / step:,.1f} images/s of one device, {step:.3g} s a step"
-    if ranks > 1:
-        speed += f"; {batch * ranks / step:,.0f} on {ranks} devices if their exchange takes no time"
-    if config.trainer.compile != "none":
-        speed += f", not compiled as trainer.compile={config.trainer.compile} will"
-    text = f"{total:,} steps of {step:.3g} s"
-    seconds = total * step
-    if config.evaluation.benchmarks:
-        count = math.ceil(total / (epoch * config.trainer.check_val_every_n_epoch))
-        validation = _validation_seconds(trial, ranks)
-        text += f" and {count:,} validations of {span(validation)}"
-        seconds += count * validation
-    return [
-        _line(speed),
-        _line(
-            f"compute: {format_flop(flop)} a step, {format_flop(total * flop)} to the end (matrix "
-            "products, convolutions and attention)"
-        ),
-        time_line(f"time: {span(seconds)} to the end, {text}", seconds, config.trainer.max_time),
-    ]
-
-
-def _validation_seconds(trial: Run, ranks: int) -> float:
-    """Score a few batches of each set.  Returns the seconds of a whole validation on each of some
-    ranks.
-    """
-
-    def seconds(limit: int) -> float:
-        begin = time.monotonic()
-        trainer = trial_trainer(trial, *trial.scorers, limit_val_batches=limit)
-        trainer.validate(trial.module, datamodule=trial.data, verbose=False)
-        return time.monotonic() - begin
-
-    seconds(1)  # warms up
-    one = seconds(1)
-    some = seconds(VALIDATION_BATCHES)
-    lengths = [len(loader) for loader in trial.data.val_dataloader()]
-    further = sum(min(VALIDATION_BATCHES, length) - 1 for length in lengths)
-    each = max(0.0, some - one) / max(1, further)
-    return one + each * sum(math.ceil(length / ranks) - 1 for length in lengths)
-
-
-def _line(text: str, mend: str = "") -> str:
-    return f"fix   {text}; {mend}" if mend else f"ok    {text}"
-
-
-def time_line(text: str, seconds: float, longest: str | None) -> str:
-    """Return the line on the time of the run, which ``trainer.max_time`` may end before."""
-    limit = Timer(longest).time_remaining()
-    if limit is not None and limit < seconds:
-        text = f"{text}; trainer.max_time={longest} ends it before its last step"
-        return _line(text, "choose a longer one, or fewer steps")
-    return _line(text)
-
-
-def memory_line(
-    config: Experiment, *, trial_batch: int, batch: int, ranks: int, peak: float, room: float
-) -> str:
-    """Return the line on memory: what steps of ``trial_batch`` of the ``batch`` pairs of a device
-    took of its room.
-    """
-    text = f"memory: {_size(peak)} of {_size(room)} for {trial_batch:,} pairs a device"
-    if trial_batch == batch:
-        return _line(text)
-    others = "a smaller image or more devices"
-    if not config.image.gradient_checkpointing:
-        others = f"image.gradient_checkpointing=true, {others}"
-    if not trial_batch:
-        return _line(
-            f"memory: not even one pair fits into {_size(room)}",
-            f"choose a smaller model, {others}",
+        self.config = config
+        self.local = ranks_here(config)
+        self.ranks = self.local * config.trainer.num_nodes
+        self.share = math.ceil(config.data.batch_size / self.ranks)
+        here = deepcopy(config)
+        here.trainer.devices = 1
+        self.elsewhere = (
+            config.trainer.accelerator != "cpu" and not torch.accelerator.is_available()
         )
-    each = max(1, trial_batch // config.trainer.accumulate_grad_batches)
-    return _line(
-        f"{text}, the {batch:,} of this run do not fit",
-        f"choose data.batch_size={each * ranks}, {others}",
-    )
+        if self.elsewhere:
+            here.trainer.accelerator = "cpu"
+            here.trainer.precision = "32-true"  # a CPU has no float16
+        prepare(here)
+        self.device = torch.device("cuda" if on_cuda(here.trainer) else "cpu")
+        here.data.max_bad_share = 1.0  # of shards
+        self.unopened: ValueError | None = None
+        try:
+            build_source(here)
+        except ValueError as error:
+            self.unopened = error
+            here.data = Data("scenes", limit=MAX_PAIRS)
+        self.unloaded: list[ValueError] = []
+        width = config.projection.width
+        text = Text("open_clip", init="random", layers=12, width=width, heads=math.gcd(width, 12))
+        drawn = without_weights(here)
+        for tried in (here, drawn, replace(drawn, text=text)):
+            try:
+                self.trial = build_trial(tried)
+                break
+            except ValueError as error:
+                self.unloaded.append(error)
+        else:
+            raise self.unloaded[-1]
+        self.pairs = read_pairs(self.trial)
+        self.saved = checkpoint_bytes(self.trial, self.pairs)
+        self.facts = self.trial.data.about()
+        self.there = 0 if self.unopened else self.facts["samples"]
+        self.workers = loading_processes(config)
+        if self.elsewhere and config.data.workers is None:
+            self.workers = MAX_WORKERS  # at most so many are chosen there
+        self.seconds = self.scoring = 0.0
 
+    def index(self) -> str:
+        """Say which shards and pairs are there."""
+        if self.unopened:
+            raise self.unopened
+        text = self.trial.data.summary()
+        faults = set().union(*self.facts.get("mixture", [self.facts]))
+        if faults & {"empty_shards", "truncated_shards"}:
+            raise ConfigError(f"{text}; copy these again")
+        if "missing_shards" in faults:
+            raise NotThere(f"{text}; see `gestalt data get`")
+        return text
 
-def disk_line(checkpoint: int, free: int) -> str:
-    """Return the line on disk space."""
-    whole = CHECKPOINTS_AT_ONCE * checkpoint
-    text = (
-        f"checkpoints: {_size(checkpoint)} each, {_size(whole)} a run at most (last, best, one "
-        "while it is written)"
-    )
-    return _line(
-        f"{text}; {_size(free)} are free",
-        "free some space, or start the run in another folder" if whole > free else "",
-    )
+    def captions(self) -> str:
+        """Say how many pairs have captions of another table."""
+        return str(self.facts.get("captions", "those of the source"))
 
+    def weights(self) -> str:
+        """Say where the weights are from."""
+        if self.unloaded:
+            kind = NotThere if isinstance(self.unloaded[0], NotThere) else ConfigError
+            raise kind("; ".join(dict.fromkeys(map(str, self.unloaded))))
+        model = self.trial.module.model
+        return f"image {model.image_origin.source}, text {model.text_origin.source}"
 
-def data_line(config: Experiment, *, bad: int, pairs: int) -> str:
-    """Return the line on pairs that cannot be read."""
-    mend = f"run gestalt data inspect {config.data.source}, which names them" if bad else ""
-    return _line(f"data: {bad} of {pairs:,} pairs cannot be read", mend)
+    def batch(self) -> str:
+        """Say how devices share the pairs of a step."""
+        check_training(self.config)
+        pairs = pairs_a_step(self.config)
+        text = f"{pairs:,} pairs a step, {pairs // self.ranks:,} on each of {self.ranks} devices"
+        if self.there < pairs:
+            raise NotThere(f"{text}; a run needs them, and {self.there:,} are there")
+        return text
 
+    def memory(self) -> str:
+        """Take steps, and measure their memory: on CUDA with half of the pairs as often as they do
+        not fit; on a CPU, whose system would kill the process, with few.
+        """
+        if self.elsewhere:
+            return (
+                f"weights and optimiser take {amount(self.saved, 'B')}, a step more, which is "
+                "measured where an accelerator is, or for this CPU by trainer.accelerator=cpu"
+            )
+        cuda = self.device.type == "cuda"
+        before = peak_memory(self.device)  # with weights and optimiser
+        free = torch.cuda.mem_get_info()[0] if cuda else free_memory() / self.local
+        taken = self.share if cuda else min(self.share, MAX_PAIRS)
+        while taken and not self.seconds:
+            batch = repeat(self.pairs, taken * self.config.trainer.accumulate_grad_batches)
+            try:
+                self.seconds = time_step(self.trial, batch) * self.share / taken
+            except torch.OutOfMemoryError:
+                taken //= 2
+        more = (peak_memory(self.device) - before) * self.share / max(1, taken)
+        text = (
+            f"{amount(before + more, 'B')} of {amount(before + free, 'B')} for {self.share:,} "
+            "pairs a device"
+        )
+        if more <= free:
+            return text
+        fitting = taken if cuda else int(self.share * free / more)
+        raise ConfigError(
+            f"{text}; choose data.batch_size={max(1, fitting) * self.ranks}, a smaller image or "
+            "model, image.gradient_checkpointing=true, or more devices"
+        )
 
-def waiting_line(config: Experiment, waited: float, computed: float, *, workers: int) -> str:
-    """Return the line on steps that wait for so many loading processes of a rank, given the seconds
-    of waiting and of computing.
-    """
-    share = waited / (waited + computed)
-    text = f"waiting for data: {share:.0%} of the time with data.workers={workers}"
-    if share <= MAX_WAITING_SHARE:
-        return _line(f"{text}: the device is the bottleneck")
-    cores = max(1, usable_cores() // ranks_here(config))
-    loading = min(workers, cores) * (waited + computed) if workers else waited  # by one process
-    wanted = math.ceil(LOADING_OVER_COMPUTING * loading / computed)
-    if workers < min(wanted, cores):
-        return _line(text, f"choose data.workers={min(wanted, cores)} of {cores} cores a device")
-    return _line(
-        text,
-        f"{wanted} loading processes are wanted and a device has {cores} cores; store smaller "
-        "images",
-    )
+    def step(self) -> str:
+        """Say what a step computes, and how long it takes."""
+        pairs = pairs_a_step(self.config)
+        self.flop = count_flop(self.trial.config, pairs)
+        text = f"{amount(self.flop, 'FLOP')} for {pairs:,} pairs"
+        if not self.seconds:
+            return f"{text}; {self._reckoned(1)}"
+        return (
+            f"{text}, {self.seconds:.3g} s uncompiled, {pairs / self.seconds:,.1f} images/s if the "
+            "exchange of devices takes no time"
+        )
 
+    def _reckoned(self, count: int) -> str:
+        """Return the time of so many steps on named devices."""
+        low, high = PEAK_SHARES
+        times = []
+        for name, peak in PEAKS.items():
+            whole = count * self.flop / (self.ranks * peak)
+            unit = span if whole > 60 else "{:.2g} s".format
+            times.append(f"{name} {unit(whole / low)} to {unit(whole / high)}")
+        return f"{', '.join(times)}, reckoned at {low:.0%} and {high:.0%} of their peak in bf16"
 
-def _bytes(tensors: Iterable[Any]) -> int:
-    return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, Tensor))
+    def loading(self) -> str:
+        """Time the reading of pairs, and say how many processes keep up with a step."""
+        if self.unopened:
+            raise NotThere("it is timed once pairs are there")
+        begin = time.monotonic()
+        read = len(read_pairs(self.trial, first=MAX_PAIRS)["text"])
+        each = (time.monotonic() - begin) / MAX_PAIRS
+        fastest = self.flop / (self.ranks * PEAKS["H100"] * PEAK_SHARES[1])
+        loaded = each * pairs_a_step(self.config) / self.ranks
+        wanted = math.ceil(LOADING_OVER_COMPUTING * loaded / (self.seconds or fastest))
+        text = (
+            f"{1 / each:,.0f} pairs/s a process, {MAX_PAIRS - read} of {MAX_PAIRS} cannot be read; "
+            f"{wanted} processes a device keep up with "
+            f"{'a step' if self.seconds else 'an H100'}; data.workers is {self.workers}"
+        )
+        if read < (1 - self.config.data.max_bad_share) * MAX_PAIRS:
+            raise ConfigError(f"{text}; gestalt data inspect {self.config.data.source} says why")
+        if self.device.type == "cuda" and self.workers < wanted:
+            raise ConfigError(
+                f"{text}; choose {wanted}, of {usable_cores() // self.local} cores a device, or "
+                "store smaller images"
+            )
+        return text
 
+    def shm(self) -> str:
+        """Say how much of the shared memory batches take."""
+        text = (
+            f"{amount(shared_bytes(self.config, self.workers), 'B')} of {SHARED} for "
+            f"{self.workers} processes of each of {self.local} devices of a node"
+        )
+        if not self.elsewhere:
+            check_shared(self.config, self.workers)
+        return text
 
-def _size(count: float) -> str:
-    """Format bytes."""
-    for unit, factor in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20)):
-        if count >= factor:
-            return f"{count / factor:,.1f} {unit}"
-    return f"{count / 2**10:,.0f} KiB"
+    def validation(self) -> str:
+        """Score a few images of the benchmarks that are there."""
+        names = self.config.evaluation.benchmarks
+        if not names:
+            return "evaluation.benchmarks names none"
+        self.scoring = time_validation(self.trial, names, ranks=self.ranks)
+        return f"{span(self.scoring)} here for {', '.join(names)}"
+
+    def checkpoint(self) -> str:
+        """Say how large checkpoints are."""
+        return (
+            f"{amount(self.saved, 'B')} each, {CHECKPOINTS_AT_ONCE} at most (last, best, one "
+            "while it is written)"
+        )
+
+    def disk(self) -> str:
+        """Compare the free space with what checkpoints take."""
+        free, need = free_bytes(Path.cwd()), CHECKPOINTS_AT_ONCE * self.saved
+        text = f"{amount(need, 'B')} of the {amount(free, 'B')} that are free in {Path.cwd()}"
+        if need > free:
+            raise ConfigError(f"{text}; free some space, or start the run in another folder")
+        return text
+
+    def hours(self) -> str:
+        """Say how long the run takes, which ``trainer.max_time`` may end before."""
+        missing = self.facts.get("missing_shards", {"count": 0})["count"]
+        pairs = round(self.there * (1 + missing / self.facts["shards"]))
+        pairs = min(pairs, self.config.data.limit or pairs)
+        if pairs < pairs_a_step(self.config):
+            raise NotThere(
+                "the number of steps, see step for one, is known once all pairs are there"
+            )
+        epoch, total = steps(self.config, pairs)
+        text = f"{total:,} steps of {pairs:,} pairs an epoch"
+        if not self.seconds:
+            return f"{text}; {self._reckoned(total)}, without validations"
+        times = math.ceil(total / (epoch * self.config.trainer.check_val_every_n_epoch))
+        seconds = total * self.seconds + times * self.scoring
+        text = f"{span(seconds)} to the end, {text} and {times:,} validations"
+        longest = self.config.trainer.max_time
+        if seconds > (Timer(longest).time_remaining() or math.inf):
+            raise ConfigError(
+                f"{text}; trainer.max_time={longest} ends it before its last step; choose a longer "
+                "one, or fewer steps"
+            )
+        return text

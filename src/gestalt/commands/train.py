@@ -5,7 +5,9 @@ from argparse import ArgumentParser, Namespace
 
 from gestalt.commands.flags import add_run
 from gestalt.config.check import check_nodes
+from gestalt.config.loading import load
 from gestalt.runs.experiment import experiment
+from gestalt.support.typed import ConfigError
 
 
 def flags(parser: ArgumentParser) -> None:
@@ -19,10 +21,16 @@ def flags(parser: ArgumentParser) -> None:
 
 
 def check(arguments: Namespace) -> None:
-    """Load ``config``."""
-    arguments.config = experiment(arguments.experiment, *arguments.overrides, scale=arguments.scale)
-    if not arguments.plan:  # which needs one process for any number of nodes
+    """Load ``config``, for a plan without its checks of files, which are a plan's to report."""
+    name, scale, words = arguments.experiment, arguments.scale, arguments.overrides
+    if not arguments.plan:
+        arguments.config = experiment(name, *words, scale=scale)
         check_nodes(arguments.config, os.environ)
+        return
+    try:
+        arguments.config = load(name, scale=scale, overrides=words)
+    except ConfigError:  # of a benchmark without its folder, or one that is raised again
+        arguments.config = load(name, scale=scale, overrides=["benchmark_root=DIR", *words])
 
 
 def run(arguments: Namespace) -> int:

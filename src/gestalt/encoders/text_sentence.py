@@ -14,6 +14,7 @@ from torch import nn
 from gestalt.encoders.checkpoints import cause, check_weights
 from gestalt.encoders.weights import reaching_hub
 from gestalt.support.files import check_folder
+from gestalt.support.typed import NotThere
 
 PACKAGE = "package:"
 POOLINGS = ("mean", "cls")
@@ -261,7 +262,7 @@ def find_model(model: str) -> tuple[Path, str]:
     if folder.is_dir():
         source = f"folder {folder}"
     elif folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
-        raise ValueError(
+        raise NotThere(
             f"text.model: folder {folder.absolute()} not found. Give a folder, a hub name "
             f"(OWNER/NAME) or {PACKAGE}NAME"
         )
@@ -279,7 +280,7 @@ def _find_in_package(package: str) -> tuple[Path, str]:
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     places = [] if spec is None else list(spec.submodule_search_locations or ())
     if not places:
-        raise ValueError(
+        raise NotThere(
             f"text.model: Python has no package {package!r} (looked in the environment of this "
             f"interpreter). Install it (pip install {package.replace('_', '-')}), or give a folder "
             "or a hub name"
@@ -312,7 +313,7 @@ def _find_on_hub(name: str) -> tuple[Path, str]:
                 # older repositories hold *.bin only
                 folder = Path(snapshot_download(name, ignore_patterns=OTHER_FORMATS))
     except Exception as error:  # the hub's client: no network, proxy, unknown name, gated model
-        raise ValueError(
+        raise NotThere(
             f"text.model {name!r} was not found: no folder {Path(name).absolute()}, no copy in the "
             f"cache {constants.HF_HUB_CACHE}, and "
             f"{unreachable or f'{constants.ENDPOINT} answered'}: {cause(error)}. With network: hf "

@@ -18,6 +18,7 @@ from torch import nn
 from gestalt.encoders.checkpoints import StateDict, cause, check_fit, read_state_dict, unwrap
 from gestalt.encoders.inits import PACKAGES, Channels, Package, resolve
 from gestalt.support.files import file_hash, read_json
+from gestalt.support.typed import NotThere
 
 HUB_FILE = "model.safetensors"
 """File name of the weights in each of timm's repositories on the Hugging Face hub."""
@@ -108,7 +109,7 @@ def locate(init: str, *, backbone: str, weights: str | None) -> WeightsFile:
 def _local_file(path: Path, record: Any) -> WeightsFile:
     """Describe a local file by the JSON beside it, or without one by timm's record of the init."""
     if not path.is_file():
-        raise ValueError(f"image.weights: {path} is not a file (looked in {path.resolve().parent})")
+        raise NotThere(f"image.weights: {path} is not a file (looked in {path.resolve().parent})")
     sidecar = path.with_name(path.name + ".json")
     if not sidecar.is_file():
         if record is None:
@@ -194,7 +195,7 @@ def _hub_file(repository: str, searched: list[str]) -> Path:
         searched.append(
             f"{HUB_FILE} of hub {repository} in cache {cache} (absent; {state.splitlines()[0]})"
         )
-        raise ValueError(
+        raise NotThere(
             f"image.init: weights not found. Searched: {'; '.join(searched)}. Online: "
             f"{'unset HF_HUB_OFFLINE and ' if constants.HF_HUB_OFFLINE else ''}run `hf download "
             f"{repository} {HUB_FILE}`, or start this run where huggingface.co can be reached. "

@@ -109,7 +109,7 @@ def build(
     check_compiler(experiment.trainer)
     check_deterministic(experiment)
     source = build_source(experiment)
-    steps_per_epoch, total_steps = steps(experiment, source)
+    steps_per_epoch, total_steps = steps(experiment, len(source))
     validation, scorers = build_evaluation(experiment)
     data = build_data(experiment, source, validation)
     nouns = list_nouns(experiment.loss, source)

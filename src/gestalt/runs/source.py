@@ -34,20 +34,18 @@ def pairs_a_step(config: Experiment) -> int:
     return config.data.batch_size * config.trainer.accumulate_grad_batches
 
 
-def steps(config: Experiment, source: Source) -> tuple[int, int]:
-    """Return the steps of an epoch, and of the whole run.
+def steps(config: Experiment, pairs: int) -> tuple[int, int]:
+    """Return the steps of an epoch of so many pairs, and of the whole run.
 
     Raises:
         ConfigError: fewer pairs than one batch.
     """
-    trainer, epoch = config.trainer, len(source) // pairs_a_step(config)
+    trainer, epoch = config.trainer, pairs // pairs_a_step(config)
     if epoch == 0:
         key = f"data.batch_size={config.data.batch_size}"
         if trainer.accumulate_grad_batches > 1:
             key += f" trainer.accumulate_grad_batches={trainer.accumulate_grad_batches}"
-        raise ConfigError(
-            f"{key}: the source has {len(source)} pairs; choose a batch that it fills"
-        )
+        raise ConfigError(f"{key}: the source has {pairs} pairs; choose a batch that it fills")
     if trainer.limit_train_batches is not None:
         epoch = min(epoch, trainer.limit_train_batches)
     ends = [trainer.max_steps] if trainer.max_steps > 0 else []

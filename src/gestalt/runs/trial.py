@@ -1,27 +1,32 @@
-"""A trial of a run: real steps on one device, of which no file is written; and the FLOP of a step,
-counted on a trial of a few pairs.
+"""A trial of a run: real steps on one device, of which no file is written, whatever the number of
+pairs; their time, their memory, and the FLOP of a step, counted on a few pairs.
 """
 
 import math
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from copy import deepcopy
 from fractions import Fraction
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from gestalt.config.schema import Experiment
+from gestalt.runs.evaluation import build_evaluation
 from gestalt.runs.run import Run, averaging, build
-from gestalt.runs.source import pairs_a_step
+from gestalt.runs.source import build_source, pairs_a_step, steps
 from gestalt.support.typed import ConfigError
 from gestalt.training.micro_batches import Batch
+from gestalt.training.progress import Speed
 from gestalt.training.trainer import keywords_of, make_trainer
 
 MAX_PAIRS = 64
@@ -29,6 +34,18 @@ MAX_PAIRS = 64
 
 COUNTED_PAIRS = (2, 4, 6)
 """Pairs of the steps whose FLOP are counted."""
+
+MAX_STEPS = 20
+"""Largest number of steps to time one."""
+
+MIN_STEPS = 4
+"""Smallest number of steps; the first is not timed."""
+
+MAX_SECONDS = 40.0
+"""Seconds after which no further step is timed."""
+
+VALIDATION_BATCHES = 3
+"""Batches of each validation set that are timed beside the first."""
 
 NOTHING_WRITTEN = {
     "devices": 1,
@@ -57,39 +74,52 @@ def trial_trainer(trial: Run, *callbacks: Callback, **keywords: Any) -> Trainer:
 
 
 def take_steps(
-    trial: Run, *callbacks: Callback, batch: Batch | None = None, max_steps: int, **keywords: Any
-) -> None:
-    """Take training steps on the run's batches, or each on the same one."""
+    trial: Run, batch: Batch, *callbacks: Callback, max_steps: int = 1, **keywords: Any
+) -> Trainer:
+    """Take training steps on the same batch.  Returns their trainer."""
     callbacks = (*averaging(trial.config), *callbacks)
     trainer = trial_trainer(trial, *callbacks, max_steps=max_steps, **keywords)
-    if batch is None:
-        trainer.fit(trial.module, datamodule=trial.data)
-    else:
-        loader: DataLoader[Any] = DataLoader([batch] * max_steps, batch_size=None)  # type: ignore[arg-type]  # a list stands in for a data set
-        trainer.fit(trial.module, train_dataloaders=loader)
+    loader: DataLoader[Any] = DataLoader(
+        [batch] * max_steps,  # type: ignore[arg-type]  # a list stands in for a data set
+        batch_size=None,
+        pin_memory=torch.cuda.is_available(),
+    )
+    trainer.fit(trial.module, train_dataloaders=loader)
+    return trainer
 
 
 def build_trial(config: Experiment) -> Run:
-    """Build the parts of a run for steps on one device."""
-    # The cache is a folder of the user's, in which a trial writes nothing.
-    config = replace(config, evaluation=replace(config.evaluation, prompt_cache=False))
+    """Build the parts of a run for steps on one device.  Any number of pairs will do, which this
+    process reads itself; nothing is compiled.
+    """
+    config = deepcopy(config)
+    # the cache is a folder of the user's, in which a trial writes nothing
+    config.evaluation.prompt_cache = False
+    config.evaluation.benchmarks = []
+    config.data.batch_size = 1
+    config.data.workers = 0
+    config.optimizer.warmup_steps = 0
+    config.trainer.compile = "none"
+    config.trainer.max_steps = MAX_STEPS
+    config.trainer.max_epochs = -1
     trial = build(config)
     trial.module.token_count = "trial"  # a first step with an empty one prints its token count
     return trial
 
 
-def read_pairs(trial: Run) -> Batch:
-    """Read the pairs of the first batch, ``MAX_PAIRS`` at most, without those that cannot be read.
+def read_pairs(trial: Run, *, first: int = 0) -> Batch:
+    """Read ``MAX_PAIRS`` pairs of the run's order from the first on, over ends of epochs, and leave
+    out those that cannot be read.
 
     Raises:
         ConfigError: none of them can be read.
     """
-    loader = trial.data.train_dataloader()
-    batch = loader.dataset[next(iter(loader.sampler))[:MAX_PAIRS]]
+    loader: Any = trial.data.train_dataloader()
+    batch = loader.dataset[loader.sampler.order.keys(first, first + MAX_PAIRS)]
     valid = batch["valid"].nonzero().flatten().tolist()
     if not valid:
         raise ConfigError(
-            f"none of the first {len(batch['text'])} pairs can be read; gestalt data inspect "
+            f"none of the first {MAX_PAIRS} pairs can be read; gestalt data inspect "
             f"{trial.config.data.source} names them"
         )
     return _select(batch, valid)
@@ -111,6 +141,56 @@ def _select(batch: Batch, rows: list[int]) -> Batch:
     return selected
 
 
+def time_step(trial: Run, batch: Batch) -> float:
+    """Return the seconds of a step on a batch, whose pairs need not be waited for."""
+    speed = Speed()
+    take_steps(
+        trial,
+        batch,
+        speed,
+        max_steps=MAX_STEPS,
+        min_steps=MIN_STEPS,
+        max_time={"seconds": MAX_SECONDS},
+        log_every_n_steps=1,  # a step that is logged waits for the device
+    )
+    return speed.seconds_per_step
+
+
+def time_validation(trial: Run, benchmarks: list[str], *, ranks: int) -> float:
+    """Score a few batches of each set.  Returns the seconds of a whole validation on each of some
+    ranks.
+
+    Raises:
+        ValueError: the files of a benchmark are missing or damaged.
+    """
+    config = deepcopy(trial.config)
+    config.evaluation.benchmarks = benchmarks
+    data, scorers = build_evaluation(config)
+
+    def seconds(limit: int) -> float:
+        begin = time.monotonic()
+        trainer = trial_trainer(trial, *scorers, limit_val_batches=limit)
+        trainer.validate(trial.module, datamodule=data, verbose=False)
+        return time.monotonic() - begin
+
+    seconds(1)  # warms up
+    one = seconds(1)
+    each = max(0.0, seconds(1 + VALIDATION_BATCHES) - one) / VALIDATION_BATCHES
+    further = [math.ceil(len(loader) / ranks) - 1 for loader in data.val_dataloader()]
+    return one + each * mean(further)
+
+
+def checkpoint_bytes(trial: Run, pairs: Batch) -> int:
+    """Return the bytes of a checkpoint: weights, their averages, and the optimiser's state, which a
+    step makes.
+    """
+    trainer = take_steps(trial, repeat(pairs, trial.config.trainer.accumulate_grad_batches))
+    weights = [*trial.module.parameters(), *trial.module.buffers()]
+    copies = 1 if trial.config.optimizer.ema is None else 2
+    saved = [*weights * copies, *tree_leaves(dict(trainer.optimizers[0].state))]
+    return sum(tensor.nbytes for tensor in saved if torch.is_tensor(tensor))
+
+
 @contextmanager
 def counting() -> Iterator[FlopCounterMode]:
     """Count FLOP of matrix products, convolutions and attention, with a multiplication and an
@@ -127,6 +207,16 @@ def step_flop(config: Experiment) -> tuple[int, int]:
     """Count the FLOP of a training step with all of its pairs on one device.  Returns them and the
     number of steps of the run.
 
+    Raises:
+        ConfigError: the configuration cannot run, or none of the first pairs can be read.
+    """
+    flop = count_flop(config, pairs_a_step(config))
+    return flop, steps(config, len(build_source(config)))[1]
+
+
+def count_flop(config: Experiment, pairs: int) -> int:
+    """Count the FLOP of a training step with so many pairs on one device.
+
     Configurations with the same hash have the same count: micro-batches, gradient checkpointing,
     cached features and the blocks of the loss, which change no result, are left out, as are
     elementwise operations.  Steps are taken on the CPU in float32, which any machine can do.  The
@@ -136,23 +226,19 @@ def step_flop(config: Experiment) -> tuple[int, int]:
     Raises:
         ConfigError: the configuration cannot run, or none of the first pairs can be read.
     """
-    pairs = pairs_a_step(config)
-    config = replace(
-        config,
-        evaluation=replace(config.evaluation, benchmarks=[]),
-        image=replace(config.image, gradient_checkpointing=False),
-        loss=replace(config.loss, chunk=None),
-        data=replace(config.data, features=None, batch_size=pairs),
-        trainer=replace(
-            config.trainer, accumulate_grad_batches=1, accelerator="cpu", precision="32-true"
-        ),
-    )
+    config = deepcopy(config)
+    config.image.gradient_checkpointing = False
+    config.loss.chunk = None
+    config.data.features = None
+    config.trainer.accumulate_grad_batches = 1
+    config.trainer.accelerator = "cpu"
+    config.trainer.precision = "32-true"
     trial = build_trial(config)
     batch = read_pairs(trial)
-    take_steps(trial, max_steps=1, batch=repeat(batch, COUNTED_PAIRS[0]))
+    take_steps(trial, repeat(batch, COUNTED_PAIRS[0]))
     return extrapolate(
         {size: count_step(trial, repeat(batch, size)) for size in COUNTED_PAIRS}, pairs
-    ), trial.total_steps
+    )
 
 
 def count_step(trial: Run, batch: Batch) -> int:
@@ -160,7 +246,7 @@ def count_step(trial: Run, batch: Batch) -> int:
     only elementwise operations.
     """
     with counting() as counter:
-        take_steps(trial, max_steps=1, batch=batch)
+        take_steps(trial, batch)
     return counter.get_total_flops()
 
 
@@ -178,11 +264,3 @@ def extrapolate(counts: dict[int, int], pairs: int) -> int:
             for size, count in counts.items()
         )
     )
-
-
-def format_flop(flop: float) -> str:
-    """Format FLOP."""
-    for unit, factor in (("EFLOP", 10**18), ("PFLOP", 10**15), ("TFLOP", 10**12)):
-        if flop >= factor:
-            return f"{flop / factor:,.4g} {unit}"
-    return f"{flop / 10**9:,.4g} GFLOP"

@@ -29,6 +29,12 @@ class ConfigError(ValueError):
         super().__init__(message if of_a_worker else " ".join(message.splitlines()))
 
 
+class NotThere(ConfigError):
+    """Files that are not on this machine yet.  The message says where they were looked for, and
+    what brings them.
+    """
+
+
 def options_of(kind: Any) -> tuple[Any, ...]:
     """Return the types that a union allows, null's last; a type by itself is the only one."""
     return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)

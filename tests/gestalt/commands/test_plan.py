@@ -1,186 +1,157 @@
-"""train --plan: a few real steps estimate the cost of a run, and nothing is written."""
-
-from unittest.mock import Mock
+"""train --plan: a line for each station of a run, whatever of it is there; nothing is written."""
 
 import pytest
 import torch
 
 from gestalt.commands import plan as command
-from gestalt.commands.plan import (
-    StepProbe,
-    data_line,
-    disk_line,
-    memory_line,
-    time_line,
-    waiting_line,
-)
-from gestalt.module import ContrastiveModule
+from gestalt.commands.plan import Stations
+from gestalt.support.typed import ConfigError, NotThere
+from tests.data_modules.tar_files import write_shards
 from tests.gestalt.command import run_here
 from tests.gestalt.tiny_config import tiny_config
 
-GIB = 2**30
 PLAN = "train clippy_random_max --scale tiny --plan"
+STATIONS = [
+    *("index", "captions", "weights", "batch", "memory", "step", "loading", "shm"),
+    *("validation", "checkpoint", "disk", "hours"),
+]
+GB = 10**9
 
 
-def config(*words):
-    return tiny_config("data.workers=4", *words, name="clippy_random_max")
+def stations(*words, **given):
+    """Those of a run of 32 epochs with a batch of 16, after some measurements."""
+    run = Stations.__new__(Stations)
+    usual = {
+        "config": tiny_config("trainer.max_epochs=32", "data.limit=null", *words),
+        "local": 1,
+        "ranks": 1,
+        "share": 16,
+        "elsewhere": False,
+        "device": torch.device("cuda"),
+        "unopened": None,
+        "facts": {"shards": 1},
+        "there": 160,
+        "saved": GB,
+        "workers": 4,
+        "flop": 10**12,
+        "seconds": 0.5,
+        "scoring": 2.0,
+        "pairs": {"text": ["", ""]},
+        "trial": None,
+    }
+    run.__dict__.update(usual | given)
+    return run
 
 
 @pytest.mark.parametrize(
-    ("words", "trial_batch", "ranks", "line"),
+    ("station", "given", "kind", "text"),
     [
-        ([], 16, 1, "ok    memory: 9.0 GiB of 24.0 GiB for 16 pairs a device"),
-        (
-            [],
-            10,
-            1,
-            "; choose data.batch_size=10, image.gradient_checkpointing=true, a smaller image or "
-            "more devices",
-        ),
-        ([], 10, 3, "; choose data.batch_size=30, image.gradient"),
-        (
-            ["trainer.accumulate_grad_batches=4"],
-            10,
-            3,
-            "; choose data.batch_size=6, image.gradient",
-        ),
-        (
-            [],
-            0,
-            1,
-            "fix   memory: not even one pair fits into 24.0 GiB; choose a smaller model, "
-            "image.gradient",
-        ),
+        ("disk", {}, None, "3 GB of the 4 GB that are free"),
+        ("disk", {"saved": 2 * GB}, ConfigError, "free some space, or start the run in another"),
+        ("hours", {}, None, "3 min 44 s to the end, 320 steps of 160 pairs an epoch and 32 valid"),
+        ("hours", {"there": 15}, NotThere, "number of steps"),
+        ("hours", {"seconds": 0.0}, None, "A100 6.8 s to 4.1 s, H100 2.2 s to 1.3 s, reckoned"),
+        ("hours", {"seconds": 31.0}, ConfigError, "trainer.max_time=00:02:00:00 ends it before"),
+        ("batch", {"there": 15}, NotThere, "a run needs them, and 15 are there"),
+        ("loading", {}, None, "256 pairs/s a process, 0 of 64 cannot be read; 1 processes a d"),
+        ("loading", {"seconds": 0.01, "workers": 7}, ConfigError, "choose 8, of 6 cores a device"),
+        ("loading", {"unopened": ValueError()}, NotThere, "once pairs are there"),
     ],
-)
-def test_a_batch_that_does_not_fit_is_reported_with_one_that_does(words, trial_batch, ranks, line):
-    assert line in memory_line(
-        config(*words), trial_batch=trial_batch, batch=16, ranks=ranks, peak=9 * GIB, room=24 * GIB
-    )
-
-
-def test_bad_pairs_and_a_full_disk_are_reported_with_the_fix():
-    assert disk_line(3 * GIB, free=100 * GIB).startswith(
-        "ok    checkpoints: 3.0 GiB each, 9.0 GiB a run at most"
-    )
-    assert disk_line(3 * GIB, free=GIB).endswith(
-        "1.0 GiB are free; free some space, or start the run in another folder"
-    )
-    assert data_line(config(), bad=0, pairs=320) == "ok    data: 0 of 320 pairs cannot be read"
-    assert data_line(config(), bad=3, pairs=320).endswith(
-        "3 of 320 pairs cannot be read; run gestalt data inspect scenes, which names them"
-    )
-
-
-def test_a_run_that_its_longest_time_ends_is_reported():
-    assert time_line("time: 2 h", 7200.0, "00:02:00:00") == "ok    time: 2 h"
-    assert time_line("time: 2 h", 7201.0, "00:02:00:00").endswith(
-        "trainer.max_time=00:02:00:00 ends it before its last step; choose a longer one, or fewer "
-        "steps"
-    )
-
-
-@pytest.mark.parametrize(
-    ("room", "hidden", "fitting", "tried"),
-    [
-        (1401, 0, 40, [16, 32]),
-        (2000, 0, 64, [16, 32]),
-        (500, 0, 0, [16, 32]),
-        (1401, 900, 40, [16, 32, 64]),
-        (1401, 3000, 64, [16, 32, 64, None]),
-    ],
-)
-def test_two_batch_sizes_tell_how_many_pairs_fit(room, hidden, fitting, tried, monkeypatch):
-    """500 MiB for a step of any size, and 20 for each of its pairs; a peak of the start-up."""
-    sizes = []
-    monkeypatch.setattr(
-        command,
-        "take_steps",
-        lambda trial, probe, batch, **keywords: sizes.append(batch),
-    )
-    monkeypatch.setattr(command, "SPARE_MEMORY_SHARE", 0)
-    monkeypatch.setattr(command, "read_pairs", lambda trial: None)
-    monkeypatch.setattr(command, "repeat", lambda pairs, count: count)
-    monkeypatch.setattr(
-        command,
-        "peak_memory",
-        lambda device: max([hidden, *(500 + 20 * size for size in sizes if size)]) * 2**20,
-    )
-    taken, _ = command._time_steps(None, 64, (room - 100) * 2**20, 1, torch.device("cpu"))
-    assert taken == fitting
-    assert sizes[: len(tried)] == tried
-
-
-def test_the_trial_has_as_many_loading_processes_as_the_run(monkeypatch):
-    for name, value in (("usable_cores", lambda: 64), ("_accelerated", lambda config: True)):
-        monkeypatch.setattr(f"gestalt.runs.workers.{name}", value)
-    taken = Mock(side_effect=InterruptedError)
-    monkeypatch.setattr(command, "_time_steps", taken)
-    with pytest.raises(InterruptedError):
-        command.plan(config("data.workers=null", "data.batch_size=32"))
-    assert taken.call_args.args[0].data.workers == 2  # of 16, by the 64 pairs
-
-
-def test_a_plan_leaves_the_ranks_of_another_machine_unchecked(monkeypatch, capsys):
-    monkeypatch.setenv("PYTHON_CPU_COUNT", "1")
-    monkeypatch.setattr(command, "_time_steps", lambda *_: (0, StepProbe()))
-    command.plan(config("trainer.devices=2"))
-    assert "its 2 ranks were not checked on this machine" in capsys.readouterr().out
-
-
-def test_waiting_for_data_names_the_workers_that_keep_up(monkeypatch):
-    def line(cores: int, *, waited: float, workers: int = 4) -> str:
-        monkeypatch.setattr("gestalt.commands.plan.usable_cores", lambda: cores)
-        return waiting_line(config(), 20 * waited, 20 * 0.5, workers=workers)
-
-    assert line(64, waited=0.01) == (
-        "ok    waiting for data: 2% of the time with data.workers=4: the device is the bottleneck"
-    )
-    # 4 processes take 2.5 s for 0.5 s of computing
-    assert line(64, waited=2.0).endswith("choose data.workers=24 of 64 cores a device")
-    assert line(64, waited=2.0, workers=0).endswith("choose data.workers=5 of 64 cores a device")
-    assert "24 loading processes are wanted and a device has 4 cores" in line(4, waited=2.0)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "words", ["data.batch_size=8", "data.batch_size=4 trainer.accumulate_grad_batches=2"]
-)
-def test_a_plan_takes_steps_and_writes_nothing(words, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    # all steps, however busy the machine is
-    monkeypatch.setattr("gestalt.commands.plan.MAX_SECONDS", 600.0)
-    run_here(f"{PLAN} {words} optimizer.ema=0.9")
-    text = capsys.readouterr().out.splitlines()
-    assert text[0].startswith("plan of clippy_random_max at scale tiny: 20 steps on cpu")
-    parts = [row[6:].partition(":")[0] for row in text[1:]]
-    assert parts == [
-        "memory",
-        "checkpoints",
-        "data",
-        "data.workers",
-        "waiting for data",
-        "speed",
-        "compute",
-        "time",
-    ]
-    assert "for 8 pairs a device" in text[1]  # of a step, in however many parts
-    assert "16 steps of" in text[-1]
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.slow
-def test_steps_that_run_out_of_memory_are_tried_with_half_of_the_pairs(
-    tmp_path, monkeypatch, capsys
+)  # fmt: skip
+def test_a_station_says_what_is_there_what_is_missing_and_what_to_mend(
+    station, given, kind, text, monkeypatch
 ):
-    step = ContrastiveModule.training_step
+    clock = iter([0.0, 0.25])  # 64 pairs
+    monkeypatch.setattr(command.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(command, "read_pairs", lambda trial, first: {"text": [""] * 64})
+    monkeypatch.setattr(command, "usable_cores", lambda: 6)
+    monkeypatch.setattr(command, "free_bytes", lambda folder: 4 * GB)
+    run = stations("trainer.max_time=00:02:00:00", **given)
+    if kind is None:
+        assert text in getattr(run, station)()
+    else:
+        with pytest.raises(kind, match=text):
+            getattr(run, station)()
 
-    def cramped(self, batch, index):
-        if len(batch["text"]) > 6:
-            raise torch.OutOfMemoryError("no more")
-        return step(self, batch, index)
 
-    monkeypatch.setattr(ContrastiveModule, "training_step", cramped)
-    monkeypatch.chdir(tmp_path)
-    run_here(f"{PLAN} evaluation.benchmarks=[]", status=1)
-    assert "choose data.batch_size=4, image.gradient_checkpointing=true" in capsys.readouterr().out
+def test_the_hours_of_the_papers_run_are_reckoned_from_two_of_its_tars():
+    run = stations(
+        "data.batch_size=8192",
+        facts={"shards": 2, "missing_shards": {"count": 2174}},
+        there=10_082,
+        seconds=0.0,
+        ranks=8,
+        flop=125 * 10**9 * 8192,
+    )
+    text = "42,848 steps of 10,969,216 pairs an epoch; A100 32 h 33 min to 19 h 31 min, H100 10 h"
+    assert text in run.hours()
+
+
+@pytest.mark.parametrize(("fits", "taken"), [(16, [16]), (5, [16, 8, 4]), (0, [16, 8, 4, 2, 1])])
+def test_a_batch_that_does_not_fit_is_halved_and_one_that_does_is_named(fits, taken, monkeypatch):
+    tried = []
+
+    def step(trial, size):
+        tried.append(size)
+        if size > fits:
+            raise torch.OutOfMemoryError
+        return 1.0
+
+    monkeypatch.setattr(command, "time_step", step)
+    monkeypatch.setattr(command, "repeat", lambda pairs, count: count)
+    monkeypatch.setattr(command, "peak_memory", lambda device: GB if tried else 0)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (GB, GB))
+    run = stations(seconds=0.0)
+    if fits == 16:
+        assert run.memory() == "1 GB of 1 GB for 16 pairs a device"
+    else:
+        with pytest.raises(ConfigError, match=f"choose data.batch_size={taken[-1]}, a smaller"):
+            run.memory()
+    assert tried == taken
+
+
+def test_a_cpu_takes_few_pairs_and_the_memory_of_all_is_reckoned(monkeypatch):
+    monkeypatch.setattr(command, "time_step", lambda trial, batch: 1.0)
+    peaks = iter([GB, 2 * GB])
+    monkeypatch.setattr(command, "peak_memory", lambda device: next(peaks))
+    monkeypatch.setattr(command, "free_memory", lambda: 2 * GB)
+    run = stations(seconds=0.0, share=256, device=torch.device("cpu"))
+    monkeypatch.setattr(command, "repeat", lambda pairs, count: count)
+    with pytest.raises(ConfigError, match=r"5 GB of 3 GB for 256 .*choose data.batch_size=128,"):
+        run.memory()
+    assert run.seconds == 4.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "states", "status"),
+    [
+        ("data.batch_size=4 trainer.accumulate_grad_batches=2 optimizer.ema=0.9", {}, 0),
+        (
+            "data.source=tars data.root={root}/s-{{0000..0009}}.tar data.batch_size=64 "
+            "image.init=dino image.weights=none.pt text.model=./none trainer.accelerator=auto "
+            "evaluation.benchmarks=[pascal_voc] trainer.devices=8 trainer.num_nodes=4",
+            dict.fromkeys(["index", "weights", "batch", "validation"], "not there yet"),
+            0,
+        ),
+        (
+            "data.source=tars trainer.devices=3 trainer.num_nodes=4 trainer.accelerator=gpu",
+            {**dict.fromkeys(["index", "loading", "hours"], "not there yet"), "batch": "fix"},
+            1,
+        ),
+    ],
+)
+def test_a_plan_has_a_line_for_each_station_and_writes_nothing(
+    words, states, status, tmp_path, monkeypatch, capsys
+):
+    root = write_shards(tmp_path / "tars", [20, 20])
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    run_here(f"{PLAN} {words.format(root=root)}", status=status)
+    rows = [
+        row.partition(": ")[0].rsplit(maxsplit=1) for row in capsys.readouterr().out.splitlines()
+    ]
+    found = {name: state for state, name in rows[1:]}
+    assert list(found) == STATIONS
+    assert found == dict.fromkeys(STATIONS, "ok") | states
+    assert list((tmp_path / "here").iterdir()) == []
