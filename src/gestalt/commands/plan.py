@@ -102,7 +102,8 @@ class Stations:
         config: its configuration.
         ranks: number of its devices, ``local`` of them on each node.
         share: pairs of a batch on each device.
-        elsewhere: True if its devices are accelerators, and this machine has none.
+        elsewhere: True if its devices are not those of this machine, which has no accelerator: they
+            are named, or several.
         device: where steps are taken here.
         unopened: why its pairs cannot be read; None if they can.
         unloaded: why its weights cannot be loaded.
@@ -128,8 +129,9 @@ class Stations:
         self.share = math.ceil(config.data.batch_size / self.ranks)
         here = deepcopy(config)
         here.trainer.devices = 1
-        self.elsewhere = (
-            config.trainer.accelerator != "cpu" and not torch.accelerator.is_available()
+        wanted = config.trainer.accelerator
+        self.elsewhere = not torch.accelerator.is_available() and (
+            wanted not in ("auto", "cpu") or (wanted == "auto" and self.ranks > 1)
         )
         if self.elsewhere:
             here.trainer.accelerator = "cpu"
