@@ -24,7 +24,7 @@ from gestalt.measures.evaluation.pictures import (
 from gestalt.measures.evaluation.predictions import Predictions, read_predictions
 from gestalt.results.grid import METHOD, Design, GridResults, GridTable, Paper, build_tables
 from gestalt.results.intervals import LEVEL
-from gestalt.results.plots import bars, curves, heat_map, render_figure
+from gestalt.results.plots import bars, curves, render_figure
 from gestalt.results.result import Result
 from gestalt.results.templates import HERE, data_url, render
 from gestalt.results.text import NONE, Table, csv_text, latex, span
@@ -83,7 +83,7 @@ def _row(by_cell: Mapping[str, Predictions], index: int) -> Image.Image:
     return in_row(panels, entries=entries, caption=image.title)
 
 
-PICTURES = ("bars", "heat_map", "resolution", "montage")
+PICTURES = ("bars", "resolution", "montage")
 
 
 def write_page(grid: GridResults, folder: Path, allow_mixed: bool) -> str:
@@ -216,7 +216,6 @@ def _pictures(grid: GridResults, tables: Sequence[GridTable]) -> dict[str, bytes
                 },
             )
         ),
-        "heat_map": heat_map(tables[0]),
         "resolution": curves(tables[1:]) if several_sizes else None,
         "montage": montage(first_runs, image_set=design.metric.partition("/")[0]),
     }

@@ -1,4 +1,4 @@
-"""Plots by matplotlib: bars with intervals, a heat map of two varied keys, lines."""
+"""Plots by matplotlib: bars with intervals, lines."""
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
@@ -104,37 +104,6 @@ def bars(
     axes.set_xlim(left=0)
     axes.set(title=title, xlabel=x_label)
     return figure
-
-
-@with_style()
-def heat_map(table: GridTable) -> bytes | None:
-    """Draw the means over two varied keys, a column for each value of the second; None for another
-    number of keys.
-    """
-    if len(table.design.heads) != 2:
-        return None
-    down, across = (
-        list(dict.fromkeys(names)) for names in zip(*table.design.cells.values(), strict=True)
-    )
-    means = np.full((len(down), len(across)), np.nan)
-    figure, axes = figure_of(width=2.6 + 1.5 * len(across), height=1.9 + 0.8 * len(down))
-    for cell, score in table.scores.items():
-        line, column = map(list.index, (down, across), table.design.cells[cell])
-        if score.mean is not None:
-            means[line, column] = score.mean
-        text = score.text("\n")
-        weight = "bold" if cell == table.design.against else "normal"
-        axes.text(column, line, text, ha="center", va="center", fontsize=12, fontweight=weight)
-    # light enough for black text
-    axes.imshow(np.ma.masked_invalid(means), cmap="Blues", aspect="auto", alpha=0.6)
-    axes.set_xticks(range(len(across)), across)
-    axes.set_yticks(range(len(down)), down)
-    axes.set(
-        title=f"{table.design.title}\n{table.title} (bold: the base)",
-        xlabel=table.design.heads[1],
-        ylabel=table.design.heads[0],
-    )
-    return render_figure(figure)
 
 
 def curves(tables: Sequence[GridTable]) -> bytes:

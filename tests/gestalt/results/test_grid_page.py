@@ -57,7 +57,7 @@ def report(view, folder):
 def test_the_page_has_tables_pictures_failures_and_times(view, tmp_path):
     page = report(view, tmp_path / "page")
     assert {path.name for path in (tmp_path / "page").iterdir() if "events" not in path.name} == {
-        *("table.md", "table.csv", "table.tex", "bars.png", "heat_map.png", "montage.png"),
+        *("table.md", "table.csv", "table.tex", "bars.png", "montage.png"),
         "page.json",
     }
     assert page == (tmp_path / "page" / "table.md").read_text()
@@ -65,7 +65,7 @@ def test_the_page_has_tables_pictures_failures_and_times(view, tmp_path):
     assert "- max, random: no luck at s3://h/x\n" in page
     assert "| max, dino | 1 | 50 s | 1 min 00 s | 20 s | 2 min 10 s |" in page
     assert "## The paper's numbers, never ours" in page
-    for name in ("bars", "heat_map", "montage"):
+    for name in ("bars", "montage"):
         assert f"![{name}]({name}.png)" in page
         with Image.open(tmp_path / "page" / f"{name}.png") as shown:
             assert min(shown.size) > 200
@@ -79,7 +79,7 @@ def test_tensorboard_shows_the_last_page_once(view, tmp_path):
     assert len(list((tmp_path / "page").glob("events*"))) == 1
     events = EventAccumulator(str(tmp_path / "page"))
     events.Reload()
-    assert set(events.Tags()["images"]) == {"bars", "heat_map", "montage"}
+    assert set(events.Tags()["images"]) == {"bars", "montage"}
     assert len(events.Images("montage")) == 1
     assert events.Tags()["tensors"] == ["table/text_summary"]
     for one in view.values():
