@@ -6,12 +6,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from markupsafe import Markup
 
 from gestalt.results.grid import GridTable
 from gestalt.results.intervals import LEVEL, Interval
 from gestalt.results.result import Score
-from gestalt.results.templates import data_url
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +29,6 @@ STYLE: Any = {
     "axes.titlelocation": "left",
     "legend.frameon": False,
     "text.parse_math": False,  # names of cells and keys may have dollar signs
-    "svg.hashsalt": "gestalt",  # equal files of equal figures
     "axes.prop_cycle": f"cycler(color={COLOURS})",
 }
 
@@ -128,7 +125,6 @@ def lines(
     title: str,
     x_label: str,
     y_label: str,
-    from_zero: bool = True,
 ) -> "Figure":
     """Draw a line for each name, with dots if there are few points, and bars for known
     intervals.
@@ -145,18 +141,11 @@ def lines(
     places = sorted({point.x for points in series.values() for point in points})
     if len(places) <= 6:
         axes.set_xticks(places, [f"{place:g}" for place in places])
-    if from_zero:
-        axes.set_ylim(bottom=min(0.0, axes.dataLim.y0))
+    axes.set_ylim(bottom=min(0.0, axes.dataLim.y0))
     axes.set(title=title, xlabel=x_label, ylabel=y_label)
     if len(series) > 1:
         figure.legend(loc="outside right upper")
     return figure
-
-
-def line_chart(name: str, points: Sequence[Point], **options: Any) -> Markup:
-    """Return a plot of one line, drawn with the options of ``lines``, as a data URL."""
-    figure = lines({name: points}, y_label=name, **options)
-    return data_url(render_figure(figure, "svg"), "image/svg+xml")
 
 
 def figure_of(*, width: float, height: float) -> "tuple[Figure, Axes]":
@@ -169,8 +158,8 @@ def figure_of(*, width: float, height: float) -> "tuple[Figure, Axes]":
 
 
 @with_style()
-def render_figure(figure: "Figure", kind: str = "png") -> bytes:
-    """Return a figure as an image file, ``png`` or ``svg``; equal for equal figures."""
+def render_figure(figure: "Figure") -> bytes:
+    """Return a figure as PNG; equal for equal figures."""
     out = io.BytesIO()
-    figure.savefig(out, format=kind, metadata={"Date": None} if kind == "svg" else None)
+    figure.savefig(out, format="png")
     return out.getvalue()

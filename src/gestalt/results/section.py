@@ -1,35 +1,25 @@
-"""The section of one result in a report, by ``blocks.html``: its origin, curves of its training,
-and of each benchmark the metrics, classes, confusions, best and worst images, and the protocol.
+"""The section of one result in a report, by ``blocks.html``: its origin, and of each benchmark the
+metrics, classes, confusions, best and worst images, and the protocol.
 
 The best and worst images were kept when the set was scored, so neither the model nor the data is
 needed.
 """
 
 import json
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
 
 from gestalt.measures.evaluation.pictures import segmentation_panels
-from gestalt.results.plots import Point, line_chart
-from gestalt.results.result import Result, companions, headlines
+from gestalt.results.result import Result, companions
 from gestalt.results.templates import BLOCKS, image_url
 from gestalt.results.text import NONE, Table, baselines_text, images_text, interval_text
 from gestalt.support.arrays import Ints
 from gestalt.support.files import Fields
-from gestalt.training.tags import logged_key
-
-CURVE_POINTS = 400
-"""Largest number of points of a training curve."""
 
 WORST_PAIRS = 12
 """Number of listed confusions."""
-
-MAX_NAMED = 60
-"""Largest number of classes whose names the matrix of confusions shows."""
 
 FILES = (
     "format",
@@ -52,7 +42,7 @@ HEADS = ("value", "95 % over images", "baselines")
 
 def render_section(result: Result, number: int) -> Markup:
     """Return the section of a result as HTML; ``number`` is that of its anchor."""
-    parts = [BLOCKS.training(charts)] if (charts := curves(result)) else []
+    parts: list[Markup] = []
     for entry in result.record["benchmarks"]:
         parts += _entry(result, entry)
     parts.append(BLOCKS.definitions("Provenance", _provenance(result)))
@@ -135,8 +125,6 @@ def _entry(result: Result, entry: Fields) -> Iterator[Markup]:
     yield BLOCKS.table(Table(title, ["metric", *HEADS], rows, range(1, 3)))
     if measure == "segmentation":
         yield from _segmentation(result, entry)
-    elif measure == "robustness":
-        yield BLOCKS.table(_places(result, entry))
     more = {key: entry.get(key) for key in SCORED}
     yield BLOCKS.definitions(f"Protocol of {measure}", _texts(protocol, more))
 
@@ -149,8 +137,7 @@ def _segmentation(result: Result, entry: Fields) -> Iterator[Markup]:
     yield BLOCKS.classes(sorted(known, key=lambda pair: -pair[1]), absent)
     arrays = result.arrays(entry["set"])
     if "confusion" in arrays:
-        largest, shares = confusions(arrays["confusion"], entry["names"])
-        yield BLOCKS.confusions(largest, shares, named=len(shares) <= MAX_NAMED)
+        yield BLOCKS.table(confusions(arrays["confusion"], entry["names"]))
     for end, images in extremes(result, entry).items():
         if images:
             yield BLOCKS.images(end, images)
@@ -165,21 +152,17 @@ def metrics_of(result: Result, entry: Fields) -> list[str]:
     return [key for key in keys if key not in baselines]
 
 
-def confusions(confusion: Ints, names: Sequence[str]) -> tuple[Table, dict[str, dict[str, float]]]:
-    """Return the pairs of classes with the most confused pixels; and for each true class the share
-    of its pixels that was taken for each class.
-
-    Classes without pixels are left out.
+def confusions(confusion: Ints, names: Sequence[str]) -> Table:
+    """Return the pairs of classes with the most confused pixels.
 
     Args:
         confusion: (C, C), or (C, C + 1) with a last column of the pixels without a predicted class.
         names: of the classes.
     """
-    more = confusion.shape[1] - len(names)
-    confusion = np.pad(confusion, ((0, more), (0, 0)))
-    names = [*names, *("no class",) * more]
+    names = [*names, *("no class",) * (confusion.shape[1] - len(names))]
     share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    wrong = confusion - np.diag(confusion.diagonal())
+    wrong = confusion.copy()
+    np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:WORST_PAIRS]
     largest = [
         [names[row], names[column], f"{wrong[row, column]:,}", f"{100 * share[row, column]:.1f} %"]
@@ -187,10 +170,7 @@ def confusions(confusion: Ints, names: Sequence[str]) -> tuple[Table, dict[str, 
         if wrong[row, column]
     ]
     title = f"The {len(largest)} largest confusions, by pixels"
-    heads = ["truth", "taken for", "pixels", "of that truth"]
-    shown = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
-    shares = {names[row]: {names[column]: share[row, column] for column in shown} for row in shown}
-    return Table(title, heads, largest, range(2, 4)), shares
+    return Table(title, ["truth", "taken for", "pixels", "of that truth"], largest, range(2, 4))
 
 
 def extremes(result: Result, entry: Fields) -> dict[str, list[tuple[str, float, Markup]]]:
@@ -207,80 +187,3 @@ def extremes(result: Result, entry: Fields) -> dict[str, list[tuple[str, float, 
         panels = segmentation_panels(image, predictions.names, predictions.background)
         drawn.append((image.title, facts["iou"], image_url(panels, "jpeg", quality=85)))
     return {"Best": drawn[: len(best)], "Worst": drawn[len(best) :]}
-
-
-def _places(result: Result, entry: Fields) -> Table:
-    """Return the accuracy of each class at the usual place of each."""
-    names = entry["names"]
-    rows = []
-    for usual, name in enumerate(names):
-        row = [name]
-        counts = zip(entry["right"][usual], entry["total"][usual], strict=False)
-        for place, (right, total) in enumerate(counts):
-            kind = "usual" if place == usual else "other"
-            accuracy = f"{entry['set']}/accuracy/{name}_{kind}_place"
-            share = f"{100 * right / total:.1f} %" if total else NONE
-            bounds = _points(result, accuracy) if len(names) == 2 else ""
-            row.append(f"{share} ({right} of {total}){bounds}")
-        delta = f"{entry['set']}/delta/{name}"
-        value = result.value(delta)
-        row.append(NONE if value is None else f"{100 * value:+.1f}{_points(result, delta)}")
-        rows.append(row)
-    title = (
-        "Accuracy of each class at each place; delta: at its usual place minus elsewhere; in "
-        "brackets 95 % over images"
-    )
-    heads = [f"where {name} usually is" for name in names]
-    return Table(title, ["class", *heads, "delta, points"], rows)
-
-
-def _points(result: Result, metric: str) -> str:
-    """Return a metric's interval in percentage points; empty if it has none."""
-    interval = result.interval(metric)
-    return f" [{100 * interval.low:.1f}, {100 * interval.high:.1f}]" if interval else ""
-
-
-def curves(result: Result) -> dict[str, Markup]:
-    """Draw loss and headline metrics over steps if the run's events are kept; an evaluation has
-    none.  Returns addresses by title.
-    """
-    scalars = {} if result.is_evaluation else read_scalars(result.run)
-    charts = {}
-    for tag in ("train/loss", *headlines([result])):
-        if len(scalars.get(tag, [])) > 1:
-            title = f"{tag} over steps"
-            charts[title] = line_chart(
-                tag, scalars[tag], title=title, x_label="step", from_zero=tag != "train/loss"
-            )
-    return charts
-
-
-def read_scalars(run: Path) -> dict[str, list[Point]]:
-    """Read TensorBoard's events by their keys: the last value of each step, thinned evenly.
-
-    TensorBoard's own reader computes every checksum in Python, a second for the pictures of a small
-    run.  A record is its length in eight bytes, a checksum of four, the event, and a checksum of
-    four; the last may be cut off.
-    """
-    from google.protobuf.message import DecodeError
-    from tensorboard.compat.proto.event_pb2 import Event
-
-    last: dict[str, dict[int, float]] = defaultdict(dict)
-    for file in filter(Path.is_file, sorted(run.glob("events.out.tfevents*"))):
-        content = file.read_bytes()
-        start = 0
-        while (begin := start + 12) <= len(content):
-            end = begin + int.from_bytes(content[start : start + 8], "little")
-            try:
-                event = Event.FromString(content[begin:end]) if end < len(content) else Event()
-            except DecodeError:  # damaged from here on
-                break
-            for value in event.summary.value:
-                if value.HasField("simple_value"):
-                    last[logged_key(value.tag)][event.step] = value.simple_value
-            start = end + 4
-    scalars = {}
-    for key, values in last.items():
-        points = [Point(float(step), value) for step, value in sorted(values.items())]
-        scalars[key] = points[:: max(1, len(points) // CURVE_POINTS)]
-    return scalars

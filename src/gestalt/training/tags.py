@@ -28,9 +28,3 @@ def board_tag(key: str) -> str:
     if first in TRAINING_KEYS:
         return f"{OVERVIEW if key in FIRST_OF_TRAINING else TRAINING}/{key}"
     return f"{OVERVIEW if name in FIRST_SCORES else SCORES}/{key}"
-
-
-def logged_key(tag: str) -> str:
-    """Return the key of a tag; one of an earlier version's log is its own key."""
-    key = tag.partition("/")[2]
-    return key if key and board_tag(key) == tag else tag

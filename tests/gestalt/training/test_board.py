@@ -4,13 +4,12 @@ hyperparameters.
 
 from types import SimpleNamespace
 
-import pytest
 import torch
 
 from gestalt.measures.evaluation.measures import charts_of
 from gestalt.training.board import Board, BoardLogger
 from gestalt.training.progress import Speed
-from gestalt.training.tags import board_tag, logged_key
+from gestalt.training.tags import board_tag
 
 BENCHMARKS = {
     "scenes": ("segmentation", "grouping"),
@@ -56,11 +55,6 @@ def test_the_overview_comes_first_and_the_classes_come_last():
         "train/loss",
     ]
     assert [tag.partition("/")[2] for tag in tags if tag.startswith("5")] == sorted(CLASSES)
-
-
-@pytest.mark.parametrize("key", [*SCORES, *TRAINING, *CLASSES])
-def test_a_tag_gives_its_key_back_and_an_earlier_tag_is_its_own_key(key):
-    assert logged_key(board_tag(key)) == logged_key(key) == key
 
 
 def boarded(tmp_path, *, logged=(*SCORES, *TRAINING)) -> list:
