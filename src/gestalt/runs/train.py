@@ -15,7 +15,6 @@ from gestalt.config.schema import Experiment, config_hash, hashed_keys, to_plain
 from gestalt.encoders.checkpoints import read_checkpoint, read_resumable
 from gestalt.encoders.weights import weights_hash
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
-from gestalt.measures.evaluation.measures import charts_of
 from gestalt.models.names import CHECKPOINT, RESULT, is_finished, run_folder
 from gestalt.models.opening import ONLY_TRAINING
 from gestalt.module import ContrastiveModule
@@ -193,8 +192,7 @@ def _trainer(
     config = parts.config
     speed = Speed()
     benchmarks = [BENCHMARKS[name] for name in config.evaluation.benchmarks]
-    charts = charts_of({row.name: row.measures for row in benchmarks})
-    board = Board(charts, text="  \n".join(lines), speed=speed)
+    board = Board("  \n".join(lines), speed=speed)
     callbacks = [*parts.callbacks, clock, speed, board, SaveOnSignal()]
     if config.trainer.enable_progress_bar:
         callbacks.append(RunProgressBar(speed))

@@ -1,7 +1,6 @@
-"""TensorBoard: its custom scalars page, a run's description, its hyperparameters and pictures."""
+"""TensorBoard: a run's description, its hyperparameters and pictures."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,6 @@ COLUMNS = {
 }
 """Keys that tell runs apart -> their columns on the HParams page, which capitals put first."""
 
-Charts = Mapping[str, Mapping[str, Sequence[str]]]
-"""Group of charts -> title of a chart -> keys of its metrics."""
-
 
 class BoardLogger(TensorBoardLogger):
     """TensorBoard's logger of a run: metrics by the tags of ``board_tag``."""
@@ -39,92 +35,53 @@ class BoardLogger(TensorBoardLogger):
 
 
 class Board(Callback):
-    """Writes TensorBoard's custom scalars page (where, what, speed) and a description of the run.
-
-    A chart shows one metric, so that each of its lines is a run and the colour tells which:
-    TensorBoard gives all lines of a run the same colour.  A metric between its baselines is a line
-    in a band.  The page is written after the first validation, when it is known which metrics the
-    run has: an empty chart would look like a fault.
+    """Describes the run on TensorBoard's Text page, under the tag ``run``.
 
     Args:
-        scores: charts of the benchmarks' scores, "where" and "what"; of three metrics, the second
-            and third are the ends of a band.
-        text: description in Markdown, under the tag ``run``; the machine is added, and with the
-            page the time of a step.
+        text: description in Markdown; the machine is added, and once it is known the time of a
+            step.
         speed: measures that time.
     """
 
-    def __init__(self, scores: Charts, *, text: str, speed: Speed) -> None:
-        self.scores = scores
+    def __init__(self, text: str, *, speed: Speed) -> None:
         self.text = text
         self.speed = speed
-        self._written = False
+        self._timed = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the description."""
+        """Write the description with the machine."""
         ranks = trainer.world_size
-        self.text += (
-            f"  \n{ranks} {'rank' if ranks == 1 else 'ranks'} on {pl_module.device.type}, CPU "
-            f"threads of a rank: {torch.get_num_threads()}"
+        self._add(
+            trainer,
+            f"{ranks} {'rank' if ranks == 1 else 'ranks'} on {pl_module.device.type}, CPU "
+            f"threads of a rank: {torch.get_num_threads()}",
         )
-        self._describe(trainer, self.text)
-
-    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
-        """Write the page of a run that is not validated."""
-        if not any(self.scores.values()):
-            self.on_validation_end(trainer)
-
-    def _describe(self, trainer: Trainer, text: str) -> None:
-        if isinstance(trainer.logger, BoardLogger):
-            trainer.logger.experiment.add_text("run", text, trainer.global_step)
 
     def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
-        """Write the page once, after the first validation that follows a logged step: TensorBoard
-        reads the first page of a run.
-        """
-        logger = trainer.logger
-        logged = trainer.logged_metrics
-        if self._written or not isinstance(logger, BoardLogger) or "train/loss" not in logged:
-            return
-        self._written = True
-        step = f"a step took {self.speed.seconds_per_step:.3f} s, mean of the last {WINDOW} at most"
-        self._describe(trainer, f"{self.text}  \n{step}")
-        charts: Charts = {
-            "where": self.scores["where"],
-            "what": {
-                "loss": ["train/loss"],
-                "accuracy in the batch": ["train/accuracy"],
-                **self.scores["what"],
-            },
-            "speed and optimisation": {
-                "images per second": ["speed/images_per_second"],
-                "memory, GiB": ["speed/memory_gib"],
-                "learning rate": ["train/learning_rate"],
-                "gradient norm": ["train/gradient_norm"],
-                "logit scale": ["train/logit_scale"],
-                "bad samples so far": ["train/bad_samples"],
-            },
-        }
-        layout: dict[str, dict[str, list[Any]]] = {}
-        for group_title, group in charts.items():
-            for title, keys in group.items():
-                if logged.keys() >= set(keys):
-                    tags = [board_tag(key) for key in keys]
-                    one = ["Multiline", [f"{re.escape(tags[0])}$"]]
-                    # three are a value, and the lower and the upper end of its band
-                    chart = ["Margin", tags] if len(tags) == 3 else one
-                    layout.setdefault(group_title, {})[title] = chart
-        logger.experiment.add_custom_scalars(layout)
+        """Add the time of a step once, after the first validation that follows a logged step."""
+        if not self._timed and "train/loss" in trainer.logged_metrics:
+            self._timed = True
+            step = self.speed.seconds_per_step
+            self._add(trainer, f"a step took {step:.3f} s, mean of the last {WINDOW} at most")
+
+    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
+        """Add the time of a step of a run that was not validated."""
+        self.on_validation_end(trainer)
+
+    def _add(self, trainer: Trainer, line: str) -> None:
+        self.text += f"  \n{line}"
+        if isinstance(trainer.logger, BoardLogger):
+            trainer.logger.experiment.add_text("run", self.text, trainer.global_step)
 
 
 def write_hyperparameters(trainer: Trainer, keys: Keys, *, metrics: Sequence[str]) -> None:
     """Write a run's row on TensorBoard's HParams page, with the metrics whose last logged value
     stands in it; on the first rank.
 
-    Lightning's own way logs the metrics once more, at a step of their own, and a band needs the
-    same steps as its line.  Every run has the same ``keys``, flat, with null and lists as text:
-    TensorBoard's parallel coordinates leave out a run that lacks a key.  It sorts columns by name
-    and shows the first five, so those that tell runs apart have capitals (``COLUMNS``).
+    Lightning's own way logs the metrics once more, at a step of their own.  Every run has the same
+    ``keys``, flat, with null and lists as text: TensorBoard's parallel coordinates leave out a run
+    that lacks a key.  It sorts columns by name and shows the first five, so those that tell runs
+    apart have capitals (``COLUMNS``).
     """
     logger = trainer.logger
     if isinstance(logger, TensorBoardLogger):

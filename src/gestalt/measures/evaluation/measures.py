@@ -4,8 +4,7 @@ To add one: a callback that is built from a ``Context``, and a row here.  A meas
 of its own has a table of protocols too.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import Any
 
@@ -24,9 +23,6 @@ class Measure:
         key: the key of ``evaluation`` in a config that chooses another protocol; None if there is
             no choice.
         headline: the metrics that ``compare``, ``report`` and ``ablate`` show.
-        charts: TensorBoard's charts: title to a metric, or to a metric with the baselines below and
-            above it, drawn as a band.
-        locates: True if it scores locations, False if it scores whole images.
         names: True if it needs text, False for a measure of image features alone.
     """
 
@@ -36,8 +32,6 @@ class Measure:
     default: str
     key: str | None = None
     headline: tuple[str, ...] = ()
-    charts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    locates: bool = True
     names: bool = True
 
     @property
@@ -60,14 +54,6 @@ MEASURES = {
         default="whole_square",
         key="protocol",
         headline=("miou",),
-        charts={
-            "mIoU": ("miou",),
-            "mIoU, from shuffled text to patch oracle": (
-                "miou",
-                "miou_shuffled_text",
-                "miou_patch_oracle",
-            ),
-        },
     ),
     "grouping": Measure(
         description="Bottom-up grouping: Jaccard similarity of groups and objects",
@@ -77,14 +63,6 @@ MEASURES = {
         key="grouping_protocol",
         headline=("jaccard",),
         names=False,
-        charts={
-            "Jaccard": ("jaccard",),
-            "Jaccard, from blocks to patch oracle": (
-                "jaccard",
-                "jaccard_blocks",
-                "jaccard_patch_oracle",
-            ),
-        },
     ),
     "classification": Measure(
         description="Zero-shot classification: one class per image",
@@ -93,8 +71,6 @@ MEASURES = {
         default="openai_80",
         key="classification_protocol",
         headline=("accuracy", "top_5"),
-        charts={"accuracy": ("accuracy",), "accuracy among the best five": ("top_5",)},
-        locates=False,
     ),
     "robustness": Measure(
         description="Robustness to misleading backgrounds: accuracy of each group",
@@ -103,12 +79,6 @@ MEASURES = {
         default="map_majority",
         key="robustness_protocol",
         headline=("accuracy", "adjusted_accuracy", "worst_group"),
-        charts={
-            "accuracy": ("accuracy",),
-            "adjusted accuracy": ("adjusted_accuracy",),
-            "worst group": ("worst_group",),
-        },
-        locates=False,
     ),
     "matching": Measure(
         description=(
@@ -120,7 +90,6 @@ MEASURES = {
         key="matching_protocol",
         headline=("matched_miou",),
         names=False,
-        charts={"mIoU of matched clusters": ("matched_miou",)},
     ),
     "retrieval": Measure(
         description="Image-text retrieval: recall at k",
@@ -129,22 +98,6 @@ MEASURES = {
         default="retrieval_square",
         key="retrieval_protocol",
         headline=("recall_at_10",),
-        charts={"recall at 1": ("recall_at_1",), "recall at 10": ("recall_at_10",)},
-        locates=False,
     ),
 }
 """Measures by name."""
-
-
-def charts_of(benchmarks: Mapping[str, Iterable[str]]) -> dict[str, dict[str, list[str]]]:
-    """Return TensorBoard's charts of the scores of benchmarks, whose measures are given by name:
-    "where" or "what" -> title -> keys of metrics.
-    """
-    charts: dict[str, dict[str, list[str]]] = {"where": {}, "what": {}}
-    for name, measures in benchmarks.items():
-        for measure in (MEASURES[measure] for measure in measures):
-            charts["where" if measure.locates else "what"] |= {
-                f"{name}: {title}": [f"{name}/{metric}" for metric in metrics]
-                for title, metrics in measure.charts.items()
-            }
-    return charts
