@@ -225,8 +225,8 @@ BUGS = (
     Bug(
         "checkpoint_in_place",
         "src/gestalt/training/checkpoints.py",
-        old='with replacing(Path(path)) as partial, partial.open("wb") as file:',
-        new='with Path(path).open("wb") as file:',
+        old='with replacing(place) as partial, partial.open("wb") as file:',
+        new='with place.open("wb") as file:',
         test="tests/gestalt/training/test_checkpoints.py::test_a_writer_that_dies_half_way_leaves_the_previous_checkpoint_whole",
     ),
     Bug(

@@ -299,7 +299,7 @@ class Stations:
         """Say how large checkpoints are."""
         return (
             f"{amount(self.saved, 'B')} each, {CHECKPOINTS_AT_ONCE} at most (last, best, one "
-            "while it is written)"
+            "while it is written) beside those of checkpoint_keep"
         )
 
     def disk(self) -> str:

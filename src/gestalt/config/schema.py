@@ -60,6 +60,13 @@ class Experiment:
         kind="steps",
         above=0,
     )
+    checkpoint_keep: int | None = unhashed(
+        None,
+        "Keep the checkpoint of each multiple of so many steps, as `checkpoints/step_<n>.ckpt`. "
+        "`null`: none beside the last and the best.",
+        kind="steps",
+        above=0,
+    )
     rank_timeout: int = unhashed(
         600,
         "Longest time that ranks wait for each other before the run stops.",

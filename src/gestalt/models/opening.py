@@ -67,7 +67,7 @@ ONLY_TRAINING = (
     "trainer.accumulate_grad_batches",
     "trainer.callbacks",
     "trainer.max_",
-    "checkpoint_every_steps",
+    "checkpoint_",
 )
 """Prefixes of keys that only training reads."""
 

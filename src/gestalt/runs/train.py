@@ -202,8 +202,8 @@ def _trainer(
         callbacks.append(BestCheckpoint(f"{segmented[0]}/miou"))
     # Callbacks of the user precede it for the same reason.
     callbacks += [*build_callbacks(config.trainer.callbacks), EpochCheckpoint()]
-    if config.checkpoint_every_steps:
-        callbacks.append(StepCheckpoint(every_steps=config.checkpoint_every_steps))
+    intervals = {config.checkpoint_every_steps or 0, config.checkpoint_keep or 0} - {0}
+    callbacks += [StepCheckpoint(every_steps=every) for every in sorted(intervals)]
     # Only the first rank writes there.
     log_folder = folder or LOGS / config.name / config.scale / "version_0"
     tensorboard = BoardLogger(
@@ -220,6 +220,7 @@ def _trainer(
     return make_trainer(
         log_folder,
         rank_timeout=config.rank_timeout,
+        keep=config.checkpoint_keep,
         callbacks=[*callbacks, further],
         ddp=STATIC_GRAPH,
         logger=[tensorboard, *further.loggers.values()],

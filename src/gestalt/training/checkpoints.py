@@ -33,7 +33,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     Lightning's own writer goes through memory and the system's temporary folder, which can be too
     small, or on another file system.
+
+    Args:
+        keep: keeps ``last`` of each multiple of so many steps as ``step_<n>.ckpt`` too; None for
+            none.
     """
+
+    def __init__(self, keep: int | None = None) -> None:
+        super().__init__()
+        self.keep = keep
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
@@ -55,8 +63,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                     f"trainer.callbacks: {name} keeps more than tensors, numbers and texts in its "
                     "state; have its state_dict() return these alone, such as lists for arrays"
                 ) from error
-        with replacing(Path(path)) as partial, partial.open("wb") as file:
-            torch.save(checkpoint, file)
+        paths = [Path(path)]
+        if self.keep and paths[0].stem == LAST and checkpoint["global_step"] % self.keep == 0:
+            # first: a run that is killed between the two takes the step again
+            paths.insert(0, paths[0].with_stem(f"step_{checkpoint['global_step']}"))
+        for place in paths:
+            with replacing(place) as partial, partial.open("wb") as file:
+                torch.save(checkpoint, file)
 
 
 @contextmanager
@@ -78,11 +91,16 @@ def restoring(checkpoint: Path | None) -> Iterator[None]:
 
 class RunCheckpoint(ModelCheckpoint):
     """Saves checkpoints of a run whose folder may have moved, or may be given by another path, when
-    the run resumes.
+    the run resumes; by default after each epoch's validation.
     """
 
-    def __init__(self, filename: str = LAST, **keywords: Any) -> None:
-        super().__init__(filename=filename, enable_version_counter=False, **keywords)
+    def __init__(self, filename: str = LAST, *, at_ends: bool = True, **keywords: Any) -> None:
+        super().__init__(
+            filename=filename,
+            enable_version_counter=False,
+            save_on_train_epoch_end=at_ends,
+            **keywords,
+        )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore scores and paths, with paths in the run's present folder.
@@ -109,7 +127,7 @@ class StepCheckpoint(RunCheckpoint):
     """
 
     def __init__(self, *, every_steps: int) -> None:
-        super().__init__(every_n_train_steps=every_steps, save_on_train_epoch_end=False)
+        super().__init__(every_n_train_steps=every_steps, at_ends=False)
 
     def on_train_batch_end(self, trainer: Trainer, *step: Any) -> None:
         """Save, except at the epoch's last step."""
@@ -120,15 +138,12 @@ class StepCheckpoint(RunCheckpoint):
 class EpochCheckpoint(RunCheckpoint):
     """Saves ``last`` at the end of each epoch, after validation."""
 
-    def __init__(self) -> None:
-        super().__init__(every_n_epochs=1, save_on_train_epoch_end=True)
-
 
 class BestCheckpoint(RunCheckpoint):
     """Keeps the checkpoint with the highest value of ``monitor`` as ``best``."""
 
     def __init__(self, monitor: str) -> None:
-        super().__init__(BEST, monitor=monitor, mode="max", save_on_train_epoch_end=True)
+        super().__init__(BEST, monitor=monitor, mode="max")
 
     def compare_last(self, trainer: Trainer, last: Path) -> None:
         """Copy ``last`` to ``best`` if the validation after training, which Lightning does not

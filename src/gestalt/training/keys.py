@@ -10,6 +10,9 @@ ENTRIES = "list of class paths, or of `{class_path: ..., init_args: {...}}`"
 LAST = "last"
 """Name of the newest checkpoint's file, without ending."""
 
+KEPT = "step_"
+"""Beginning of the name of a checkpoint that is kept, before its step."""
+
 CLASS_PATHS = {
     "logger": "lightning.pytorch.loggers.CSVLogger",
     "trainer.callbacks": "lightning.pytorch.callbacks.DeviceStatsMonitor",

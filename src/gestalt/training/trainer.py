@@ -171,6 +171,7 @@ def make_trainer(
     folder: Path,
     *,
     rank_timeout: float,
+    keep: int | None = None,
     callbacks: Sequence[Callback] = (),
     ddp: Mapping[str, bool] | None = None,
     **keywords: Any,
@@ -187,6 +188,7 @@ def make_trainer(
     Args:
         folder: folder of the run.
         rank_timeout: longest time in seconds that an exchange between ranks may take.
+        keep: see ``AtomicCheckpointIO``.
         callbacks: further ones.
         ddp: keywords of DDP, where there are several ranks.
         keywords: Lightning's.
@@ -201,7 +203,7 @@ def make_trainer(
         **{**keywords, "accumulate_grad_batches": 1},
         callbacks=[StepsTaken(), *callbacks, LastStep(), EndTogether(rank_timeout)],
         default_root_dir=str(folder / ".no-hpc-checkpoints"),
-        plugins=[AtomicCheckpointIO(), *environment],
+        plugins=[AtomicCheckpointIO(keep), *environment],
     )
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     if isinstance(trainer.strategy, DDPStrategy):

@@ -106,10 +106,14 @@ def test_with_averaged_weights_a_killed_run_resumes_to_the_identical_result(tmp_
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
     line = f"{TRAIN} optimizer.ema=0.9 optimizer.name=lamb optimizer.layer_decay=0.8"
-    succeed(line, folder=tmp_path / "whole")
-    killed("step 5", line, folder=tmp_path / "killed")
-    succeed(f"{line} resume=last", folder=tmp_path / "killed")
+    succeed(f"{line} checkpoint_keep=2", folder=tmp_path / "whole")
+    killed("step 5", f"{line} checkpoint_keep=2", folder=tmp_path / "killed")
+    kept = "lightning_logs/clippy_dino_max/tiny/version_0/checkpoints/step_2.ckpt"
+    succeed(f"{line} checkpoint_keep=3 resume={kept}", folder=tmp_path / "killed")
     same(result(tmp_path / "killed"), result(tmp_path / "whole"))
+    names = {run: {*result(tmp_path / run)["checkpoints"]} for run in ("whole", "killed")}
+    both = {f"{name}.ckpt" for name in ("best", "last", "step_2", "step_4", "step_6")}
+    assert names == {"whole": both | {"step_8.ckpt"}, "killed": both | {"step_3.ckpt"}}
 
 
 def test_ctrl_c_saves_a_checkpoint_and_prints_how_to_resume(whole, tmp_path):

@@ -39,6 +39,7 @@ BRANCHES = [  # each takes a way that the other does not
         "evaluation.background=threshold",
         "evaluation.threshold=0.2",
         "checkpoint_every_steps=3",
+        "checkpoint_keep=4",
         "optimizer.ema=0.9",
     ],
     ["evaluation.debias=largest", "loss.terms={nouns: 1.0, self_distillation: 1.0}"],
