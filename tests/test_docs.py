@@ -98,7 +98,11 @@ def check_names(words, *, folder):
         load(
             "clippy_dino_max",
             scale="cc12m",
-            overrides=["data.root=x", f"benchmark_root={folder}", *overrides],
+            overrides=[
+                "data.root=x",
+                f"benchmark_root={folder}",
+                *(word for word in overrides if "=" in word),
+            ],
         )
     elif command == "score":
         words = [

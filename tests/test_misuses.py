@@ -39,6 +39,7 @@ MISUSES = {  # words after gestalt, and a part of the line
     "address": (f"train gestalt --scale {ADDRESS}", "/http:/host/x.tar not found"),
     "long name": (f"train ./{'x' * 300}.yaml", "the name is too long"),
     "target": ("eval no_run", "neither a checkpoint"),
+    "second target": ("eval timm:a scenez", "scenez: neither a checkpoint"),
     "no target": ("eval ''", "the name of the model is empty"),
     "kind of model": ("eval tim:vit", "timm:NAME; did you mean 'timm'?"),
     "separator": ("data inspect table data.root=a.csv", 'data.options.separator=";"'),

@@ -8,7 +8,7 @@ COMMANDS = {
     "pretrain": "make an image init where none can be downloaded",
     "ablate": "run a grid of experiments and compare its cells",
     "data": "download a published set; inspect a source of pairs, pack it into tars, or show it",
-    "eval": "score a checkpoint, sweep image sizes or protocols, or calibrate a threshold",
+    "eval": "score models or checkpoints, sweep image sizes or protocols, or calibrate a threshold",
     "reproduce": "score a published number again and print both numbers",
     "score": "score label maps of any system, without a model",
     "compare": "put results side by side, with intervals over images",

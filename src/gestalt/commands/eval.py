@@ -1,9 +1,10 @@
-"""eval: score a checkpoint; with --calibrate, choose a background threshold for it and report what
-that costs; with --sizes or --protocols, score it at several sizes or under several protocols, and
-write one JSON and one plot.
+"""eval: score models, in one table if there are several; with --checkpoints, all that a run kept;
+with --sizes or --protocols, a model at several sizes or under several protocols, with one JSON and
+one plot; with --calibrate, choose a background threshold for it and report what that costs.
 """
 
 import json
+import os
 from argparse import ArgumentParser, Namespace
 
 from gestalt.commands.flags import MODEL, add_keys
@@ -16,9 +17,9 @@ from gestalt.support.names import nearest
 from gestalt.support.typed import ConfigError
 
 WORDS = (
-    "benchmarks, by name or by the path of a YAML file, and any key of the configuration that "
-    "scoring reads, such as evaluation.benchmarks=[pascal_voc] benchmark_root=DIR "
-    "evaluation.limit=100"
+    "further models; benchmarks, by name or by the path of a YAML file, and any key of the "
+    "configuration that scoring reads, such as evaluation.benchmarks=[pascal_voc] "
+    "benchmark_root=DIR evaluation.limit=100"
 )
 
 
@@ -34,6 +35,7 @@ def flags(parser: ArgumentParser) -> None:
         help="choose the background threshold of a benchmark with masks",
     )
     kind("--protocols", help="score segmentation under each of these, or all, and plot")
+    kind("--checkpoints", choices=["all"], help="score all checkpoints of the run")
     kind(
         "--predictions",
         metavar="DIR",
@@ -45,20 +47,24 @@ def flags(parser: ArgumentParser) -> None:
 
 
 def check(arguments: Namespace) -> None:
-    """Read ``sizes`` and ``protocols``, turn bare names of benchmarks and ``--calibrate`` into
-    ``overrides``, and check the run's configuration.
+    """Read ``sizes`` and ``protocols``, sort the words into ``targets`` and ``overrides``, into
+    which names of benchmarks and ``--calibrate`` are turned, and check the runs' configurations.
     """
     sizes = arguments.sizes
     protocols = arguments.protocols
     benchmark = arguments.calibrate
-    named = [word for word in arguments.overrides if "=" not in word and word in BENCHMARKS]
-    if named:
-        words = [word for word in arguments.overrides if word not in named]
-        if benchmark is not None or any(
-            word.startswith("evaluation.benchmarks=") for word in words
-        ):
-            raise ConfigError(f"eval {named[0]}: benchmarks are named twice; name all in one place")
-        arguments.overrides = [*words, f"evaluation.benchmarks={json.dumps(named)}"]
+    words = [word for word in arguments.overrides if "=" in word]
+    bare = [word for word in arguments.overrides if "=" not in word]
+    # any path but that of a YAML file names a model
+    named = [
+        word
+        for word in bare
+        if word in BENCHMARKS and ("/" not in word or word.endswith((".yaml", ".yml")))
+    ]
+    if named and (
+        benchmark is not None or any(word.startswith("evaluation.benchmarks=") for word in words)
+    ):
+        raise ConfigError(f"eval {named[0]}: benchmarks are named twice; name all in one place")
     if arguments.split is not None and benchmark is None:
         raise ConfigError(
             f"--split {arguments.split}: needs --calibrate; to score another split write "
@@ -76,15 +82,32 @@ def check(arguments: Namespace) -> None:
         arguments.protocols = _protocols(protocols)
     if benchmark is not None:
         check_has_masks(benchmark)
-        arguments.overrides = [
-            "evaluation.calibration=null",
-            *arguments.overrides,
-            f"evaluation.benchmarks={json.dumps([benchmark])}",
-        ]
-    checkpoint = check_target(arguments.target)
+        words = ["evaluation.calibration=null", *words]
+        named = [benchmark]
+    models = [arguments.target, *(word for word in bare if word not in named)]
+    if named:
+        words.append(f"evaluation.benchmarks={json.dumps(named)}")
+    arguments.overrides = words
+    targets = (target for word in models for target in _targets(word, arguments))
+    arguments.targets = list(dict.fromkeys(targets))
+    if len(arguments.targets) > 1 and arguments.predictions is not None:
+        raise ConfigError(f"--predictions {arguments.predictions}: for one model; name one")
+
+
+def _targets(word: str, arguments: Namespace) -> list[str]:
+    """Check a model, and the configuration of a run.  Returns it, or with ``--checkpoints`` all
+    checkpoints of its run.
+    """
+    checkpoint = check_target(word)
     if checkpoint is not None and in_run(checkpoint):
         # Reading a saved configuration leaves out benchmarks whose file is gone; scoring needs it.
         check_scoring(config_of(checkpoint, overrides=tuple(arguments.overrides)))
+        if arguments.checkpoints:
+            files = checkpoint.parent.glob("*.ckpt")
+            return sorted(map(str, files), key=lambda file: (len(file), file))
+    elif arguments.checkpoints:
+        raise ConfigError(f"--checkpoints: {word} is no run of Gestalt; name one")
+    return [word]
 
 
 def _protocols(text: str) -> list[str]:
@@ -102,17 +125,25 @@ def _protocols(text: str) -> list[str]:
 
 def run(arguments: Namespace) -> int:
     """Score, sweep sizes or protocols, or calibrate; print the metrics, and the record."""
-    from gestalt.runs.score import open_target, score
-    from gestalt.runs.sweep import calibrate, sweep_protocols, sweep_sizes
+    from gestalt.runs.score import open_target
+    from gestalt.runs.sweep import calibrate, score_each, sweep_protocols, sweep_sizes
 
     words = arguments.overrides
-    target = open_target(arguments.target, overrides=words, output=arguments.output)
+    targets = arguments.targets
+    opened = (open_target(word, overrides=words, output=arguments.output) for word in targets)
     if arguments.calibrate is not None:
-        print("record:", calibrate(target, arguments.calibrate, arguments.split))
+        for target in opened:
+            print("record:", calibrate(target, arguments.calibrate, arguments.split))
     elif arguments.sizes is not None:
-        sweep_sizes(target, arguments.sizes, words)
+        for target in opened:
+            sweep_sizes(target, arguments.sizes, words)
     elif arguments.protocols is not None:
-        sweep_protocols(target, arguments.protocols, words)
+        for target in opened:
+            sweep_protocols(target, arguments.protocols, words)
     else:
-        score(target, overrides=words, predictions=arguments.predictions)
+        # of names, which need not be paths
+        shared = os.path.commonprefix(targets).rpartition("/")[0]  # noqa: RUF071
+        labels = (word.removeprefix(f"{shared}/") for word in targets)
+        rows = ((label, target, words) for label, target in zip(labels, opened, strict=True))
+        score_each(rows, predictions=arguments.predictions)
     return 0

@@ -176,10 +176,15 @@ class Split(NamedTuple):
         return clauses
 
 
-def split_by_measurement(results: Iterable[Result], metric: str) -> Split:
-    """Split the results that have a metric into groups that share a column."""
+def split_by_measurement(
+    results: Iterable[Result], metric: str, *, together: bool = False
+) -> Split:
+    """Split the results that have a metric into groups that share a column, or ``together`` into
+    one.
+    """
     measured = [result for result in results if result.value(metric) is not None]
-    groups = _split(measured, lambda result: measurement(result, metric)).groups
+    split = _split(measured, lambda result: {} if together else measurement(result, metric))
+    groups = split.groups
     described = [_requested_images(group[0]) | measurement(group[0], metric) for group in groups]
     return Split(groups, described)
 

@@ -141,7 +141,11 @@ class Comparison(NamedTuple):
 
 
 def compare(
-    results: Sequence[Result], *, metrics: Sequence[str] = (), allow_mixed: bool = False
+    results: Sequence[Result],
+    *,
+    metrics: Sequence[str] = (),
+    allow_mixed: bool = False,
+    together: bool = False,
 ) -> Comparison:
     """Compare results to the first of them.
 
@@ -151,6 +155,7 @@ def compare(
             headlines.
         allow_mixed: True to give results that were measured differently columns of their own,
             instead of refusing them.
+        together: True to give them one column, for rows that state what was varied.
 
     Raises:
         ConfigError: an unknown metric; results were measured differently, and ``allow_mixed`` is
@@ -159,14 +164,14 @@ def compare(
     columns = []
     concerned = []  # metrics, each after a sentence on what differs
     for metric in select_metrics(results, metrics):
-        split = split_by_measurement(results, metric)
+        split = split_by_measurement(results, metric, together=together)
         concerned += [(sentence, metric) for sentence in split.differences()]
         for group, distinction in zip(split.groups, split.distinctions(), strict=True):
             parts = [part_text(entry) for result in group for entry in result.entries(metric)]
             part = next(filter(None, parts), "")
             against = group[0].label
             rows = {result.label: {0: result} for result in group}
-            scores = score_rows(rows, metric, against=against)
+            scores = score_rows(rows, metric, against=against, allow_other_images=together)
             columns.append(Column(metric, distinction, part, against, scores))
     differences = [f"{named} of {sentence}" for sentence, named in _joined(concerned).items()]
     if differences and not allow_mixed:

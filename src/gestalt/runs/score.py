@@ -132,12 +132,12 @@ def write_evaluation(folder: Path, record: Fields, callbacks: list[Callback]) ->
 
 
 class Scored(NamedTuple):
-    """The record of a score, and its file in the folder of the model's records,
-    ``evaluations/<n>.json``; empty on ranks after the first, which writes it.
+    """The record of a score, and its file, ``evaluations/<n>.json``; None on ranks after the first,
+    which writes it.
     """
 
     record: Fields
-    file: str
+    path: Path | None
 
 
 def open_target(target: str, *, overrides: list[str], output: str | None = None) -> Target:
@@ -217,9 +217,8 @@ def score(
         "metrics": metrics_of(callbacks),
         "seconds": round(time.monotonic() - start, 1),
     }
-    file = ""
+    path = None
     if trainer.is_global_zero:
         path = write_evaluation(target.folder, record, callbacks)
-        file = str(path.relative_to(target.folder))
         state_origin(written, record)
-    return Scored(record, file)
+    return Scored(record, path)

@@ -1,8 +1,9 @@
-"""Score one model many times: at several sizes or under several protocols, each score an evaluation
-of its own, held together by one JSON and one plot; or at all thresholds at once, to choose that of
-a background rule.
+"""Score a list of rows, each an evaluation of its own, and print them in one table: several models
+or checkpoints; or one model at several sizes or under several protocols, with one JSON and one
+plot. Or score all thresholds at once, to choose that of a background rule.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,25 +23,48 @@ from gestalt.measures.segmentation.calibration_file import protocol_fields, shar
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.models.opening import TRAINED, Target
+from gestalt.results.compare import METHOD, Column, Comparison, compare
 from gestalt.results.plots import QUIET, Point, bars, lines, render_figure
 from gestalt.results.record import provenance, write_record
-from gestalt.results.result import Score, headlines_of, read_result
+from gestalt.results.result import measured, read_result
 from gestalt.results.run_record import scored_images
-from gestalt.results.text import OVER_IMAGES, images_text
+from gestalt.results.text import OVER_IMAGES, images_text, markdown
 from gestalt.runs.evaluation import build_evaluation
 from gestalt.runs.folders import new_evaluation
-from gestalt.runs.score import Scored, score
+from gestalt.runs.score import score
 from gestalt.support.files import Fields, write_whole
-from gestalt.support.ranks import first_rank
 from gestalt.support.typed import ConfigError
 
-Rows = dict[str, Fields]
-"""Protocol -> its ``miou``, and the 95 % ``interval`` over images or None."""
+
+def score_each(
+    rows: Iterable[tuple[str, Target, list[str]]],
+    *,
+    together: bool = False,
+    **options: str | None,
+) -> Comparison | None:
+    """Score each row, a label with a model and the words that it was opened with, and print their
+    table if there are several.  Returns it; None without one, and on ranks after the first.
+
+    Args:
+        rows: with different labels; a model is opened when it is its turn.
+        together: see ``compare``.
+        options: those of ``score``.
+    """
+    results = []
+    for label, target, words in rows:
+        path = score(target, overrides=words, **options).path
+        if path:
+            results.append(replace(read_result(path), label=label))
+    if not results or (len(results) == 1 and not together):
+        return None
+    compared = compare(results, allow_mixed=True, together=together)
+    print(markdown([compared.table()], METHOD), end="")
+    return compared
 
 
 def sweep_sizes(target: Target, sizes: list[int], overrides: list[str]) -> None:
-    """Score a checkpoint at each size, and write ``sweeps/<n>.json`` and ``.png``, which are named
-    at the end.
+    """Score a checkpoint at each size, print a table, and write ``sweeps/<n>.json`` and ``.png``,
+    which are named at the end.
 
     Args:
         target: the model.
@@ -54,27 +78,25 @@ def sweep_sizes(target: Target, sizes: list[int], overrides: list[str]) -> None:
     image = target.config.image
     configs = {size: replace(target.config, image=replace(image, eval_size=size)) for size in sizes}
     _check_sizes(target, configs)
-    scored = _score_each(target, configs, key="image.eval_size", overrides=overrides)
-    if not first_rank():
+    compared = _score_values(target, configs, key="image.eval_size", overrides=overrides)
+    if compared is None:
         return
-    metrics = [result.record["metrics"] for result in scored.values()]
-    # A metric is missing at a size where it is nan.
-    keys = dict.fromkeys(key for values in metrics for key in values)
-    by_key = {key: [values.get(key) for values in metrics] for key in keys}
+    results = compared.results
     fields = {
         "sizes": sizes,
         "trained_at": target.trained_at,
-        "metrics": by_key,
-        "images": scored_images(scored[sizes[0]].record),
-        "evaluations": [result.file for result in scored.values()],
+        # None at a size where a metric is nan
+        "metrics": {key: [one.value(key) for one in results] for key in measured(results)},
+        "images": scored_images(results[0].record),
+        "evaluations": _files(target, compared),
     }
-    figure = plot_sizes(by_key, sizes, target.trained_at, _title(target))
-    print(f"sweep: {_write(target, fields, figure, overrides, kind='sweeps')}")
+    figure = plot_sizes(compared.columns, target.trained_at, target.origin)
+    _write(target, fields, figure, overrides, kind="sweeps")
 
 
 def sweep_protocols(target: Target, protocols: list[str], overrides: list[str]) -> None:
-    """Score a checkpoint's segmentation under each protocol, and write ``protocols/<n>.json`` and
-    ``.png``.  Print a table for each benchmark.
+    """Score a checkpoint's segmentation under each protocol, print a table, and write
+    ``protocols/<n>.json`` and ``.png``.
 
     Args:
         target: the model.
@@ -86,9 +108,7 @@ def sweep_protocols(target: Target, protocols: list[str], overrides: list[str]) 
             another protocol, or settings that a protocol does not take.
     """
     evaluation = target.config.evaluation
-    benchmarks = [BENCHMARKS[name] for name in evaluation.benchmarks]
-    names = [row.name for row in benchmarks if "segmentation" in row.measures]
-    if not names:
+    if not any("segmentation" in BENCHMARKS[name].measures for name in evaluation.benchmarks):
         raise ConfigError(
             f"--protocols: evaluation.benchmarks={evaluation.benchmarks}: none measures "
             "segmentation; name one that does"
@@ -99,51 +119,60 @@ def sweep_protocols(target: Target, protocols: list[str], overrides: list[str]) 
     }
     for config in configs.values():  # All are checked before the first is scored.
         check_scoring(config)
-    scored = _score_each(
+    compared = _score_values(
         target, configs, key="evaluation.protocol", overrides=overrides, only="segmentation"
     )
-    if not first_rank():
+    if compared is None:
         return
-    rows = {name: _rows(target, scored, f"{name}/miou") for name in names}
-    evaluations = {name: result.file for name, result in scored.items()}
-    fields = {"miou": rows, "intervals": OVER_IMAGES, "evaluations": evaluations}
-    figure = plot_protocols(rows, _title(target))
-    written = _write(target, fields, figure, overrides, kind="protocols")
-    print_rows(rows)
-    print(f"protocols: {written}")
+    fields = {
+        "miou": {
+            column.metric.partition("/")[0]: {
+                _value(label): {"miou": score.mean, "interval": score.over_images}
+                for label, score in column.scores.items()
+            }
+            for column in compared.columns
+        },
+        "intervals": OVER_IMAGES,
+        "evaluations": dict(zip(protocols, _files(target, compared), strict=True)),
+    }
+    figure = plot_protocols(compared.columns, target.origin)
+    _write(target, fields, figure, overrides, kind="protocols")
 
 
-def _score_each(
+def _score_values(
     target: Target,
     configs: dict[Any, Experiment],
     *,
     key: str,
     overrides: list[str],
-    only: str | None = None,
-) -> dict[Any, Scored]:
-    """Score a model with each value of a key, by which the configurations are listed."""
-    return {
-        value: score(
-            target._replace(config=config), overrides=[*overrides, f"{key}={value}"], only=only
-        )
-        for value, config in configs.items()
-    }
+    **options: str | None,
+) -> Comparison | None:
+    """Score a model with each value of a key, by which the configurations are listed; the rows are
+    labelled ``key=value``.
+    """
+    words = {f"{key}={value}": target._replace(config=config) for value, config in configs.items()}
+    rows = ((word, changed, [*overrides, word]) for word, changed in words.items())
+    return score_each(rows, together=True, **options)
 
 
-def _write(target: Target, fields: Fields, figure: Figure, overrides: list[str], kind: str) -> str:
-    """Write the record and the plot of a sweep.  Returns their names."""
+def _files(target: Target, compared: Comparison) -> list[str]:
+    return [str(result.path.relative_to(target.folder)) for result in compared.results]
+
+
+def _value(label: str) -> str:
+    """Return the value of ``key=value``."""
+    return label.partition("=")[2]
+
+
+def _write(target: Target, fields: Fields, figure: Figure, overrides: list[str], kind: str) -> None:
+    """Write the record and the plot of a sweep, and print their names."""
     with new_evaluation(target.folder, kind) as path:
         write_record(
             path, {**target.identity, "overrides": overrides, **fields, "provenance": provenance()}
         )
     plot = path.with_suffix(".png")
     write_whole(plot, render_figure(figure))
-    return f"{path} and {plot.name}"
-
-
-def _title(target: Target) -> str:
-    config = target.config
-    return f"{config.name}, {config.scale}" if config.scale else str(target.identity["checkpoint"])
+    print(f"{kind}: {path} and {plot.name}")
 
 
 def _check_sizes(target: Target, configs: dict[int, Experiment]) -> None:
@@ -170,40 +199,15 @@ def _check_sizes(target: Target, configs: dict[int, Experiment]) -> None:
             )
 
 
-def _rows(target: Target, scored: dict[str, Scored], metric: str) -> Rows:
-    """Return the metric under each protocol with its interval, in the order given."""
-    return {
-        name: {
-            "miou": result.record["metrics"][metric],
-            "interval": read_result(target.folder / result.file).interval(metric),
-        }
-        for name, result in scored.items()
-    }
-
-
-def print_rows(rows: dict[str, Rows]) -> None:
-    """Print a table for each benchmark: protocol, mIoU, interval; then how the intervals are
-    computed.
-    """
-    for benchmark, by_protocol in rows.items():
-        print(f"{benchmark}: mIoU, 95 % interval over images")
-        for name, row in by_protocol.items():
-            bounds = ", ".join(f"{bound:.4f}" for bound in row["interval"] or ())
-            print(f"  {name:28} {row['miou']:.4f}" + (f"  [{bounds}]" if bounds else ""))
-    print(OVER_IMAGES)
-
-
-def plot_sizes(
-    values: dict[str, list[float | None]], sizes: list[int], trained_at: int | None, title: str
-) -> Figure:
+def plot_sizes(columns: Sequence[Column], trained_at: int | None, title: str) -> Figure:
     """Draw a line for each headline over the sizes; a dotted line marks the training size."""
     series = {
-        key: [
-            Point(size, value)
-            for size, value in zip(sizes, values[key], strict=True)
-            if value is not None
+        column.metric: [
+            Point(int(_value(label)), score.mean, score.over_images)
+            for label, score in column.scores.items()
+            if score.mean is not None
         ]
-        for key in headlines_of(values)
+        for column in columns
     }
     figure = lines(
         series,
@@ -216,12 +220,12 @@ def plot_sizes(
     return figure
 
 
-def plot_protocols(rows: dict[str, Rows], title: str) -> Figure:
+def plot_protocols(columns: Sequence[Column], title: str) -> Figure:
     """Draw a bar with its interval for each protocol of each benchmark."""
     scores = {
-        f"{benchmark}, {name}": Score({0: row["miou"]}, row["interval"])
-        for benchmark, by_protocol in rows.items()
-        for name, row in by_protocol.items()
+        f"{column.metric.partition('/')[0]}, {_value(label)}": score
+        for column in columns
+        for label, score in column.scores.items()
     }
     return bars(scores, title=title, x_label="mIoU, with its 95 % interval over images")
 

@@ -8,9 +8,9 @@ import pytest
 from gestalt.commands.eval import check
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.models.opening import Target
-from gestalt.results.intervals import Interval
-from gestalt.results.text import OVER_IMAGES
-from gestalt.runs.sweep import plot_protocols, print_rows, sweep_protocols
+from gestalt.results.compare import Column
+from gestalt.results.result import Score
+from gestalt.runs.sweep import plot_protocols, sweep_protocols
 from gestalt.support.typed import ConfigError
 from tests.gestalt.tiny_config import tiny_config
 
@@ -23,6 +23,7 @@ def asked(text):
         split=None,
         protocols=text,
         predictions=None,
+        checkpoints=None,
         target="timm:vit_tiny_patch16_224",
     )
     check(arguments)
@@ -56,21 +57,9 @@ def test_a_setting_that_one_protocol_does_not_take_is_refused_before_any_is_scor
         sweep_protocols(target, protocols=["whole_square", "mmseg-448/tcl"], overrides=[])
 
 
-def test_a_row_has_its_interval_in_the_table_and_in_the_plot(capsys):
-    rows = {
-        "scenes": {
-            "whole_square": {"miou": 0.25, "interval": Interval(0.2, 0.3)},
-            "tips-448": {"miou": 0.1, "interval": None},
-        }
-    }
-    print_rows(rows)
-    assert capsys.readouterr().out.splitlines() == [
-        "scenes: mIoU, 95 % interval over images",
-        "  whole_square                 0.2500  [0.2000, 0.3000]",
-        "  tips-448                     0.1000",
-        OVER_IMAGES,
-    ]
-    axes = plot_protocols(rows, title="a run").axes[0]
+def test_the_plot_has_a_bar_a_protocol_of_each_benchmark():
+    scores = {f"protocol={name}": Score({0: 0.1}) for name in ("whole_square", "tips-448")}
+    axes = plot_protocols([Column("scenes/miou", "", "", "", scores)], title="a run").axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == [
         "scenes, whole_square",
         "scenes, tips-448",
