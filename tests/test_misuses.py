@@ -29,6 +29,7 @@ MISUSES = {  # words after gestalt, and a part of the line
     "other word for a value": (f"{TRAIN} image.aggregation=mean", "did you mean 'avg'?"),
     "group": (f"{TRAIN} image=max", "given for a group"),
     "number": (f"{TRAIN} seed=abc", "must be a whole number"),
+    "optimiser": (f"{TRAIN} optimizer.name=nadamwx", "did you mean 'nadamw'?"),
     "range": (f"{TRAIN} image.keep_tokens=2", "at most 1"),
     "make's variable": (f"{TRAIN} EXP=x", "may be a variable of make"),
     "source": ("data inspect tarz", "did you mean 'tars'?"),

@@ -14,7 +14,7 @@ from gestalt.measures.evaluation.checks import check_evaluation
 from gestalt.measures.evaluation.measures import MEASURES
 from gestalt.support.keys import Complaints, check_values, refuse, refuse_first
 from gestalt.tables import IMAGE_TOWERS, TEXT_TOWERS
-from gestalt.training.keys import check_end, class_paths
+from gestalt.training.keys import check_end, check_optimizer, class_paths
 
 
 def check(config: Experiment) -> None:
@@ -31,6 +31,7 @@ def check(config: Experiment) -> None:
     check_scoring(config)
     check_loss(config.loss)
     refuse_first(config, _of_terms(config))
+    check_optimizer(config.optimizer)
     check_end(config.trainer)
     class_paths("logger", config.logger)
     class_paths("trainer.callbacks", config.trainer.callbacks)

@@ -151,10 +151,12 @@ def _restore_finished(
     checkpoint; None if steps remain.
     """
     saved = read_resumable(checkpoint)
-    shapes = {parameter.shape for parameter in module.parameters()}
+    # a factored moment has some of a parameter's sides
+    sides = {frozenset({1, *parameter.shape}) for parameter in module.parameters()}
     for moments in saved["optimizer_states"][0]["state"].values():
         for name, moment in moments.items():
-            if getattr(moment, "ndim", 0) and moment.shape not in shapes:
+            shape = getattr(moment, "shape", ())
+            if not any(known.issuperset(shape) for known in sides):
                 raise RuntimeError(f"{name} has {tuple(moment.shape)}, the shape of no parameter")
     if saved["global_step"] < total_steps:
         return None

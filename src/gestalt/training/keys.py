@@ -2,9 +2,12 @@
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
+from gestalt.encoders.inits import folder_of
 from gestalt.support.keys import key, positive, refuse, unhashed
+from gestalt.support.names import suggestion
 
 ENTRIES = "list of class paths, or of `{class_path: ..., init_args: {...}}`"
 LAST = "last"
@@ -28,7 +31,12 @@ class Optimizer:
     those of CLIP for ViTs.
     """
 
-    name: Literal["adamw", "lamb"] = key("adamw", "The optimiser.")
+    name: str = key(
+        "adamw",
+        "The optimiser; it reads those of the keys below that it has. `muon`, `nmuon`, `adamuon` "
+        "and `nadamuon` are for the matrices of the towers' blocks; all else learns by AdamW.",
+        kind="`adamw`, `lamb` or another of timm's optimisers",
+    )
     learning_rate: float = positive(5e-4, "Peak learning rate.")
     betas: tuple[float, float] = key(
         (0.9, 0.98),
@@ -58,6 +66,27 @@ class Optimizer:
     ema: float | None = positive(
         None, "Decay of the averaged weights that validation uses. `null`: no averaging.", below=1
     )
+
+
+@cache
+def timm_optimizers() -> tuple[str, ...]:
+    """Return the names of timm's optimisers, without those that need another package, three betas
+    or second derivatives; timm, which imports torch, is not imported.
+    """
+    text = (folder_of("timm") / "optim" / "_optim_factory.py").read_text(encoding="utf-8")
+    return tuple(re.findall(r"name='(?!bnb|fused|c?adan|adahessian)(\w+)'", text))
+
+
+def check_optimizer(optimizer: Optimizer) -> None:
+    """Check the optimiser's name, without importing timm.
+
+    Raises:
+        ConfigError: timm has none of this name, or one that needs what a run does not give.
+    """
+    name = optimizer.name
+    if name != "adamw" and name not in timm_optimizers():
+        why = "timm has none of this name that takes two betas and needs no further package"
+        refuse("optimizer.name", name, f"{why}; {suggestion(name, timm_optimizers())}")
 
 
 @dataclass

@@ -56,7 +56,8 @@ def parameter_groups(model: nn.Module, keys: OptimizerKeys) -> list[Group]:
 
     Returns:
         Groups for an optimiser: ``params``, ``name`` ("image.block_00.decay"), ``lr``,
-        ``weight_decay`` and ``initial_scale``, the group's share of the learning rate. No group is
+        ``weight_decay`` and ``initial_scale``, the group's share of the learning rate; for Muon
+        ``use_fallback``, True but for decaying weights of the blocks. No group is
         empty, and every trainable parameter is in exactly one.
 
     Raises:
@@ -91,12 +92,16 @@ def parameter_groups(model: nn.Module, keys: OptimizerKeys) -> list[Group]:
             layer = f".{block if depth else 'embeddings'}"
             scale *= keys.layer_decay ** (top - depth)
         group = f"{tower}{layer}.{'decay' if decays else 'no_decay'}"
+        # stems, embeddings and heads lie outside the blocks
+        fallback = "muon" in keys.name and not (decays and 0 < depth < top)
+        group += ".fallback" * fallback
         empty = {
             "params": [],
             "name": group,
             "lr": keys.learning_rate * scale,
             "weight_decay": keys.weight_decay if decays else 0.0,
             "initial_scale": scale,
+            **({"use_fallback": True} if fallback else {}),
         }
         groups.setdefault(group, empty)["params"].append(parameter)
     if not groups:
@@ -111,7 +116,8 @@ def make_optimizer(
     model: nn.Module, terms: nn.Module, *, keys: OptimizerKeys = PAPER, fused: bool = True
 ) -> Optimizer:
     """Build the optimiser of a model and of the terms of its loss, which learn at the full rate:
-    AdamW, or LAMB without timm's own gradient clipping, which is the trainer's task.
+    torch's AdamW, or one of timm's, LAMB without its own gradient clipping, which is the trainer's
+    task.
 
     Args:
         model, terms: see ``parameter_groups``.
@@ -119,17 +125,34 @@ def make_optimizer(
         fused: use AdamW's fused kernel, on a CPU 5 times as fast for a table of word embeddings.
             Not with fp16's gradient scaler: the fused step unscales gradients itself, after
             clipping.
+
+    Raises:
+        ValueError: as ``parameter_groups``, or nothing for Muon to train.
     """
     groups = parameter_groups(model, keys)
+    if all("use_fallback" in group for group in groups):
+        raise ValueError(
+            f"optimizer.name={keys.name}: no tower has numbered blocks with matrices that are "
+            "trained; choose adamw"
+        )
     if any(parameter.requires_grad for parameter in terms.parameters()):
         # under a name that is no tower's
         further = parameter_groups(nn.ModuleDict({"terms": terms}), keys)
         groups += [{**group, "name": f"terms.{group['name']}"} for group in further]
     if keys.name == "adamw":
         return torch.optim.AdamW(groups, betas=keys.betas, eps=keys.eps, fused=fused)
-    from timm.optim.lamb import Lamb
+    from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
 
-    return Lamb(groups, betas=keys.betas, eps=keys.eps, max_grad_norm=None)
+    options: Group = {"max_grad_norm": None} if "lamb" in keys.name else {}
+    return create_optimizer_v2(
+        groups,
+        keys.name,
+        lr=keys.learning_rate,
+        weight_decay=keys.weight_decay,
+        betas=keys.betas,
+        eps=keys.eps,
+        **options,
+    )
 
 
 def by_step(optimizer: Optimizer, factor: Callable[[int], float]) -> OptimizerLRSchedulerConfig:

@@ -151,7 +151,7 @@ def test_refuses_a_model_without_anything_to_train():
         parameter_groups(small().requires_grad_(False), Optimizer())
 
 
-@pytest.mark.parametrize("name", ["adamw", "lamb"])
+@pytest.mark.parametrize("name", ["adamw", "lamb", "lambw", "lion", "adafactorbv", "muon"])
 def test_optimisers_take_rate_and_decay_from_the_groups(name):
     model = small()
     keys = Optimizer(name, learning_rate=0.01, image_rate=0.5)
@@ -162,10 +162,21 @@ def test_optimisers_take_rate_and_decay_from_the_groups(name):
     optimizer.step()
     rates = [group["lr"] for group in parameter_groups(model, keys)]
     assert [group["lr"] for group in optimizer.param_groups] == rates
-    assert {group["betas"] for group in optimizer.param_groups} == {(0.9, 0.98)}
+    assert {group.get("betas", keys.betas) for group in optimizer.param_groups} == {(0.9, 0.98)}
     assert not torch.equal(
         before["image.tower.embed.weight"], model.get_parameter("image.tower.embed.weight")
     )
+
+
+def test_muon_is_for_the_matrices_of_blocks():
+    model = vit()
+    groups = parameter_groups(model, Optimizer("nadamuon"))
+    free = {id(one) for group in groups if "use_fallback" not in group for one in group["params"]}
+    names = [name for name, one in model.named_parameters() if id(one) in free]
+    assert len(names) == 2 * 2 * 4  # of a block: two of attention, two of the MLP
+    assert all("blocks." in name and name.endswith("weight") for name in names)
+    with pytest.raises(ValueError, match="muon: no tower has numbered blocks"):
+        make_optimizer(nn.Linear(4, 4), nn.ModuleDict(), keys=Optimizer("muon"))
 
 
 @pytest.mark.parametrize(
