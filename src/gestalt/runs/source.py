@@ -8,7 +8,7 @@ from gestalt.data_modules.pixels.augment import Augmentation
 from gestalt.data_modules.sources import Source
 from gestalt.encoders.keys import train_size
 from gestalt.support.typed import ConfigError
-from gestalt.training.schedule import warmup_cosine
+from gestalt.training.schedule import rate_factor
 
 
 def build_source(config: Experiment, *, size: int | None = None, **offered: Any) -> Source:
@@ -52,8 +52,5 @@ def steps(config: Experiment, pairs: int) -> tuple[int, int]:
     if trainer.max_epochs not in (None, -1):
         ends.append(trainer.max_epochs * epoch)
     total = min(ends)
-    # checks the warm-up
-    warmup_cosine(
-        0, warmup=config.optimizer.warmup_steps, total=total, final=config.optimizer.final_rate
-    )
+    rate_factor(0, keys=config.optimizer, total=total)  # checks warm-up and cooldown
     return epoch, total

@@ -30,7 +30,7 @@ from gestalt.support.keys import refuse
 from gestalt.tables import TERMS
 from gestalt.training.bad_samples import FIRST_SAMPLES, BadSamples
 from gestalt.training.micro_batches import check_separable
-from gestalt.training.schedule import make_optimizer, warmup_cosine
+from gestalt.training.schedule import make_optimizer, rate_factor
 from gestalt.training.trainer import on_cuda
 
 
@@ -65,12 +65,7 @@ def module_arguments(
         "make_optimizer": partial(
             make_optimizer, keys=optimizer, fused=not config.trainer.precision.startswith("16")
         ),
-        "rate_factor": partial(
-            warmup_cosine,
-            warmup=optimizer.warmup_steps,
-            total=total_steps,
-            final=optimizer.final_rate,
-        ),
+        "rate_factor": partial(rate_factor, keys=optimizer, total=total_steps),
         "keep_share": kept_share(config.image),
         "seed": config.seed,
         "micro_batches": config.trainer.accumulate_grad_batches,

@@ -13,9 +13,6 @@ ENTRIES = "list of class paths, or of `{class_path: ..., init_args: {...}}`"
 LAST = "last"
 """Name of the newest checkpoint's file, without ending."""
 
-KEPT = "step_"
-"""Beginning of the name of a checkpoint that is kept, before its step."""
-
 CLASS_PATHS = {
     "logger": "lightning.pytorch.loggers.CSVLogger",
     "trainer.callbacks": "lightning.pytorch.callbacks.DeviceStatsMonitor",
@@ -52,9 +49,17 @@ class Optimizer:
         kind="steps",
         at_least=0,
     )
+    schedule: Literal["cosine", "constant", "constant_cooldown"] = key(
+        "cosine",
+        "The learning rate after the warm-up: half a cosine down to `final_rate`, the peak, or the "
+        "peak with a line down to `final_rate` at the end.",
+    )
+    cooldown_steps: int | None = positive(
+        None, "Last steps, in which `constant_cooldown` falls. `null`: none.", kind="steps"
+    )
     final_rate: float = key(
         0.0,
-        "Share of the peak learning rate at the end of the cosine schedule.",
+        "Share of the peak learning rate at the end of a schedule that falls.",
         at_least=0,
         at_most=1,
     )
@@ -78,15 +83,19 @@ def timm_optimizers() -> tuple[str, ...]:
 
 
 def check_optimizer(optimizer: Optimizer) -> None:
-    """Check the optimiser's name, without importing timm.
+    """Check the optimiser's name, without importing timm, and the schedule's keys.
 
     Raises:
-        ConfigError: timm has none of this name, or one that needs what a run does not give.
+        ConfigError: timm has none of this name, or one that needs what a run does not give; or a
+            cooldown without its schedule, or the reverse.
     """
     name = optimizer.name
     if name != "adamw" and name not in timm_optimizers():
         why = "timm has none of this name that takes two betas and needs no further package"
         refuse("optimizer.name", name, f"{why}; {suggestion(name, timm_optimizers())}")
+    if (optimizer.cooldown_steps is None) == (optimizer.schedule == "constant_cooldown"):
+        why = "goes with optimizer.schedule=constant_cooldown; set both or neither"
+        refuse("optimizer.cooldown_steps", optimizer.cooldown_steps, why)
 
 
 @dataclass

@@ -101,8 +101,9 @@ def parameter_groups(model: nn.Module, keys: OptimizerKeys) -> list[Group]:
             "lr": keys.learning_rate * scale,
             "weight_decay": keys.weight_decay if decays else 0.0,
             "initial_scale": scale,
-            **({"use_fallback": True} if fallback else {}),
         }
+        if fallback:
+            empty["use_fallback"] = True
         groups.setdefault(group, empty)["params"].append(parameter)
     if not groups:
         raise ValueError(
@@ -200,6 +201,33 @@ def warmup_cosine(step: int, *, warmup: int, total: int, final: float = 0.0) -> 
     if step >= total:
         return final
     return half_cosine(step - warmup, start=1.0, end=final, total=total - warmup)
+
+
+def rate_factor(step: int, *, keys: OptimizerKeys, total: int) -> float:
+    """Return the factor on the learning rate by the schedule of a configuration.
+
+    Args:
+        step: optimiser steps taken so far, from 0.
+        keys: schedule, warm-up, cooldown and final rate.
+        total: steps of the run, after which the factor is constant.
+
+    Raises:
+        ValueError: as ``warmup_cosine``, or a cooldown that does not fit after the warm-up.
+
+    Source: open_clip's ``const_lr`` and ``const_lr_cooldown``, with power 1.
+    """
+    cosine = warmup_cosine(step, warmup=keys.warmup_steps, total=total, final=keys.final_rate)
+    cooldown = keys.cooldown_steps or 0
+    longest = total - keys.warmup_steps
+    if cooldown > longest:
+        raise ValueError(
+            f"optimizer.cooldown_steps={cooldown}: the run has {longest} steps after its warm-up; "
+            f"choose at most {longest}"
+        )
+    if keys.schedule == "cosine" or step < keys.warmup_steps:
+        return cosine
+    left = min(1.0, max(0, total - step) / cooldown) if cooldown else 1.0
+    return keys.final_rate + (1 - keys.final_rate) * left
 
 
 def half_cosine(step: int, *, start: float, end: float, total: int) -> float:

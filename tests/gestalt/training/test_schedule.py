@@ -9,8 +9,14 @@ from torch import nn
 
 from gestalt.encoders.keys import Image, Text
 from gestalt.encoders.towers import build_image_tower, build_text_tower
-from gestalt.training.keys import Optimizer
-from gestalt.training.schedule import make_optimizer, parameter_groups, warmup_cosine
+from gestalt.support.typed import ConfigError
+from gestalt.training.keys import Optimizer, check_optimizer
+from gestalt.training.schedule import (
+    make_optimizer,
+    parameter_groups,
+    rate_factor,
+    warmup_cosine,
+)
 
 
 class Blocks(nn.Module):
@@ -194,6 +200,29 @@ def test_muon_is_for_the_matrices_of_blocks():
 )
 def test_rises_on_a_line_and_falls_on_a_cosine(step, factor):
     assert warmup_cosine(step, warmup=4, total=20, final=0.1) == pytest.approx(factor)
+
+
+@pytest.mark.parametrize(
+    ("name", "cooldown", "factors"),
+    [
+        ("constant", None, [0.25, 1.0, 1.0, 1.0, 1.0, 1.0]),
+        ("constant_cooldown", 8, [0.25, 1.0, 1.0, 0.55, 0.1, 0.1]),
+        ("cosine", None, [0.25, 1.0, 0.55, 0.1 + 0.9 * math.sin(math.pi / 8) ** 2, 0.1, 0.1]),
+    ],
+)
+def test_a_schedule_stays_at_the_peak_and_falls_on_a_line_at_the_end(name, cooldown, factors):
+    keys = Optimizer(schedule=name, cooldown_steps=cooldown, warmup_steps=4, final_rate=0.1)
+    found = [rate_factor(step, keys=keys, total=20) for step in (0, 4, 12, 16, 20, 99)]
+    assert found == pytest.approx(factors)
+    check_optimizer(keys)
+
+
+def test_refuses_a_cooldown_without_its_schedule_or_without_room():
+    keys = Optimizer(cooldown_steps=17, warmup_steps=4)
+    with pytest.raises(ConfigError, match="goes with optimizer"):
+        check_optimizer(keys)
+    with pytest.raises(ValueError, match="choose at most 16"):
+        rate_factor(0, keys=keys, total=20)
 
 
 @pytest.mark.parametrize("wrong", [{"warmup": 11}, {"warmup": -1}, {"warmup": 0, "total": 0}])
