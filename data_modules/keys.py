@@ -143,8 +143,9 @@ class Data:
     )
     cache: str | None = unhashed(
         None,
-        "Folder for indices of tars whose own folder is read-only, and for hashes of captions in "
-        "remote parquet. `null`: `~/.cache/gestalt`.",
+        "Folder for what is made once of the data: indices of tars, unpacked tars, hashes of "
+        "captions in remote parquet. `null`: `~/.cache/gestalt`, or the folder that the "
+        "environment variable `GESTALT_CACHE` names.",
         kind="path",
     )
     batch_size: int = positive(8192, "Pairs per step, over all ranks.", kind="pairs")

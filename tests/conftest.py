@@ -72,6 +72,12 @@ def refusal(capsys):
     return refusal
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Leave the user's cache as it is."""
+    os.environ["GESTALT_CACHE"] = str(tmp_path_factory.mktemp("gestalt"))
+
+
 @pytest.fixture(scope="session")
 def real_data():
     """The folder of small real data sets, or a skip that says how to have one."""

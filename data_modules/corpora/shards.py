@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from gestalt.data_modules.corpora.lru_cache import LRUCache
 from gestalt.support.addresses import without_secrets
+from gestalt.support.files import cache_home
 
 TRIES = 5
 """Number of requests for one object (the state of a file, or a range of it), with a pause that
@@ -196,7 +197,7 @@ class Shard(NamedTuple):
 
 def cache_folder(cache: str | None) -> Path:
     """Return the folder that ``data.cache`` means."""
-    return Path(cache) if cache is not None else Path.home() / ".cache" / "gestalt"
+    return Path(cache) if cache is not None else cache_home()
 
 
 def _look_up_remote(url: str) -> Shard | None:

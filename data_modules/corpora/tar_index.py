@@ -8,9 +8,9 @@ src/webdataset/tariterators.py, base_plus_ext of version 1.0.2.  Unlike there, m
 need not be adjacent.  An image such as ``a.0.jpg`` is a further part of sample ``a`` if that has a
 part of a known ending, and otherwise a bad sample.
 
-An index file is one block of JSON (``HEADER`` bytes), then the records (``RECORD``), then the end
-of each key and the keys.  It lies beside the tar as ``<name>.index``, or in the cache if that
-folder is read-only.
+An index file is one block of JSON (``HEADER`` bytes), then the records (``HASHED``), then the end
+of each key and the keys.  It lies in the cache, named by the address of the tar, whose own folder
+may be read-only.
 """
 
 import gzip
@@ -28,11 +28,12 @@ import numpy as np
 from gestalt.data_modules.corpora.bad_samples import GOOD, REASONS
 from gestalt.data_modules.corpora.shard_names import COMPRESSED, expand, unpacked_name
 from gestalt.data_modules.corpora.shards import Shard, is_remote, open_binary
+from gestalt.data_modules.corpora.value_hashes import value_hash
 from gestalt.support.addresses import without_secrets
-from gestalt.support.files import free_bytes, replacing, short_digest
+from gestalt.support.files import free_bytes, replacing, short_digest, write_whole
 from gestalt.support.typed import NotThere
 
-FORMAT = 3
+FORMAT = 4
 HEADER = 4096
 
 TAR_BLOCK = 512
@@ -52,6 +53,12 @@ RECORD = np.dtype([*((name, "<u4") for name in PLACES), ("reason", "i1")])
 """One sample: first block and size in bytes of each part, block 0 for a missing part; index into
 ``REASONS`` if it is bad, or ``GOOD``.
 """
+
+VALUES = ("url", "uid", "sha256")
+"""Keys of a ``.json`` by which tables about the samples can be joined to them."""
+
+HASHED = np.dtype([*RECORD.descr, *((name, "<u8") for name in VALUES)])
+"""One sample in the index, with a hash of each of the ``VALUES``, 0 for a missing one."""
 
 _MEMBER = re.compile(r"^((?:.*/)?[^/.]+)\.([^/]*)$")
 
@@ -198,7 +205,9 @@ def scan_tar(shard: Shard) -> tuple[Samples, str, bool]:
                     row["reason"] = REASONS.index(reason)
                 if part != "image" and reason is None and size <= MAX_TEXT:
                     file.seek(member.offset_data)
-                    captions.update(file.read(size))
+                    content = file.read(size)
+                    captions.update(content)
+                    row |= _hashes(content) if part == "json" else {}
             if position <= shard.size:
                 file.seek(position)
                 truncated = file.read(TAR_BLOCK) != bytes(TAR_BLOCK)
@@ -212,6 +221,15 @@ def scan_tar(shard: Shard) -> tuple[Samples, str, bool]:
     bad = {"reason": REASONS.index("dotted_name")}
     samples += [(name, bad) for name, key in dotted.items() if key not in latest]
     return samples, captions.hexdigest(), truncated
+
+
+def _hashes(content: bytes) -> dict[str, int]:
+    """Return the hashes of those ``VALUES`` that a ``.json`` has."""
+    try:
+        fields = json.loads(content)
+        return {name: value_hash(fields.get(name)) for name in VALUES}
+    except (ValueError, AttributeError, RecursionError):  # a bad sample where it is read
+        return {}
 
 
 def _refusal(member: tarfile.TarInfo, shard: Shard) -> str | None:
@@ -239,19 +257,23 @@ if the tar lacks its closing blocks.
 
 
 class TarIndex:
-    """The index of a tar, mapped into memory."""
+    """The index of a tar, mapped into memory.
+
+    Attributes:
+        records: (samples,) array of ``HASHED``.
+    """
 
     def __init__(self, path: Path, *, samples: int) -> None:
         # a plain array: a memmap takes longer for each element
         mapped = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
-        ends = HEADER + samples * RECORD.itemsize
-        self._records = mapped[HEADER:ends].view(RECORD)
+        ends = HEADER + samples * HASHED.itemsize
+        self.records = mapped[HEADER:ends].view(HASHED)
         self._key_ends = mapped[ends : ends + 4 * samples].view("<u4")
         self._keys = mapped[ends + 4 * samples :]
 
     def record(self, row: int) -> dict[str, int]:
-        """Return the fields of a sample's ``RECORD``."""
-        return dict(zip(RECORD.names or (), self._records[row].item(), strict=True))
+        """Return the fields of a sample's record."""
+        return dict(zip(HASHED.names or (), self.records[row].item(), strict=True))
 
     def key(self, row: int) -> str:
         """Return the key of a sample."""
@@ -260,10 +282,9 @@ class TarIndex:
         return key.decode("utf-8", "backslashreplace")
 
 
-def index_places(shard: Shard, cache: Path) -> list[Path]:
-    """List the possible paths of a tar's index: beside a local tar first, then in the cache."""
-    cached = cache / "indices" / short_digest(_address(shard)) / f"{shard.name}.index"
-    return [cached] if is_remote(shard.path) else [Path(f"{shard.path}.index"), cached]
+def index_place(shard: Shard, cache: Path) -> Path:
+    """Return the path of a tar's index."""
+    return cache / "indices" / short_digest(_address(shard)) / f"{shard.name}.index"
 
 
 def _address(shard: Shard) -> str:
@@ -289,20 +310,20 @@ def find_index(shard: Shard, cache: Path) -> tuple[Path, Header] | None:
     """Return path and header of a tar's index; None if there is none for the tar's present
     state.
     """
-    for path in index_places(shard, cache):
-        try:
-            if not path.is_file():  # a pipe would wait for ever
-                continue
-            with path.open("rb") as file:
-                header: Header = json.loads(file.read(HEADER))
-                keys = HEADER + header["samples"] * (RECORD.itemsize + 4)
-                file.seek(keys - 4)  # the end of the last key
-                size = keys + int.from_bytes(file.read(4), "little") * bool(header["samples"])
-            whole = path.stat().st_size == size and header.keys() >= CONTENT
-            if whole and tar_state(shard).items() <= header.items():
-                return path, header
-        except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
-            continue  # cut short, or not an index: it is made anew
+    path = index_place(shard, cache)
+    try:
+        if not path.is_file():  # a pipe would wait for ever
+            return None
+        with path.open("rb") as file:
+            header: Header = json.loads(file.read(HEADER))
+            keys = HEADER + header["samples"] * (HASHED.itemsize + 4)
+            file.seek(keys - 4)  # the end of the last key
+            size = keys + int.from_bytes(file.read(4), "little") * bool(header["samples"])
+        whole = path.stat().st_size == size and header.keys() >= CONTENT
+        if whole and tar_state(shard).items() <= header.items():
+            return path, header
+    except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
+        pass  # cut short, or not an index: it is made anew
     return None
 
 
@@ -310,7 +331,7 @@ def index_tar(shard: Shard, cache: Path) -> tuple[Path, Header]:
     """Make a tar's index if it is missing.  Returns its path and header.
 
     Raises:
-        ValueError: not a tar, or no place to write to.
+        ValueError: not a tar, or a cache that cannot be written to.
     """
     existing = find_index(shard, cache)
     if existing is not None:
@@ -318,28 +339,27 @@ def index_tar(shard: Shard, cache: Path) -> tuple[Path, Header]:
     samples, captions, truncated = scan_tar(shard)
     keys = [key.encode("utf-8", "surrogateescape") for key, _ in samples]
     ends = np.cumsum([len(key) for key in keys], dtype=np.int64).astype("<u4")
-    fields = [tuple(row.get(name, 0) for name in RECORD.names or ()) for _, row in samples]
-    records = np.array(fields, dtype=RECORD)
+    fields = [tuple(row.get(name, 0) for name in HASHED.names or ()) for _, row in samples]
+    records = np.array(fields, dtype=HASHED)
     records["reason"][(records["image"] == 0) & (records["reason"] == GOOD)] = REASONS.index(
         "missing_image"
     )
-    body = records.tobytes() + ends.tobytes() + b"".join(keys)
+    rest = ends.tobytes() + b"".join(keys)
+    located = records[[*(RECORD.names or ())]].astype(RECORD).tobytes() + rest
     header = {
         **tar_state(shard),
         "samples": len(keys),
-        "digest": hashlib.sha256(body).hexdigest()[:32],
+        "digest": hashlib.sha256(located).hexdigest()[:32],
         "captions": captions[:32],
         "truncated": truncated,
     }
-    content = json.dumps(header).encode().ljust(HEADER - 1) + b"\n" + body
-    for path in index_places(shard, cache):
-        try:
-            with replacing(path) as partial:
-                partial.write_bytes(content)
-            return path, header
-        except OSError as error:  # a read-only or full disk: write to the cache
-            refusal = error.strerror
-    raise ValueError(
-        f"data.cache={cache}: cannot write the index of {shard.url} there or beside it: {refusal}; "
-        "choose another"
-    )
+    content = json.dumps(header).encode().ljust(HEADER - 1) + b"\n" + records.tobytes() + rest
+    path = index_place(shard, cache)
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        raise ValueError(
+            f"data.cache={cache}: cannot write the index of {shard.url} there: {error.strerror}; "
+            "choose another"
+        ) from error
+    return path, header

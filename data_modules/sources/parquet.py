@@ -363,7 +363,7 @@ def open_here(
         captions: selects the caption.
         image_column: None to search for a usual name.
         window: number of row groups that are shuffled together.
-        cache: folder for the hashes of remote captions; None for ``~/.cache/gestalt``.
+        cache: folder for the hashes of remote captions; None for ``cache_home``.
 
     Raises:
         ValueError: no root, no file, a file that is not parquet, no such column, or row groups that

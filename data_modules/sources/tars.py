@@ -63,7 +63,7 @@ class TarStore(ShardedStore):
 
     Attributes:
         tars: each with the header of its index.
-        cache: folder of the indices that do not lie beside their tar.
+        cache: folder of the indices.
         column: ``txt``, or the key of the ``.json`` with the captions; None for ``.txt``, else the
             key ``caption``.
         faulty: URLs of the ``missing``, ``empty`` and ``truncated`` shards, and of those ``unread``
@@ -188,8 +188,7 @@ def open_here(
     Args:
         root: pattern of the tars: files, braces, a folder, a glob, or a ``.txt`` of these.
         captions: selects the caption; its column is ``txt`` or a key of the ``.json``.
-        cache: folder for unpacked tars, and for indices of read-only folders and of remote tars;
-            None for ``~/.cache/gestalt``.
+        cache: folder for indices and unpacked tars; None for ``cache_home``.
         max_bad_share: largest share of missing or empty shards, [0, 1].
 
     Raises:

@@ -90,7 +90,7 @@ def prepare(folder: Path, cell: Cell) -> Path:
     (folder / "grid.yaml").write_text(GRID_FILE)
     if cell.phase != "index":
         for url in expand(str(folder / "corpus")):
-            index_tar(look_up(url), cache=folder)  # type: ignore[arg-type]
+            index_tar(look_up(url), cache=folder.parent / "cache")  # type: ignore[arg-type]
     return folder
 
 

@@ -206,6 +206,14 @@ def files_hash(paths: Iterable[Path], folder: Path) -> str:
     return digest.hexdigest()
 
 
+def cache_home() -> Path:
+    """Return the folder of what can be made anew: ``$GESTALT_CACHE``, else ``gestalt`` in
+    ``$XDG_CACHE_HOME`` or ``~/.cache``.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gestalt"
+    return Path(os.environ.get("GESTALT_CACHE") or cache)
+
+
 def free_bytes(folder: Path) -> int:
     """Return the free bytes of the disk that a folder, which may not exist yet, lies on."""
     place = next(

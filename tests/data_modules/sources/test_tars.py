@@ -12,6 +12,7 @@ import pytest
 from gestalt.data_modules.corpora import shard_names, tar_index
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.corpora.captions import CaptionRule
+from gestalt.data_modules.corpora.shards import cache_folder, look_up
 from tests.data_modules import files
 from tests.data_modules.tar_files import jpeg, members, write_shards, write_tar
 
@@ -274,9 +275,17 @@ def test_a_tar_that_is_named_twice_is_refused(shards, pattern):
         opened(shards / pattern)
 
 
+def index_of(path):
+    return tar_index.index_place(look_up(str(path)), cache=cache_folder(None))
+
+
 def test_an_index_is_rebuilt_only_when_the_tar_changes(shards):
+    beside = shards / "s-0001.tar.index"
+    beside.write_bytes(b"of an earlier version")
+    files = sorted(shards.iterdir())
     opened(shards)
-    index = shards / "s-0001.tar.index"
+    assert (sorted(shards.iterdir()), beside.read_bytes()) == (files, b"of an earlier version")
+    index = index_of(shards / "s-0001.tar")
     before = index.stat().st_mtime_ns
     digest = opened(shards).digest()
     assert index.stat().st_mtime_ns == before
@@ -289,7 +298,7 @@ def test_an_index_is_rebuilt_only_when_the_tar_changes(shards):
 @pytest.mark.parametrize("spoil", [b"", b"{}", b"\0" * 5000, None])
 def test_a_broken_index_is_made_again(shards, spoil):
     expected = stored(opened(shards))
-    index = shards / "s-0001.tar.index"
+    index = index_of(shards / "s-0001.tar")
     index.write_bytes(index.read_bytes()[:-1] if spoil is None else spoil)
     assert stored(opened(shards)) == expected
 
@@ -297,7 +306,7 @@ def test_a_broken_index_is_made_again(shards, spoil):
 def test_the_digest_depends_on_content_and_not_on_location(shards, tmp_path):
     import shutil
 
-    shutil.copytree(shards, tmp_path / "copy", ignore=shutil.ignore_patterns("*.index"))
+    shutil.copytree(shards, tmp_path / "copy")
     assert opened(shards).digest() == opened(tmp_path / "copy").digest()
     assert opened(shards).digest() != opened(shards / "s-{0000..0001}.tar").digest()
 

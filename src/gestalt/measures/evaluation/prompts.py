@@ -7,7 +7,6 @@ written whole.
 
 import hashlib
 import json
-import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -25,7 +24,7 @@ from gestalt.data_modules.image_sets import LabelSet
 from gestalt.encoders.weights import weights_hash
 from gestalt.measures.evaluation.protocols import PromptProtocol
 from gestalt.support.arrays import map_array
-from gestalt.support.files import replacing, short_digest
+from gestalt.support.files import cache_home, replacing, short_digest
 
 TEXTS_AT_ONCE = 256
 """Prompts in one pass of the text tower."""
@@ -219,11 +218,10 @@ def class_embeddings(
 
 
 def prompts_folder(used: bool) -> Path | None:
-    """Return the folder of kept embeddings: ``prompts`` in ``$GESTALT_CACHE``, else in ``gestalt``
-    in ``$XDG_CACHE_HOME`` or ``~/.cache``; None where it is not to be used.
+    """Return the folder of kept embeddings, ``prompts`` in ``cache_home``; None where it is not to
+    be used.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gestalt"
-    return Path(os.environ.get("GESTALT_CACHE") or cache) / "prompts" if used else None
+    return cache_home() / "prompts" if used else None
 
 
 def prompts_key(model: Any, texts: list[str], settings: list[Any]) -> str:
