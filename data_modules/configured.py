@@ -36,9 +36,17 @@ def open_data(
             of other data.
     """
     check_options(data)
+    weights = data.caption if isinstance(data.caption, dict) else {}
     offered |= {
         "recipe": data.recipe,
-        "captions": CaptionRule(data.caption, data.caption_choice, data.caption_template),
+        "captions": CaptionRule(
+            None if isinstance(data.caption, dict) else data.caption,
+            data.caption_choice,
+            data.caption_template,
+            data.caption_part,
+            data.captions,
+            weights,
+        ),
         "cache": data.cache,
         "max_bad_share": data.max_bad_share,
         "window": data.window_shards,

@@ -113,17 +113,21 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
         return batch
 
 
-def shard_notes(facts: dict[str, Any]) -> list[str]:
-    """Return a sentence on each kind of shards that are not read, or not read whole, from the
-    ``about`` of a source or a mixture.
+def source_notes(facts: dict[str, Any]) -> list[str]:
+    """Return a sentence on each table of captions, and on each kind of shards that are not read, or
+    not read whole, from the ``about`` of a source or a mixture.
     """
-    return [
-        f"{fault['count']:,} shards {words}, the first {fault['first']}"
-        for part in facts.get("mixture", [facts])
-        for key, fault in part.items()
-        if key.endswith("_shards")
-        for words in [key.removesuffix("_shards").replace("unread", "named like these but unread")]
-    ]
+    notes = []
+    for part in facts.get("mixture", [facts]):
+        if table := part.get("captions"):
+            share = 100 * table["with_row"] / table["pairs"]
+            counts = f"{table['with_row']:,} of {table['pairs']:,} pairs ({share:.1f} %)"
+            notes.append(f"{counts} have a row of {table['root']}")
+        for key, fault in part.items():
+            if key.endswith("_shards"):
+                words = key.removesuffix("_shards").replace("unread", "named like these but unread")
+                notes.append(f"{fault['count']:,} shards {words}, the first {fault['first']}")
+    return notes
 
 
 class ImageTextDataModule(TrainingData):
@@ -178,7 +182,7 @@ class ImageTextDataModule(TrainingData):
             parts.append(f"data.limit leaves out {left_out:,} more")
         if facts["left_over"]:
             parts.append(f"{facts['left_over']} pairs left over by an epoch begin the next")
-        parts += shard_notes(facts)
+        parts += source_notes(facts)
         if self.source.in_sequence:
             parts.append(
                 "read in sequence, not shuffled: after a resume each worker reads from the epoch's "

@@ -5,6 +5,7 @@ which import no source: that takes seconds.
 import ast
 from dataclasses import dataclass
 from functools import cache
+from math import inf
 from typing import Any, Literal
 
 from gestalt.data_modules.opening import COMMON, files_of, modules_of
@@ -20,7 +21,7 @@ RECIPES = ("prototype", "scenes_v1", "prototype_spurious", "scenes_v1_spurious")
 
 MADE_OF = {
     "recipe": ("recipe",),
-    "captions": ("caption", "caption_choice", "caption_template"),
+    "captions": ("caption", "caption_choice", "caption_template", "caption_part", "captions"),
     "cache": ("cache",),
     "max_bad_share": ("max_bad_share",),
     "window": ("window_shards",),
@@ -32,6 +33,9 @@ REFUSED = ("parts", "captions", "cache")
 """Options whose keys must be at their defaults for a source without the option; scales set the keys
 of the others for every source.
 """
+
+OWN = "own"
+"""Name of the source's caption among the columns of a table of captions."""
 
 TYPES = {"str": str, "int": int, "bool": bool, "None": type(None)}
 """Types of options as a source's file writes them; one with another type is not checked here."""
@@ -58,6 +62,14 @@ class MixturePart:
         None, "Its captions, as in `data.caption`, which this key overrides for the part."
     )
     options: dict[str, Any] = key({}, "Arguments of its source, as in `data.options`.")
+
+
+@dataclass
+class Captions:
+    """A table of captions of the pairs."""
+
+    root: str = key("", "File or pattern, local or of the hub.", kind="path, URL or pattern")
+    by: dict[str, str] | str = key("url", "Value that joins pairs and rows.")
 
 
 @dataclass
@@ -89,10 +101,25 @@ class Data:
         "The limit of a scale applies only to the data that the scale names. `null`: all.",
         kind="pairs",
     )
-    caption: str | None = key(
+    captions: Captions | None = key(
+        None,
+        "Table of more captions of the pairs, parquet, CSV, TSV or JSON lines, gzipped or not, "
+        "such as `{root: captions.parquet, by: url}`. `by` is a value that both sides have, "
+        "`url`, `key`, `uid`, `sha256` or `path`, or names the column too: `{url: Image Path}`. "
+        "`null`: those of the source alone.",
+    )
+    caption: dict[str, float] | str | None = key(
         None,
         "Where captions are stored: a column, or in tars `txt` or a key of the `.json`. `null`: "
-        "the default of the source.",
+        "the default of the source. With `captions`, the table's columns with their weights, such "
+        "as `{caption_llava: 2, own: 1}`; `own` is the source's caption, and a weight of 0 is for "
+        "pairs without another.",
+        kind="a word, or a mapping of columns to weights",
+    )
+    caption_part: Literal["whole", "sentence", "merge3"] = key(
+        "whole",
+        "Part of a caption that is drawn in each epoch: all of it, a sentence, or one to three "
+        "neighbouring sentences; all of it with `caption_choice=first`.",
     )
     caption_choice: Literal["first", "random"] = key(
         "random", "Which of several captions is used; `random` draws a new one in each epoch."
@@ -203,6 +230,7 @@ def check_options(data: Data) -> None:
     Raises:
         ConfigError: names the key, the valid choices and the reason.
     """
+    _check_captions(data)
     _check_taken(data, MADE_OF, place="data")
     for number, part in enumerate(data.mixture):
         _check_taken(part, {"captions": ("caption",)}, place=f"data.mixture[{number}]")
@@ -212,6 +240,18 @@ def check_options(data: Data) -> None:
         if taken is not None and option not in taken and changed:
             why = f"source {data.source} does not take it; leave it at its default"
             refuse(f"data.{changed[0]}", getattr(data, changed[0]), why)
+
+
+def _check_captions(data: Data) -> None:
+    """Check that a table of captions has weights of its columns, and the reverse."""
+    weights = data.caption if isinstance(data.caption, dict) else {}
+    valid = bool(weights.keys() - {OWN}) and all(0 <= each < inf for each in weights.values())
+    if valid != (data.captions is not None) or (weights and not valid):
+        why = "weights of at least 0 of columns of data.captions.root, such as {COLUMN: 2, own: 1}"
+        refuse("data.caption", data.caption, f"a table of captions needs {why}; set both, or none")
+    by = data.captions and data.captions.by
+    if isinstance(by, dict) and len(by) != 1:
+        refuse("data.captions.by", by, "choose one value, such as {url: COLUMN}")
 
 
 def _check_taken(part: Data | MixturePart, keys: Any, *, place: str) -> None:

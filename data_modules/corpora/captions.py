@@ -1,13 +1,15 @@
 """Captions: select and clean the text of a pair, as a pure function of (seed, epoch, index)."""
 
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.keys import Captions
 
 INVISIBLE = ("Cc", "Cf", "Zs", "Zl", "Zp")
 """Categories of characters that show nothing: controls, zero-width ones, separators."""
@@ -18,20 +20,34 @@ pages.
 """
 
 
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+
+MOST_SENTENCES = {"sentence": 1, "merge3": 3}
+"""Part of a caption -> the largest number of neighbouring sentences."""
+
+
 class CaptionRule(NamedTuple):
     """Rule that selects a sample's caption.
 
     Attributes:
         column: name of the caption column, or in tars ``txt`` or a key of the ``.json``; None for
             the source's default.
-        choice: among several captions, always the first, or a random one in each epoch.
+        choice: among several captions, always the first, or a random one in each epoch; among the
+            columns of a table the heaviest one, or one drawn by the weights.
         template: text whose ``{}`` is replaced by the caption, such as ``a photo of {}``; None for
             the caption alone.
+        part: what is drawn of a caption, unless ``choice`` is the first.
+        table: more captions; None for those of the source alone.
+        weights: of the table's columns, and of ``own``, the source's captions; those of weight 0
+            are for a sample without others.
     """
 
     column: str | None = None
     choice: Literal["first", "random"] = "random"
     template: str | None = None
+    part: Literal["whole", "sentence", "merge3"] = "whole"
+    table: Captions | None = None
+    weights: Mapping[str, float] = {}
 
 
 ANY_CAPTION = CaptionRule()
@@ -44,8 +60,13 @@ def choose_caption(
     """Return the caption of a sample, stripped of white space; if the drawn one cannot be used,
     draw another.
 
+    Of a table, one column is drawn by the weights of those that the sample can use.  It is the law
+    of open_clip's pull request 1183, whose random order without replacement ends at the first
+    column with a text.
+
     Args:
-        captions: a text, UTF-8 bytes, or a list of these; None if the sample has no caption.
+        captions: a text, UTF-8 bytes, or a list of these, or by column of a table; None if the
+            sample has no caption.
         rule: selection and template.
         seed: seed of the draw, with epoch and index.
         epoch: epoch in which the pair is drawn.
@@ -56,11 +77,14 @@ def choose_caption(
             ``MAX_LENGTH`` characters.
     """
     texts = listed_texts(captions, rule)
+    drawn = rule.choice == "random" and (len(texts) > 1 or rule.part != "whole")
+    first, second, column, count, position = (
+        np.random.default_rng([seed, epoch, index, 2]).random(5) if drawn else [0.0] * 5
+    )
+    if rule.table is not None:
+        texts = listed_texts(_draw_column(captions, rule, column), rule)
     if not texts:
         raise BadSample("missing_caption")
-    first, second = (
-        np.random.default_rng([seed, epoch, index, 2]).random(2) if len(texts) > 1 else (0.0, 0.0)
-    )
     try:
         text = clean_caption(texts[int(first * len(texts))])
     except BadSample:
@@ -68,11 +92,31 @@ def choose_caption(
         if not usable:
             raise
         text = usable[int(second * len(usable))]
+    if most := rule.choice == "random" and MOST_SENTENCES.get(rule.part):
+        sentences = SENTENCE_END.split(text)
+        length = min(1 + int(count * most), len(sentences))
+        start = int(position * (len(sentences) - length + 1))
+        text = " ".join(sentences[start : start + length])
     return text if rule.template is None else rule.template.replace("{}", text)
+
+
+def _draw_column(captions: Any, rule: CaptionRule, draw: float) -> object:
+    """Draw the captions of a column, the heaviest for 0, among those with a usable text; without
+    any, return those of the first column with a text.
+    """
+    usable = [name for name in rule.weights if usable_texts(captions[name], rule)]
+    usable.sort(key=rule.weights.__getitem__, reverse=True)
+    ends = np.cumsum([rule.weights[name] for name in usable])
+    drawn = [
+        captions[name] for name, end in zip(usable, ends, strict=True) if draw * ends[-1] <= end
+    ]
+    return next(filter(None, drawn or captions.values()), None)
 
 
 def listed_texts(captions: object, rule: CaptionRule = ANY_CAPTION) -> list[object]:
     """Return those of a sample's captions that a rule may select; empty for None."""
+    if isinstance(captions, Mapping):
+        return [text for column in captions.values() for text in listed_texts(column, rule)]
     if isinstance(captions, str | bytes):
         return [captions]
     texts = list(captions) if isinstance(captions, Sequence) else []

@@ -32,7 +32,8 @@ def check_files(data: Data) -> None:
         chosen = {
             name: options[name] for name in ("images", "separator", "quoted") if name in options
         }
-        TableFile(root, [options.get("image_column"), data.caption], **chosen)
+        column = None if isinstance(data.caption, dict) else data.caption
+        TableFile(root, [options.get("image_column"), column], **chosen)
     elif data.source == "parquet" and root and not is_remote(root) and os.path.isfile(root):
         check_magic(root)
 

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gestalt.data_modules.corpora.bad_samples import BadSample, bad_sample_at
 from gestalt.data_modules.corpora.captions import CaptionRule, choose_caption, usable_texts
+from gestalt.data_modules.corpora.value_hashes import value_hashes
 from gestalt.data_modules.pairs import Key, NumberedPairs, Source, StoredPair
 from gestalt.data_modules.pixels.augment import USUAL, Augmentation, prepare_random_crop
 from gestalt.data_modules.pixels.photographs import read_bytes
@@ -47,6 +49,17 @@ class Store(NumberedPairs):
         may prove unreadable later.
         """
         return self.read(index)
+
+    def join_values(self, name: str) -> Iterator[Any]:
+        """Yield the value of each pair by which a table is joined to them, None without one:
+        ``key`` and ``path`` are the names of images.
+        """
+        for index in range(len(self)):
+            yield self.describe(index).key if name in ("key", "path") else None
+
+    def join_hashes(self, name: str) -> NDArray[np.uint64]:
+        """Return the hashes of ``join_values``; 0 for a pair without one."""
+        return value_hashes(self.join_values(name))
 
 
 class ShardedStore(Store):
@@ -190,6 +203,10 @@ class StoredPairs(Source):
         """Read the store's pair."""
         return self.store.read(index)
 
+    def describe(self, index: int) -> StoredPair:
+        """Read it without the bytes of the image where the store can do without them."""
+        return self.store.describe(index)
+
     def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
         """Draw a crop of the image, (3, S, S) uint8, and a caption."""
         (pair,) = self.pairs([(epoch, index)])
@@ -202,16 +219,12 @@ class StoredPairs(Source):
         return self._prepare_crop(self.read(index), index, epoch)()
 
     def caption(self, index: int, epoch: int) -> str:
-        """Draw the caption of ``pair``, without the bytes of the image where the store can do
-        without them.
-        """
-        return self._caption(self.store.describe(index), index, epoch)
+        """Draw the caption of ``pair``."""
+        return self._caption(self.describe(index), index, epoch)
 
     def texts(self, index: int) -> list[str]:
-        """Return the captions that may be drawn, without the bytes of the image where the store can
-        do without them.
-        """
-        return usable_texts(self.store.describe(index).captions, self.rule)
+        """Return the captions that may be drawn."""
+        return usable_texts(self.describe(index).captions, self.rule)
 
     def pairs(self, keys: Sequence[Key]) -> Iterator[tuple[Tensor, str] | BadSample]:
         """Yield the pairs.

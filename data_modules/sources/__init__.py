@@ -56,12 +56,17 @@ def open_source(
     rule = given.get("captions", ANY_CAPTION)
     if rule != ANY_CAPTION and "captions" not in taken:
         raise ValueError(
-            f"data.caption, data.caption_choice, data.caption_template: source {name} makes its "
-            "own captions and does not take them; leave them at their defaults"
+            "data.caption, data.caption_choice, data.caption_template, data.caption_part, "
+            f"data.captions: source {name} makes its own captions and does not take them; leave "
+            "them at their defaults"
         )
     opened: Any = opener(**{key: given[key] for key in taken & given.keys()})
-    if isinstance(opened, Store):
+    if isinstance(opened, Store) and rule.table is None:
         opened = StoredPairs(opened, rule=rule, **common)
+    elif isinstance(opened, Store):
+        from gestalt.data_modules.corpora.caption_tables import CaptionedPairs
+
+        opened = CaptionedPairs(opened, rule=rule, cache=given.get("cache"), **common)
     elif augmentation != USUAL and "augmentation" not in taken:
         raise ValueError(
             f"data.crop_scale, data.flip, data.colour: source {name} draws its images itself and "

@@ -126,7 +126,7 @@ def open_here(
         captions: selects the caption, in each source.
         parts: for each source the keys ``source`` and ``root``; optionally ``weight`` (above 0,
             in all parts or in none, by default the number of pairs), ``limit``, ``manifest``,
-            ``caption`` (a column that replaces the one of ``captions``) and ``options``.
+            ``caption`` (a column that replaces that and the table of ``captions``) and ``options``.
         window: number of shards of a source that are shuffled together.
         cache: folder for indices and unpacked tars, of the parts that take it.
         max_bad_share: largest share of missing or empty shards, of the parts that take it.
@@ -155,7 +155,9 @@ def open_here(
         name, weight = part["source"], part.get("weight")
         if weight is not None and not 0 < weight < math.inf:
             raise ValueError(f"data.mixture[{number}].weight={weight}: choose a number above 0")
-        rule = captions._replace(column=part.get("caption") or captions.column)
+        rule = captions
+        if part.get("caption"):
+            rule = captions._replace(column=part["caption"], table=None)
         try:
             if name == "mixture":
                 raise ValueError("mixtures cannot be nested; list its parts here")

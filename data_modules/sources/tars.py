@@ -8,14 +8,19 @@ import errno
 import json
 import os
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
+from numpy.typing import NDArray
 
 from gestalt.data_modules.corpora.bad_samples import (
     GOOD,
@@ -39,6 +44,7 @@ from gestalt.data_modules.corpora.stored_pairs import ShardedStore
 from gestalt.data_modules.corpora.tar_index import (
     MAX_TEXT,
     TAR_BLOCK,
+    VALUES,
     Header,
     TarIndex,
     find_index,
@@ -46,6 +52,7 @@ from gestalt.data_modules.corpora.tar_index import (
     list_tars,
     unpack_tar,
 )
+from gestalt.data_modules.corpora.value_hashes import value_hashes
 from gestalt.data_modules.pairs import StoredPair
 from gestalt.data_modules.pixels.photographs import BYTE_LIMIT
 from gestalt.support.files import short_digest
@@ -131,6 +138,22 @@ class TarStore(ShardedStore):
                     raise BadSample("caption_encoding", f"its .json: {error}") from error
                 text = fields.get(self.column or "caption") if isinstance(fields, dict) else None
             return StoredPair(shard.url, key, image, text)
+
+    def join_values(self, name: str) -> Iterator[Any]:
+        """Yield the keys of the samples, or the values in their ``.json``; bad ones are skipped."""
+        store = replace(self, column=name)
+        for index in range(len(self)):
+            with suppress(BadSample):
+                stored = store.read(index)
+                yield stored.key if name == "key" else stored.captions
+
+    def join_hashes(self, name: str) -> NDArray[np.uint64]:
+        """Return the hashes of the keys, or those of the ``VALUES`` in the indices."""
+        indices = map(self._open_index, range(len(self.tars)))
+        if name in VALUES:
+            return np.concatenate([index.records[name] for index in indices])
+        keys = [map(index.key, range(len(index.records))) for index in indices]
+        return value_hashes(chain.from_iterable(keys))
 
     def check_column(self) -> None:
         """Check that one of the first ``CHECKED`` samples has the caption column.

@@ -34,13 +34,12 @@ def members(numbers: range) -> list[tuple[str, bytes]]:
     samples = []
     for number in numbers:
         caption = f"picture {number}"
-        record = json.dumps(
-            {"caption": caption, "alt": [f"first {number}", f"second {number}"]}
-        ).encode()
+        record = {"caption": caption, "alt": [f"first {number}", f"second {number}"]}
+        record |= {"url": f"https://x.org/{number}.jpg", "uid": f"{number:032x}"}
         samples += [
             (f"{number:05d}.jpg", jpeg(number)),
             (f"{number:05d}.txt", caption.encode()),
-            (f"{number:05d}.json", record),
+            (f"{number:05d}.json", json.dumps(record).encode()),
         ]
     return samples
 

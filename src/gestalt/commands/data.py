@@ -133,7 +133,7 @@ def run(arguments: Namespace) -> int:
 def _inspect(arguments: Namespace, source: "Source") -> bool:
     """Read every sample, write the manifest and print the counts.  Returns True if all are bad."""
     from gestalt.data_modules.corpora.manifest import write_manifest
-    from gestalt.data_modules.image_text import shard_notes
+    from gestalt.data_modules.image_text import source_notes
     from gestalt.data_modules.tools.inspection import inspect
     from gestalt.runs.training import build_bad_samples
     from gestalt.runs.workers import reading_processes
@@ -145,7 +145,7 @@ def _inspect(arguments: Namespace, source: "Source") -> bool:
     texts = counted["captions"]
     words = [f"{name} {_range(texts[name])}" for name in ("characters", "words")]
     lines = [
-        *shard_notes(source.about()),
+        *source_notes(source.about()),
         f"images: {', '.join(sizes)}",
         f"captions: {texts['usable']:,}, {', '.join(words)}; "
         f"{texts['unusable_beside_usable']:,} more cannot be used",
@@ -170,7 +170,7 @@ def _inspect(arguments: Namespace, source: "Source") -> bool:
         stop = f"training would stop above data.max_bad_share={most}; raise it, or "
         mend = f"leave the bad samples out by {shlex.quote(f'data.manifest={path}')}"
         lines.append(stop * (len(bad) > most * len(source)) + mend)
-    print(*lines, sep="\n")
+    print(without_secrets("\n".join(lines)))
     return all_bad
 
 

@@ -208,6 +208,8 @@ def check_places(config: Experiment) -> None:
     }
     if config.data.source != "hub":
         places["data.root"] = config.data.root
+    if config.data.captions is not None:
+        places["data.captions.root"] = config.data.captions.root
     # else it is last or auto, or ``resolve_resume`` refuses it
     if config.resume is not None and "/" in config.resume:
         places["resume"] = config.resume

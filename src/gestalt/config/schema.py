@@ -129,8 +129,8 @@ def keys_below(config: Experiment, prefixes: tuple[str, ...]) -> Keys:
 def hashed_keys(config: Experiment) -> Keys:
     """Return the keys, flat, that two runs must share to be the same run.
 
-    Of ``data.root``, the roots of a mixture, ``data.manifest``, ``image.weights`` and the file of a
-    benchmark only the last part of the path counts, so that data may move, and of a URL neither
+    Of the roots of data and of their captions, ``data.manifest``, ``image.weights`` and the file of
+    a benchmark only the last part of the path counts, so that data may move, and of a URL neither
     user info, query nor fragment, so that a token may change.  Accumulated batches count as one
     batch of their size.  The options of a term of the loss count if the run has that term.
     """
@@ -148,12 +148,12 @@ def hashed_keys(config: Experiment) -> Keys:
     flat["trainer.accumulate_grad_batches"] = 1
     flat["data.mixture"] = [_last_parts(part, "root", "manifest") for part in flat["data.mixture"]]
     flat["evaluation.benchmarks"] = [Path(name).name for name in flat["evaluation.benchmarks"]]
-    return _last_parts(flat, "data.root", "data.manifest", "image.weights")
+    return _last_parts(flat, "data.root", "data.captions.root", "data.manifest", "image.weights")
 
 
 def _last_parts(keys: Keys, *paths: str) -> Keys:
     """Return the keys, with each path cut to its last part."""
-    return keys | {key: Path(keys[key]).name for key in paths if keys[key] is not None}
+    return keys | {key: Path(keys[key]).name for key in paths if keys.get(key) is not None}
 
 
 DEFAULTS = flatten(to_plain(Experiment()))

@@ -40,6 +40,35 @@ def test_an_unusable_caption_among_several_is_not_drawn_and_the_other_draws_stay
     assert {chosen(["", "two", None], epoch=epoch) for epoch in epochs} == {"two"}
 
 
+WEIGHTS, SENTENCES = {"a": 3, "own": 0, "b": 1, "c": 0}, ["3.5 m!", "Two.", "U.S.A?", "x"]
+
+
+def by_reference(columns, part, epoch):
+    """The draw of a caption, written down anew."""
+    *_, column, count, position = np.random.default_rng([0, epoch, 3, 2]).random(5)
+    names = sorted((n for n in WEIGHTS if columns[n]), key=lambda n: -WEIGHTS[n])
+    ends = np.cumsum([WEIGHTS[name] for name in names])
+    name = names[int(np.searchsorted(ends, column * ends[-1]))]
+    if part == "whole" or name != "a":
+        return columns[name]
+    many = 1 if part == "sentence" else 1 + int(3 * count)
+    first = int(position * (len(SENTENCES) - many + 1))
+    return " ".join(SENTENCES[first : first + many])
+
+
+@pytest.mark.parametrize("part", ["whole", "sentence", "merge3"])
+@pytest.mark.parametrize("empty", ["", "a", "ab", "abc"])
+def test_column_and_sentences_are_drawn_as_by_the_reference(part, empty):
+    columns = {"a": "3.5 m! Two.\n U.S.A? x", "own": "own", "b": "b", "c": "c"}
+    columns |= dict.fromkeys(empty, None)
+    rule = {"part": part, "table": "", "weights": WEIGHTS}
+    drawn = [chosen(columns, epoch=epoch, **rule) for epoch in range(300)]
+    assert drawn == [by_reference(columns, part, epoch) for epoch in range(300)]
+    assert drawn.count("b") == pytest.approx({"": 75, "a": 300}.get(empty, 0), abs=30)
+    heaviest = {"": columns["a"], "a": "b"}.get(empty, "own")
+    assert chosen(columns, choice="first", **rule) == heaviest
+
+
 def test_usable_texts_lists_the_captions_that_a_rule_can_select():
     captions = [" a cat ", "", b"a dog", b"\xff", 3]
     assert usable_texts(captions, CaptionRule()) == ["a cat", "a dog"]

@@ -88,6 +88,12 @@ def test_a_sheet_is_drawn_at_the_size_of_the_scale(capsys):
         ),
         ("data inspect flickr data.root=nowhere", "data.root=nowhere: not found"),
         (f"{INSPECT} data.caption=x", "data.caption=x: Flickr8k captions have no columns"),
+        (
+            f"{INSPECT} data.captions.root=x.csv data.caption.t=1",
+            r"data\.captions\.root=x\.csv: not found",
+        ),
+        (f"{INSPECT} data.captions.root=https://x data.caption=t", "=t: a table .* needs weights"),
+        (f"{INSPECT} data.caption.t=1", r"data\.caption={'t': 1\.0}: a table .* set both"),
         ("data inspect scenes data.cache=x", r"data\.cache=x: source scenes does not take it"),
         (f"{INSPECT} data.options.recipe=x", r"data\.options\.recipe=x: has a key of its own"),
         (f"{INSPECT} data.manifest=x.json", "choose null"),

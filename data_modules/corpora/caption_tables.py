@@ -1,0 +1,187 @@
+"""Captions of a table, joined to stored pairs, whose images stay as they are.
+
+The hashes of the join values of both sides are sorted and merged once.  The texts are then written
+in the order of the pairs, to one arrow file in the cache.  So a text is read as a slice of a mapped
+file: without a search, without memory in each process, and the same on any rank.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from datasets.data_files import DataFilesList
+
+from gestalt.data_modules.corpora.shards import cache_folder
+from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs
+from gestalt.data_modules.corpora.table_files import SEPARATORS
+from gestalt.data_modules.corpora.value_hashes import value_hashes
+from gestalt.data_modules.keys import OWN, Captions
+from gestalt.data_modules.pairs import StoredPair
+from gestalt.support.addresses import without_secrets
+from gestalt.support.files import Fields, partial_beside, replacing, short_digest, write_whole
+
+CHUNK = 8192
+"""Pairs whose texts are written at a time."""
+
+LEAST_JOINED = 0.5
+"""Least share of the pairs that have a row."""
+
+COMPARED, LEAST_SAME = 1000, 0.99
+"""Number of pairs, joined by ``key``, whose URLs are compared, and the least share of equal
+ones.
+"""
+
+
+@dataclass(eq=False)
+class CaptionedPairs(StoredPairs):
+    """Stored pairs with captions by column: those of the rule's table, and ``own``, the store's.
+
+    Attributes:
+        cache: folder of the joined texts.
+
+    Raises:
+        ValueError: a table that cannot be read, lacks a column, has no row for most of the pairs,
+            or is of another crawl.
+    """
+
+    cache: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        table: Any = self.rule.table
+        root = f"{table.root}/*" if os.path.isdir(table.root) else table.root
+        files = DataFilesList.from_patterns([root])
+        if not files:
+            raise ValueError(
+                f"data.captions.root={table.root}: no such file; name one or a pattern"
+            )
+        state = [*files, *files.origin_metadata, table.by, *self.rule.weights, self.store.digest()]
+        place = cache_folder(self.cache) / "captions" / short_digest(json.dumps(state))
+        texts, counts = place.with_suffix(".arrow"), place.with_suffix(".json")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with place.with_suffix(".lock").open("w") as lock:
+            with suppress(OSError):  # a file system without locks: each rank joins
+                fcntl.lockf(lock, fcntl.LOCK_EX)  # other ranks wait for the first
+            if not counts.is_file():
+                line = f"captions: joining {without_secrets(table.root)}, once"
+                print(line, file=sys.stderr, flush=True)
+                names = [name for name in self.rule.weights if name != OWN]
+                write_whole(counts, json.dumps(_join(self.store, table, names, files, texts)))
+        self._texts: Any = datasets.Dataset.from_file(str(texts)).data
+        self._counts: Fields = json.loads(counts.read_bytes())
+
+    def digest(self) -> str:
+        """Return the digest of the stored pairs and of the texts in their order."""
+        return short_digest(f"{super().digest()}\0{self._counts['digest']}")
+
+    def about(self) -> Fields:
+        """Return the store's facts, and of the table its place, columns, weights and counts:
+        ``pairs``, those ``with_row``, and ``other_rows``, which are not used because an earlier one
+        of the same value has other texts.
+        """
+        facts = {**vars(self.rule.table), "weights": self.rule.weights, **self._counts}
+        return super().about() | {"captions": facts}
+
+    def read(self, index: int) -> StoredPair:
+        """Read the store's pair, with its captions by column."""
+        return self._with_texts(super().read(index), index)
+
+    def describe(self, index: int) -> StoredPair:
+        """Read the captions by column."""
+        return self._with_texts(super().describe(index), index)
+
+    def _with_texts(self, stored: StoredPair, index: int) -> StoredPair:
+        captions = {
+            name: stored.captions if name == OWN else self._texts.column(name)[index].as_py()
+            for name in self.rule.weights
+        }
+        return stored._replace(captions=captions)
+
+
+def _join(store: Store, table: Captions, names: list[str], files: list[str], place: Path) -> Fields:
+    """Write the texts of each pair's row, null without one.  Returns counts and the digest."""
+    ((by, column),) = table.by.items() if isinstance(table.by, dict) else [(table.by, table.by)]
+    pairs = store.join_hashes(by)
+    partial = partial_beside(place).name  # the next writer removes what a killed process left
+    with TemporaryDirectory(f".{partial}", dir=place.parent) as folder:
+        rows = _read(files, [column, *names], folder)
+        values, texts = rows.column(column), [rows.column(name) for name in names]
+        known = chain.from_iterable(map(pa.Array.to_pylist, values.chunks))
+        by_row = value_hashes(chain([None], known))  # row 0 is none
+        keys, firsts, numbers = np.unique(by_row, return_index=True, return_inverse=True)
+        at = np.searchsorted(keys, pairs).clip(max=len(keys) - 1)
+        places = np.where(keys[at] == pairs, firsts[at], 0)
+        joined = int(np.count_nonzero(places))
+
+        def texts_of(rows: list[int]) -> list[list[object]]:
+            return [[text[row - 1].as_py() if row else None for row in rows] for text in texts]
+
+        if joined < LEAST_JOINED * len(pairs):
+            theirs = [*islice(store.join_values(by), 3)]
+            raise ValueError(
+                f"data.captions.root={table.root}: has a row for {joined:,} of {len(pairs):,} "
+                f"pairs, less than half; {by} is {theirs} in the pairs and {column} "
+                f"{values[:3].to_pylist()} in the table; choose another data.captions.by"
+            )
+        if by == "key" and "url" in rows.column_names:
+            urls = store.join_hashes("url")
+            some = np.flatnonzero((places > 0) & (urls > 0))[:COMPARED]
+            found = value_hashes(
+                rows.column("url")[row - 1].as_py() for row in places[some].tolist()
+            )
+            same = np.count_nonzero(found == urls[some])
+            if same < LEAST_SAME * len(some):
+                raise ValueError(
+                    f"data.captions.by=key: {same:,} of {len(some):,} pairs have the url of their "
+                    f"row: {table.root} is of another crawl; choose data.captions.by=url"
+                )
+        again = np.flatnonzero(firsts[numbers] != np.arange(len(by_row))).tolist()
+        other = sum(texts_of([row]) != texts_of([int(firsts[numbers[row]])]) for row in again)
+        digest, schema = hashlib.sha256(), rows.select(names).schema
+        with replacing(place) as whole, pa.ipc.new_stream(str(whole), schema) as file:
+            for start in range(0, len(places), CHUNK):
+                chunk = texts_of(places[start : start + CHUNK].tolist())
+                digest.update(repr(chunk).encode())
+                file.write_batch(pa.record_batch(chunk, schema))
+    counts = {"pairs": len(pairs), "with_row": joined, "other_rows": other}
+    return {**counts, "digest": digest.hexdigest()[:32]}
+
+
+def _read(files: list[str], names: list[str], folder: str) -> Any:
+    """Read columns of a table, and ``url`` where it has it, into a folder.  Returns them mapped.
+
+    Raises:
+        ValueError: it cannot be read, or lacks a column.
+    """
+    ending = Path(files[0].removesuffix(".gz")).suffix
+    kind = "parquet" if ending == ".parquet" else "json"
+    options: dict[str, Any] = {}
+    if ending in SEPARATORS:
+        columns = dict.fromkeys([*names, "url"], str)  # a key of digits is no number
+        kind, options = "csv", {"sep": SEPARATORS[ending], "converters": columns}
+        options |= {"usecols": columns.__contains__, "index_col": False}
+    try:
+        rows = datasets.load_dataset(
+            kind, data_files=files, split="train", cache_dir=folder, **options
+        )
+    except datasets.exceptions.DatasetsError as error:
+        reason = error.__cause__ or error
+        raise ValueError(f"data.captions: {files[0]} cannot be read: {reason}") from error
+    for name in names:
+        if name not in rows.column_names:
+            raise ValueError(
+                f"data.captions: {files[0]} has no column called {name}; choose one of "
+                f"{', '.join(rows.column_names)}"
+            )
+    return rows.data
