@@ -67,7 +67,7 @@ class _HubStore(Store):
         self._image, self._caption = found = find_columns(
             list(features), self.columns, where=self.where, usual=images or IMAGES
         )
-        self.rows = self.rows.select_columns(found)
+        self._whole, self.rows = self.rows, self.rows.select_columns(found)
         if self._image in images:
             self.rows = self.rows.cast_column(self._image, datasets.Image(decode=False))
         self._opened: LRUCache[_Position] = LRUCache(0)
@@ -89,6 +89,12 @@ class _HubStore(Store):
             if isinstance(image, dict) and image.get("bytes") is None and image.get("path"):
                 image = read_bytes(Path(image["path"]))
             return StoredPair(self.where, key, image_bytes(image), row[self._caption])
+
+    def join_values(self, name: str) -> Iterator[Any]:
+        """Yield a column's values."""
+        if name not in self._whole.features:
+            return super().join_values(name)
+        return (row[name] for row in self._whole.select_columns([name]))
 
     @abstractmethod
     def _row(self, index: int) -> Fields:

@@ -12,7 +12,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -335,6 +335,14 @@ class ParquetRows(ShardedStore):
                     raise
                 raise BadSample("unreadable", " ".join(str(error).split())) from error
             return StoredPair(where, key, image_bytes(image), caption)
+
+    def join_values(self, name: str) -> Iterator[Any]:
+        """Yield a column's values."""
+        for path, group in self._groups:
+            table = read_parquet(
+                self._root, path, partial(pq.ParquetFile.read_row_group, i=group, columns=[name])
+            )
+            yield from (row.get(name) for row in table.to_pylist())
 
     def _read(self, group: int) -> tuple[pa.Table, int]:
         path, in_file = self._groups[group]

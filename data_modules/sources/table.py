@@ -2,7 +2,9 @@
 are one pair with several captions.
 """
 
+from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -76,6 +78,11 @@ class TableRows(Store):
         table = self._table
         read = [file_hash(table.path), *table.chosen, table.delimiter, str(table.quoted)]
         return short_digest("\0".join(read))
+
+    def join_values(self, name: str) -> Iterator[Any]:
+        """Yield ``path``, the names of images as the table has them."""
+        names = self._names.to_pylist() if name == "path" else [None] * len(self._names)
+        yield from (*names, *[None] * len(self._bad))
 
     def read(self, index: int) -> StoredPair:
         """Read an image and its captions.

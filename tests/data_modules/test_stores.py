@@ -13,6 +13,7 @@ import pytest
 
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.corpora.captions import CaptionRule
+from gestalt.data_modules.keys import Captions
 from gestalt.data_modules.sources import open_source
 from tests.data_modules import files
 from tests.data_modules.files import CAPTIONS, NUMBERS, picture, write_files, write_flickr
@@ -22,7 +23,7 @@ from tests.data_modules.tar_files import write_tar
 def parquet(root):
     """Three row groups in two files, the image as Hugging Face stores it."""
     images = pa.array([{"bytes": picture(number), "path": f"{number}.jpg"} for number in NUMBERS])
-    table = pa.table({"image": images, "caption": CAPTIONS, "url": ["x"] * len(CAPTIONS)})
+    table = pa.table({"image": images, "caption": CAPTIONS, "url": [*map(str, NUMBERS)]})
     (root / "more").mkdir()
     pq.write_table(table[:4], root / "a.parquet", row_group_size=3)
     pq.write_table(table[4:], root / "more" / "b.parquet")
@@ -63,12 +64,11 @@ def flickr(root):
 def hub(root):
     """A folder that ``save_to_disk`` made."""
     images = [{"bytes": picture(number), "path": None} for number in NUMBERS]
-    features = datasets.Features(
-        {"picture": datasets.Image(), "text": datasets.List(datasets.Value("string"))}
-    )
-    datasets.Dataset.from_dict(
-        {"picture": images, "text": CAPTIONS}, features=features
-    ).save_to_disk(str(root / "set"))
+    text = datasets.Value("string")
+    kinds = {"picture": datasets.Image(), "text": datasets.List(text), "url": text}
+    columns = {"picture": images, "text": CAPTIONS, "url": [*map(str, NUMBERS)]}
+    rows = datasets.Dataset.from_dict(columns, features=datasets.Features(kinds))
+    rows.save_to_disk(str(root / "set"))
     return {"root": str(root / "set")}
 
 
@@ -118,6 +118,23 @@ def test_stored_bytes_and_captions_equal_those_written(kind, tmp_path):
 def test_every_kind_follows_the_rule_for_captions(kind, tmp_path):
     source = opened(kind, tmp_path, captions=CaptionRule(choice="first", template="a photo: {}"))
     assert source.pair(2, 5)[1] == "a photo: two birds"
+
+
+def test_every_kind_takes_captions_from_a_table(kind, tmp_path):
+    by = {"flickr": "key", "coco_captions": "path", "table": "path"}.get(kind, "url")
+    form = {"url": "{}", "key": "{}.jpg"}.get(
+        by, "pictures/{}.jpg" if kind == "table" else "{}.jpg"
+    )
+    lines = [f"{form.format(number)},new {number}\n" for number in (5, 3, 0, 1, 4)]
+    (tmp_path / "new.csv").write_text("".join(["id,caption\n", *lines]))
+    table = Captions(str(tmp_path / "new.csv"), {by: "id"})
+    rule = CaptionRule(table=table, weights={"caption": 1, "own": 0})
+    (tmp_path / "data").mkdir()
+    source = opened(kind, tmp_path / "data", captions=rule)
+    assert [source.caption(number, 0) for number in (0, 1, 3, 4, 5)] == [
+        f"new {number}" for number in (0, 1, 3, 4, 5)
+    ]
+    assert source.caption(2, 0) in CAPTIONS[2]
 
 
 def test_the_digest_does_not_depend_on_the_location(kind, tmp_path):
