@@ -60,6 +60,7 @@ def open_data(
         limit=limit,
         crops=crops,
         augmentation=augmentation,
+        include=data.include,
         manifest=data.manifest,
         offered=offered,
         **data.options,

@@ -136,6 +136,12 @@ class Data:
         "none.",
         kind="path",
     )
+    include: str | None = key(
+        None,
+        "List of DataComp's, a `.npy` of `uid`: only pairs whose `.json` or column has one of them "
+        "are used. `null`: all.",
+        kind="path",
+    )
     crops: int | None = positive(
         None,
         "Number of different crops of an image, each with its own kept tokens. Epoch e repeats the "

@@ -1,9 +1,9 @@
-"""Manifests: the bad samples that ``gestalt data inspect`` found in a source, so that training can
-leave them out.
+"""Samples that training leaves out: the bad ones in a manifest of ``gestalt data inspect``, and
+those that a list of DataComp's does not include.
 
-JSON with ``format``; ``source_digest`` and ``samples`` of the inspected source; ``bad``, a list of
-[index, reason, where, key]; and further counts.  The file's SHA-256 enters the digest of the
-filtered source, and thereby checkpoints and results.
+A manifest is JSON with ``format``; ``source_digest`` and ``samples`` of the inspected source;
+``bad``, a list of [index, reason, where, key]; and further counts.  The SHA-256 of either file
+enters the digest of the filtered source, and thereby checkpoints and results.
 """
 
 import json
@@ -11,9 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
+from gestalt.data_modules.corpora.stored_pairs import StoredPairs
 from gestalt.data_modules.pairs import Key, Relocated, Source
 from gestalt.support.addresses import change_texts, without_secrets
 from gestalt.support.files import Fields, file_hash, read_json, replacing, short_digest
@@ -47,10 +49,60 @@ def write_manifest(path: Path, source: Source, bad: Sequence[Bad], counted: Fiel
         return file_hash(partial)
 
 
-class WithoutKnownBad(Relocated):
-    """A source without the bad samples of its manifest; the others keep their shard and their
-    order.
+class LeftOut(Relocated):
+    """A source without some of its samples; the others keep their shard and their order.
+
+    Args:
+        source: the whole source.
+        left_out: their indices in it, ascending.
+        path: file that they follow from.
+        kind: kind of the file.
     """
+
+    def __init__(self, source: Source, left_out: ArrayLike, path: Path, *, kind: str) -> None:
+        self._source, self._kind, self.sha256 = source, kind, file_hash(path)
+        self.bad = np.asarray(left_out, dtype=np.int64)
+        # number of remaining samples before each of them
+        self._good_before = self.bad - np.arange(len(self.bad))
+        self.in_sequence = source.in_sequence
+        self.classes = source.classes
+        self.crops = source.crops
+
+    def __len__(self) -> int:
+        return len(self._source) - len(self.bad)
+
+    def blocks(self) -> list[int]:
+        """Return the number of remaining pairs in each shard."""
+        ends = np.cumsum(self._source.blocks())
+        return np.diff(ends - np.searchsorted(self.bad, ends), prepend=0).tolist()
+
+    def digest(self) -> str:
+        """Return the digest of source and file."""
+        return short_digest(f"{self._source.digest()}\0{self.sha256}")
+
+    def locate(self, index: int, epoch: int) -> tuple[Source, int, int]:
+        """Return the whole source, and the index in it."""
+        return self._source, self.original(index), epoch
+
+    def pairs(self, keys: Sequence[Key]) -> Iterator[tuple[Tensor, str] | BadSample]:
+        """Yield the source's pairs."""
+        return self._source.pairs([(epoch, self.original(index)) for epoch, index in keys])
+
+    def original(self, index: int) -> int:
+        """Return the index in the whole source."""
+        return index + int(np.searchsorted(self._good_before, index, side="right"))
+
+    def about(self) -> Fields:
+        """Return the source's facts, the file's hash and the number of samples left out."""
+        return {
+            **self._source.about(),
+            f"{self._kind}_sha256": self.sha256,
+            f"left_out_by_{self._kind}": len(self.bad),
+        }
+
+
+class WithoutKnownBad(LeftOut):
+    """A source without the bad samples of its manifest."""
 
     def __init__(self, source: Source, path: Path) -> None:
         """Read the manifest.
@@ -76,49 +128,40 @@ class WithoutKnownBad(Relocated):
                 f"data.manifest={path}: not a manifest: {error}; make one with `gestalt data "
                 "inspect`"
             ) from error
-        self.sha256 = file_hash(path)
         if manifest["source_digest"] != source.digest() or manifest["samples"] != len(source):
             raise ValueError(
                 f"data.manifest={path}: made of {manifest['samples']} samples with digest "
                 f"{manifest['source_digest']}, but the source has "
                 f"{len(source)} with {source.digest()}: inspect it again, with the same data.limit"
             )
-        self._source = source
-        self.bad = np.asarray([entry[0] for entry in manifest["bad"]], dtype=np.int64)
-        # number of good samples before each bad one
-        self._good_before = self.bad - np.arange(len(self.bad))
-        self.in_sequence = source.in_sequence
-        self.classes = source.classes
-        self.crops = source.crops
+        super().__init__(source, [row[0] for row in manifest["bad"]], path, kind="manifest")
 
-    def __len__(self) -> int:
-        return len(self._source) - len(self.bad)
 
-    def blocks(self) -> list[int]:
-        """Return the number of remaining pairs in each shard."""
-        ends = np.cumsum(self._source.blocks())
-        return np.diff(ends - np.searchsorted(self.bad, ends), prepend=0).tolist()
+class OnlyIncluded(LeftOut):
+    """The pairs of a source whose ``uid`` is in a file of DataComp's: NumPy's format, each uid as
+    two integers.
+    """
 
-    def digest(self) -> str:
-        """Return the digest of source and manifest."""
-        return short_digest(f"{self._source.digest()}\0{self.sha256}")
+    def __init__(self, source: Source, path: Path) -> None:
+        """Read the file.
 
-    def locate(self, index: int, epoch: int) -> tuple[Source, int, int]:
-        """Return the whole source, and the index in it."""
-        return self._source, self.original(index), epoch
-
-    def pairs(self, keys: Sequence[Key]) -> Iterator[tuple[Tensor, str] | BadSample]:
-        """Yield the source's pairs."""
-        return self._source.pairs([(epoch, self.original(index)) for epoch, index in keys])
-
-    def original(self, index: int) -> int:
-        """Return the index in the whole source."""
-        return index + int(np.searchsorted(self._good_before, index, side="right"))
-
-    def about(self) -> Fields:
-        """Return the source's facts, the manifest's hash and the number of samples left out."""
-        return {
-            **self._source.about(),
-            "manifest_sha256": self.sha256,
-            "left_out_by_manifest": len(self.bad),
-        }
+        Raises:
+            ValueError: it holds no such integers, or the uid of no pair.
+        """
+        try:
+            halves = np.load(path)
+            listed = np.sort(halves["f0"] ^ halves["f1"])
+        except (OSError, ValueError, IndexError) as error:
+            raise ValueError(
+                f"data.include={path}: not uids of DataComp, of NumPy's type u8,u8: {error}"
+            ) from error
+        uids = np.zeros(len(source), np.uint64)
+        if isinstance(source, StoredPairs):
+            uids = source.store.join_hashes("uid")[: len(source)]
+        left_out = np.flatnonzero(listed[np.searchsorted(listed[:-1], uids)] != uids)
+        if len(left_out) == len(source):
+            raise ValueError(
+                f"data.include={path}: none of {len(source):,} pairs has a uid that is listed "
+                "there; choose the list of this pool, or null"
+            )
+        super().__init__(source, left_out, path, kind="include")

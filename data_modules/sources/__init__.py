@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gestalt.data_modules.corpora.captions import ANY_CAPTION
-from gestalt.data_modules.corpora.manifest import WithoutKnownBad
+from gestalt.data_modules.corpora.manifest import OnlyIncluded, WithoutKnownBad
 from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs
 from gestalt.data_modules.opening import find_opener
 from gestalt.data_modules.pairs import Source as Source
@@ -25,6 +25,7 @@ def open_source(
     limit: int | None = None,
     crops: int | None = None,
     augmentation: Augmentation = USUAL,
+    include: str | None = None,
     manifest: str | None = None,
     offered: Mapping[str, Any] | None = None,
     **options: object,
@@ -39,12 +40,14 @@ def open_source(
         limit: largest number of pairs, at least 1, the first ones; None for all.
         crops: number of different crops of each image; None for a new one in each epoch.
         augmentation: random changes of stored images.
+        include: file of the ``uid`` of the only pairs that are kept; None to keep all.
         manifest: file of the bad samples that are left out; None to leave out none.
         offered: options that the source may take, such as ``captions``; others are left aside.
         options: options that the source must take.
 
     Raises:
-        ValueError: unknown source or option, data that cannot be read, a manifest of other data,
+        ValueError: unknown source or option, data that cannot be read, a manifest of other data, an
+            ``include`` without any of the pairs,
             ``crops`` or ``augmentation`` of a source that draws its own images, or offered
             ``captions`` of one that makes its own.
     """
@@ -77,4 +80,6 @@ def open_source(
             f"data.crops={crops}: source {name} draws new images in each epoch, not crops of "
             "stored ones; choose null"
         )
+    if include is not None:
+        opened = OnlyIncluded(opened, Path(include))
     return opened if manifest is None else WithoutKnownBad(opened, Path(manifest))

@@ -202,6 +202,7 @@ def check_places(config: Experiment) -> None:
     """
     places = {
         "data.manifest": config.data.manifest,
+        "data.include": config.data.include,
         "image.weights": config.image.weights,
         "benchmark_root": config.benchmark_root,
         "data.features": config.data.features,

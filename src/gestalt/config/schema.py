@@ -129,10 +129,11 @@ def keys_below(config: Experiment, prefixes: tuple[str, ...]) -> Keys:
 def hashed_keys(config: Experiment) -> Keys:
     """Return the keys, flat, that two runs must share to be the same run.
 
-    Of the roots of data and of their captions, ``data.manifest``, ``image.weights`` and the file of
-    a benchmark only the last part of the path counts, so that data may move, and of a URL neither
-    user info, query nor fragment, so that a token may change.  Accumulated batches count as one
-    batch of their size.  The options of a term of the loss count if the run has that term.
+    Of the roots of data and of their captions, ``data.manifest``, ``data.include``,
+    ``image.weights`` and the file of a benchmark only the last part of the path counts, so that
+    data may move, and of a URL neither user info, query nor fragment, so that a token may change.
+    Accumulated batches count as one batch of their size.  The options of a term of the loss count
+    if the run has that term.
     """
     terms = terms_of(config.loss)
     read: tuple[str, ...] = (
@@ -148,7 +149,8 @@ def hashed_keys(config: Experiment) -> Keys:
     flat["trainer.accumulate_grad_batches"] = 1
     flat["data.mixture"] = [_last_parts(part, "root", "manifest") for part in flat["data.mixture"]]
     flat["evaluation.benchmarks"] = [Path(name).name for name in flat["evaluation.benchmarks"]]
-    return _last_parts(flat, "data.root", "data.captions.root", "data.manifest", "image.weights")
+    files = "data.root", "data.captions.root", "data.manifest", "data.include", "image.weights"
+    return _last_parts(flat, *files)
 
 
 def _last_parts(keys: Keys, *paths: str) -> Keys:

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,6 +10,8 @@ from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.corpora.manifest import WithoutKnownBad, write_manifest
 from gestalt.data_modules.order import EndlessOrder
 from gestalt.data_modules.sources import Source
+from tests.data_modules.files import opened
+from tests.data_modules.tar_files import write_shards
 
 BAD = [0, 3, 4, 9, 11]
 
@@ -80,6 +83,24 @@ def test_a_manifest_for_a_mixture_is_refused(tmp_path):
 def test_a_manifest_of_other_data_is_refused(tmp_path):
     with pytest.raises(ValueError, match="made of 12 samples with digest other"):
         WithoutKnownBad(Shards(), written(tmp_path, digest="other")[0])
+
+
+def test_the_uids_of_a_list_keep_their_pairs(tmp_path):
+    root, path = write_shards(tmp_path / "tars", [5, 4]), tmp_path / "uids.npy"
+    halves = sorted((number >> 64, number % 2**64) for number in (3, 5, 8, 2**70))
+    np.save(path, np.array(halves, "u8,u8"))
+    source = opened("tars", root, include=str(path))
+    assert [source.caption(index, 0) for index in range(len(source))] == [
+        f"picture {number}" for number in (3, 5, 8)
+    ]
+    assert source.blocks() == [1, 2]
+    assert source.about()["left_out_by_include"] == 6
+    np.save(path, np.array([(0, 99)], "u8,u8"))
+    with pytest.raises(ValueError, match=r"include=.*none of 9 pairs has a uid that is listed"):
+        opened("tars", root, include=str(path))
+    np.save(path, [1.0])
+    with pytest.raises(ValueError, match="not uids of DataComp"):
+        opened("tars", root, include=str(path))
 
 
 @pytest.mark.parametrize(
