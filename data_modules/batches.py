@@ -19,6 +19,8 @@ class ImageTextBatch(TypedDict):
     """Side of the images of ``features``, pixels."""
     text: list[str]
     """B captions."""
+    column: list[str]
+    """B columns of a table that the captions were drawn from; empty without one."""
     sample_id: Tensor
     """(B,) int64, the index of the pair in its source."""
     epoch: Tensor

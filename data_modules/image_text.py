@@ -99,13 +99,14 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
                     )
                 row.copy_(image)
         reasons = [text if isinstance(text, BadSample) else None for text in texts]
-        captions = ["" if isinstance(text, BadSample) else text for text in texts]
+        captions = ["" if isinstance(text, BadSample) else str(text) for text in texts]
         batch: Any = {
             **images,
             "text": captions,
             "sample_id": torch.tensor([index for _, index in keys]),
             "epoch": torch.tensor([epoch for epoch, _ in keys]),
             "valid_count": reasons.count(None),
+            "column": [getattr(text, "column", "") for text in texts],
             **validity(reasons),
         }
         if self.read_captions is not None:

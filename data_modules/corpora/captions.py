@@ -26,6 +26,12 @@ MOST_SENTENCES = {"sentence": 1, "merge3": 3}
 """Part of a caption -> the largest number of neighbouring sentences."""
 
 
+class Drawn(str):
+    """A caption, with the column of a table that it was drawn from."""
+
+    column = ""
+
+
 class CaptionRule(NamedTuple):
     """Rule that selects a sample's caption.
 
@@ -81,8 +87,9 @@ def choose_caption(
     first, second, column, count, position = (
         np.random.default_rng([seed, epoch, index, 2]).random(5) if drawn else [0.0] * 5
     )
+    name = ""
     if rule.table is not None:
-        texts = listed_texts(_draw_column(captions, rule, column), rule)
+        name, texts = _draw_column(captions, rule, column)
     if not texts:
         raise BadSample("missing_caption")
     try:
@@ -97,20 +104,22 @@ def choose_caption(
         length = min(1 + int(count * most), len(sentences))
         start = int(position * (len(sentences) - length + 1))
         text = " ".join(sentences[start : start + length])
-    return text if rule.template is None else rule.template.replace("{}", text)
+    caption = Drawn(text if rule.template is None else rule.template.replace("{}", text))
+    caption.column = name
+    return caption
 
 
-def _draw_column(captions: Any, rule: CaptionRule, draw: float) -> object:
-    """Draw the captions of a column, the heaviest for 0, among those with a usable text; without
-    any, return those of the first column with a text.
+def _draw_column(captions: Any, rule: CaptionRule, draw: float) -> tuple[str, list[object]]:
+    """Draw a column, the heaviest for 0, among those with a usable text.  Returns its name and
+    texts; without any, all texts.
     """
     usable = [name for name in rule.weights if usable_texts(captions[name], rule)]
     usable.sort(key=rule.weights.__getitem__, reverse=True)
     ends = np.cumsum([rule.weights[name] for name in usable])
-    drawn = [
-        captions[name] for name, end in zip(usable, ends, strict=True) if draw * ends[-1] <= end
-    ]
-    return next(filter(None, drawn or captions.values()), None)
+    for name, end in zip(usable, ends, strict=True):
+        if draw * ends[-1] <= end:
+            return name, listed_texts(captions[name], rule)
+    return "", listed_texts(captions, rule)
 
 
 def listed_texts(captions: object, rule: CaptionRule = ANY_CAPTION) -> list[object]:

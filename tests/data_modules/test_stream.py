@@ -79,6 +79,8 @@ def test_captions_of_a_table_are_the_same_on_any_ranks_and_after_a_resume(clean,
         return [text for step in batches for batch in step for text in batch["text"]]
 
     alone = texts()
+    (first,), *_ = read(clean, steps=1, **options)
+    assert set(first["column"]) == {*weights}
     assert {len(text.split(".")) > 2 for text in alone} == {True, False}
     for where in ({"ranks": 2, "workers": 1}, {"ranks": 3, "workers": 2}):
         assert texts(**where) == alone

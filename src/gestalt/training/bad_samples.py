@@ -1,5 +1,5 @@
 """BadSamples: counts unreadable samples by reason, over all ranks and the whole run; too many stop
-it.  B batch.
+it.  The columns that captions are drawn from are counted with them.  B batch.
 """
 
 from collections import Counter
@@ -44,6 +44,7 @@ class BadSamples(Callback):
         seen: samples read, good and bad.
         counts: bad samples by reason.
         first: shard and key of the first bad sample of each reason, in the stream's order.
+        drawn: captions by the column of a table that they were drawn from.
 
     Raises:
         TooManyBad: on every rank at once; the message names the first step at which the share is
@@ -65,8 +66,9 @@ class BadSamples(Callback):
         self.seen = 0
         self.counts: Counter[str] = Counter()
         self.first: dict[str, str] = {}
-        # step, good samples, reason and place of the bad ones
-        self._waiting: list[tuple[int, int, list[tuple[int, str]]]] = []
+        self.drawn: Counter[str] = Counter()
+        # step, good samples, reason and place of the bad ones, columns
+        self._waiting: list[tuple[int, int, list[tuple[int, str]], Counter[str]]] = []
         self._module: LightningModule | None = None
 
     @property
@@ -86,7 +88,8 @@ class BadSamples(Callback):
         # read from the device only if one is bad
         codes = [-1] * len(places) if good == len(places) else batch["reason"].tolist()
         bad = [(code, place) for code, place in zip(codes, places, strict=True) if place]
-        self._waiting.append((trainer.global_step, good, bad))
+        drawn = Counter(filter(None, batch.get("column", ())))
+        self._waiting.append((trainer.global_step, good, bad, drawn))
         if world_size() == 1 or is_logging_step(trainer):
             self._judge()
         if is_logging_step(trainer):
@@ -126,12 +129,14 @@ class BadSamples(Callback):
     def state_dict(self) -> dict[str, Any]:
         """Return the counts of all ranks, which call this together."""
         self._judge()
-        return {"seen": self.seen, "counts": dict(self.counts), "first": dict(self.first)}
+        counts, drawn = dict(self.counts), dict(self.drawn)
+        return {"seen": self.seen, "counts": counts, "first": dict(self.first), "drawn": drawn}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the counts."""
         self.seen = state_dict["seen"]
         self.counts, self.first = Counter(state_dict["counts"]), dict(state_dict["first"])
+        self.drawn = Counter(state_dict.get("drawn"))  # of an earlier version: none
 
     def record(self) -> dict[str, Any]:
         """Return the fields of a result: samples seen, and bad ones by reason with the first of
@@ -142,6 +147,7 @@ class BadSamples(Callback):
             "bad": self.bad,
             "by_reason": dict(sorted(self.counts.items())),
             "first": dict(sorted(self.first.items())),
+            **({"drawn_columns": dict(sorted(self.drawn.items()))} if self.drawn else {}),
         }
 
     def _judge(self) -> None:
@@ -155,7 +161,8 @@ class BadSamples(Callback):
         for steps in zip(*objects_of_ranks(waiting), strict=True):
             step = steps[0][0]
             whole_batch_bad = True
-            for _, good, bad in steps:  # in rank order, which is the stream's
+            for _, good, bad, drawn in steps:  # in rank order, which is the stream's
+                self.drawn += drawn
                 self.seen += good + len(bad)
                 whole_batch_bad = whole_batch_bad and good == 0
                 for code, place in bad:

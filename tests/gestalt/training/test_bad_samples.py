@@ -36,6 +36,7 @@ def batch(*codes):
     return {
         "reason": torch.tensor(codes),
         "place": ["" if code < 0 else f"shard {code}: row {row}" for row, code in enumerate(codes)],
+        "column": ["long" if code < 0 else "" for code in codes],
     }
 
 
@@ -53,6 +54,7 @@ def test_every_bad_sample_is_counted_by_its_reason_and_the_first_of_each_is_name
         "bad": 4,
         "by_reason": {"lost": 1, "torn": 3},
         "first": {"torn": "shard 1: row 1", "lost": "shard 2: row 0"},
+        "drawn_columns": {"long": 8},
     }
     assert module.logged == {"train/bad_samples": 4, "bad_samples/torn": 3, "bad_samples/lost": 1}
     assert [line.split(";")[0] for line in module.said] == [
@@ -168,6 +170,7 @@ def test_two_ranks_count_bad_samples_like_one_process(tmp_path):
             "seen": 12,
             "counts": expected["by_reason"],
             "first": expected["first"],
+            "drawn": expected["drawn_columns"],
         }
         assert rank["stop"].startswith(
             "8 of 12 samples are bad at step 2, a whole batch is bad: empty 2"
