@@ -14,5 +14,6 @@
 set -euo pipefail
 experiment=$1
 shift
+export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK  # srun of newer versions takes no --cpus-per-task of sbatch
 srun --kill-on-bad-exit=1 .venv/bin/python -m gestalt train "$experiment" \
     --scale cc12m trainer.devices=8 trainer.num_nodes="$SLURM_NNODES" resume=auto "$@"
