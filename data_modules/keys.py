@@ -176,9 +176,9 @@ class Data:
     )
     cache: str | None = unhashed(
         None,
-        "Folder for what is made once of the data: indices of tars, unpacked tars, hashes of "
-        "captions in remote parquet. `null`: `~/.cache/gestalt`, or the folder that the "
-        "environment variable `GESTALT_CACHE` names.",
+        "Folder for what is made once of the data: indices of tars, unpacked tars, joined "
+        "captions, hashes of captions in remote parquet. `null`: `~/.cache/gestalt`, or the folder "
+        "that the environment variable `GESTALT_CACHE` names.",
         kind="path",
     )
     batch_size: int = positive(8192, "Pairs per step, over all ranks.", kind="pairs")
