@@ -183,11 +183,12 @@ class HubFiles(Published):
 
     Attributes:
         repository: ``owner/name``.
-        use: words of a command that reads the set, with ``{root}`` for the root.
+        use: words of a command that reads the set, or joins it, with ``{root}`` for the root and
+            ``{place}`` for its files.
     """
 
     repository: str
-    use: str = "captions to be joined to a corpus"
+    use: str = "data.captions.root={place} data.captions.by=url"
 
     def __str__(self) -> str:
         """Return the address."""
@@ -225,7 +226,11 @@ VOC_2012 = "VOCtrainval_11-May-2012.tar"
 COCO = "http://images.cocodataset.org"
 LONG = "3long_3short_1raw_captions_url.csv"
 _dreamlip = partial(
-    HubFiles, "dreamlip", least=1, repository="qidouxiong619/dreamlip_long_captions"
+    HubFiles,
+    "dreamlip",
+    least=1,
+    repository="qidouxiong619/dreamlip_long_captions",
+    use="data.captions.root={place} 'data.captions.by={{url: Image Path}}'",
 )
 
 SETS: dict[str, File | HubFiles] = {
@@ -396,5 +401,6 @@ def get(name: str, root: Path, *, dry_run: bool = False) -> None:
         row.get(root)
         if missing := row.missing(root):
             raise StoppedRun(f"{name}: {row} lacks {missing}; run the command again")
-    use = row.use.format(root=shlex.quote(str(root)))
+    place = shlex.quote(str(root / row.folder / row.holds))
+    use = row.use.format(root=shlex.quote(str(root)), place=place)
     print(f"{name} is complete in {root / row.folder}: {use}")
