@@ -6,7 +6,6 @@ the code, the requested images, the training data and the starting weights must 
 ``setup_differences``.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -49,26 +48,8 @@ PROTOCOL = "protocol.name"
 
 NOT_RECORDED = "not recorded"
 
-HASHED = ("digest", "templates", "truth_pixels", "label_set", "benchmark_hash")
-"""Endings of keys whose values are hashes or counts; shown only where no other setting differs."""
-
 MAX_LENGTH = 60
-"""Largest number of characters of a value; a longer value is shown as a hash."""
-
-LEADING = (
-    "evaluation.split",
-    "evaluation.limit",
-    "images",
-    "input_size",
-    "window",
-    "scores",
-    "background",
-    "threshold",
-)
-"""Settings that a sentence names first; those of a protocol without their prefix."""
-
-NAMED = 3
-"""Number of settings that a sentence names; ``Split.table`` has all."""
+"""Largest number of characters of a value that a sentence shows; ``Split.table`` has all."""
 
 
 def measurement(result: Result, metric: str) -> Fields:
@@ -105,75 +86,37 @@ class Split(NamedTuple):
             for group in self.groups
         ]
 
-    def differing(self) -> list[str]:
-        """Return the settings that not all groups share, in order of first appearance."""
-        first, *others = self.settings
+    def table(self) -> Table:
+        """Return every setting that differs, in order of first appearance, a column for each group;
+        no rows if none does.
+        """
         keys = dict.fromkeys(key for row in self.settings for key in row)
-        return [key for key in keys if any(row.get(key) != first.get(key) for row in others)]
+        rows = [(key, *(str(row.get(key, NOT_RECORDED)) for row in self.settings)) for key in keys]
+        differing = tuple(row for row in rows if len(set(row[1:])) > 1)
+        return Table("", ("setting", *self.names), differing, numbers=range(0))
 
     def differences(self) -> list[str]:
-        """Return a sentence that names the groups, then their protocols if these differ, then the
-        few settings that tell most; an empty list for a single group.
-
-        Hashes are named only where no other setting of a group differs.
+        """Return a sentence that names the groups and every setting that differs, with values that
+        are not too long; an empty list for a single group.
         """
         if len(self.groups) < 2:
             return []
-        keys: dict[str, None] = {}
-        for other in self.settings[1:]:
-            differing = Split([], [self.settings[0], other]).differing()
-            readable = [key for key in differing if not key.endswith(HASHED)]
-            keys |= dict.fromkeys(readable or differing)
-        ordered = sorted((key for key in keys if key != PROTOCOL), key=self._rank)
-        listed = [
-            f"{key} is {' vs '.join(_shown(row, key) for row in self.settings)}"
-            for key in ordered[:NAMED]
+        texts = [
+            f"{key} differs"
+            if max(map(len, values)) > MAX_LENGTH
+            else f"{key} is {' vs '.join(values)}"
+            for key, *values in self.table().rows
         ]
-        if len(ordered) > NAMED:
-            listed.append(f"and {len(ordered) - NAMED} more")
-        text = ", ".join(listed)
-        if PROTOCOL in keys:
-            names = " and ".join(dict.fromkeys(_shown(row, PROTOCOL) for row in self.settings))
-            details = f" ({text.replace('protocol.', '')})" if text else ""
-            text = f"protocols differ: {names}{details}"
-        return [f"{' vs '.join(self.names)}: {text}"]
-
-    def _rank(self, key: str) -> tuple[bool, int]:
-        """Sort key of settings: short values before long ones, then those of ``LEADING``."""
-        name = key.removeprefix("protocol.")
-        is_long = any(len(str(row.get(key))) > MAX_LENGTH for row in self.settings)
-        return is_long, (*LEADING, name).index(name)
-
-    def table(self) -> Table:
-        """Return every setting that differs, a column for each group; no rows if none does."""
-        rows = (
-            (key, *(str(row.get(key, NOT_RECORDED)) for row in self.settings))
-            for key in self.differing()
-        )
-        return Table("", ("setting", *self.names), tuple(rows), numbers=range(0))
+        return [f"{' vs '.join(self.names)}: {', '.join(texts)}"]
 
     def distinctions(self) -> list[str]:
-        """Return for each group a short clause on the settings in which it differs from the others;
-        empty for a single group.
+        """Return a different title for each group: its protocol, or else its name; empty for a
+        single group.
         """
         if len(self.groups) < 2:
             return [""] * len(self.groups)
-        clauses = [str(values.get(PROTOCOL)) for values in self.settings]
-        if len(set(clauses)) == len(clauses):
-            return clauses
-        short = [
-            key
-            for key in self.differing()
-            if all(isinstance(row.get(key), str | int | float | None) for row in self.settings)
-        ]
-        readable = [key for key in short if not key.endswith("digest")] or short
-        clauses = []
-        for number, row in enumerate(self.settings, start=1):
-            clause = ", ".join(
-                f"{key.rpartition('.')[2]} {_shown(row, key)}" for key in readable[:NAMED]
-            )
-            clauses.append(f"{clause}; {number}" if clause in clauses else clause)
-        return clauses
+        protocols = [str(row.get(PROTOCOL)) for row in self.settings]
+        return protocols if len(set(protocols)) == len(protocols) else self.names
 
 
 def split_by_measurement(
@@ -252,11 +195,9 @@ def _entry_settings(entry: Settings, metric: str) -> Fields:
 
 
 def _requested_images(result: Result) -> Fields:
-    """Return the split and the limit that the configuration requests; None is the benchmark's
-    default.
-    """
+    """Return the split and the limit that the configuration requests."""
     evaluation = result.record["config"].get("evaluation", {})
-    return {f"evaluation.{key}": evaluation.get(key) for key in ("split", "limit")}
+    return {f"evaluation.{key}": evaluation.get(key) or "the default" for key in ("split", "limit")}
 
 
 def _requested_data(result: Result) -> Fields:
@@ -292,14 +233,3 @@ def _split(results: Iterable[Result], settings: Callable[[Result], Settings]) ->
     for result in results:
         groups.setdefault(json.dumps(settings(result), sort_keys=True), []).append(result)
     return Split(list(groups.values()), [settings(group[0]) for group in groups.values()])
-
-
-def _shown(settings: Settings, key: str) -> str:
-    if key not in settings:
-        return NOT_RECORDED
-    if settings[key] is None and key.startswith("evaluation."):
-        return "the default"
-    text = str(settings[key])
-    if len(text) <= MAX_LENGTH:
-        return text
-    return f"a value with hash {hashlib.sha256(text.encode()).hexdigest()[:8]}"

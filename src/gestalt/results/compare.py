@@ -42,8 +42,8 @@ class Column(NamedTuple):
 
     Attributes:
         metric: its key.
-        distinction: the settings that tell it from the metric's other columns; empty for a single
-            column.
+        distinction: what tells it from the metric's other columns, its protocol or its results;
+            empty for a single column.
         part: number of images, if not the whole published set was scored; else empty.
         against: label of the result that differences are to.
         scores: by label.
