@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import ModelCard, ModelCardData
 
 from gestalt.config.loading import code_of
 from gestalt.config.schema import Experiment
@@ -113,14 +113,6 @@ def provenance_of(evidence: Evidence, config: Experiment, checkpoint: Path) -> F
 
 
 HEADS = ("set", "metric", "value", "95 % interval", "protocol", "images scored")
-TASKS = {
-    "classification": "zero-shot-image-classification",
-    "robustness": "zero-shot-image-classification",
-    "retrieval": "zero-shot-retrieval",
-}
-SEGMENTATION = "image-segmentation"
-"""Task of the other measures, and of the model."""
-
 TAGS = (
     "gestalt",
     "clip",
@@ -158,10 +150,8 @@ def write_card(facts: CardFacts, evidence: Evidence) -> str:
         library_name="gestalt",
         license=facts.license,
         datasets=list(facts.datasets) or None,
-        pipeline_tag=SEGMENTATION,
+        pipeline_tag="image-segmentation",
         tags=list(TAGS),
-        model_name=facts.name if measured else None,
-        eval_results=[_eval_result(*row) for row in measured] or None,
     )
     seconds = facts.provenance["seconds"]
     time = ""
@@ -182,34 +172,6 @@ def write_card(facts: CardFacts, evidence: Evidence) -> str:
         manifest=portable(config.data.manifest),
     )
     return published(str(ModelCard(f"---\n{head.to_yaml()}\n---\n\n{body}")))
-
-
-def _eval_result(result: Result, metric: str) -> EvalResult:
-    """Return a measurement as the head lists it."""
-    name = metric.partition("/")[2]
-    entry = result.entry(metric)
-    interval = result.interval(metric)
-    facts = {
-        "protocol": entry["protocol"]["name"],
-        "protocol_digest": entry["protocol"]["digest"],
-        "images": entry["images"],
-        "images_official": entry.get("images_official"),
-        "label_set": entry.get("label_set"),
-        "interval_95": interval and [round(end, 6) for end in interval],
-        "commit": result.commit,
-    }
-    return EvalResult(
-        task_type=TASKS.get(entry["measure"], SEGMENTATION),
-        dataset_type=entry.get("image_set") or entry["set"],
-        dataset_name=entry["set"],
-        # the hub puts results of equal type, config and split under one name
-        dataset_config=entry["set"],
-        dataset_split=_split(result),
-        metric_type=name,
-        metric_name=name,
-        metric_value=round(result.record["metrics"][metric], 6),
-        metric_args={key: value for key, value in facts.items() if value is not None},
-    )
 
 
 def _row(result: Result, metric: str) -> list[str]:
