@@ -24,20 +24,12 @@ from gestalt.models.names import (
     record_of,
 )
 from gestalt.models.zoo.kinds import check_name
-from gestalt.support.names import suggestion
+from gestalt.support.names import few
 from gestalt.support.typed import ConfigError
 
 PLAIN_KEYS = ("seed", "data.root", "benchmark_subset", "evaluation.")
 """Prefixes of the hashed keys in which a run may differ from its experiment and still be plain:
 another draw, other places and scores.
-"""
-
-MAX_LISTED = 10
-"""Largest number of runs that a message names."""
-
-TUNED = "evaluation.split"
-"""The key of ``evaluation`` that makes a variant nevertheless: a run that was tuned is scored on
-images that are not reported.
 """
 
 
@@ -78,9 +70,10 @@ def find_run(target: str, *, holding: Path, expected: str) -> Path:
         if folder in found:
             return folder
         if len(found) > 1:
-            raise ConfigError(f"{target}: holds {len(found)} runs; name one of {_listed(found)}")
+            runs = few(target, [str(run) for run in found])
+            raise ConfigError(f"{target}: holds {len(found)} runs; name one of {runs}")
         if not found:
-            raise ConfigError(f"{target}: {expected}: {_listed(_holders(LOGS, holding))}")
+            raise ConfigError(f"{target}: {expected}: {_nearest_holders(target, holding)}")
         return found[0]
     runs = _runs_below(LOGS / target)
     run = next((run for run in reversed(runs) if is_finished(run) and not variations(run)), None)
@@ -108,11 +101,14 @@ def variations(folder: Path) -> list[str]:
         experiment = load(saved.name, scale=saved.scale, overrides=overrides)
     except ConfigError:
         words = (record_of(folder / RESULT) or {}).get("overrides", [])
-        return [word for word in words if _makes_variant(word.partition("=")[0])]
+    else:
+        changes = differences(saved, experiment)
+        words = [f"{key}={value}" for key, (value, _) in changes.items()]
     return [
-        f"{key}={value}"
-        for key, (value, _) in differences(saved, experiment).items()
-        if _makes_variant(key)
+        word
+        for word in words
+        if word.startswith("evaluation.split=")  # tuned, on images that are not reported
+        or not (word.startswith(PLAIN_KEYS) or word.partition("=")[0] in NOT_HASHED)
     ]
 
 
@@ -125,10 +121,6 @@ def differences(one: Experiment, other: Experiment) -> dict[str, tuple[Any, Any]
         for key in sorted(first | second)
         if first.get(key) != second.get(key)
     }
-
-
-def _makes_variant(key: str) -> bool:
-    return key not in NOT_HASHED and (key == TUNED or not key.startswith(PLAIN_KEYS))
 
 
 def _holders(root: Path, file: Path) -> list[Path]:
@@ -149,54 +141,29 @@ def _runs_below(root: Path) -> list[Path]:
     )
 
 
-def _listed(folders: list[Path]) -> str:
-    """Return at most ``MAX_LISTED`` folders for a message, and how many more there are."""
-    names = sorted(map(str, folders))
-    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
-    return (", ".join(names[:MAX_LISTED]) or "none") + more
-
-
 def _why_none(name: str, runs: list[Path], holding: Path, expected: str) -> str:
     """Return why a name means none of the runs that lie under it, and the fix."""
-    if not runs:
-        experiment, *scale = Path(name).parts
-        if (EXPERIMENTS / f"{experiment}.yaml").is_file():
-            return (
-                "this experiment has no run here; train it with "
-                f"`{_training(experiment, *scale[:1])}`"
-            )
-        held = _holders(LOGS, holding)
-        places = [place for run in held for place in (run, *run.parents) if LOGS in place.parents]
-        known = dict.fromkeys(str(place.relative_to(LOGS)) for place in places)
-        near = suggestion(str(Path(name)).removeprefix(f"{LOGS}/"), known)
-        return f"{expected}: {_listed(held)}; {near}".removesuffix("; ")
-    plain = [run for run in runs if not variations(run)]
-    newest = (plain or runs)[-1]
-    command = _training(newest.parents[1].name, newest.parent.name)
-    reached = "is finished" if is_finished(newest) else f"is at {progress(newest / CHECKPOINT)}"
-    if not plain:
-        differing = f"the newest, {newest}, has {' '.join(variations(newest))} and {reached}"
-        return (
-            f"all its runs are variants; {differing}; name that folder, or train the experiment "
-            f"without overrides by `{command}`"
-        )
-    other = (
-        "name that folder"
-        if holding == CHECKPOINT
-        else f"score it with `gestalt eval {newest}` and name that record"
-    )
-    resume = f"continue it with its overrides by `{command} resume={newest}`"
-    return f"no plain run of it is finished; the newest, {newest}, {reached}; {resume}, or {other}"
+    if runs:
+        newest = runs[-1]
+        state = "is finished" if is_finished(newest) else f"is at {progress(newest / CHECKPOINT)}"
+        fix = f"continue it with its overrides and resume={newest}"
+        varied = variations(newest)
+        if varied:
+            state += f" and has {' '.join(varied)}"
+            fix = "train the experiment without overrides"
+        if (newest / holding).is_file():
+            fix += ", or name that folder"
+        return f"no plain run of it is finished; the newest, {newest}, {state}; {fix}"
+    experiment, *scale = Path(name).parts[:2]
+    if (EXPERIMENTS / f"{experiment}.yaml").is_file():
+        command = " --scale ".join((experiment, *scale))
+        return f"this experiment has no run here; train it with `gestalt train {command}`"
+    return f"{expected}: {_nearest_holders(name, holding)}"
 
 
-def _training(experiment: str, scale: str = "") -> str:
-    """Return the command that trains an experiment, which may be a file of the user's."""
-    command = f"gestalt train {_word(EXPERIMENTS, experiment)}"
-    return f"{command} --scale {_word(EXPERIMENTS / 'scales', scale)}" if scale else command
-
-
-def _word(folder: Path, name: str) -> str:
-    return name if (folder / f"{name}.yaml").is_file() else f"./{name}.yaml"
+def _nearest_holders(target: str, holding: Path) -> str:
+    """Return the runs here that hold the file, for a message, nearest to the target first."""
+    return few(target, [str(run) for run in _holders(LOGS, holding)]) or "none"
 
 
 def check_target(target: str) -> Path | None:

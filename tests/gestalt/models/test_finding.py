@@ -79,18 +79,10 @@ def test_a_name_with_unfinished_runs_only_is_refused_with_the_newest_and_its_ste
     newest = saved_run(1, "seed=1", steps=9)
     if recorded:
         (newest / "result.json").write_text('{"steps": 9, "steps_planned": 900}')
-    resume = f"`gestalt train {NAME} --scale tiny resume={newest}`"
     stopped = f"{NAME}: no plain run of it is finished; the newest, {newest}, is at step 9 of 900"
-    assert (
-        refusal() == f"{stopped}; continue it with its overrides by {resume}, or name that folder"
-    )
-    with pytest.raises(
-        ConfigError,
-        match=(
-            rf"step 9 of 900; continue .*, or score it with `gestalt eval {newest}` and name that "
-            r"record"
-        ),
-    ):
+    fix = f"continue it with its overrides and resume={newest}"
+    assert refusal() == f"{stopped}; {fix}, or name that folder"
+    with pytest.raises(ConfigError, match=rf"{fix}{', or name' if recorded else '$'}"):
         result_paths(NAME, evaluations=False)
 
 
@@ -120,9 +112,8 @@ def test_a_run_is_plain_whose_overrides_do_not_change_what_is_trained():
 def test_a_variant_never_takes_the_name(word):
     variant = saved_run(0, word)
     assert refusal() == (
-        f"{NAME}: all its runs are variants; the newest, {variant}, has {word} and is finished; "
-        f"name that folder, or train the experiment without overrides by `gestalt train {NAME} "
-        "--scale tiny`"
+        f"{NAME}: no plain run of it is finished; the newest, {variant}, is finished and has "
+        f"{word}; train the experiment without overrides, or name that folder"
     )
     plain = saved_run(1)
     saved_run(2, word)
@@ -132,10 +123,7 @@ def test_a_variant_never_takes_the_name(word):
 def test_an_unfinished_variant_is_named_with_its_step():
     saved_run(0, "image.aggregation=avg")
     saved_run(1, "image.aggregation=cls", steps=9)
-    assert (
-        "version_1, has image.aggregation=cls and is at step 9 of 900; name that folder"
-        in refusal()
-    )
+    assert "version_1, is at step 9 of 900 and has image.aggregation=cls; train" in refusal()
 
 
 def test_the_place_of_the_data_makes_no_variant(tmp_path):
@@ -177,7 +165,7 @@ def test_an_unknown_name_is_refused_with_the_list_of_runs():
     run = saved_run(4)
     assert refusal("clippy_dino_mix").endswith(
         "clippy_dino_mix: neither a checkpoint, nor a run's folder, nor an experiment with one; "
-        f"runs here: {run}; did you mean 'clippy_dino_max'?"
+        f"runs here: {run}"
     )
 
 
@@ -194,7 +182,7 @@ def test_a_folder_with_several_runs_is_refused_and_one_above_a_single_run_means_
     assert "tiny: holds 2 runs; name one of" in refusal(str(TINY))
     for number in range(2, 13):
         saved_run(number)
-    assert refusal(str(TINY)).endswith("version_6 and 3 more")
+    assert refusal(str(TINY)).endswith(", ...")
 
 
 def test_a_checkpoint_outside_a_run_and_one_without_its_config_are_refused():
