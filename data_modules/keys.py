@@ -1,8 +1,9 @@
-"""Keys of ``data``: the image-text pairs to train on, and the checks of sources and their options,
-which import no source: that takes seconds.
+"""Keys of ``data``: the image-text pairs to train on, and the checks of sources, their options and
+their files, which import no source: that takes seconds.
 """
 
 import ast
+import os
 from dataclasses import dataclass
 from functools import cache
 from math import inf
@@ -308,3 +309,29 @@ def options_written(name: str) -> dict[str, str] | None:
                 if each.annotation and each.arg not in COMMON
             }
     return None
+
+
+def check_files(data: Data) -> None:
+    """Check the files of a source of tars, parquet or a table by their first or last bytes, with
+    functions that opening the source calls too; checks that need more reading are left to that.
+
+    Raises:
+        ValueError: the files are not what the source reads.
+    """
+    root, options = data.root, data.options
+    if data.source == "tars":
+        from gestalt.data_modules.corpora.tar_index import check_first_tar
+
+        check_first_tar(root)
+    elif data.source == "table":
+        from gestalt.data_modules.corpora.table_files import TableFile
+
+        chosen = {
+            name: options[name] for name in ("images", "separator", "quoted") if name in options
+        }
+        column = None if isinstance(data.caption, dict) else data.caption
+        TableFile(root, [options.get("image_column"), column], **chosen)
+    elif data.source == "parquet" and root and os.path.isfile(root):
+        from gestalt.data_modules.corpora.table_files import check_magic
+
+        check_magic(root)

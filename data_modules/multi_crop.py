@@ -10,9 +10,8 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from gestalt.data_modules.batches import MultiCropBatch, validity
 from gestalt.data_modules.corpora.bad_samples import BadSample
-from gestalt.data_modules.loading import TrainingData
+from gestalt.data_modules.loading import MultiCropBatch, TrainingData, validity
 from gestalt.data_modules.pairs import Key, Source
 from gestalt.data_modules.pixels.crops import View, draw_crop
 

@@ -29,7 +29,7 @@ import sys
 sys.modules["gestalt.config"] = None
 import torch
 
-from gestalt.data_modules.configured import open_data
+from gestalt.data_modules.sources import open_data
 from gestalt.data_modules.keys import Data
 from gestalt.encoders.keys import Image, Text
 from gestalt.encoders.towers import build_image_tower, build_text_tower

@@ -23,9 +23,8 @@ import pyarrow as pa
 from datasets.data_files import DataFilesList
 
 from gestalt.data_modules.corpora.shards import cache_folder
-from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs
+from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs, value_hashes
 from gestalt.data_modules.corpora.table_files import SEPARATORS
-from gestalt.data_modules.corpora.value_hashes import value_hashes
 from gestalt.data_modules.keys import OWN, Captions
 from gestalt.data_modules.pairs import StoredPair
 from gestalt.support.addresses import without_secrets

@@ -1,20 +1,54 @@
 """Shards: the state of a file, on disk or behind a URL, and ranges of its bytes; a failed request
-is repeated.
+is repeated.  A cache holds what each process read last.
 """
 
 import os
 import stat
 import sys
 import time
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from gestalt.data_modules.corpora.lru_cache import LRUCache
 from gestalt.support.addresses import without_secrets
 from gestalt.support.files import cache_home
+
+Value = TypeVar("Value")
+
+
+class LRUCache(Generic[Value]):
+    """Values by key, up to a total size.  It is empty in a forked process and in a copy, since open
+    files cannot be shared.
+
+    Args:
+        limit: largest total size; the newest value is kept whatever its size.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._kept: OrderedDict[Hashable, tuple[Value, int]] = OrderedDict()
+        self._process = os.getpid()
+
+    def get(self, key: Hashable, read: Callable[[], tuple[Value, int]]) -> Value:
+        """Return the value of a key; ``read`` makes it, with its size, if it is not cached."""
+        if self._process != os.getpid():
+            self._kept, self._process = OrderedDict(), os.getpid()
+        if key not in self._kept:
+            self._kept[key] = read()
+            while (
+                len(self._kept) > 1 and sum(size for _, size in self._kept.values()) > self._limit
+            ):
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key][0]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy the limit without the values."""
+        return LRUCache, (self._limit,)
+
 
 TRIES = 5
 """Number of requests for one object (the state of a file, or a range of it), with a pause that

@@ -19,11 +19,10 @@ from torch import Tensor
 
 from gestalt.data_modules.corpora.bad_samples import BadSample, bad_sample_at
 from gestalt.data_modules.corpora.captions import CaptionRule, choose_caption, usable_texts
-from gestalt.data_modules.corpora.value_hashes import value_hashes
 from gestalt.data_modules.pairs import Key, NumberedPairs, Source, StoredPair
 from gestalt.data_modules.pixels.augment import USUAL, Augmentation, prepare_random_crop
 from gestalt.data_modules.pixels.photographs import read_bytes
-from gestalt.support.files import short_digest
+from gestalt.support.files import short_digest, value_hash
 
 TOGETHER, AHEAD = 32, 2**26
 """Largest number of files, and of their bytes, that are read before the first of them is
@@ -81,6 +80,11 @@ class ShardedStore(Store):
         """Return the number of a pair's shard, and its position in there."""
         shard = int(np.searchsorted(self._ends, index, side="right"))
         return shard, index - int(self._ends[shard] - self._lengths[shard])
+
+
+def value_hashes(values: Iterable[Any]) -> NDArray[np.uint64]:
+    """Return the hash of each value."""
+    return np.fromiter(map(value_hash, values), np.uint64)
 
 
 def image_bytes(image: object) -> bytes:

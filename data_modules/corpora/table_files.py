@@ -1,5 +1,5 @@
-"""Files of tables: CSV or TSV with a header, plain or gz, read as bytes; each error is one line
-with the file's name.
+"""Tables: their columns of images and captions; CSV or TSV with a header, plain or gz, read as
+bytes; whether a file is parquet.  Each error is one line with the file's name.
 
 Torch is not imported, so that an unreadable table is refused at once.
 """
@@ -15,10 +15,62 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gestalt.data_modules.corpora.columns import find_columns
+from gestalt.data_modules.corpora.bad_samples import printable
+
+IMAGES = ("image", "jpg", "png", "webp", "image_bytes", "img")
+CAPTIONS = ("caption", "captions", "text", "txt", "sentences")
+"""Common names of both columns."""
+
+
+def find_columns(
+    columns: list[str],
+    chosen: Sequence[str | None],
+    *,
+    where: str,
+    usual: Sequence[str] = IMAGES,
+) -> list[str]:
+    """Return the columns of images and of captions: each the configured one, or the only one with a
+    usual name; if none has it exactly, blanks around column names are ignored.
+
+    Args:
+        columns: all columns of the table.
+        chosen: the configured columns of images and of captions; None to search for a usual name.
+        where: file or data set, for messages.
+        usual: names to search for images.
+
+    Raises:
+        ValueError: no such column, several with a usual name, or several of one name.
+    """
+    found = []
+    keys = "data.options.image_column", "data.caption"
+    for key, name, names in zip(keys, chosen, (usual, CAPTIONS), strict=True):
+        wanted = names if name is None else (name,)
+        matches = [column for column in columns if column in wanted]
+        matches = matches or [column for column in columns if column.strip() in wanted]
+        if len(matches) != 1:
+            problem = (
+                f"several candidate columns ({_listed(matches)}); rename all but the right one, or"
+                if matches
+                else f"no column called {' or '.join(wanted)};"
+            )
+            line = f"{key}={name or 'null'}: {where} has {problem} choose one of {_listed(columns)}"
+            raise ValueError(printable(line))
+        found += matches
+    return found
+
+
+def _listed(columns: list[str]) -> str:
+    """Return names for a message, in quotes where blanks could not be seen."""
+    return ", ".join(
+        column if column and column == column.strip() else f'"{column}"' for column in columns
+    )
+
 
 PATHS = ("image", "path", "filepath", "file", "file_name", "filename", "image_path")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
+MAGIC = b"PAR1"
+"""Last bytes of a parquet file."""
+
 MAX_FIELD = 2**24
 """Largest number of bytes of a field; a longer one is a quote that is not closed."""
 
@@ -151,3 +203,22 @@ class TableFile:
             ) from error
         except (OSError, EOFError, zlib.error) as error:
             raise ValueError(f"table: {self.path} cannot be read: {error}") from error
+
+
+def check_magic(path: str) -> None:
+    """Check that a local file ends as parquet does.
+
+    Raises:
+        ValueError: it does not, or cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, file.seek(0, io.SEEK_END) - len(MAGIC)))
+            end = file.read()
+    except OSError as error:
+        raise ValueError(f"parquet: {path} cannot be read: {error.strerror}") from error
+    if end != MAGIC:
+        raise ValueError(
+            f"parquet: {path} cannot be read: it does not end in {MAGIC.decode()}, truncated or "
+            "not parquet; copy it again"
+        )

@@ -28,9 +28,8 @@ import numpy as np
 from gestalt.data_modules.corpora.bad_samples import GOOD, REASONS
 from gestalt.data_modules.corpora.shard_names import COMPRESSED, expand, unpacked_name
 from gestalt.data_modules.corpora.shards import Shard, is_remote, open_binary
-from gestalt.data_modules.corpora.value_hashes import value_hash
 from gestalt.support.addresses import without_secrets
-from gestalt.support.files import free_bytes, replacing, short_digest, write_whole
+from gestalt.support.files import free_bytes, replacing, short_digest, value_hash, write_whole
 from gestalt.support.typed import NotThere
 
 FORMAT = 4

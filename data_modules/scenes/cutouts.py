@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from gestalt.data_modules.corpora.lru_cache import LRUCache
+from gestalt.data_modules.corpora.shards import LRUCache
 from gestalt.data_modules.pixels.photographs import open_as
 
 MASTER = 256

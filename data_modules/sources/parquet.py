@@ -25,11 +25,9 @@ import pyarrow.parquet as pq
 
 from gestalt.data_modules.corpora.bad_samples import BadSample, bad_sample_at
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
-from gestalt.data_modules.corpora.columns import find_columns
-from gestalt.data_modules.corpora.file_checks import check_magic
-from gestalt.data_modules.corpora.lru_cache import LRUCache
 from gestalt.data_modules.corpora.shards import (
     THREADS,
+    LRUCache,
     Shard,
     ShardReader,
     cache_folder,
@@ -40,6 +38,7 @@ from gestalt.data_modules.corpora.shards import (
     with_retries,
 )
 from gestalt.data_modules.corpora.stored_pairs import ShardedStore, image_bytes
+from gestalt.data_modules.corpora.table_files import check_magic, find_columns
 from gestalt.data_modules.pairs import StoredPair
 from gestalt.support.addresses import without_secrets
 from gestalt.support.files import read_whole, replacing, short_digest

@@ -29,18 +29,18 @@ from gestalt.data_modules.corpora.bad_samples import (
     bad_sample_at,
 )
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
-from gestalt.data_modules.corpora.lru_cache import LRUCache
 from gestalt.data_modules.corpora.shard_names import COMPRESSED, unread
 from gestalt.data_modules.corpora.shards import (
     OPEN_FILES,
     THREADS,
+    LRUCache,
     Range,
     Shard,
     ShardReader,
     cache_folder,
     look_up,
 )
-from gestalt.data_modules.corpora.stored_pairs import ShardedStore
+from gestalt.data_modules.corpora.stored_pairs import ShardedStore, value_hashes
 from gestalt.data_modules.corpora.tar_index import (
     MAX_TEXT,
     TAR_BLOCK,
@@ -52,7 +52,6 @@ from gestalt.data_modules.corpora.tar_index import (
     list_tars,
     unpack_tar,
 )
-from gestalt.data_modules.corpora.value_hashes import value_hashes
 from gestalt.data_modules.pairs import StoredPair
 from gestalt.data_modules.pixels.photographs import BYTE_LIMIT
 from gestalt.support.files import short_digest

@@ -31,7 +31,6 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from webdataset import ShardWriter
 
-from gestalt.data_modules.batches import ImageTextBatch
 from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample, bad_sample_at
 from gestalt.data_modules.corpora.captions import (
     ANY_CAPTION,
@@ -41,6 +40,7 @@ from gestalt.data_modules.corpora.captions import (
 )
 from gestalt.data_modules.corpora.manifest import Bad
 from gestalt.data_modules.corpora.stored_pairs import StoredPairs
+from gestalt.data_modules.loading import ImageTextBatch
 from gestalt.data_modules.pairs import Source, StoredPair
 from gestalt.data_modules.pixels.decoding import shown_size
 from gestalt.data_modules.pixels.formats import FORMATS

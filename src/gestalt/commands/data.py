@@ -135,8 +135,8 @@ def _inspect(arguments: Namespace, source: "Source") -> bool:
     from gestalt.data_modules.corpora.manifest import write_manifest
     from gestalt.data_modules.image_text import source_notes
     from gestalt.data_modules.tools.inspection import inspect
+    from gestalt.runs.source import reading_processes
     from gestalt.runs.training import build_bad_samples
-    from gestalt.runs.workers import reading_processes
 
     path = _place(arguments, source, ".json")
     bad, counted = inspect(source, workers=reading_processes(arguments.config))

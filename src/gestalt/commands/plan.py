@@ -17,7 +17,18 @@ from gestalt.models.building import without_weights
 from gestalt.results.record import device_name
 from gestalt.results.text import amount, span
 from gestalt.runs.process import check_alone, prepare
-from gestalt.runs.source import build_source, pairs_a_step, steps
+from gestalt.runs.source import (
+    MAX_WORKERS,
+    SHARED,
+    build_source,
+    check_shared,
+    loading_processes,
+    pairs_a_step,
+    ranks_here,
+    shared_bytes,
+    steps,
+    usable_cores,
+)
 from gestalt.runs.trial import (
     MAX_PAIRS,
     build_trial,
@@ -27,15 +38,6 @@ from gestalt.runs.trial import (
     repeat,
     time_step,
     time_validation,
-)
-from gestalt.runs.workers import (
-    MAX_WORKERS,
-    SHARED,
-    check_shared,
-    loading_processes,
-    ranks_here,
-    shared_bytes,
-    usable_cores,
 )
 from gestalt.support.files import free_bytes
 from gestalt.support.process import free_memory

@@ -19,10 +19,9 @@ from gestalt.data_modules.labels.predicted_maps import (
     group_map,
     value_map,
 )
-from gestalt.data_modules.unlabelled import FolderImages, SourceImages
 from gestalt.data_modules.validation import ImageSetDataModule
 from gestalt.measures.callback import Scorer, SkippedMeasure
-from gestalt.measures.context import Context
+from gestalt.measures.context import Context, FolderImages, SourceImages
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS, Benchmark
 from gestalt.measures.evaluation.measures import MEASURES
 from gestalt.measures.evaluation.pictures import VOID, class_colours
@@ -30,8 +29,7 @@ from gestalt.measures.evaluation.protocols import MapSize, PredictionsProtocol
 from gestalt.measures.grouping.callback import GroupMaps
 from gestalt.measures.segmentation.class_maps import ClassMaps
 from gestalt.models.zoo.kinds import open_vision
-from gestalt.runs.source import build_source
-from gestalt.runs.workers import loading_processes, reading_processes
+from gestalt.runs.source import build_source, loading_processes, reading_processes
 from gestalt.support.names import is_path
 from gestalt.support.typed import ConfigError
 from gestalt.training.trainer import OneThreadValidation

@@ -33,9 +33,8 @@ from gestalt.models.start import build_model
 from gestalt.runs import locks
 from gestalt.runs.cache_key import FILE, IMAGES, SUMS, Description, kept_share, key_of
 from gestalt.runs.process import check_alone
-from gestalt.runs.source import build_source
+from gestalt.runs.source import build_source, loading_processes
 from gestalt.runs.training import caption_reader
-from gestalt.runs.workers import loading_processes
 from gestalt.subsampling import keep_indices, kept_tokens
 from gestalt.support.arrays import map_array
 from gestalt.support.files import free_bytes

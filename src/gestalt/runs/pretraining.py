@@ -11,9 +11,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from gestalt.config.schema import Experiment, to_plain
-from gestalt.data_modules.configured import open_data
 from gestalt.data_modules.multi_crop import MultiCropDataModule
 from gestalt.data_modules.pixels.crops import View, two_views
+from gestalt.data_modules.sources import open_data
 from gestalt.encoders.backbones import build_trunk
 from gestalt.encoders.checkpoints import read_resumable
 from gestalt.encoders.image import ImageTower
@@ -22,8 +22,8 @@ from gestalt.models.names import CHECKPOINT
 from gestalt.pretraining.keys import recipe_of
 from gestalt.pretraining.module import Classification, PatchDistillation, Pretrainer
 from gestalt.results.record import provenance, write_record
+from gestalt.runs.source import loading_processes
 from gestalt.runs.training import build_bad_samples
-from gestalt.runs.workers import loading_processes
 from gestalt.support.files import Fields, file_hash, replacing
 from gestalt.support.keys import refuse
 from gestalt.training.bad_samples import BadSamples

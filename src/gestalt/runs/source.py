@@ -1,12 +1,22 @@
-"""Open the source of an Experiment's pairs or images; count the steps."""
+"""The source of an Experiment's pairs or images; its steps; the number of its loading processes."""
 
+import os
+from functools import cache
+from math import prod
+from pathlib import Path
 from typing import Any
 
+import torch
+
 from gestalt.config.schema import Experiment
-from gestalt.data_modules.configured import open_data
 from gestalt.data_modules.pixels.augment import Augmentation
-from gestalt.data_modules.sources import Source
+from gestalt.data_modules.sources import Source, open_data
 from gestalt.encoders.keys import train_size
+from gestalt.results.text import amount
+from gestalt.runs.cache_key import Description
+from gestalt.support.files import free_bytes
+from gestalt.support.keys import refuse
+from gestalt.support.process import free_memory
 from gestalt.support.typed import ConfigError
 from gestalt.training.schedule import rate_factor
 
@@ -54,3 +64,133 @@ def steps(config: Experiment, pairs: int) -> tuple[int, int]:
     total = min(ends)
     rate_factor(0, keys=config.optimizer, total=total)  # checks warm-up and cooldown
     return epoch, total
+
+
+MAX_WORKERS = 16
+"""Largest number that is chosen: more processes than this wait for the disk."""
+
+READY = 2
+"""Number of batches that each process keeps ready, in shared memory; it fills one more."""
+
+SHARE = 4
+"""Batches may take one part in so many of the memory and of the shared memory that are free."""
+
+SHARED = Path("/dev/shm")
+
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""File with the processor time that a container may use in each period, and the period, both in
+microseconds.
+"""
+
+
+def loading_processes(config: Experiment, pairs: int | None = None) -> int:
+    """Return ``data.workers``, or the number that is chosen for this machine and a source of so
+    many pairs.
+    """
+    return _chosen(config, pairs)[0] if config.data.workers is None else config.data.workers
+
+
+def reading_processes(config: Experiment) -> int:
+    """Return the number of processes for work that only reads: ``data.workers``, or one for each
+    core, at most ``MAX_WORKERS``.
+    """
+    return min(MAX_WORKERS if config.data.workers is None else config.data.workers, usable_cores())
+
+
+def describe_workers(config: Experiment, pairs: int | None = None) -> str:
+    """Return one line about the number of loading processes and its reason."""
+    if config.data.workers is not None:
+        return f"data.workers: {config.data.workers} a rank, as set"
+    number, reason = _chosen(config, pairs)
+    return f"data.workers: {number} a rank, chosen: {reason}"
+
+
+def shared_bytes(config: Experiment, workers: int) -> int:
+    """Return the most bytes of shared memory that the batches on a host take: those that each of so
+    many processes of a rank keeps ready, and the one that a step reads.
+    """
+    pairs = pairs_a_step(config) // config.trainer.num_nodes
+    return (READY * workers + 1) * pairs * _image_bytes(config) if workers else 0
+
+
+def check_shared(config: Experiment, workers: int) -> None:
+    """Check that batches fit into the shared memory, whose end kills a process without a message.
+
+    Raises:
+        ConfigError: they do not; names the mends.
+    """
+    need, (_, free) = shared_bytes(config, workers), free_room()
+    if need > free:
+        refuse(
+            "data.workers",
+            workers,
+            f"the batches of {ranks_here(config)} ranks take {amount(need, 'B')} of {SHARED}, "
+            f"where {amount(free, 'B')} are free; choose fewer processes or a smaller "
+            "data.batch_size, or make it larger: a container has 64 MB unless Docker is told "
+            "--shm-size=SIZE or --ipc=host, or Kubernetes mounts an emptyDir of medium Memory",
+        )
+
+
+@cache  # as the process finds it, so that every call chooses the same number
+def free_room() -> tuple[int, int]:
+    """Return the bytes of memory and of shared memory that are free."""
+    memory = free_memory()
+    return memory, free_bytes(SHARED) if SHARED.is_dir() else memory
+
+
+def usable_cores() -> int:
+    """Return the cores that this process may use, by its affinity and the quota of its
+    container.
+    """
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    try:
+        quota, period = QUOTA.read_text().split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):  # no such file, or "max"
+        return cores
+
+
+def _chosen(config: Experiment, pairs: int | None) -> tuple[int, str]:
+    ranks = ranks_here(config)
+    cores = max(1, usable_cores() // ranks)
+    share = -(-pairs_a_step(config) // (ranks * config.trainer.num_nodes))
+    side = train_size(config.image)
+    reason = f"{cores} core{'s' * (cores != 1)}, batches of {share} images of {side} px, steps on"
+    if not _accelerated(config):
+        # far longer than the loading of their batch
+        return 1, f"{reason} the CPU take the cores themselves"
+    # such a step leaves the cores to the loader, all but the one that starts its kernels
+    memory, shared = (room // ranks // SHARE for room in free_room())
+    size = share * _image_bytes(config)
+    bounds = {
+        "cores": cores - 1,
+        "memory": memory // ((READY + 1) * size),
+        str(SHARED): shared // (READY * size),
+        "the dataset": MAX_WORKERS if pairs is None else pairs // pairs_a_step(config),
+        "the disk": MAX_WORKERS,
+    }
+    bound = min(bounds, key=lambda name: bounds[name])
+    return max(1, bounds[bound]), f"{reason} an accelerator; bound by {bound}"
+
+
+def _image_bytes(config: Experiment) -> int:
+    """Return the bytes of an image, or of its features, which are sent as float32."""
+    if config.data.features is None:
+        return 3 * train_size(config.image) ** 2
+    return 4 * prod(Description.read(Path(config.data.features).expanduser()).shape)
+
+
+def _accelerated(config: Experiment) -> bool:
+    wanted = config.trainer.accelerator
+    return wanted != "cpu" and (wanted != "auto" or torch.accelerator.is_available())
+
+
+def ranks_here(config: Experiment) -> int:
+    """Return the number of ranks on this host, as the launcher or ``trainer.devices`` states it."""
+    launched = os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("SLURM_NTASKS_PER_NODE", ""))
+    if launched.isdecimal():
+        return max(1, int(launched))
+    found = max(1, torch.cuda.device_count()) if _accelerated(config) else 1
+    return config.trainer.named_devices() or found

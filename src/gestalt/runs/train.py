@@ -27,8 +27,7 @@ from gestalt.runs.requeue import DIVERGED
 from gestalt.runs.resume import resolve_resume
 from gestalt.runs.run import Run, build
 from gestalt.runs.score import open_target, score
-from gestalt.runs.source import pairs_a_step
-from gestalt.runs.workers import describe_workers
+from gestalt.runs.source import describe_workers, pairs_a_step
 from gestalt.support.files import file_hash, write_whole
 from gestalt.support.process import Interrupted
 from gestalt.support.ranks import first_rank, tell

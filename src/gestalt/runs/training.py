@@ -24,8 +24,7 @@ from gestalt.losses.terms import Parts, Term
 from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
 from gestalt.runs.cache_key import kept_share
-from gestalt.runs.source import pairs_a_step
-from gestalt.runs.workers import check_shared, loading_processes
+from gestalt.runs.source import check_shared, loading_processes, pairs_a_step
 from gestalt.support.keys import refuse
 from gestalt.tables import TERMS
 from gestalt.training.bad_samples import FIRST_SAMPLES, BadSamples

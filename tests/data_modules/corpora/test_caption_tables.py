@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from gestalt.data_modules.configured import open_data
 from gestalt.data_modules.keys import Captions, Data
+from gestalt.data_modules.sources import open_data
 from tests.data_modules.tar_files import write_shards
 
 PAIRS = range(60)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.data_modules.unlabelled import FolderImages, SourceImages
+from gestalt.measures.context import FolderImages, SourceImages
 from gestalt.measures.evaluation.confusion import as_map_type
 from gestalt.measures.evaluation.images import Size, by_size, size_of, sizes_of, upsample
 from gestalt.measures.evaluation.prompts import ClassEmbeddings

@@ -4,8 +4,8 @@ import pytest
 
 from gestalt.config.loading import load
 from gestalt.config.schema import config_hash
-from gestalt.runs import workers
-from gestalt.runs.workers import (
+from gestalt.runs import source
+from gestalt.runs.source import (
     check_shared,
     describe_workers,
     loading_processes,
@@ -32,8 +32,8 @@ PLACES = ("benchmark_root=DIR", "data.root=DIR")
 def test_workers_leave_a_core_free_and_bound_the_batches_that_are_ready(
     cores, pairs, memory, shared, batches, chosen, monkeypatch
 ):
-    monkeypatch.setattr(workers, "usable_cores", lambda: cores)
-    monkeypatch.setattr(workers, "free_room", lambda: (memory * GIB, int(shared * GIB)))
+    monkeypatch.setattr(source, "usable_cores", lambda: cores)
+    monkeypatch.setattr(source, "free_room", lambda: (memory * GIB, int(shared * GIB)))
     number, bound = chosen
     words = ("trainer.accelerator=gpu", "trainer.devices=1", "image.train_size=224")
     config = load(
@@ -45,7 +45,7 @@ def test_workers_leave_a_core_free_and_bound_the_batches_that_are_ready(
 
 @pytest.mark.parametrize("number", [0, 2, 8])
 def test_batches_that_do_not_fit_the_shared_memory_are_refused(number, monkeypatch):
-    monkeypatch.setattr(workers, "free_room", lambda: (GIB, 64 * 2**20))
+    monkeypatch.setattr(source, "free_room", lambda: (GIB, 64 * 2**20))
     # five batches of 9.6 MB with two processes
     config = load(
         "clippy_dino_max",
@@ -63,8 +63,8 @@ EIGHT = ("trainer.accelerator=gpu", "trainer.devices=8", "trainer.num_nodes=4")
 
 def test_the_description_names_the_inputs_of_the_choice(monkeypatch):
     monkeypatch.delenv("SLURM_NTASKS_PER_NODE", raising=False)
-    monkeypatch.setattr(workers, "usable_cores", lambda: 64)
-    monkeypatch.setattr(workers, "free_room", lambda: (512 * GIB, 256 * GIB))
+    monkeypatch.setattr(source, "usable_cores", lambda: 64)
+    monkeypatch.setattr(source, "free_room", lambda: (512 * GIB, 256 * GIB))
     config = load("clippy_dino_max", scale="cc12m", overrides=[*PLACES, *EIGHT])
     assert loading_processes(config) == 7
     assert describe_workers(config) == (
@@ -102,8 +102,8 @@ def test_training_on_the_cpu_uses_one_loading_process():
 
 @pytest.mark.parametrize(("content", "cores"), [("150000 100000", 1), ("max 100000", None)])
 def test_a_containers_quota_bounds_the_cores(content, cores, tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "QUOTA", tmp_path / "none")
+    monkeypatch.setattr(source, "QUOTA", tmp_path / "none")
     whole = usable_cores()
     (tmp_path / "cpu.max").write_text(content)
-    monkeypatch.setattr(workers, "QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(source, "QUOTA", tmp_path / "cpu.max")
     assert usable_cores() == (whole if cores is None else cores)
