@@ -60,7 +60,7 @@ class Finding(NamedTuple):
         bad: reason, where and key; None for a good sample.
         where: its shard, file or folder; the class of a source without files.
         image: width, height, bytes and hash; empty for a bad sample.
-        captions: number of characters, number of words and hash of each usable caption.
+        captions: number of words and hash of each usable caption.
         unusable: number of unusable captions.
     """
 
@@ -95,7 +95,7 @@ class Findings(Dataset[Finding]):
         except BadSample as bad:
             return Finding((bad.reason, bad.where, bad.key), bad.where)
         image = *size, len(stored.image), _hash(stored.image)
-        captions = [(len(text), len(text.split()), _hash(text.encode())) for text in usable]
+        captions = [(len(text.split()), _hash(text.encode())) for text in usable]
         return Finding(None, stored.where, image, captions, len(texts) - len(usable))
 
 
@@ -133,64 +133,44 @@ def inspect(source: Source, workers: int) -> tuple[list[Bad], Fields]:
             if finding.bad is not None:
                 bad.append((index, *finding.bad))
                 continue
-            images.extend((index, *finding.image))
-            for caption in finding.captions:
-                captions.extend((index, *caption))
+            images.extend(finding.image)
+            captions.extend(chain.from_iterable(finding.captions))
             unusable += finding.unusable
         shard: Fields = {"where": where, "samples": length}
         if Path(where).is_file():
             shard["sha256"] = file_hash(Path(where))
         shards.append(shard)
-    image = np.array(images, dtype=np.uint64).reshape(-1, 5)
-    text = np.array(captions, dtype=np.uint64).reshape(-1, 4)
-    by_reason: dict[str, Fields] = {
-        reason: {"count": count}
-        for reason, count in Counter(reason for _, reason, _, _ in bad).most_common()
-    }
+    *sizes, image_hashes = np.array(images, dtype=np.uint64).reshape(-1, 4).T
+    words, text_hashes = np.array(captions, dtype=np.uint64).reshape(-1, 2).T
+    by_reason: dict[str, Fields] = {}
     for index, reason, where, key in bad:
-        by_reason[reason].setdefault("first", {"index": index, "where": where, "key": key})
+        first = {"index": index, "where": where, "key": key}
+        by_reason.setdefault(reason, {"count": 0, "first": first})["count"] += 1
     return bad, {
         "bad_by_reason": by_reason,
         "images": {
             name: _spread(values)
-            for name, values in zip(("width", "height", "bytes"), image.T[1:4], strict=True)
+            for name, values in zip(("width", "height", "bytes"), sizes, strict=True)
         },
         "captions": {
-            "usable": len(text),
+            "usable": len(words),
             "unusable_beside_usable": unusable,
-            "characters": _spread(text[:, 1]),
-            "words": _spread(text[:, 2]),
+            "words": _spread(words),
         },
         "duplicates": {
-            "images": _repeated(image[:, 4], image[:, 0]),
-            "captions": _repeated(text[:, 3], text[:, 0]),
+            name: {"repeats": len(hashes) - len(np.unique(hashes))}
+            for name, hashes in (("images", image_hashes), ("captions", text_hashes))
         },
         "shards": shards,
     }
 
 
 def _spread(values: NDArray[np.uint64]) -> dict[str, int]:
-    """Return minimum, 5 %, median, 95 % and maximum; empty without values."""
+    """Return minimum, median and maximum; empty without values."""
     if not len(values):
         return {}
-    percentiles = np.percentile(values, [0, 5, 50, 95, 100], method="nearest")
-    return dict(zip(("least", "5%", "median", "95%", "most"), map(int, percentiles), strict=True))
-
-
-def _repeated(hashes: NDArray[np.uint64], owners: NDArray[np.uint64]) -> Fields:
-    """Return the number of values equal to an earlier one; of the commonest value, the count and
-    its first two samples.
-    """
-    _, first, counts = np.unique(hashes, return_index=True, return_counts=True)
-    repeats = int(len(hashes) - len(counts))
-    if not repeats:
-        return {"repeats": 0}
-    commonest = int(np.lexsort((first, -counts))[0])
-    samples = owners[np.flatnonzero(hashes == hashes[first[commonest]])[:2]]
-    return {
-        "repeats": repeats,
-        "commonest": {"count": int(counts[commonest]), "samples": samples.tolist()},
-    }
+    percentiles = np.percentile(values, [0, 50, 100], method="nearest")
+    return dict(zip(("least", "median", "most"), map(int, percentiles), strict=True))
 
 
 NAME = "pairs-%06d.tar"

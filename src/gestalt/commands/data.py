@@ -143,11 +143,10 @@ def _inspect(arguments: Namespace, source: "Source") -> bool:
     digest = write_manifest(path, source, bad, counted)
     sizes = [f"{name} {_range(spread)}" for name, spread in counted["images"].items()]
     texts = counted["captions"]
-    words = [f"{name} {_range(texts[name])}" for name in ("characters", "words")]
     lines = [
         *source_notes(source.about()),
         f"images: {', '.join(sizes)}",
-        f"captions: {texts['usable']:,}, {', '.join(words)}; "
+        f"captions: {texts['usable']:,}, words {_range(texts['words'])}; "
         f"{texts['unusable_beside_usable']:,} more cannot be used",
         f"bad: {len(bad):,} of {len(source):,} ({len(bad) / len(source):.2%})",
     ]
@@ -158,11 +157,7 @@ def _inspect(arguments: Namespace, source: "Source") -> bool:
             f"{row['first']['where']}{training.hints.get(reason, '')}"
         )
     for kind, row in counted["duplicates"].items():
-        line = f"repeated {kind}: {row['repeats']:,}"
-        if most := row.get("commonest"):
-            first = "first in samples {} and {}".format(*most["samples"])
-            line += f", the commonest {most['count']:,} times, {first}"
-        lines.append(line)
+        lines.append(f"repeated {kind}: {row['repeats']:,}")
     lines.append(f"manifest: {path}, sha256 {digest}")
     all_bad = len(bad) == len(source)
     if bad and not all_bad:

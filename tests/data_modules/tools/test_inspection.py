@@ -74,24 +74,11 @@ def test_every_planted_fault_is_found_with_its_reason(workers):
         "count": 2,
         "first": {"index": 1, "where": "a shard", "key": "key 1"},
     }
-    assert counted["images"]["width"] == {
-        "least": 40,
-        "5%": 40,
-        "median": 40,
-        "95%": 80,
-        "most": 80,
-    }
+    assert counted["images"]["width"] == {"least": 40, "median": 40, "most": 80}
     assert counted["captions"]["usable"] == 5
     assert counted["captions"]["unusable_beside_usable"] == 1
     assert counted["captions"]["words"]["most"] == 3
-    assert counted["duplicates"]["images"] == {
-        "repeats": 1,
-        "commonest": {"count": 2, "samples": [0, 2]},
-    }
-    assert counted["duplicates"]["captions"] == {
-        "repeats": 1,
-        "commonest": {"count": 2, "samples": [0, 2]},
-    }
+    assert counted["duplicates"] == {"images": {"repeats": 1}, "captions": {"repeats": 1}}
     assert [shard["samples"] for shard in counted["shards"]] == [3, 3, 3, 2]
 
 
