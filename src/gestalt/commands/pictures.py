@@ -5,7 +5,6 @@ import os
 import re
 import sys
 from argparse import ArgumentParser, Namespace
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -83,9 +82,9 @@ def _named_by(word: str) -> list[Path]:
     if path.is_dir():
         # a file that is named itself is read whatever its ending
         pictures = [file for file in _files_in(path) if file.suffix.lower() in endings()]
+        pattern = path / "**" / "*.jpg"
         why = (
-            f"no picture in this folder{left_out(path)}; for folders inside it write a pattern, "
-            f'such as "{path / "**" / "*.jpg"}"'
+            f'no picture in this folder; for folders inside it write a pattern, such as "{pattern}"'
         )
     elif path.exists():
         pictures = [path]
@@ -100,24 +99,10 @@ def _files_in(folder: Path) -> list[Path]:
     return [file for file in folder.iterdir() if file.name[0] != "." and file.is_file()]
 
 
-def left_out(folder: Path) -> str:
-    """Return how many files of a folder are not read, by ending, after a comma; empty if all are
-    pictures.
-    """
-    names = [file.suffix.lower() or file.name for file in _files_in(folder)]
-    counts = sorted(Counter(name for name in names if name not in endings()).items())
-    listed = ", ".join(f"{count} {ending}" for ending, count in counts)
-    return f", files left out: {listed}" if counts else ""
-
-
-def natural(path: Path) -> list[list[int | str]]:
-    """Return a key by which frame2 sorts before frame10, folder by folder: in each, texts and
-    numbers by turns.
-    """
-    return [
-        [int(word) if word.isdecimal() else word.casefold() for word in re.split(r"(\d+)", part)]
-        for part in path.parts
-    ]
+def natural(path: Path) -> list[int | str]:
+    """Return a key by which frame2 sorts before frame10: texts and numbers by turns."""
+    words = re.split(r"(\d+)", str(path).casefold())
+    return [int(word) if word.isdecimal() else word for word in words]
 
 
 def result_names(pictures: list[Path]) -> list[str]:
@@ -236,8 +221,9 @@ def check_pictures(
     for model in models:
         check_target(model)
     for place in filter(os.path.isdir, arguments.paths):
-        if note := left_out(Path(place)):
-            print(f"{place}{note}", file=sys.stderr)
+        others = sum(file.suffix.lower() not in endings() for file in _files_in(Path(place)))
+        if others:
+            print(f"{place}: files left out, which are no pictures: {others}", file=sys.stderr)
     vars(arguments).update(
         kind=kind, pictures=pictures, names=names, folders=folders, output=output
     )

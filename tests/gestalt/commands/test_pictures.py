@@ -127,7 +127,10 @@ def test_every_picture_has_an_overlay_of_its_size_a_map_with_a_palette_and_numbe
     Image.new("RGB", (20, 40), (200, 30, 0)).save("frames/frame1.png")
     run_here(f"{SEGMENT} frames --to out --npy")
     said = capsys.readouterr()
-    assert (said.out, said.err.splitlines()[0]) == ("out\n", "frames, files left out: 1 .txt")
+    assert (said.out, said.err.splitlines()[0]) == (
+        "out\n",
+        "frames: files left out, which are no pictures: 1",
+    )
     assert len(list(Path("out").iterdir())) == 3 * 4 + 2
     for file, size in (
         ("frame1.png", (20, 40)),
