@@ -86,8 +86,8 @@ class CaptionedPairs(StoredPairs):
 
     def about(self) -> Fields:
         """Return the store's facts, and of the table its place, columns, weights and counts:
-        ``pairs``, those ``with_row``, and ``other_rows``, which are not used because an earlier one
-        of the same value has other texts.
+        ``pairs``, those ``with_row``, and ``repeated_rows``, which are not used because an earlier
+        one has the same value.
         """
         facts = {**vars(self.rule.table), "weights": self.rule.weights, **self._counts}
         return super().about() | {"captions": facts}
@@ -118,13 +118,10 @@ def _join(store: Store, table: Captions, names: list[str], files: list[str], pla
         values, texts = rows.column(column), [rows.column(name) for name in names]
         known = chain.from_iterable(map(pa.Array.to_pylist, values.chunks))
         by_row = value_hashes(chain([None], known))  # row 0 is none
-        keys, firsts, numbers = np.unique(by_row, return_index=True, return_inverse=True)
+        keys, firsts = np.unique(by_row, return_index=True)
         at = np.searchsorted(keys, pairs).clip(max=len(keys) - 1)
         places = np.where(keys[at] == pairs, firsts[at], 0)
         joined = int(np.count_nonzero(places))
-
-        def texts_of(rows: list[int]) -> list[list[object]]:
-            return [[text[row - 1].as_py() if row else None for row in rows] for text in texts]
 
         if joined < LEAST_JOINED * len(pairs):
             theirs = [*islice(store.join_values(by), 3)]
@@ -145,16 +142,19 @@ def _join(store: Store, table: Captions, names: list[str], files: list[str], pla
                     f"data.captions.by=key: {same:,} of {len(some):,} pairs have the url of their "
                     f"row: {table.root} is of another crawl; choose data.captions.by=url"
                 )
-        again = np.flatnonzero(firsts[numbers] != np.arange(len(by_row))).tolist()
-        other = sum(texts_of([row]) != texts_of([int(firsts[numbers[row]])]) for row in again)
         digest, schema = hashlib.sha256(), rows.select(names).schema
         with replacing(place) as whole, pa.ipc.new_stream(str(whole), schema) as file:
             for start in range(0, len(places), CHUNK):
-                chunk = texts_of(places[start : start + CHUNK].tolist())
+                some = places[start : start + CHUNK].tolist()
+                chunk = [[text[row - 1].as_py() if row else None for row in some] for text in texts]
                 digest.update(repr(chunk).encode())
                 file.write_batch(pa.record_batch(chunk, schema))
-    counts = {"pairs": len(pairs), "with_row": joined, "other_rows": other}
-    return {**counts, "digest": digest.hexdigest()[:32]}
+    return {
+        "pairs": len(pairs),
+        "with_row": joined,
+        "repeated_rows": len(by_row) - len(keys),
+        "digest": digest.hexdigest()[:32],
+    }
 
 
 def _read(files: list[str], names: list[str], folder: str) -> Any:

@@ -116,10 +116,10 @@ def _draw_column(captions: Any, rule: CaptionRule, draw: float) -> tuple[str, li
     usable = [name for name in rule.weights if usable_texts(captions[name], rule)]
     usable.sort(key=rule.weights.__getitem__, reverse=True)
     ends = np.cumsum([rule.weights[name] for name in usable])
-    for name, end in zip(usable, ends, strict=True):
-        if draw * ends[-1] <= end:
-            return name, listed_texts(captions[name], rule)
-    return "", listed_texts(captions, rule)
+    if not usable:
+        return "", listed_texts(captions, rule)
+    name = usable[int(np.searchsorted(ends, draw * ends[-1]))]
+    return name, listed_texts(captions[name], rule)
 
 
 def listed_texts(captions: object, rule: CaptionRule = ANY_CAPTION) -> list[object]:

@@ -50,7 +50,7 @@ def test_each_pair_has_the_text_of_its_row(tmp_path, shards, name, by, named, co
         usable = text is not None and len(text) <= 10_000
         assert source.caption(number, 1) == (text.strip() if usable else f"picture {number}")
     facts = source.about()["captions"]
-    assert [facts[key] for key in ("pairs", "with_row", "other_rows")] == [60, 54, 1]
+    assert [facts[key] for key in ("pairs", "with_row", "repeated_rows")] == [60, 54, 2]
     assert open_data(data, size=8, seed=0, limit=None).digest() == source.digest()
     assert capsys.readouterr().err.count("captions: joining") == 1
 
