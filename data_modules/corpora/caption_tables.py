@@ -122,7 +122,6 @@ def _join(store: Store, table: Captions, names: list[str], files: list[str], pla
         at = np.searchsorted(keys, pairs).clip(max=len(keys) - 1)
         places = np.where(keys[at] == pairs, firsts[at], 0)
         joined = int(np.count_nonzero(places))
-
         if joined < LEAST_JOINED * len(pairs):
             theirs = [*islice(store.join_values(by), 3)]
             raise ValueError(

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,7 +45,7 @@ from gestalt.data_modules.pairs import Source, StoredPair
 from gestalt.data_modules.pixels.decoding import shown_size
 from gestalt.data_modules.pixels.formats import FORMATS
 from gestalt.data_modules.pixels.photographs import decoding, open_checked
-from gestalt.support.files import Fields, check_free, file_hash, partial_folder
+from gestalt.support.files import Fields, check_free, partial_folder
 
 BATCH = 32  # number of samples that a process examines before it reports them
 
@@ -58,14 +58,12 @@ class Finding(NamedTuple):
 
     Attributes:
         bad: reason, where and key; None for a good sample.
-        where: its shard, file or folder; the class of a source without files.
         image: width, height, bytes and hash; empty for a bad sample.
         captions: number of words and hash of each usable caption.
         unusable: number of unusable captions.
     """
 
     bad: tuple[str, str, str] | None
-    where: str
     image: tuple[int, ...] = ()
     captions: Sequence[tuple[int, ...]] = ()
     unusable: int = 0
@@ -93,10 +91,10 @@ class Findings(Dataset[Finding]):
                 if not usable:  # raises the reason of the first
                     clean_caption(texts[0] if texts else None)
         except BadSample as bad:
-            return Finding((bad.reason, bad.where, bad.key), bad.where)
+            return Finding((bad.reason, bad.where, bad.key))
         image = *size, len(stored.image), _hash(stored.image)
         captions = [(len(text.split()), _hash(text.encode())) for text in usable]
-        return Finding(None, stored.where, image, captions, len(texts) - len(usable))
+        return Finding(None, image, captions, len(texts) - len(usable))
 
 
 def _hash(content: bytes) -> int:
@@ -124,22 +122,13 @@ def inspect(source: Source, workers: int) -> tuple[list[Bad], Fields]:
     findings = enumerate(progress(chain.from_iterable(loader), total=len(source)))
     images, captions = array("Q"), array("Q")
     bad: list[Bad] = []
-    shards: list[Fields] = []
     unusable = 0
-    for length in source.blocks():
-        where = ""
-        for index, finding in islice(findings, length):
-            where = where or finding.where
-            if finding.bad is not None:
-                bad.append((index, *finding.bad))
-                continue
-            images.extend(finding.image)
-            captions.extend(chain.from_iterable(finding.captions))
-            unusable += finding.unusable
-        shard: Fields = {"where": where, "samples": length}
-        if Path(where).is_file():
-            shard["sha256"] = file_hash(Path(where))
-        shards.append(shard)
+    for index, finding in findings:
+        if finding.bad is not None:
+            bad.append((index, *finding.bad))
+        images.extend(finding.image)
+        captions.extend(chain.from_iterable(finding.captions))
+        unusable += finding.unusable
     *sizes, image_hashes = np.array(images, dtype=np.uint64).reshape(-1, 4).T
     words, text_hashes = np.array(captions, dtype=np.uint64).reshape(-1, 2).T
     by_reason: dict[str, Fields] = {}
@@ -161,7 +150,6 @@ def inspect(source: Source, workers: int) -> tuple[list[Bad], Fields]:
             name: {"repeats": len(hashes) - len(np.unique(hashes))}
             for name, hashes in (("images", image_hashes), ("captions", text_hashes))
         },
-        "shards": shards,
     }
 
 

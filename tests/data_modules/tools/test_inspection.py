@@ -79,7 +79,6 @@ def test_every_planted_fault_is_found_with_its_reason(workers):
     assert counted["captions"]["unusable_beside_usable"] == 1
     assert counted["captions"]["words"]["most"] == 3
     assert counted["duplicates"] == {"images": {"repeats": 1}, "captions": {"repeats": 1}}
-    assert [shard["samples"] for shard in counted["shards"]] == [3, 3, 3, 2]
 
 
 def test_inspection_flags_exactly_the_samples_that_training_cannot_read():

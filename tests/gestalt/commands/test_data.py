@@ -50,8 +50,7 @@ def test_a_packed_folder_can_be_inspected_as_a_source(capsys):
     assert "packed 5 samples into 2 tars in tars" in capsys.readouterr().out
     run_here("data inspect tars data.root=tars data.workers=0 --to found.json")
     held = json.loads(Path("found.json").read_text())
-    assert [shard["samples"] for shard in held["shards"]] == [2, 3]
-    assert all(len(shard["sha256"]) == 64 for shard in held["shards"])
+    assert held["samples"] == 5
 
 
 def test_unread_shards_are_said_by_inspection(capsys):
