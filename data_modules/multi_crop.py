@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.loading import MultiCropBatch, TrainingData, validity
 from gestalt.data_modules.pairs import Key, Source
-from gestalt.data_modules.pixels.crops import View, draw_crop
+from gestalt.data_modules.pixels.augment import View, draw_crop
 
 
 @dataclass

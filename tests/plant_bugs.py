@@ -134,7 +134,7 @@ BUGS = (
     ),
     Bug(
         "padding_images_counted",
-        "src/gestalt/measures/rows.py",
+        "src/gestalt/measures/context.py",
         old="return rows[rows[:, 0] != PADDING]",
         new="return rows",
         test="tests/gestalt/measures/test_rows.py::test_padding_is_dropped_and_an_image_seen_twice_counts_once",
@@ -317,14 +317,14 @@ BUGS = (
     ),
     Bug(
         "each_rank_scores_its_share",
-        "src/gestalt/measures/rows.py",
+        "src/gestalt/measures/context.py",
         old="        super().sync(*args, **kwargs)\n",
         new='        super().sync(*args, **{**kwargs, "distributed_available": lambda: False})\n',
         test="tests/gestalt/measures/test_rows.py::test_merging_two_ranks_gives_the_score_of_one[classification]",
     ),
     Bug(
         "rank_without_images_sends_no_rows",
-        "src/gestalt/measures/rows.py",
+        "src/gestalt/measures/context.py",
         old="self.rows.append(self._padding.to(self.device))",
         new="pass",
         test="tests/gestalt/measures/test_rows.py::test_a_rank_without_images_sends_tensors_of_the_same_kind[grouping]",

@@ -8,7 +8,7 @@ on the background is always wrong.
 from collections.abc import Mapping
 
 from gestalt.data_modules.image_sets import ImageSetSample, LabelSet, plain_labels
-from gestalt.data_modules.scenes.held_out import HeldOutScenes
+from gestalt.data_modules.image_sets.scenes import HeldOutScenes
 
 
 class ObjectScenes(HeldOutScenes):

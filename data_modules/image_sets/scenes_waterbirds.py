@@ -9,8 +9,8 @@ water.  Here each group, 2 class_label + place, has a quarter of the scenes.
 from collections.abc import Mapping
 
 from gestalt.data_modules.image_sets import ImageSetSample, LabelSet, plain_labels
+from gestalt.data_modules.image_sets.scenes import HeldOutScenes
 from gestalt.data_modules.scenes.composition import NAMES, find_twins
-from gestalt.data_modules.scenes.held_out import HeldOutScenes
 
 LABELS = {"scenes_twins": plain_labels(NAMES)}
 

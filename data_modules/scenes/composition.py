@@ -22,8 +22,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from gestalt.data_modules.scenes.backgrounds import VARIANTS, paint_tile
-from gestalt.data_modules.scenes.cutouts import CutOut, CutOuts
-from gestalt.data_modules.scenes.folder import read_folder
+from gestalt.data_modules.scenes.cutouts import CutOut, CutOuts, read_folder
 from gestalt.data_modules.scenes.grammar import choose, pick, write_caption
 from gestalt.data_modules.scenes.recipes import SceneRecipe, SpuriousRecipe
 from gestalt.support.arrays import Pixels

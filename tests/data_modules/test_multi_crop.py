@@ -7,8 +7,8 @@ from PIL import Image
 
 from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
 from gestalt.data_modules.multi_crop import MultiCropDataModule, MultiCropDataset
-from gestalt.data_modules.pixels import crops
-from gestalt.data_modules.pixels.crops import two_views
+from gestalt.data_modules.pixels import augment
+from gestalt.data_modules.pixels.augment import two_views
 from gestalt.data_modules.sources import Source, open_source
 
 VIEWS = two_views(16)
@@ -79,7 +79,7 @@ class Ramp(Noise):
 
 def test_places_give_the_image_region_of_each_crop(monkeypatch):
     for name in ("JITTER", "GREY"):
-        monkeypatch.setattr(crops, name, 0.0)
+        monkeypatch.setattr(augment, name, 0.0)
     plain = [view._replace(blur=0.0, solarise=0.0) for view in VIEWS]
     batch = next(iter(module(Ramp(), views=plain, batch_size=8).train_dataloader()))
     left, top, right, bottom = batch["places"].unbind(dim=-1)

@@ -12,7 +12,7 @@ from torch import nn
 
 from gestalt.config.schema import Experiment, to_plain
 from gestalt.data_modules.multi_crop import MultiCropDataModule
-from gestalt.data_modules.pixels.crops import View, two_views
+from gestalt.data_modules.pixels.augment import View, two_views
 from gestalt.data_modules.sources import open_data
 from gestalt.encoders.backbones import build_trunk
 from gestalt.encoders.checkpoints import read_resumable

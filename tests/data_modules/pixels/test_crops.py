@@ -5,10 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from gestalt.data_modules.pixels import crops
-from gestalt.data_modules.pixels.augment import crop_box
-from gestalt.data_modules.pixels.crops import View
-from gestalt.data_modules.pixels.crops import draw_crop as draw
+from gestalt.data_modules.pixels import augment
+from gestalt.data_modules.pixels.augment import View, crop_box
+from gestalt.data_modules.pixels.augment import draw_crop as draw
 
 KEY = {"seed": 3, "epoch": 2, "index": 11, "crop": 4}
 PLAIN = View(16, blur=0.0, solarise=0.0)
@@ -61,7 +60,7 @@ def test_a_ratio_is_as_likely_as_its_inverse():
 
 
 def test_solarised_bright_values_are_inverted_and_dark_ones_stay(monkeypatch):
-    monkeypatch.setattr(crops, "JITTER", 0.0)
+    monkeypatch.setattr(augment, "JITTER", 0.0)
     made = [
         draw_crop(Image.new("RGB", (32, 32), (level,) * 3), View(8, 0.0, 1.0), **KEY)
         for level in (0, 255)

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from gestalt.data_modules.scenes.composition import SceneMaker
-from gestalt.data_modules.scenes.folder import read_folder
+from gestalt.data_modules.scenes.cutouts import read_folder
 from gestalt.data_modules.scenes.recipes import RECIPES
 from gestalt.data_modules.sources import open_source
 from tests.data_modules.files import opened_set
