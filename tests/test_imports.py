@@ -46,7 +46,7 @@ tower = build_image_tower(Image("vit_tiny_patch16_224", init="random"), size=32)
 build_text_tower(Text("open_clip", init="random", layers=1, width=16, heads=2))
 make_optimizer(tower, torch.nn.Module(), keys=Optimizer())
 keywords_of(Trainer())
-open_data(Data(source="scenes"), size=32, seed=0, limit=4)
+open_data(Data(source="scenes", limit=4), size=32, seed=0)
 recipe_of("dino", Pretraining())
 """
 

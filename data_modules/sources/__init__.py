@@ -87,26 +87,14 @@ def open_source(
     return opened if manifest is None else WithoutKnownBad(opened, Path(manifest))
 
 
-def open_data(
-    data: Data,
-    *,
-    size: int,
-    seed: int,
-    limit: int | None,
-    crops: int | None = None,
-    augmentation: Augmentation = USUAL,
-    **offered: Any,
-) -> Source:
+def open_data(data: Data, *, size: int, seed: int, **offered: Any) -> Source:
     """Open the pairs of ``data.source`` with the keys that it takes, without the bad samples of
     ``data.manifest``.
 
     Args:
-        data: where the pairs are.
+        data: where the pairs are, and how they are drawn.
         size: side of the images, pixels.
         seed: seed of every random draw.
-        limit: largest number of pairs; None for all.
-        crops: different crops of an image; None for a new one in each epoch.
-        augmentation: random changes of stored images.
         offered: more options that the source may take; those of ``data.options`` come first.
 
     Raises:
@@ -135,9 +123,9 @@ def open_data(
         root=data.root,
         size=size,
         seed=seed,
-        limit=limit,
-        crops=crops,
-        augmentation=augmentation,
+        limit=data.limit,
+        crops=data.crops,
+        augmentation=Augmentation(data.crop_scale, data.flip, data.colour),
         include=data.include,
         manifest=data.manifest,
         offered=offered,

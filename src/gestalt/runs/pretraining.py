@@ -12,7 +12,7 @@ from torch import nn
 
 from gestalt.config.schema import Experiment, to_plain
 from gestalt.data_modules.multi_crop import MultiCropDataModule
-from gestalt.data_modules.pixels.augment import View, two_views
+from gestalt.data_modules.pixels.augment import USUAL, View, two_views
 from gestalt.data_modules.sources import open_data
 from gestalt.encoders.backbones import build_trunk
 from gestalt.encoders.checkpoints import read_resumable
@@ -75,10 +75,9 @@ def build_pretraining(config: Experiment) -> Parts:
     """
     image, recipe = config.image, recipe_of(config.image.init, config.pretraining)
     source = open_data(
-        config.data,
+        replace(config.data, limit=config.pretraining.limit, crops=None, **USUAL._asdict()),
         size=recipe.image_size,
         seed=recipe.seed,
-        limit=config.pretraining.limit,
         object_centred=recipe.object_centred,
     )
     torch.manual_seed(recipe.seed)

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from gestalt.config.schema import Experiment
-from gestalt.data_modules.pixels.augment import Augmentation
 from gestalt.data_modules.sources import Source, open_data
 from gestalt.encoders.keys import train_size
 from gestalt.results.text import amount
@@ -25,16 +24,8 @@ def build_source(config: Experiment, *, size: int | None = None, **offered: Any)
     """Open the training pairs, at the size that the image tower trains on, or another; ``offered``
     are further options that the source may take.
     """
-    data = config.data
-    return open_data(
-        data,
-        size=size or train_size(config.image),
-        seed=config.seed,
-        limit=data.limit,
-        crops=data.crops,
-        augmentation=Augmentation(data.crop_scale, data.flip, data.colour),
-        **offered,
-    )
+    size = size or train_size(config.image)
+    return open_data(config.data, size=size, seed=config.seed, **offered)
 
 
 def pairs_a_step(config: Experiment) -> int:

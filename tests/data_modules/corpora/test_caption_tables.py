@@ -42,7 +42,7 @@ def test_each_pair_has_the_text_of_its_row(tmp_path, shards, name, by, named, co
         table.to_csv(path, index=False, sep="\t" if "tsv" in name else ",")
     weights = {column: 2, "own": 0}
     data = Data(root=str(shards), captions=Captions(path, {by: named}), caption=weights)
-    source = open_data(data, size=8, seed=0, limit=None)
+    source = open_data(data, size=8, seed=0)
     for number in PAIRS:
         text = TEXTS.get(number, f"new {number}") if number % 10 else None
         read = source.read(number).captions
@@ -51,7 +51,7 @@ def test_each_pair_has_the_text_of_its_row(tmp_path, shards, name, by, named, co
         assert source.caption(number, 1) == (text.strip() if usable else f"picture {number}")
     facts = source.about()["captions"]
     assert [facts[key] for key in ("pairs", "with_row", "repeated_rows")] == [60, 54, 2]
-    assert open_data(data, size=8, seed=0, limit=None).digest() == source.digest()
+    assert open_data(data, size=8, seed=0).digest() == source.digest()
     assert capsys.readouterr().err.count("captions: joining") == 1
 
 
@@ -70,6 +70,4 @@ def test_a_table_of_other_pairs_is_refused(tmp_path, shards, keys, column, messa
     table.to_json(tmp_path / "table" / "a.json", orient="records", lines=True)
     captions = Captions(str(tmp_path / "table"), "key")
     with pytest.raises(ValueError, match=message):
-        open_data(
-            Data(root=str(shards), captions=captions, caption={column: 1}), size=8, seed=0, limit=9
-        )
+        open_data(Data(root=str(shards), captions=captions, caption={column: 1}), size=8, seed=0)
