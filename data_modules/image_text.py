@@ -114,10 +114,13 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
 
 
 def source_notes(facts: dict[str, Any]) -> list[str]:
-    """Return a sentence on each table of captions, and on each kind of shards that are not read, or
-    not read whole, from the ``about`` of a source or a mixture.
+    """Return a sentence on what ``data.limit`` leaves out, on each table of captions, and on each
+    kind of shards that are not read, or not read whole, from the ``about`` of a source or a
+    mixture.
     """
     notes = []
+    if left_out := facts.get("left_out_by_limit"):
+        notes.append(f"data.limit leaves out {left_out:,} more")
     for part in facts.get("mixture", [facts]):
         if table := part.get("captions"):
             share = 100 * table["with_row"] / table["pairs"]
@@ -178,8 +181,6 @@ class ImageTextDataModule(TrainingData):
         facts = self.about()
         counted = f"{facts['shards']:,} shard{'s' if facts['shards'] != 1 else ''}"
         parts = [f"data: {facts['samples']:,} pairs in {counted}, digest {facts['digest']}"]
-        if left_out := facts.get("left_out_by_limit"):
-            parts.append(f"data.limit leaves out {left_out:,} more")
         if facts["left_over"]:
             parts.append(f"{facts['left_over']} pairs left over by an epoch begin the next")
         parts += source_notes(facts)

@@ -105,6 +105,7 @@ def run(arguments: Namespace) -> int:
         for name in arguments.names:
             get(name, Path(arguments.to), dry_run=arguments.dry_run)
         return 0
+    from gestalt.data_modules.image_text import source_notes
     from gestalt.runs.source import build_source
 
     config: Experiment = arguments.config
@@ -114,13 +115,11 @@ def run(arguments: Namespace) -> int:
     source = build_source(config, size=size, **options)
     shards = len(source.blocks())
     root = "" if config.data.root is None else f" at {without_secrets(config.data.root)}"
-    left_out = source.about().get("left_out_by_limit")
-    limited = f" (data.limit leaves out {left_out:,} more)" if left_out else ""
     title = (
-        f"{config.data.source}{root}: {len(source):,} samples{limited} in {shards:,} "
+        f"{config.data.source}{root}: {len(source):,} samples in {shards:,} "
         f"shard{'s' * (shards != 1)}, digest {source.digest()}"
     )
-    print(title)
+    print(without_secrets("; ".join([title, *source_notes(source.about())])))
     if arguments.tool == "pack":
         _pack(arguments, source)
     elif arguments.tool == "show":
@@ -133,7 +132,6 @@ def run(arguments: Namespace) -> int:
 def _inspect(arguments: Namespace, source: "Source") -> bool:
     """Read every sample, write the manifest and print the counts.  Returns True if all are bad."""
     from gestalt.data_modules.corpora.manifest import write_manifest
-    from gestalt.data_modules.image_text import source_notes
     from gestalt.data_modules.tools.inspection import inspect
     from gestalt.runs.source import reading_processes
     from gestalt.runs.training import build_bad_samples
@@ -144,7 +142,6 @@ def _inspect(arguments: Namespace, source: "Source") -> bool:
     sizes = [f"{name} {_range(spread)}" for name, spread in counted["images"].items()]
     texts = counted["captions"]
     lines = [
-        *source_notes(source.about()),
         f"images: {', '.join(sizes)}",
         f"captions: {texts['usable']:,}, words {_range(texts['words'])}; "
         f"{texts['unusable_beside_usable']:,} more cannot be used",
