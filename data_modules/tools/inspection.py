@@ -131,12 +131,7 @@ def inspect(source: Source, workers: int) -> tuple[list[Bad], Fields]:
         unusable += finding.unusable
     *sizes, image_hashes = np.array(images, dtype=np.uint64).reshape(-1, 4).T
     words, text_hashes = np.array(captions, dtype=np.uint64).reshape(-1, 2).T
-    by_reason: dict[str, Fields] = {}
-    for index, reason, where, key in bad:
-        first = {"index": index, "where": where, "key": key}
-        by_reason.setdefault(reason, {"count": 0, "first": first})["count"] += 1
     return bad, {
-        "bad_by_reason": by_reason,
         "images": {
             name: _spread(values)
             for name, values in zip(("width", "height", "bytes"), sizes, strict=True)

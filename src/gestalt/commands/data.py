@@ -4,6 +4,7 @@ training images.  Sources are named as for training.
 
 import shlex
 from argparse import ArgumentParser, Namespace
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -148,11 +149,10 @@ def _inspect(arguments: Namespace, source: "Source") -> bool:
         f"bad: {len(bad):,} of {len(source):,} ({len(bad) / len(source):.2%})",
     ]
     training = build_bad_samples(arguments.config)
-    for reason, row in counted["bad_by_reason"].items():
-        lines.append(
-            f"  {reason} {row['count']:,}, the first is {row['first']['key']} in "
-            f"{row['first']['where']}{training.hints.get(reason, '')}"
-        )
+    firsts = {reason: f"{key} in {where}" for _, reason, where, key in reversed(bad)}
+    for reason, number in Counter(reason for _, reason, _, _ in bad).most_common():
+        hint = training.hints.get(reason, "")
+        lines.append(f"  {reason} {number:,}, the first is {firsts[reason]}{hint}")
     for kind, row in counted["duplicates"].items():
         lines.append(f"repeated {kind}: {row['repeats']:,}")
     lines.append(f"manifest: {path}, sha256 {digest}")
