@@ -70,8 +70,8 @@ def find_run(target: str, *, holding: Path, expected: str) -> Path:
         if folder in found:
             return folder
         if len(found) > 1:
-            runs = few(target, [str(run) for run in found])
-            raise ConfigError(f"{target}: holds {len(found)} runs; name one of {runs}")
+            names = few(target, list(map(str, found)))
+            raise ConfigError(f"{target}: holds {len(found)} runs; name one of {names}")
         if not found:
             raise ConfigError(f"{target}: {expected}: {_nearest_holders(target, holding)}")
         return found[0]
