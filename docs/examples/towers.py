@@ -1,9 +1,9 @@
-"""Towers of your own: DINOv2 as transformers has it, a small CNN, and a bag of words.
+"""Towers of your own: DINOv2 as transformers has it, and a bag of words.
 
 From the folder of this file, with random weights, or with those of a folder or of the hub:
 
-    gestalt train clippy_dino_max --scale demo image.family=python:towers:Cnn image.init=random \
-        image.stem=patch image.subsampling=false text.family=python:towers:Words text.init=random
+    gestalt train clippy_dino_max --scale demo image.family=python:towers:Dinov2 \
+        image.init=random image.stem=patch text.family=python:towers:Words text.init=random
     gestalt train ... image.family=python:towers:Dinov2 image.init=facebook/dinov2-small \
         image.stem=patch image.patch_size=14 image.width=384 image.depth=12 image.heads=6
 """
@@ -49,25 +49,6 @@ class Dinov2(nn.Module):
             tokens = torch.cat((tokens[:, :1], kept), dim=1)
         tokens = self.model.layernorm(self.model.encoder(tokens).last_hidden_state)
         return tokens_of(tokens[:, 1:], None, summary=tokens[:, 0])
-
-
-class Cnn(nn.Module):
-    """A few convolutions: a map of stride 8."""
-
-    mean, std, stride = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), 8
-
-    def __init__(self, image):
-        super().__init__()
-        self.width = image.width or 64
-        self.blocks = nn.Sequential(
-            nn.Sequential(nn.Conv2d(3, 32, 4, stride=4), nn.GELU()),
-            nn.Sequential(nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.GELU()),
-            nn.Conv2d(64, self.width, 3, padding=1),
-        )
-
-    def forward(self, pixels):
-        """Encode normalised pixels (B, 3, H, W)."""
-        return self.blocks(pixels)
 
 
 class Words(TextTower):

@@ -19,8 +19,8 @@ from tests.gestalt.command import TRAIN, TWO_RANKS, killed, result, same, succee
 from tests.gestalt.tiny_model import save_photo
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "towers.py"
-CODE = ["image.family=python:towers:Cnn", "text.family=python:towers:Words"]
-WORDS = [*CODE, "image.init=random", "image.subsampling=false", "text.init=random"]
+CODE = ["image.family=python:towers:Dinov2", "text.family=python:towers:Words"]
+WORDS = [*CODE, "image.init=random", "text.init=random"]
 
 
 @pytest.fixture
@@ -35,14 +35,11 @@ def path(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tower", ["Dinov2", "Cnn"])
-def test_a_killed_run_resumes_exactly_and_two_ranks_equal_one(tower, tmp_path):
+def test_a_killed_run_resumes_exactly_and_two_ranks_equal_one(tmp_path):
     pretrained = tmp_path / "pretrained"
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     Dinov2Model(Dinov2Config(**sizes, patch_size=8, image_size=518)).save_pretrained(pretrained)
-    line = f"{TRAIN} {' '.join(WORDS)} image.family=python:towers:{tower}"
-    if tower == "Dinov2":
-        line += f" image.init={pretrained} image.subsampling=true"
+    line = f"{TRAIN} {' '.join(WORDS)} image.init={pretrained}"
     folders = [tmp_path / name for name in ("whole", "killed", "ranks")]
     for folder in folders:
         folder.mkdir()
@@ -72,17 +69,16 @@ def test_a_folder_that_names_code_runs_it_only_if_the_user_names_it_too(path, tm
     assert again.segment(save_photo(tmp_path / "a.png"), ["dog", "cat"]).map.shape == (33, 50)
     with pytest.raises(ValueError, match="is no ViT of timm"):
         again.encoder.resize_positions("scale_factor", grid=(2, 2)).__enter__()
-    with pytest.raises(ValueError, match=r"Cnn\) has none that can be read"):
+    with pytest.raises(ValueError, match=r"Dinov2\) has none that can be read"):
         again.encoder.check_class_attention()
-    words = [f"start={folder}", *CODE, "image.subsampling=false"]
-    start = load("clippy_dino_max", scale="tiny", overrides=words)
+    start = load("clippy_dino_max", scale="tiny", overrides=[f"start={folder}", *CODE])
     assert torch.equal(build_model(start).eval().embed_text(["a"]), model.embed_text(["a"]))
 
 
 def test_a_file_finds_no_code_in_the_working_directory(path, tmp_path, refusal):
-    Path("mine.yaml").write_text("image: {family: 'python:towers:Cnn', subsampling: false}")
+    Path("mine.yaml").write_text("image: {family: 'python:towers:Dinov2'}")
     line = "train ./mine.yaml --scale tiny trainer.max_steps=1"
     assert f"; in {tmp_path} it is looked for if the command line names" in refusal(line)
     assert "towers" not in sys.modules
     said = refusal(f"features ./mine.yaml --scale tiny --to a {CODE[0]} image.frozen=true")
-    assert "image.family=python:towers:Cnn: the cache holds what the first half" in said
+    assert f"{CODE[0]}: the cache holds what the first half" in said
