@@ -136,6 +136,7 @@ class File(Published):
             StoppedRun: it cannot be downloaded or unpacked.
         """
         archive = self.archive(root)
+        own = archive.exists()
         with partial_folder(archive) as partial:
             self._download(archive, partial)
             print(f"unpacking {archive}", flush=True)
@@ -146,9 +147,13 @@ class File(Published):
                     inner.unlink()
             except Exception as error:  # whatever the content lets a library raise
                 reason = _reason(error, archive)
-                archive.unlink()
+                mend = "run the command again"
+                if own:  # it may be the user's
+                    mend = "move it away, and it is downloaded"
+                else:
+                    archive.unlink()
                 raise StoppedRun(
-                    f"{archive}: no whole archive, or a web page; run the command again: {reason}"
+                    f"{archive}: no whole archive, or a web page; {mend}: {reason}"
                 ) from error
             merge(partial, root / self.folder)
         archive.unlink()
@@ -157,7 +162,12 @@ class File(Published):
         """Download the file by way of a temporary folder, unless it is there and right."""
         import pooch
 
-        if archive.exists() and pooch.hashes.hash_matches(str(archive), self.checksum):
+        if archive.exists():
+            if not pooch.hashes.hash_matches(str(archive), self.checksum):
+                raise StoppedRun(
+                    f"{archive}: its checksum is not {self.checksum}; move it away, and it is "
+                    "downloaded"
+                )
             return
         pooch.get_logger().setLevel("WARNING")
         faults = {}

@@ -98,7 +98,12 @@ def _targets(word: str, arguments: Namespace) -> list[str]:
     """Check a model, and the configuration of a run.  Returns it, or with ``--checkpoints`` all
     checkpoints of its run.
     """
-    checkpoint = check_target(word)
+    try:
+        checkpoint = check_target(word)
+    except ConfigError as error:
+        if word == arguments.target:
+            raise
+        raise ConfigError(f"{error}; nor a benchmark: {nearest(word, BENCHMARKS)}") from error
     if checkpoint is not None and in_run(checkpoint):
         # Reading a saved configuration leaves out benchmarks whose file is gone; scoring needs it.
         check_scoring(config_of(checkpoint, overrides=tuple(arguments.overrides)))

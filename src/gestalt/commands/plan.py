@@ -182,7 +182,13 @@ class Stations:
 
     def captions(self) -> str:
         """Say how many pairs have captions of another table."""
-        return str(self.facts.get("captions", "those of the source"))
+        parts = self.facts.get("mixture", [self.facts])
+        joined = [
+            f"{table['with_row']:,} of {table['pairs']:,} pairs have a row of {table['root']}"
+            for table in (part.get("captions") for part in parts)
+            if table
+        ]
+        return ", ".join(joined) or "those of the source"
 
     def weights(self) -> str:
         """Say where the weights are from."""
@@ -306,14 +312,18 @@ class Stations:
 
     def disk(self) -> str:
         """Compare the free space with what checkpoints take."""
-        free, need = free_bytes(Path.cwd()), CHECKPOINTS_AT_ONCE * self.saved
+        every = self.config.checkpoint_keep
+        count = CHECKPOINTS_AT_ONCE + (self._length()[1] // every if every else 0)
+        free, need = free_bytes(Path.cwd()), count * self.saved
         text = f"{amount(need, 'B')} of the {amount(free, 'B')} that are free in {Path.cwd()}"
         if need > free:
             raise ConfigError(f"{text}; free some space, or start the run in another folder")
         return text
 
-    def hours(self) -> str:
-        """Say how long the run takes, which ``trainer.max_time`` may end before."""
+    def _length(self) -> tuple[int, int, int]:
+        """Return the steps of an epoch, all steps, and the pairs of an epoch, with those of missing
+        shards.
+        """
         missing = self.facts.get("missing_shards", {"count": 0})["count"]
         pairs = round(self.there * (1 + missing / self.facts["shards"]))
         pairs = min(pairs, self.config.data.limit or pairs)
@@ -322,6 +332,11 @@ class Stations:
                 "the number of steps, see step for one, is known once all pairs are there"
             )
         epoch, total = steps(self.config, pairs)
+        return epoch, total, pairs
+
+    def hours(self) -> str:
+        """Say how long the run takes, which ``trainer.max_time`` may end before."""
+        epoch, total, pairs = self._length()
         text = f"{total:,} steps of {pairs:,} pairs an epoch"
         if not self.seconds:
             return f"{text}; {self._reckoned(total)}, without validations"

@@ -41,7 +41,18 @@ CALIBRATION = ("image_set", "split", "images")
 STARTING_WEIGHTS = (*ARCHITECTURE, "init", "inits", "weights")
 """Keys of ``image`` that decide which weights an image tower starts from."""
 
-TRAINING_DATA = ("source", "root", "options", "recipe", "limit", "caption", "manifest")
+TRAINING_DATA = (
+    "source",
+    "root",
+    "options",
+    "recipe",
+    "limit",
+    "caption",
+    "captions",
+    "caption_part",
+    "manifest",
+    "include",
+)
 """Keys of ``data`` that decide, with the parts of a mixture, which pairs a run trains on."""
 
 PROTOCOL = "protocol.name"
@@ -206,7 +217,12 @@ def _requested_data(result: Result) -> Fields:
     parts = [{key: data.get(key) for key in TRAINING_DATA}, *data.get("mixture", ())]
     return {
         "data": [
-            part | {key: Path(part[key]).name for key in ("root", "manifest") if part.get(key)}
+            part
+            | {
+                key: Path(part[key]).name
+                for key in ("root", "manifest", "include")
+                if part.get(key)
+            }
             for part in parts
         ]
     }

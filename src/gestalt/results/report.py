@@ -46,7 +46,7 @@ def write_report(
     sections: list[Markup] = []
     for number, result in enumerate(results[:MAX_SECTIONS]):
         section = render_section(result, number)
-        if sum(map(len, (*sections, section))) > MAX_CHARACTERS:
+        if sections and sum(map(len, (*sections, section))) > MAX_CHARACTERS:
             break
         sections.append(section)
     shown = [grid_page(grid, build_tables(grid, allow_mixed=True)) for grid in grids]

@@ -63,13 +63,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                     f"trainer.callbacks: {name} keeps more than tensors, numbers and texts in its "
                     "state; have its state_dict() return these alone, such as lists for arrays"
                 ) from error
-        paths = [Path(path)]
-        if self.keep and paths[0].stem == LAST and checkpoint["global_step"] % self.keep == 0:
+        place = first = Path(path)
+        if self.keep and place.stem == LAST and checkpoint["global_step"] % self.keep == 0:
             # first: a run that is killed between the two takes the step again
-            paths.insert(0, paths[0].with_stem(f"step_{checkpoint['global_step']}"))
-        for place in paths:
-            with replacing(place) as partial, partial.open("wb") as file:
-                torch.save(checkpoint, file)
+            first = place.with_stem(f"step_{checkpoint['global_step']}")
+        with replacing(first) as partial, partial.open("wb") as file:
+            torch.save(checkpoint, file)
+        if first != place:
+            with replacing(place) as partial:
+                shutil.copyfile(first, partial)
 
 
 @contextmanager

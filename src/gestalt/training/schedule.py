@@ -128,7 +128,8 @@ def make_optimizer(
             clipping.
 
     Raises:
-        ValueError: as ``parameter_groups``, or nothing for Muon to train.
+        ValueError: nothing to train, blocks without numbers under ``layer_decay``, or nothing for
+            Muon to train.
     """
     groups = parameter_groups(model, keys)
     if all("use_fallback" in group for group in groups):
@@ -212,7 +213,7 @@ def rate_factor(step: int, *, keys: OptimizerKeys, total: int) -> float:
         total: steps of the run, after which the factor is constant.
 
     Raises:
-        ValueError: as ``warmup_cosine``, or a cooldown that does not fit after the warm-up.
+        ValueError: a warm-up longer than the run, or a cooldown that does not fit after it.
 
     Source: open_clip's ``const_lr`` and ``const_lr_cooldown``, with power 1.
     """
