@@ -1,18 +1,13 @@
 """What a measure is built from: the benchmark, the image set, unlabelled images and the keys of
-evaluation; and the base of its metric over a whole set: integer rows that begin with a sample's id,
-gathered over ranks, counted once.  H W pixels.
+evaluation.  H W pixels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.image_sets import ImageSet, LabelSet
@@ -30,9 +25,7 @@ from gestalt.measures.evaluation.benchmarks import Benchmark
 from gestalt.measures.evaluation.measures import MEASURES
 from gestalt.measures.evaluation.protocols import build_protocol
 from gestalt.measures.keys import Evaluation
-from gestalt.support.arrays import Ints
 from gestalt.support.files import short_digest
-from gestalt.support.label_values import PADDING
 
 
 class FolderImages:
@@ -153,57 +146,3 @@ class Context:
             measure.protocols,
             input_size=self.size,
         )
-
-
-class RowMetric(Metric):
-    """A metric whose state is a list of (n, ``width``) int64 rows, gathered over ranks.
-
-    Padding stays in the rows through the sync, and is dropped when the score is computed.
-    """
-
-    rows: list[Tensor]
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.add_state("rows", default=[], dist_reduce_fx="cat")
-        self._padding = torch.tensor([[PADDING] + [0] * (width - 1)])
-
-    def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Sync over ranks; a rank that saw no image adds a row of padding, so that all ranks send
-        tensors of one type and width.
-        """
-        if not self.rows:
-            self.rows.append(self._padding.to(self.device))
-        super().sync(*args, **kwargs)
-
-    def unique_rows(self, key: int = 1) -> Ints:
-        """Return the rows of all ranks without padding and duplicates, in ascending order of their
-        first ``key`` values; of rows that agree in these values, the first.
-        """
-        rows: Ints = dim_zero_cat(self.rows).cpu().numpy()
-        _, first = np.unique(rows[:, :key], axis=0, return_index=True)
-        rows = rows[first]
-        return rows[rows[:, 0] != PADDING]
-
-
-class ImageMetric(RowMetric):
-    """A metric that counts the pixels of one image at a time."""
-
-    def rows_of(self, prediction: Tensor, label: Tensor, index: int) -> Tensor:
-        """Count an image.  Returns its rows (n, ``width``) int64, on any device."""
-        raise NotImplementedError
-
-    def update(
-        self, predictions: Sequence[Tensor], labels: Sequence[Tensor], sample_id: Tensor
-    ) -> None:
-        """Count a batch of images of any sizes, whose ids in the set are (B,); ``PADDING`` is not
-        scored.
-
-        Raises:
-            ValueError: an image that cannot be counted, with its id.
-        """
-        for prediction, label, index in zip(predictions, labels, sample_id.tolist(), strict=True):
-            try:
-                self.rows.append(self.rows_of(prediction, label, index).to(self.device))
-            except ValueError as error:
-                raise ValueError(f"sample {index}: {error}") from error

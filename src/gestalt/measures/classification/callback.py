@@ -15,11 +15,12 @@ from torch import Tensor
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.measures.callback import Batch, Scorer
 from gestalt.measures.classification.protocol import ClassificationProtocol
-from gestalt.measures.context import Context, Entry, RowMetric
+from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.confusion import as_map_type, divide_or_nan
 from gestalt.measures.evaluation.images import by_size, embed_images, finite, resize_all
 from gestalt.measures.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.robustness.protocol import RobustnessProtocol
+from gestalt.measures.rows import RowMetric
 from gestalt.support.arrays import Floats, Ints
 from gestalt.support.label_values import PADDING
 

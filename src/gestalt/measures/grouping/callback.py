@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.measures.callback import Baseline, Batch, RecordedCallback, Scorer, SkippedMeasure
-from gestalt.measures.context import Context, Entry, ImageMetric
+from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.images import sizes_of
 from gestalt.measures.evaluation.pictures import (
     class_colours,
@@ -33,6 +33,7 @@ from gestalt.measures.evaluation.predictions import ScoredImage
 from gestalt.measures.evaluation.protocols import ImageProtocol
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.grouping.protocol import BottomUpProtocol
+from gestalt.measures.rows import ImageMetric
 from gestalt.measures.segmentation.baselines import blocks, object_oracle
 from gestalt.support.arrays import Floats, Ints, Pixels
 from gestalt.support.label_values import IGNORE

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from gestalt.data_modules.image_sets import ImageSet, LabelSet
 from gestalt.measures.callback import Batch, Scorer, spread
-from gestalt.measures.context import Context, Entry, ImageMetric
+from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.confusion import (
     MaskScore,
     labelled_pixels,
@@ -35,6 +35,7 @@ from gestalt.measures.grouping.engine import (
     wide_tokens,
 )
 from gestalt.measures.matching.protocol import MatchingProtocol
+from gestalt.measures.rows import ImageMetric
 from gestalt.measures.segmentation.baselines import patch_oracle
 from gestalt.support.arrays import Floats, Ints
 from gestalt.support.label_values import ignored_value

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.measures.callback import Baseline, Batch, RecordedCallback, Scorer
-from gestalt.measures.context import Context, Entry, ImageMetric
+from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.confusion import (
     MaskScore,
     image_miou,
@@ -27,6 +27,7 @@ from gestalt.measures.evaluation.confusion import (
 )
 from gestalt.measures.evaluation.pictures import pil_image, segmentation_panels, write_maps
 from gestalt.measures.evaluation.predictions import Predictions, ScoredImage, write_predictions
+from gestalt.measures.rows import ImageMetric
 from gestalt.support.arrays import Floats, Ints
 from gestalt.support.label_values import MAX_CLASSES, PADDING
 from gestalt.support.ranks import objects_on_first
