@@ -9,8 +9,8 @@ need not be adjacent.  An image such as ``a.0.jpg`` is a further part of sample 
 part of a known ending, and otherwise a bad sample.
 
 An index file is one block of JSON (``HEADER`` bytes), then the records (``HASHED``), then the end
-of each key and the keys.  It lies in the cache, named by the address of the tar, whose own folder
-may be read-only.
+of each key and the keys.  It lies in the cache, named by the address and state of the tar, whose
+own folder may be read-only.
 """
 
 import gzip
@@ -282,8 +282,11 @@ class TarIndex:
 
 
 def index_place(shard: Shard, cache: Path) -> Path:
-    """Return the path of a tar's index."""
-    return cache / "indices" / short_digest(_address(shard)) / f"{shard.name}.index"
+    """Return the path of a tar's index, which is another for another tar of the same address, such
+    as on the disk of another node.
+    """
+    state = f"{_address(shard)}\0{tar_state(shard)}"
+    return cache / "indices" / short_digest(state) / f"{shard.name}.index"
 
 
 def _address(shard: Shard) -> str:
