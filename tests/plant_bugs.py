@@ -499,8 +499,8 @@ BUGS = (
     Bug(
         "manifest_off_by_one",
         "data_modules/corpora/manifest.py",
-        old='self._good_before, index, side="right"',
-        new='self._good_before, index, side="left"',
+        old='self._kept_before, index, side="right"',
+        new='self._kept_before, index, side="left"',
         test="tests/data_modules/corpora/test_manifest.py::test_samples_outside_the_manifest_keep_their_order_and_shards",
     ),
     Bug(

@@ -6,6 +6,7 @@ A manifest is JSON with ``format``; ``source_digest`` and ``samples`` of the ins
 enters the digest of the filtered source, and thereby checkpoints and results.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -61,20 +62,20 @@ class LeftOut(Relocated):
 
     def __init__(self, source: Source, left_out: ArrayLike, path: Path, *, kind: str) -> None:
         self._source, self._kind, self.sha256 = source, kind, file_hash(path)
-        self.bad = np.asarray(left_out, dtype=np.int64)
+        self.left_out = np.asarray(left_out, dtype=np.int64)
         # number of remaining samples before each of them
-        self._good_before = self.bad - np.arange(len(self.bad))
+        self._kept_before = self.left_out - np.arange(len(self.left_out))
         self.in_sequence = source.in_sequence
         self.classes = source.classes
         self.crops = source.crops
 
     def __len__(self) -> int:
-        return len(self._source) - len(self.bad)
+        return len(self._source) - len(self.left_out)
 
     def blocks(self) -> list[int]:
         """Return the number of remaining pairs in each shard."""
         ends = np.cumsum(self._source.blocks())
-        return np.diff(ends - np.searchsorted(self.bad, ends), prepend=0).tolist()
+        return np.diff(ends - np.searchsorted(self.left_out, ends), prepend=0).tolist()
 
     def digest(self) -> str:
         """Return the digest of source and file."""
@@ -90,14 +91,14 @@ class LeftOut(Relocated):
 
     def original(self, index: int) -> int:
         """Return the index in the whole source."""
-        return index + int(np.searchsorted(self._good_before, index, side="right"))
+        return index + int(np.searchsorted(self._kept_before, index, side="right"))
 
     def about(self) -> Fields:
         """Return the source's facts, the file's hash and the number of samples left out."""
         return {
             **self._source.about(),
             f"{self._kind}_sha256": self.sha256,
-            f"left_out_by_{self._kind}": len(self.bad),
+            f"left_out_by_{self._kind}": len(self.left_out),
         }
 
 
@@ -149,9 +150,12 @@ class OnlyIncluded(LeftOut):
             ValueError: it holds no such integers, or the uid of no pair.
         """
         try:
-            halves = np.load(path)
+            with path.open("rb") as file:
+                halves = np.load(file)
+            if halves.dtype != np.dtype("u8,u8") or halves.ndim != 1 or not len(halves):
+                raise ValueError(f"it holds {halves.dtype} in the shape {halves.shape}")
             listed = np.sort(halves["f0"] ^ halves["f1"])
-        except (OSError, ValueError, IndexError) as error:
+        except Exception as error:  # what NumPy and zipfile raise for a damaged file
             raise ValueError(
                 f"data.include={path}: not uids of DataComp, of NumPy's type u8,u8: {error}"
             ) from error
@@ -165,3 +169,10 @@ class OnlyIncluded(LeftOut):
                 "there; choose the list of this pool, or null"
             )
         super().__init__(source, left_out, path, kind="include")
+
+    def digest(self) -> str:
+        """Return the digest of source, file and pairs left out, since that of the source need not
+        cover their ``uid``.
+        """
+        left_out = hashlib.sha256(self.left_out.tobytes()).hexdigest()
+        return short_digest(f"{super().digest()}\0{left_out}")

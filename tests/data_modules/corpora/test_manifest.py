@@ -98,9 +98,12 @@ def test_the_uids_of_a_list_keep_their_pairs(tmp_path):
     np.save(path, np.array([(0, 99)], "u8,u8"))
     with pytest.raises(ValueError, match=r"include=.*none of 9 pairs has a uid that is listed"):
         opened("tars", root, include=str(path))
-    np.save(path, [1.0])
-    with pytest.raises(ValueError, match="not uids of DataComp"):
-        opened("tars", root, include=str(path))
+    np.save(path, np.zeros(0, "u8,u8"))
+    empty = path.read_bytes()
+    for content in (empty, empty.replace(b"u8", b"f8"), b"", b"PK\3\4"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="not uids of DataComp"):
+            opened("tars", root, include=str(path))
 
 
 @pytest.mark.parametrize(
