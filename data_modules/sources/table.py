@@ -4,6 +4,7 @@ are one pair with several captions.
 
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,9 +81,13 @@ class TableRows(Store):
         return short_digest("\0".join(read))
 
     def join_values(self, name: str) -> Iterator[Any]:
-        """Yield ``path``, the names of images as the table has them."""
-        names = self._names.to_pylist() if name == "path" else [None] * len(self._names)
-        yield from (*names, *[None] * len(self._bad))
+        """Yield ``path``, the names of images as the table has them, or ``key``, those without
+        their folders.
+        """
+        for content in self._names.to_pylist():
+            path = content.decode("utf-8", "surrogateescape")
+            yield {"path": path, "key": Path(path).name}.get(name)
+        yield from [None] * len(self._bad)
 
     def read(self, index: int) -> StoredPair:
         """Read an image and its captions.
