@@ -198,7 +198,7 @@ class HubFiles(Published):
     """
 
     repository: str
-    use: str = "data.captions.root={place} data.captions.by=url"
+    use: str
 
     def __str__(self) -> str:
         """Return the address."""
@@ -240,7 +240,9 @@ _dreamlip = partial(
     "dreamlip",
     least=1,
     repository="qidouxiong619/dreamlip_long_captions",
-    use="data.captions.root={place} 'data.captions.by={{url: Image Path}}'",
+    use="data.captions.root={place} 'data.captions.by={{url: Image Path}}' 'data.caption="
+    "{{raw_caption: 1, shortIB_captions: 1, longIB_captions: 1, shortSV_captions: 1, "
+    "longSV_captions: 1, shortLLA_captions: 1, longLLA_captions: 1}}'",
 )
 
 SETS: dict[str, File | HubFiles] = {
@@ -353,12 +355,15 @@ SETS: dict[str, File | HubFiles] = {
         "train.jsonl.gz",
         1,
         "CaptionEmporium/conceptual-captions-cc12m-llavanext",
+        "data.captions.root={place} data.captions.by=key "
+        "'data.caption={{caption_llava: 2, caption_llava_short: 1, own: 1}}'",
     ),
     "pixelprose_cc12m": HubFiles(
         "pixelprose",
         "data/vlm_captions_cc12m_*.parquet",
         10,
         "tomg-group-umd/pixelprose",
+        "data.captions.root={place} data.captions.by=url 'data.caption={{vlm_caption: 1}}'",
     ),
 }
 """Name -> what is downloaded."""
