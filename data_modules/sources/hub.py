@@ -12,6 +12,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +92,10 @@ class _HubStore(Store):
             return StoredPair(self.where, key, image_bytes(image), row[self._caption])
 
     def join_values(self, name: str) -> Iterator[Any]:
-        """Yield a column's values."""
+        """Yield a column's values, of a stream up to its ``data.limit``."""
         if name not in self._whole.features:
             return super().join_values(name)
-        return (row[name] for row in self._whole.select_columns([name]))
+        return (row[name] for row in islice(self._whole.select_columns([name]), len(self)))
 
     @abstractmethod
     def _row(self, index: int) -> Fields:

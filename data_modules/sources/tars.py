@@ -139,15 +139,25 @@ class TarStore(ShardedStore):
             return StoredPair(shard.url, key, image, text)
 
     def join_values(self, name: str) -> Iterator[Any]:
-        """Yield the keys of the samples, or the values in their ``.json``; bad ones are skipped."""
+        """Yield the keys of the samples, or the values in their ``.json``; None for bad ones."""
         store = replace(self, column=name)
         for index in range(len(self)):
+            value = None
             with suppress(BadSample):
                 stored = store.read(index)
-                yield stored.key if name == "key" else stored.captions
+                value = stored.key if name == "key" else stored.captions
+            yield value
 
     def join_hashes(self, name: str) -> NDArray[np.uint64]:
-        """Return the hashes of the keys, or those of the ``VALUES`` in the indices."""
+        """Return the hashes of the keys, or those of the ``VALUES`` in the indices.
+
+        Raises:
+            ValueError: another name.
+        """
+        if name not in ("key", *VALUES):
+            raise ValueError(
+                f"data.captions.by={name}: tars have key, {', '.join(VALUES)}; choose one of them"
+            )
         indices = map(self._open_index, range(len(self.tars)))
         if name in VALUES:
             return np.concatenate([index.records[name] for index in indices])
