@@ -15,7 +15,7 @@ import os
 import textwrap
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -181,7 +181,8 @@ def pack(source: Source, folder: Path, shards: int) -> dict[str, int]:
         The number of samples written; for each reason, the number of those that cannot be read.
 
     Raises:
-        ValueError: the folder holds something, or there are fewer samples than shards.
+        ValueError: the folder holds something, there are fewer samples than shards, or captions of
+            a table, whose columns and weights would be lost.
     """
     if not 1 <= shards <= len(source):
         raise ValueError(
@@ -219,6 +220,11 @@ def _parts(stored: StoredPair) -> Fields:
     """Return the files of a sample by ending.  An unusable caption is kept in ``.txt`` if there is
     no other; unknown content of an image is called ``jpg``, so that readers find and report it.
     """
+    if isinstance(stored.captions, Mapping):
+        raise ValueError(
+            "data.captions: `data pack` would lose its columns and weights; pack without it, and "
+            "name it in training: tars stay as they are"
+        )
     try:
         with decoding():
             suffix = SUFFIXES[str(open_checked(stored.image).format)]

@@ -5,6 +5,7 @@ import pytest
 
 from gestalt.data_modules.keys import Captions, Data
 from gestalt.data_modules.sources import open_data
+from gestalt.data_modules.tools.inspection import pack
 from tests.data_modules.tar_files import write_shards
 
 PAIRS = range(60)
@@ -53,6 +54,8 @@ def test_each_pair_has_the_text_of_its_row(tmp_path, shards, name, by, named, co
     assert [facts[key] for key in ("pairs", "with_row", "repeated_rows")] == [60, 54, 2]
     assert open_data(data, size=8, seed=0).digest() == source.digest()
     assert capsys.readouterr().err.count("captions: joining") == 1
+    with pytest.raises(ValueError, match="lose its columns and weights"):
+        pack(source, tmp_path / "packed", shards=1)
 
 
 @pytest.mark.parametrize(
