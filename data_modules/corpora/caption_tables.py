@@ -29,6 +29,11 @@ from gestalt.data_modules.keys import OWN, Captions
 from gestalt.data_modules.pairs import StoredPair
 from gestalt.support.addresses import without_secrets
 from gestalt.support.files import Fields, partial_beside, replacing, short_digest, write_whole
+from gestalt.support.plugins import in_one_line
+from gestalt.support.typed import NotThere
+
+FORMAT = 1
+"""Version of the join; another one is made anew."""
 
 CHUNK = 8192
 """Pairs whose texts are written at a time."""
@@ -60,23 +65,30 @@ class CaptionedPairs(StoredPairs):
         super().__post_init__()
         table: Any = self.rule.table
         root = f"{table.root}/*" if os.path.isdir(table.root) else table.root
-        files = DataFilesList.from_patterns([root])
-        if not files:
-            raise ValueError(
-                f"data.captions.root={table.root}: no such file; name one or a pattern"
-            )
-        state = [*files, *files.origin_metadata, table.by, *self.rule.weights, self.store.digest()]
-        place = cache_folder(self.cache) / "captions" / short_digest(json.dumps(state))
+        try:
+            files = DataFilesList.from_patterns([root])
+            if not files:  # of a pattern; a file that is missing raises
+                raise FileNotFoundError("no such file")
+        except Exception as error:  # the hub's client and each file system have their own
+            raise NotThere(
+                f"data.captions.root={table.root}: {in_one_line(error)}; name a file or a pattern "
+                "on this machine, or on a server that it reaches; `gestalt data get` downloads some"
+            ) from error
+        by = _join_names(table)[0]
+        state = [FORMAT, *files, *files.origin_metadata, table.by, *self.rule.weights]
+        state += [self.store.digest(), self.store.join_digest(by)]
+        place = cache_folder(self.cache) / "joined" / short_digest(json.dumps(state))
         texts, counts = place.with_suffix(".arrow"), place.with_suffix(".json")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with place.with_suffix(".lock").open("w") as lock:
-            with suppress(OSError):  # a file system without locks: each rank joins
-                fcntl.lockf(lock, fcntl.LOCK_EX)  # other ranks wait for the first
-            if not counts.is_file():
-                line = f"captions: joining {without_secrets(table.root)}, once"
-                print(line, file=sys.stderr, flush=True)
-                names = [name for name in self.rule.weights if name != OWN]
-                write_whole(counts, json.dumps(_join(self.store, table, names, files, texts)))
+        if not _are_files(texts, counts):  # a cache that may only be read has both
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with place.with_suffix(".lock").open("w") as lock:
+                with suppress(OSError):  # a file system without locks: each rank joins
+                    fcntl.lockf(lock, fcntl.LOCK_EX)  # other ranks wait for the first
+                if not _are_files(texts, counts):
+                    line = f"captions: joining {without_secrets(table.root)}, once"
+                    print(line, file=sys.stderr, flush=True)
+                    names = [name for name in self.rule.weights if name != OWN]
+                    write_whole(counts, json.dumps(_join(self.store, table, names, files, texts)))
         self._texts: Any = datasets.Dataset.from_file(str(texts)).data
         self._counts: Fields = json.loads(counts.read_bytes())
 
@@ -108,12 +120,23 @@ class CaptionedPairs(StoredPairs):
         return stored._replace(captions=captions)
 
 
+def _are_files(*paths: Path) -> bool:
+    return all(path.is_file() for path in paths)
+
+
+def _join_names(table: Captions) -> tuple[str, str]:
+    """Return the names of the join value in the pairs, and of its column in the table."""
+    ((by, column),) = table.by.items() if isinstance(table.by, dict) else [(table.by, table.by)]
+    return by, column
+
+
 def _join(store: Store, table: Captions, names: list[str], files: list[str], place: Path) -> Fields:
     """Write the texts of each pair's row, null without one.  Returns counts and the digest."""
-    ((by, column),) = table.by.items() if isinstance(table.by, dict) else [(table.by, table.by)]
+    by, column = _join_names(table)
     pairs = store.join_hashes(by)
     partial = partial_beside(place).name  # the next writer removes what a killed process left
-    with TemporaryDirectory(f".{partial}", dir=place.parent) as folder:
+    # NFS keeps a deleted file that is still mapped, and with it the folder
+    with TemporaryDirectory(f".{partial}", dir=place.parent, ignore_cleanup_errors=True) as folder:
         rows = _read(files, [column, *names], folder)
         values, texts = rows.column(column), [rows.column(name) for name in names]
         known = chain.from_iterable(map(pa.Array.to_pylist, values.chunks))
@@ -148,10 +171,11 @@ def _join(store: Store, table: Captions, names: list[str], files: list[str], pla
                 chunk = [[text[row - 1].as_py() if row else None for row in some] for text in texts]
                 digest.update(repr(chunk).encode())
                 file.write_batch(pa.record_batch(chunk, schema))
+        del rows, values, texts, known
     return {
         "pairs": len(pairs),
         "with_row": joined,
-        "repeated_rows": len(by_row) - len(keys),
+        "repeated_rows": int(np.count_nonzero(by_row) - np.count_nonzero(keys)),
         "digest": digest.hexdigest()[:32],
     }
 

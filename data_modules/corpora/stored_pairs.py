@@ -5,6 +5,7 @@ A store returns bytes and texts unchanged, so it needs no knowledge of crops and
 can read it without a random draw.
 """
 
+import hashlib
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -59,6 +60,10 @@ class Store(NumberedPairs):
     def join_hashes(self, name: str) -> NDArray[np.uint64]:
         """Return the hashes of ``join_values``; 0 for a pair without one."""
         return value_hashes(self.join_values(name))
+
+    def join_digest(self, name: str) -> str:
+        """Return a digest that covers ``join_hashes``, as that of the store need not."""
+        return hashlib.sha256(self.join_hashes(name).tobytes()).hexdigest()
 
 
 class ShardedStore(Store):

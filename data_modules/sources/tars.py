@@ -164,6 +164,10 @@ class TarStore(ShardedStore):
         keys = [map(index.key, range(len(index.records))) for index in indices]
         return value_hashes(chain.from_iterable(keys))
 
+    def join_digest(self, name: str) -> str:
+        """Return the digest of the store, which covers keys and ``.json``."""
+        return self.digest()
+
     def check_column(self) -> None:
         """Check that one of the first ``CHECKED`` samples has the caption column.
 

@@ -1,12 +1,14 @@
 """Tables of captions, as others publish them, joined to the pairs that they describe."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 from gestalt.data_modules.keys import Captions, Data
 from gestalt.data_modules.sources import open_data
 from gestalt.data_modules.tools.inspection import pack
-from tests.data_modules.tar_files import write_shards
+from tests.data_modules.tar_files import jpeg, write_shards
 
 PAIRS = range(60)
 TEXTS = {1: "nul\0 inside", 2: "x" * 10_001, 3: None, 4: 'a "quoted",\nlong caption\n'}
@@ -34,6 +36,7 @@ def test_each_pair_has_the_text_of_its_row(tmp_path, shards, name, by, named, co
     table = pd.DataFrame({named: map(form.format, numbers), column: texts})
     table = table.sample(frac=1, random_state=0)
     table = pd.concat([table, table[:1], table[-1:].assign(**{column: "other"})])
+    table = pd.concat([table, pd.DataFrame({column: ["of no pair"] * 2})])
     path = str(tmp_path / name)
     if ".json" in name:
         table.to_json(path, orient="records", lines=True)
@@ -42,7 +45,8 @@ def test_each_pair_has_the_text_of_its_row(tmp_path, shards, name, by, named, co
     else:
         table.to_csv(path, index=False, sep="\t" if "tsv" in name else ",")
     weights = {column: 2, "own": 0}
-    data = Data(root=str(shards), captions=Captions(path, {by: named}), caption=weights)
+    captions = Captions(path, {by: named})
+    data = Data(root=str(shards), cache=str(tmp_path), captions=captions, caption=weights)
     source = open_data(data, size=8, seed=0)
     for number in PAIRS:
         text = TEXTS.get(number, f"new {number}") if number % 10 else None
@@ -52,10 +56,31 @@ def test_each_pair_has_the_text_of_its_row(tmp_path, shards, name, by, named, co
         assert source.caption(number, 1) == (text.strip() if usable else f"picture {number}")
     facts = source.about()["captions"]
     assert [facts[key] for key in ("pairs", "with_row", "repeated_rows")] == [60, 54, 2]
+    (lock,) = tmp_path.glob("joined/*.lock")
+    lock.unlink()  # a finished join needs none
     assert open_data(data, size=8, seed=0).digest() == source.digest()
+    assert not lock.exists()
     assert capsys.readouterr().err.count("captions: joining") == 1
+    lock.with_suffix(".arrow").unlink()
+    assert open_data(data, size=8, seed=0).digest() == source.digest()
     with pytest.raises(ValueError, match="lose its columns and weights"):
         pack(source, tmp_path / "packed", shards=1)
+
+
+def test_pairs_with_other_join_values_are_joined_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("new.csv").write_text("url,t\na,new a\nb,new b\n")
+    data = Data("parquet", root="a.parquet", captions=Captions("new.csv"), caption={"t": 1})
+    for urls in ("ab", "ba"):
+        pairs = pd.DataFrame({"image": [jpeg(0)] * 2, "caption": "own", "url": [*urls]})
+        pairs.to_parquet("a.parquet")
+        assert open_data(data, size=8, seed=0).caption(0, 0) == f"new {urls[0]}"
+
+
+def test_a_table_that_is_not_there_is_said(shards):
+    data = Data(root=str(shards), captions=Captions("none.csv"), caption={"t": 1})
+    with pytest.raises(ValueError, match=r"root=none\.csv: FileNotFoundError: .*; name a file"):
+        open_data(data, size=8, seed=0)
 
 
 @pytest.mark.parametrize(
