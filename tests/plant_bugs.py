@@ -134,7 +134,7 @@ BUGS = (
     ),
     Bug(
         "padding_images_counted",
-        "src/gestalt/measures/context.py",
+        "src/gestalt/measures/rows.py",
         old="return rows[rows[:, 0] != PADDING]",
         new="return rows",
         test="tests/gestalt/measures/test_rows.py::test_padding_is_dropped_and_an_image_seen_twice_counts_once",
@@ -225,7 +225,7 @@ BUGS = (
     Bug(
         "checkpoint_in_place",
         "src/gestalt/training/checkpoints.py",
-        old='with replacing(place) as partial, partial.open("wb") as file:',
+        old='with replacing(first) as partial, partial.open("wb") as file:',
         new='with place.open("wb") as file:',
         test="tests/gestalt/training/test_checkpoints.py::test_a_writer_that_dies_half_way_leaves_the_previous_checkpoint_whole",
     ),
@@ -317,14 +317,14 @@ BUGS = (
     ),
     Bug(
         "each_rank_scores_its_share",
-        "src/gestalt/measures/context.py",
+        "src/gestalt/measures/rows.py",
         old="        super().sync(*args, **kwargs)\n",
         new='        super().sync(*args, **{**kwargs, "distributed_available": lambda: False})\n',
         test="tests/gestalt/measures/test_rows.py::test_merging_two_ranks_gives_the_score_of_one[classification]",
     ),
     Bug(
         "rank_without_images_sends_no_rows",
-        "src/gestalt/measures/context.py",
+        "src/gestalt/measures/rows.py",
         old="self.rows.append(self._padding.to(self.device))",
         new="pass",
         test="tests/gestalt/measures/test_rows.py::test_a_rank_without_images_sends_tensors_of_the_same_kind[grouping]",
