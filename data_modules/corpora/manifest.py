@@ -151,7 +151,7 @@ class OnlyIncluded(LeftOut):
         """
         try:
             with path.open("rb") as file:
-                halves = np.load(file)
+                halves = np.lib.format.read_array(file)
             if halves.dtype != np.dtype("u8,u8") or halves.ndim != 1 or not len(halves):
                 raise ValueError(f"it holds {halves.dtype} in the shape {halves.shape}")
             listed = np.sort(halves["f0"] ^ halves["f1"])
@@ -162,11 +162,13 @@ class OnlyIncluded(LeftOut):
         uids = np.zeros(len(source), np.uint64)
         if isinstance(source, StoredPairs):
             uids = source.store.join_hashes("uid")[: len(source)]
-        left_out = np.flatnonzero(listed[np.searchsorted(listed[:-1], uids)] != uids)
+        found = listed[np.searchsorted(listed[:-1], uids)] == uids
+        left_out = np.flatnonzero(~found | (uids == 0))  # 0: a pair without one
         if len(left_out) == len(source):
             raise ValueError(
-                f"data.include={path}: none of {len(source):,} pairs has a uid that is listed "
-                "there; choose the list of this pool, or null"
+                f"data.include={path}: none of {len(source):,} pairs, of which "
+                f"{np.count_nonzero(uids):,} have a uid, is listed there; choose the list of this "
+                "pool, or null"
             )
         super().__init__(source, left_out, path, kind="include")
 

@@ -258,10 +258,10 @@ def open_here(
 def _check_share(bad: list[str], urls: list[str], fault: str, max_bad_share: float) -> None:
     if len(bad) == len(urls) or len(bad) > max_bad_share * len(urls):
         kind = NotThere if fault == "missing" else ValueError
+        or_raise = f", or raise data.max_bad_share={max_bad_share}" * (len(bad) < len(urls))
         raise kind(
             f"data.root: {len(bad)} of {len(urls)} tars are {fault}, the first is {bad[0]}; "
-            f"data.max_bad_share is {max_bad_share}; "
-            "correct data.root, or raise data.max_bad_share"
+            f"correct data.root{or_raise}"
         )
 
 

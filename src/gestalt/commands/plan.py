@@ -182,6 +182,8 @@ class Stations:
 
     def captions(self) -> str:
         """Say how many pairs have captions of another table."""
+        if self.unopened:
+            raise NotThere("they are joined once pairs can be read")
         parts = self.facts.get("mixture", [self.facts])
         joined = [
             f"{table['with_row']:,} of {table['pairs']:,} pairs have a row of {table['root']}"
@@ -204,7 +206,7 @@ class Stations:
         pairs = pairs_a_step(self.config)
         text = f"{pairs:,} pairs a step, {pairs // self.ranks:,} on each of {self.ranks} devices"
         if self.there < pairs:
-            raise NotThere(f"{text}; a run needs them, and {self.there:,} are there")
+            raise NotThere(f"{text}; a run needs them, and {self.there:,} can be read")
         return text
 
     def memory(self) -> str:

@@ -52,7 +52,7 @@ def stations(*words, **given):
         ("hours", {"there": 15}, NotThere, "number of steps"),
         ("hours", {"seconds": 0.0}, None, "A100 6.8 s to 4.1 s, H100 2.2 s to 1.3 s, reckoned"),
         ("hours", {"seconds": 31.0}, ConfigError, "trainer.max_time=00:02:00:00 ends it before"),
-        ("batch", {"there": 15}, NotThere, "a run needs them, and 15 are there"),
+        ("batch", {"there": 15}, NotThere, "a run needs them, and 15 can be read"),
         ("loading", {}, None, "256 pairs/s a process, 0 of 64 cannot be read; 1 processes a d"),
         ("loading", {"seconds": 0.01, "workers": 7}, ConfigError, "choose 8, of 6 cores a device"),
         ("loading", {"unopened": ValueError()}, NotThere, "once pairs are there"),
