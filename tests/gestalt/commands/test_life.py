@@ -102,7 +102,7 @@ def test_a_run_killed_before_its_result_is_written_reports_the_same_from_its_las
     assert result(tmp_path)["seconds"]["training"] > whole[2]["seconds"]["training"] / 2
 
 
-@pytest.mark.parametrize("name", ["lamb", "lion", "muon", "nadamuon"])
+@pytest.mark.parametrize("name", ["lamb", "lion", "muon"])
 def test_with_averaged_weights_a_killed_run_resumes_to_the_identical_result(tmp_path, name):
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
