@@ -1,5 +1,5 @@
-"""What a measure is built from: the benchmark, the image set, unlabelled images and the keys of
-evaluation.  H W pixels.
+"""The context of a measure: its benchmark, image set, unlabelled images and keys of evaluation.
+H W pixels.
 """
 
 from collections.abc import Callable
