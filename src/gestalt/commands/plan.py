@@ -183,7 +183,7 @@ class Stations:
     def captions(self) -> str:
         """Say how many pairs have captions of another table."""
         if self.unopened:
-            raise NotThere("they are joined once pairs can be read")
+            raise NotThere("known once pairs can be read")
         parts = self.facts.get("mixture", [self.facts])
         joined = [
             f"{table['with_row']:,} of {table['pairs']:,} pairs have a row of {table['root']}"
