@@ -6,7 +6,6 @@ import math
 import multiprocessing
 import os
 import signal
-import threading
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, NotRequired, TypedDict
 
@@ -270,13 +269,8 @@ def leave_group(worker: int) -> None:
     keep_freed_memory()
     for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _end_later)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, lambda *_: signal.setitimer(signal.ITIMER_REAL, GRACE))
     trainer = multiprocessing.parent_process()
     if trainer is not None and trainer.pid is not None:
         end_with(trainer.pid)
-
-
-def _end_later(number: int, frame: Any) -> None:
-    timer = threading.Timer(GRACE, os._exit, [1])
-    timer.daemon = True
-    timer.start()

@@ -13,12 +13,10 @@ fractions of pixels.  Pillow decodes the same pixels, by the same library, and t
 times as long: it copies each row into pixels of four bytes.
 """
 
-import threading
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-import numpy as np
 import simplejpeg
 import torch
 from PIL import Image
@@ -42,9 +40,6 @@ _APP0, _APP2, _APP14 = 0xE0, 0xE2, 0xEE
 _PLAIN = (0xC4, 0xDB, 0xDD, 0xFE)  # tables, restart interval, comment
 _LEAST = {_APP0: 16, _APP14: 14}  # bytes of JFIF's and Adobe's segments
 _SEGMENTS = 1000  # most segments before the pixels; files have tens
-_KEPT = 2**25  # bytes of the largest array that is kept for the next image
-
-_memory = threading.local()
 
 
 class Frame(NamedTuple):
@@ -85,21 +80,10 @@ def read_frame(content: bytes) -> Frame | None:
 def decode_jpeg(content: bytes, frame: Frame, divisor: int) -> Pixels | None:
     """Decode to RGB, (ceil(H / divisor), ceil(W / divisor), 3), divisor 1, 2, 4 or 8; None for a
     file that the decoder warns of.
-
-    The array is valid until the next call on this thread: its memory is used again, since new
-    memory costs up to a fifth of the time.
     """
     height, width = -(-frame.height // divisor), -(-frame.width // divisor)
-    size = height * width * 3
-    buffer = getattr(_memory, "buffer", None)
-    if buffer is None or len(buffer) < size:
-        buffer = np.empty(size, dtype=np.uint8)
-        if size <= _KEPT:
-            _memory.buffer = buffer
     try:
-        pixels = simplejpeg.decode_jpeg(
-            content, "RGB", min_height=height, min_width=width, buffer=buffer
-        )
+        pixels = simplejpeg.decode_jpeg(content, "RGB", min_height=height, min_width=width)
     except ValueError:
         return None
     return pixels if pixels.shape == (height, width, 3) else None
