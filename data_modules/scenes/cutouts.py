@@ -44,6 +44,7 @@ class CutOut(NamedTuple):
     mask: NDArray[np.bool_]
 
 
+@cache
 def open_openmoji(code: str) -> Image.Image:
     """Draw an OpenMoji picture from its code points ("1F415", or several joined by "-"), trimmed,
     longest side ``MASTER``.
@@ -72,6 +73,7 @@ def _openmoji_font() -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(get_openmoji_font_data() / "glyf_colr0.ttf"), MASTER)
 
 
+@cache
 def open_file(name: str, root: Path) -> Image.Image:
     """Read ``root/name`` as RGBA, trimmed, longest side ``MASTER``."""
     return open_as(root / name, lambda image: trimmed(image.convert("RGBA")), ("PNG",))
@@ -111,7 +113,6 @@ class CutOuts:
     def __init__(self, root: Path | None) -> None:
         """Take the folder of PNG files; None for OpenMoji."""
         self._open = open_openmoji if root is None else partial(open_file, root=root)
-        self._masters: dict[str, Image.Image] = {}
         self._drawn: LRUCache[CutOut] = LRUCache(_CACHE_PIXELS)
 
     def draw(self, picture: str, *, side: int, degrees: int) -> CutOut:
@@ -124,9 +125,7 @@ class CutOuts:
 
     def _draw(self, picture: str, side: int, degrees: int) -> tuple[CutOut, int]:
         """Draw the picture.  Returns its number of pixels too."""
-        if picture not in self._masters:
-            self._masters[picture] = self._open(picture)
-        master = self._masters[picture]
+        master = self._open(picture)
         # the shape is measured at one size, so that an object has the same shape at any size
         shape = _rotated(master, side=_EXTENT, degrees=degrees).size
         width, height = (max(1, round(edge / _EXTENT * side)) for edge in shape)

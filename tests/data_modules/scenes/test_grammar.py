@@ -5,8 +5,7 @@ from collections import Counter
 
 import pytest
 
-from gestalt.data_modules.scenes.composition import SceneMaker
-from gestalt.data_modules.scenes.grammar import with_article
+from gestalt.data_modules.scenes.composition import SceneMaker, with_article
 from gestalt.data_modules.scenes.recipes import RECIPES, plural_of
 
 NUMBERS = {"two": 2, "three": 3, "four": 4}
