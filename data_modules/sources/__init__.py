@@ -4,7 +4,6 @@
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +115,7 @@ def open_data(data: Data, *, size: int, seed: int, **offered: Any) -> Source:
         "cache": data.cache,
         "max_bad_share": data.max_bad_share,
         "window": data.window_shards,
-        "parts": [asdict(part) for part in data.mixture],
+        "parts": data.mixture,
     }
     return open_source(
         data.source,

@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
+from gestalt.data_modules.keys import MixturePart
 from gestalt.data_modules.order import EndlessOrder
 from gestalt.data_modules.pairs import Relocated, Source
 from gestalt.data_modules.pixels.augment import USUAL, Augmentation
@@ -111,7 +112,7 @@ def open_here(
     crops: int | None = None,
     augmentation: Augmentation = USUAL,
     captions: CaptionRule = ANY_CAPTION,
-    parts: Sequence[Fields] = (),
+    parts: Sequence[MixturePart] = (),
     window: int = 1,
     cache: str | None = None,
     max_bad_share: float = 0.1,
@@ -124,9 +125,8 @@ def open_here(
         limit: number of pairs in an epoch; None for the number in all sources.
         crops: number of different crops of each image, counted by the epochs of its source.
         captions: selects the caption, in each source.
-        parts: for each source the keys ``source`` and ``root``; optionally ``weight`` (above 0,
-            in all parts or in none, by default the number of pairs), ``limit``, ``manifest``,
-            ``caption`` (a column that replaces that and the table of ``captions``) and ``options``.
+        parts: the keys of each source; ``weight`` is set in all parts or in none, and ``caption``
+            replaces the column and the table of ``captions``.
         window: number of shards of a source that are shuffled together.
         cache: folder for indices and unpacked tars, of the parts that take it.
         max_bad_share: largest share of missing or empty shards, of the parts that take it.
@@ -145,31 +145,31 @@ def open_here(
             "data.source=mixture needs two parts or more: data.mixture=[{source: NAME, root: DIR, "
             "weight: 2}, {source: ...}]"
         )
-    if len({part.get("weight") is None for part in parts}) > 1:
+    if len({part.weight is None for part in parts}) > 1:
         raise ValueError(
             "data.mixture: give a weight to every part or to none; without weights the numbers of "
             "pairs are used"
         )
     opened = []
     for number, part in enumerate(parts):
-        name, weight = part["source"], part.get("weight")
+        name, weight = part.source, part.weight
         if weight is not None and not 0 < weight < math.inf:
             raise ValueError(f"data.mixture[{number}].weight={weight}: choose a number above 0")
         rule = captions
-        if part.get("caption"):
-            rule = captions._replace(column=part["caption"], table=None)
+        if part.caption:
+            rule = captions._replace(column=part.caption, table=None)
         try:
             if name == "mixture":
                 raise ValueError("mixtures cannot be nested; list its parts here")
             source = open_source(
                 name,
-                root=part.get("root"),
+                root=part.root,
                 size=size,
                 seed=seed,
-                limit=part.get("limit"),
+                limit=part.limit,
                 crops=crops,
                 augmentation=augmentation,
-                manifest=part.get("manifest"),
+                manifest=part.manifest,
                 offered={
                     "captions": rule,
                     "window": window,
@@ -177,7 +177,7 @@ def open_here(
                     "max_bad_share": max_bad_share,
                     "outside": outside,
                 },
-                **part.get("options", {}),
+                **part.options,
             )
             if source.in_sequence:
                 raise ValueError(

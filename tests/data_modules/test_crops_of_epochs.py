@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from gestalt.data_modules.corpora.stored_pairs import StoredPairs
+from gestalt.data_modules.keys import MixturePart
 from gestalt.data_modules.pixels.augment import Augmentation
 from gestalt.data_modules.sources import open_source
 from tests.data_modules.files import write_flickr
@@ -52,7 +53,7 @@ def test_scenes_have_one_crop_and_a_mixture_passes_crops_to_its_parts(tmp_path):
     roots = [tmp_path / "a", tmp_path / "b"]
     for root in roots:
         write_flickr(root)
-    parts = [{"source": "flickr", "root": str(root)} for root in roots]
+    parts = [MixturePart("flickr", str(root)) for root in roots]
     mixture = open_source(
         "mixture", root=None, size=16, seed=0, limit=None, crops=1, augmentation=flip, parts=parts
     )

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
+from gestalt.data_modules.keys import MixturePart
 from gestalt.data_modules.multi_crop import MultiCropDataModule, MultiCropDataset
 from gestalt.data_modules.pixels import augment
 from gestalt.data_modules.pixels.augment import two_views
@@ -56,11 +57,11 @@ def test_a_batch_holds_every_crop_of_every_image_and_labels_if_the_source_has_th
 def test_an_image_whose_caption_is_unusable_is_a_good_one(tmp_path, mixed):
     Image.new("RGB", (24, 24), "red").save(tmp_path / "a.png")
     (tmp_path / "a.csv").write_text("image,caption\na.png,\n")
-    part = {"source": "table", "root": str(tmp_path / "a.csv")}
+    part = MixturePart("table", str(tmp_path / "a.csv"))
     name, options = (
         ("mixture", {"root": None, "parts": [part, part]})
         if mixed
-        else ("table", {"root": part["root"]})
+        else ("table", {"root": part.root})
     )
     source = open_source(name, size=24, seed=0, limit=None, **options)
     drawn = MultiCropDataset(source, views=VIEWS, seed=0)[[(0, 0)]]

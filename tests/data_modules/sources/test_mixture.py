@@ -11,6 +11,7 @@ import torch
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.corpora.captions import CaptionRule
 from gestalt.data_modules.image_text import ImageTextDataModule
+from gestalt.data_modules.keys import MixturePart
 from gestalt.data_modules.order import EndlessOrder
 from gestalt.data_modules.sources import Source, open_source
 from gestalt.data_modules.sources.mixture import Mixture, Part
@@ -73,15 +74,11 @@ def test_a_source_gives_all_of_its_samples_before_any_a_second_time():
             ]
 
 
+RECIPE = {"recipe": "prototype"}
+
+
 def scenes(limit, **keys):
-    return {
-        "source": "scenes",
-        "root": None,
-        "weight": None,
-        "limit": limit,
-        "options": {"recipe": "prototype"},
-        **keys,
-    }
+    return MixturePart(**{"source": "scenes", "limit": limit, **keys}, options=RECIPE)
 
 
 def test_batches_follow_the_streams_order_and_a_bad_sample_keeps_its_place():
@@ -121,7 +118,7 @@ def test_the_digest_depends_on_weights_sources_and_lengths():
         ([scenes(5, weight=1), scenes(5)], {}, "to every part or to none"),
         ([scenes(5), scenes(5, source="mixture")], {}, "list its parts here"),
         (
-            [scenes(5), {"source": "tars", "root": "no.tar"}],
+            [scenes(5), MixturePart("tars", "no.tar")],
             {},
             r"^data\.mixture\[1\], tars: data\.root: 1 of 1 tars are missing",
         ),
