@@ -59,9 +59,6 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
     read_captions: CaptionReader | None = None
     features: FeatureReader | None = None
 
-    def __len__(self) -> int:
-        return len(self.source)
-
     def __getitem__(self, keys: Sequence[Key]) -> ImageTextBatch:
         """Return a batch of the pairs as drawn in those epochs; each image is written once, into
         the batch.

@@ -26,9 +26,6 @@ class MultiCropDataset(Dataset[MultiCropBatch]):
     views: tuple[View, ...]
     seed: int
 
-    def __len__(self) -> int:
-        return len(self.source)
-
     def __getitem__(self, keys: Sequence[Key]) -> MultiCropBatch:
         """Return the crops of the readable images as drawn in those epochs, one crop number after
         the other.

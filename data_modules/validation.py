@@ -21,9 +21,6 @@ class ImageSetDataset(Dataset[ImageSetBatch]):
 
     image_set: ImageSet
 
-    def __len__(self) -> int:
-        return len(self.image_set)
-
     def __getitem__(self, indices: list[int]) -> ImageSetBatch:
         """Return the samples of a batch, in lists, since sizes differ."""
         samples: list[Any] = [self.sample(index) for index in indices]

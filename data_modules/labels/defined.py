@@ -45,9 +45,10 @@ def open_defined(
         prompts=tuple(tuple(each.prompts or [name]) for name, each in known.classes.items()),
         background=None if known.background is None else classes.index(known.background),
     )
+    scored = {number: index for number, index in known.numbers.items() if index < len(classes)}
     values = ValueMap(
-        {number: index for number, index in known.numbers.items() if index < len(classes)},
-        ignored=[number for number, index in known.numbers.items() if index == len(classes)],
+        scored,
+        ignored=known.numbers.keys() - scored,
         count=len(classes),
         painted=known.painted,
     )

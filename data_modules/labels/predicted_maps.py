@@ -95,16 +95,14 @@ def value_map(
                 "index, or a file of values"
             )
         return truth
-    none = ignored_value(len(names))
     if isinstance(values, str):
-        first = int(values == "reduce_zero_label")
-        pairs = {first + index: index for index in range(len(names))}
-        return ValueMap(pairs, ignored={*range(first), none} - set(pairs), count=len(names))
+        values = dict(enumerate([None, *names] if values == "reduce_zero_label" else names))
     for name in values.values():
         if name is not None and name not in names:
             raise ValueError(f"--values: {name!r} is not a class; {nearest(name, names)}")
     classes = {value: names.index(name) for value, name in values.items() if name is not None}
-    return ValueMap(classes, ignored={*values, none} - set(classes), count=len(names))
+    none = {*values, ignored_value(len(names))} - set(classes)
+    return ValueMap(classes, ignored=none, count=len(names))
 
 
 def colour_map(colours: Pixels, unnamed: Sequence[tuple[int, int, int]]) -> ValueMap:

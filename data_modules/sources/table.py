@@ -38,8 +38,7 @@ class TableRows(Store):
                 ``outside`` is False.
         """
         self._table = table
-        broken: list[int] = []
-        nameless: list[int] = []
+        bad: list[tuple[str, int]] = []
         places = [table.names.index(name) for name in table.chosen]
         chunks = [[pa.array([], pa.binary())] for _ in places]
         numbered = enumerate(islice(table.rows(), 1, None), start=1)
@@ -47,17 +46,16 @@ class TableRows(Store):
             whole = []
             for number, row in some:
                 if len(row) != len(table.names):
-                    broken.append(number)
+                    bad.append(("broken_row", number))
                 elif not row[places[0]]:
-                    nameless.append(number)
+                    bad.append(("missing_image", number))
                 else:
                     whole.append(row)
             for column, chunk in zip(places, chunks, strict=True):
                 fields = [row[column].encode("latin-1") for row in whole]
                 chunk.append(pa.array(fields, pa.binary()))
         files, self._captions = (pa.chunked_array(chunk).combine_chunks() for chunk in chunks)
-        self._bad = [("broken_row", number) for number in broken]
-        self._bad += [("missing_image", number) for number in nameless]
+        self._bad = sorted(bad)
         if not len(files) and not self._bad:
             raise ValueError(f"table: {table.path} has a header and no row")
         coded = files.dictionary_encode()

@@ -16,18 +16,17 @@ import textwrap
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 from webdataset import ShardWriter
 
@@ -69,32 +68,26 @@ class Finding(NamedTuple):
     unusable: int = 0
 
 
-@dataclass
-class Findings(Dataset[Finding]):
-    """Findings for all samples of a source, by index."""
+def examine(source: Source, indices: Sequence[int]) -> list[Finding]:
+    """Examine some samples; of a source without files, as they are drawn in the first epoch."""
+    return [_examine(source, index) for index in indices]
 
-    source: Source
 
-    def __len__(self) -> int:
-        """Return the number of samples, bad ones included."""
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> Finding:
-        """Examine one sample; of a source without files, as it is drawn in the first epoch."""
-        rule = self.source.rule if isinstance(self.source, StoredPairs) else ANY_CAPTION
-        try:
-            stored = self.source.read(index) or _drawn(self.source, index)
-            texts = listed_texts(stored.captions, rule)
-            usable = usable_texts(stored.captions, rule)
-            with bad_sample_at(stored.where, stored.key):
-                size = shown_size(stored.image)
-                if not usable:  # raises the reason of the first
-                    clean_caption(texts[0] if texts else None)
-        except BadSample as bad:
-            return Finding((bad.reason, bad.where, bad.key))
-        image = *size, len(stored.image), _hash(stored.image)
-        captions = [(len(text.split()), _hash(text.encode())) for text in usable]
-        return Finding(None, image, captions, len(texts) - len(usable))
+def _examine(source: Source, index: int) -> Finding:
+    rule = source.rule if isinstance(source, StoredPairs) else ANY_CAPTION
+    try:
+        stored = source.read(index) or _drawn(source, index)
+        texts = listed_texts(stored.captions, rule)
+        usable = usable_texts(stored.captions, rule)
+        with bad_sample_at(stored.where, stored.key):
+            size = shown_size(stored.image)
+            if not usable:  # raises the reason of the first
+                clean_caption(texts[0] if texts else None)
+    except BadSample as bad:
+        return Finding((bad.reason, bad.where, bad.key))
+    image = *size, len(stored.image), _hash(stored.image)
+    captions = [(len(text.split()), _hash(text.encode())) for text in usable]
+    return Finding(None, image, captions, len(texts) - len(usable))
 
 
 def _hash(content: bytes) -> int:
@@ -118,7 +111,12 @@ def inspect(source: Source, workers: int) -> tuple[list[Bad], Fields]:
     """
     if source.orders_itself:
         raise ValueError("a mixture cannot be inspected: inspect each of its sources")
-    loader = DataLoader(Findings(source), batch_size=BATCH, num_workers=workers, collate_fn=list)
+    loader: DataLoader[Any] = DataLoader(
+        range(len(source)),  # type: ignore[arg-type]
+        batch_size=BATCH,
+        num_workers=workers,
+        collate_fn=partial(examine, source),
+    )
     findings = enumerate(progress(chain.from_iterable(loader), total=len(source)))
     images, captions = array("Q"), array("Q")
     bad: list[Bad] = []
