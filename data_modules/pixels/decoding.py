@@ -15,6 +15,7 @@ times as long: it copies each row into pixels of four bytes.
 
 from collections.abc import Callable
 from functools import partial
+from struct import Struct
 from typing import NamedTuple
 
 import simplejpeg
@@ -33,12 +34,15 @@ from gestalt.data_modules.pixels.photographs import (
 )
 from gestalt.support.arrays import Pixels
 
+_JPEG = ("JPEG", "MPO")  # names of Pillow
 _START, _SCAN = b"\xff\xd8\xff", 0xDA
 # baseline, extended and progressive; the others are lossless or coded arithmetically
 _FRAMES = (0xC0, 0xC1, 0xC2)
 _APP0, _APP2, _APP14 = 0xE0, 0xE2, 0xEE
 _PLAIN = (0xC4, 0xDB, 0xDD, 0xFE)  # tables, restart interval, comment
 _LEAST = {_APP0: 16, _APP14: 14}  # bytes of JFIF's and Adobe's segments
+# start, marker and length of a segment; bits, height, width and channels, if it is a frame
+_SEGMENT = Struct(">BBHBHHB")
 _SEGMENTS = 1000  # most segments before the pixels; files have tens
 
 
@@ -58,16 +62,17 @@ def read_frame(content: bytes) -> Frame | None:
         return None
     position, size, tagged = 2, None, False
     for _ in range(_SEGMENTS):
-        head = content[position : position + 10]
-        if len(head) < 10 or head[0] != 0xFF:
+        if len(content) < position + _SEGMENT.size:
             return None
-        marker, length = head[1], head[2] << 8 | head[3]
+        start, marker, length, bits, height, width, parts = _SEGMENT.unpack_from(content, position)
+        if start != 0xFF:
+            return None
         if marker == _SCAN:
             return None if size is None else Frame(*size, tagged=tagged)
         if marker in _FRAMES:
-            if size is not None or head[4] != 8 or head[9] not in (1, 3):
+            if size is not None or bits != 8 or parts not in (1, 3):
                 return None
-            size = head[7] << 8 | head[8], head[5] << 8 | head[6]
+            size = width, height
         elif marker not in _PLAIN:
             if not 0xE0 <= marker <= 0xEF:
                 return None
@@ -98,17 +103,17 @@ that a caption describes.
 """
 
 _ORIENTATION = 0x0112  # EXIF tag
-# an orientation has: axes swapped, x mirrored, y mirrored from displayed to stored pixels; the
-# transposition by which a crop is displayed
+# an orientation's transposition, by which a crop is displayed
 _TURNS = {
-    2: (False, True, False, Image.Transpose.FLIP_LEFT_RIGHT),
-    3: (False, True, True, Image.Transpose.ROTATE_180),
-    4: (False, False, True, Image.Transpose.FLIP_TOP_BOTTOM),
-    5: (True, False, False, Image.Transpose.TRANSPOSE),
-    6: (True, False, True, Image.Transpose.ROTATE_270),
-    7: (True, True, True, Image.Transpose.TRANSVERSE),
-    8: (True, True, False, Image.Transpose.ROTATE_90),
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }
+_SWAPPED = 5  # the axes of orientations from this one on are swapped
 
 
 def prepare_crop(
@@ -170,14 +175,14 @@ def _decode_by_pillow(content: bytes, size: int, choose: Callable[[int, int], Bo
     """Decode and resize a box of any supported file by Pillow."""
     with decoding():
         image = open_checked(content)
-        jpeg = _is_jpeg(image)
+        jpeg = image.format in _JPEG
         if not jpeg:
             # some formats store the orientation after the pixels, and loading rotates a TIFF
             image.load()
         turn = orientation(image)
     _check_side(image)
     width, height = image.size
-    if turn is not None and _TURNS[turn][0]:
+    if turn is not None and turn >= _SWAPPED:
         width, height = height, width
     box = _stored(choose(width, height), image.size, turn)
     divisor = divisor_of(box, size) if jpeg else 1
@@ -188,7 +193,7 @@ def _decode_by_pillow(content: bytes, size: int, choose: Callable[[int, int], Bo
         pixels = as_rgb(image)
     left, top, right, bottom = (edge / divisor for edge in box)
     crop = pixels.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, right, bottom))
-    return to_tensor(crop if turn is None else crop.transpose(_TURNS[turn][3]))
+    return to_tensor(crop if turn is None else crop.transpose(_TURNS[turn]))
 
 
 def shown_size(content: bytes) -> tuple[int, int]:
@@ -213,7 +218,7 @@ def upright(image: Image.Image) -> Image.Image:
     """
     image.load()
     pixels, turn = as_rgb(image), orientation(image)
-    return pixels if turn is None else pixels.transpose(_TURNS[turn][3])
+    return pixels if turn is None else pixels.transpose(_TURNS[turn])
 
 
 def _check_side(image: Image.Image) -> None:
@@ -223,13 +228,9 @@ def _check_side(image: Image.Image) -> None:
         )
 
 
-def _is_jpeg(image: Image.Image) -> bool:
-    return image.format in ("JPEG", "MPO")
-
-
 def orientation(image: Image.Image) -> int | None:
     """Return the orientation tag; None if the image is displayed as stored."""
-    if _is_jpeg(image) and not {"exif", "xmp"} & image.info.keys():
+    if image.format in _JPEG and not {"exif", "xmp"} & image.info.keys():
         return None  # this holds for most files, and reading the tag takes time
     orientation = image.getexif().get(_ORIENTATION)
     return orientation if orientation in _TURNS else None
@@ -240,12 +241,11 @@ def _stored(box: Box, size: tuple[int, int], turn: int | None) -> Box:
     if turn is None:
         return box
     (left, top, right, bottom), (width, height) = box, size
-    swapped, mirrored_x, mirrored_y, _ = _TURNS[turn]
-    if swapped:
+    if turn >= _SWAPPED:
         left, top, right, bottom = top, left, bottom, right
-    if mirrored_x:
+    if turn in (2, 3, 7, 8):  # x is mirrored
         left, right = max(width - right, 0.0), width - left  # rounding can give a value below 0
-    if mirrored_y:
+    if turn in (3, 4, 6, 7):  # y is mirrored
         top, bottom = max(height - bottom, 0.0), height - top
     return left, top, right, bottom
 
