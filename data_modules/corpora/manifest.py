@@ -57,7 +57,7 @@ class LeftOut(Relocated):
         source: the whole source.
         left_out: their indices in it, ascending.
         path: file that they follow from.
-        kind: kind of the file.
+        kind: ``manifest`` or ``include``.
     """
 
     def __init__(self, source: Source, left_out: ArrayLike, path: Path, *, kind: str) -> None:
@@ -78,8 +78,14 @@ class LeftOut(Relocated):
         return np.diff(ends - np.searchsorted(self.left_out, ends), prepend=0).tolist()
 
     def digest(self) -> str:
-        """Return the digest of source and file."""
-        return short_digest(f"{self._source.digest()}\0{self.sha256}")
+        """Return the digest of source and file; and of the pairs that ``include`` leaves out, since
+        that of the source need not cover their ``uid``.
+        """
+        digest = short_digest(f"{self._source.digest()}\0{self.sha256}")
+        if self._kind != "include":
+            return digest
+        left_out = hashlib.sha256(self.left_out.tobytes()).hexdigest()
+        return short_digest(f"{digest}\0{left_out}")
 
     def locate(self, index: int, epoch: int) -> tuple[Source, int, int]:
         """Return the whole source, and the index in it."""
@@ -102,79 +108,64 @@ class LeftOut(Relocated):
         }
 
 
-class WithoutKnownBad(LeftOut):
-    """A source without the bad samples of its manifest."""
+def without_known_bad(source: Source, path: Path) -> LeftOut:
+    """Return a source without the bad samples of its manifest.
 
-    def __init__(self, source: Source, path: Path) -> None:
-        """Read the manifest.
-
-        Raises:
-            ValueError: not a manifest of this source; or the source is a mixture, whose indices
-                mean other samples in each epoch.
-        """
-        if source.orders_itself:
-            raise ValueError(
-                f"data.manifest={path}: a mixture has no manifest; give one to each part, as "
-                f"data.mixture=[{{manifest: FILE, ...}}, ...]"
-            )
-        try:
-            manifest = read_json(path, "manifest", most=MAX_BYTES)
-            latest = -1
-            for index, reason, *_ in manifest["bad"]:
-                if reason not in REASONS or not latest < index < manifest["samples"]:
-                    raise ValueError(f"bad: {index}, {reason}: out of order, or an unknown reason")
-                latest = index
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"data.manifest={path}: not a manifest: {error}; make one with `gestalt data "
-                "inspect`"
-            ) from error
-        if manifest["source_digest"] != source.digest() or manifest["samples"] != len(source):
-            raise ValueError(
-                f"data.manifest={path}: made of {manifest['samples']} samples with digest "
-                f"{manifest['source_digest']}, but the source has "
-                f"{len(source)} with {source.digest()}: inspect it again, with the same data.limit"
-            )
-        super().__init__(source, [row[0] for row in manifest["bad"]], path, kind="manifest")
-
-
-class OnlyIncluded(LeftOut):
-    """The pairs of a source whose ``uid`` is in a file of DataComp's: NumPy's format, each uid as
-    two integers.
+    Raises:
+        ValueError: not a manifest of this source; or the source is a mixture, whose indices mean
+            other samples in each epoch.
     """
+    if source.orders_itself:
+        raise ValueError(
+            f"data.manifest={path}: a mixture has no manifest; give one to each part, as "
+            f"data.mixture=[{{manifest: FILE, ...}}, ...]"
+        )
+    try:
+        manifest = read_json(path, "manifest", most=MAX_BYTES)
+        latest = -1
+        for index, reason, *_ in manifest["bad"]:
+            if reason not in REASONS or not latest < index < manifest["samples"]:
+                raise ValueError(f"bad: {index}, {reason}: out of order, or an unknown reason")
+            latest = index
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"data.manifest={path}: not a manifest: {error}; make one with `gestalt data inspect`"
+        ) from error
+    if manifest["source_digest"] != source.digest() or manifest["samples"] != len(source):
+        raise ValueError(
+            f"data.manifest={path}: made of {manifest['samples']} samples with digest "
+            f"{manifest['source_digest']}, but the source has "
+            f"{len(source)} with {source.digest()}: inspect it again, with the same data.limit"
+        )
+    return LeftOut(source, [row[0] for row in manifest["bad"]], path, kind="manifest")
 
-    def __init__(self, source: Source, path: Path) -> None:
-        """Read the file.
 
-        Raises:
-            ValueError: it holds no such integers, or the uid of no pair.
-        """
-        try:
-            with path.open("rb") as file:
-                halves = np.lib.format.read_array(file)
-            if halves.dtype != np.dtype("u8,u8") or halves.ndim != 1 or not len(halves):
-                raise ValueError(f"it holds {halves.dtype} in the shape {halves.shape}")
-            listed = np.sort(halves["f0"] ^ halves["f1"])
-        except Exception as error:  # what NumPy and zipfile raise for a damaged file
-            raise ValueError(
-                f"data.include={path}: not uids of DataComp, of NumPy's type u8,u8: {error}"
-            ) from error
-        uids = np.zeros(len(source), np.uint64)
-        if isinstance(source, StoredPairs):
-            uids = source.store.join_hashes("uid")[: len(source)]
-        found = listed[np.searchsorted(listed[:-1], uids)] == uids
-        left_out = np.flatnonzero(~found | (uids == 0))  # 0: a pair without one
-        if len(left_out) == len(source):
-            raise ValueError(
-                f"data.include={path}: none of {len(source):,} pairs, of which "
-                f"{np.count_nonzero(uids):,} have a uid, is listed there; choose the list of this "
-                "pool, or null"
-            )
-        super().__init__(source, left_out, path, kind="include")
+def only_included(source: Source, path: Path) -> LeftOut:
+    """Return the pairs of a source whose ``uid`` is in a file of DataComp's: NumPy's format, each
+    uid as two integers.
 
-    def digest(self) -> str:
-        """Return the digest of source, file and pairs left out, since that of the source need not
-        cover their ``uid``.
-        """
-        left_out = hashlib.sha256(self.left_out.tobytes()).hexdigest()
-        return short_digest(f"{super().digest()}\0{left_out}")
+    Raises:
+        ValueError: it holds no such integers, or the uid of no pair.
+    """
+    try:
+        with path.open("rb") as file:
+            halves = np.lib.format.read_array(file)
+        if halves.dtype != np.dtype("u8,u8") or halves.ndim != 1 or not len(halves):
+            raise ValueError(f"it holds {halves.dtype} in the shape {halves.shape}")
+        listed = np.sort(halves["f0"] ^ halves["f1"])
+    except Exception as error:  # what NumPy and zipfile raise for a damaged file
+        raise ValueError(
+            f"data.include={path}: not uids of DataComp, of NumPy's type u8,u8: {error}"
+        ) from error
+    uids = np.zeros(len(source), np.uint64)
+    if isinstance(source, StoredPairs):
+        uids = source.store.join_hashes("uid")[: len(source)]
+    found = listed[np.searchsorted(listed[:-1], uids)] == uids
+    left_out = np.flatnonzero(~found | (uids == 0))  # 0: a pair without one
+    if len(left_out) == len(source):
+        raise ValueError(
+            f"data.include={path}: none of {len(source):,} pairs, of which "
+            f"{np.count_nonzero(uids):,} have a uid, is listed there; choose the list of this "
+            "pool, or null"
+        )
+    return LeftOut(source, left_out, path, kind="include")

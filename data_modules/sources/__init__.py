@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
-from gestalt.data_modules.corpora.manifest import OnlyIncluded, WithoutKnownBad
+from gestalt.data_modules.corpora.manifest import only_included, without_known_bad
 from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs
 from gestalt.data_modules.keys import Data, check_options
 from gestalt.data_modules.opening import find_opener
@@ -82,8 +82,8 @@ def open_source(
             "stored ones; choose null"
         )
     if include is not None:
-        opened = OnlyIncluded(opened, Path(include))
-    return opened if manifest is None else WithoutKnownBad(opened, Path(manifest))
+        opened = only_included(opened, Path(include))
+    return opened if manifest is None else without_known_bad(opened, Path(manifest))
 
 
 def open_data(data: Data, *, size: int, seed: int, **offered: Any) -> Source:

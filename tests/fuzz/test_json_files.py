@@ -15,7 +15,7 @@ from gestalt.ablation.jobs import read_state_file
 from gestalt.ablation.study import _entries
 from gestalt.commands.score import _statement, _values
 from gestalt.config.loading import load
-from gestalt.data_modules.corpora.manifest import WithoutKnownBad
+from gestalt.data_modules.corpora.manifest import without_known_bad
 from gestalt.encoders.weights import _local_file
 from gestalt.measures.segmentation.calibration_file import read_calibration
 from gestalt.models.folder import read_description
@@ -46,7 +46,7 @@ READERS = {  # kind -> the file's name, and what reads it
     "calibration": ("c.json", lambda file: read_calibration(str(file))),
     "predictions": ("predictions.json", lambda file: _statement(file.parent, names=["a", "b"])),
     "values": ("values.json", _values),
-    "manifest": ("m.json", lambda file: WithoutKnownBad(Shards(), file)),
+    "manifest": ("m.json", lambda file: without_known_bad(Shards(), file)),
     "cells": ("cells.json", lambda file: _entries(file.parent)),
     "flop": ("f.json", lambda file: read_state_file(file, "flop")),
     "submitted": ("s.json", lambda file: read_state_file(file, "submitted")),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gestalt.data_modules.corpora.bad_samples import BadSample
-from gestalt.data_modules.corpora.manifest import WithoutKnownBad, write_manifest
+from gestalt.data_modules.corpora.manifest import without_known_bad, write_manifest
 from gestalt.data_modules.order import EndlessOrder
 from gestalt.data_modules.sources import Source
 from tests.data_modules.files import opened
@@ -53,7 +53,7 @@ def written(folder, *, bad=BAD, digest="shards"):
     [(BAD, [2, 0, 4, 1]), ([], [5, 0, 4, 3]), (list(range(5)), [0, 0, 4, 3]), ([11], [5, 0, 4, 2])],
 )
 def test_samples_outside_the_manifest_keep_their_order_and_shards(tmp_path, bad, blocks):
-    source = WithoutKnownBad(Shards(), written(tmp_path, bad=bad)[0])
+    source = without_known_bad(Shards(), written(tmp_path, bad=bad)[0])
     assert [source.original(index) for index in range(len(source))] == [
         index for index in range(12) if index not in bad
     ]
@@ -63,11 +63,11 @@ def test_samples_outside_the_manifest_keep_their_order_and_shards(tmp_path, bad,
 
 def test_the_manifest_hash_is_part_of_the_digest_and_of_about(tmp_path):
     path, sha256 = written(tmp_path)
-    source = WithoutKnownBad(Shards(), path)
+    source = without_known_bad(Shards(), path)
     assert source.about() == {"manifest_sha256": sha256, "left_out_by_manifest": 5}
     (tmp_path / "other").mkdir()
     assert (
-        WithoutKnownBad(Shards(), written(tmp_path / "other", bad=BAD[1:])[0]).digest()
+        without_known_bad(Shards(), written(tmp_path / "other", bad=BAD[1:])[0]).digest()
         != source.digest()
         != Shards().digest()
     )
@@ -77,12 +77,12 @@ def test_a_manifest_for_a_mixture_is_refused(tmp_path):
     source = Shards()
     source.orders_itself = True
     with pytest.raises(ValueError, match="a mixture has no manifest; give one to each part"):
-        WithoutKnownBad(source, written(tmp_path)[0])
+        without_known_bad(source, written(tmp_path)[0])
 
 
 def test_a_manifest_of_other_data_is_refused(tmp_path):
     with pytest.raises(ValueError, match="made of 12 samples with digest other"):
-        WithoutKnownBad(Shards(), written(tmp_path, digest="other")[0])
+        without_known_bad(Shards(), written(tmp_path, digest="other")[0])
 
 
 def test_the_uids_of_a_list_keep_their_pairs(tmp_path):
@@ -118,6 +118,6 @@ def test_an_invalid_or_missing_manifest_is_refused(tmp_path, change):
     path, _ = written(tmp_path)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ValueError, match=r"data\.manifest=.*manifest\.json"):
-        WithoutKnownBad(Shards(), path)
+        without_known_bad(Shards(), path)
     with pytest.raises(ValueError, match="No such file"):
-        WithoutKnownBad(Shards(), tmp_path / "none.json")
+        without_known_bad(Shards(), tmp_path / "none.json")
