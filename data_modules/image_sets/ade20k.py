@@ -22,12 +22,7 @@ from gestalt.data_modules.labels.masks import objects, read_mask
 def _read_objects(path: Path, image: Tensor) -> Tensor:
     """Read the object numbers in the green channel; everything else is background."""
     numbers = read_mask(path, image=image, modes=("RGB",))[..., 1]
-    return objects(
-        numbers,
-        kept=np.setdiff1d(numbers, [0]),
-        void=np.zeros(numbers.shape, dtype=np.bool_),
-        path=path,
-    )
+    return objects(numbers, kept=np.setdiff1d(numbers, [0]), void=False, path=path)
 
 
 open_here = opener_of(
@@ -35,7 +30,6 @@ open_here = opener_of(
     table="ade20k",
     official={"train": [20_210], "val": [2_000]},
     places=("ADEChallengeData2016",),
-    holds=("images/{split}", "annotations/{split}"),
     get=(
         "unpack ADEChallengeData2016.zip there; the full ADE20K, whose masks end in _seg.png, "
         "is another set"

@@ -18,7 +18,6 @@ open_here = opener_of(
     table="ade20k",
     official={"val": [2_000]},
     places=("ADE20K_2021_17_01", "ade/ADE20K_2021_17_01"),
-    holds=("images_detectron2/validation", "annotations_detectron2/validation"),
     get=(
         "unpack the full ADE20K there, and run MaskFormer's datasets/prepare_ade20k_full_sem_seg.py"
     ),

@@ -58,11 +58,14 @@ def open_here(
         photographs = list(islice(_mostly_stuff(whole), limit))
     else:
         present = {files.name: files for files in whole.photographs}
-        names = read_list(listed)[:limit]
-        for name in names:
-            if name not in present:
-                raise ValueError(f"no file {images / name}.jpg, which {listed} requires")
-        photographs = [present[name] for name in names]
+        photographs = [
+            present.get(name, Files(name, images / f"{name}.jpg", None))
+            for name in read_list(listed)[:limit]
+        ]
     return replace(
-        whole, name="coco_curated", photographs=photographs, official_length=_OFFICIAL[split]
+        whole,
+        name="coco_curated",
+        photographs=photographs,
+        required_by=listed,
+        official_length=_OFFICIAL[split],
     )

@@ -22,7 +22,6 @@ open_here = opener_of(
     table="pascal_context",
     official=_OFFICIAL,
     places=("VOCdevkit/VOC2010", "VOC2010"),
-    holds=("ImageSets/SegmentationContext", "SegmentationClassContext"),
     get="unpack VOCtrainval_03-May-2010.tar there, then run"
     " python -m gestalt.data_modules.labels.context_masks trainval_merged.json VOC2010",
     images="JPEGImages",

@@ -19,7 +19,6 @@ open_here = opener_of(
     table="pascal_context",
     official={"val": [5_104]},
     places=("VOCdevkit/VOC2010", "VOC2010"),
-    holds=("pascalcontext_val.txt", "annotations_detectron2/pc459_val"),
     get=(
         "unpack VOCtrainval_03-May-2010.tar and trainval.tar.gz there, and run CAT-Seg's "
         "datasets/prepare_pascal_context_459.py"

@@ -29,7 +29,6 @@ open_here = opener_of(
     table="pascal_voc",
     official={"train": [1_464], "val": [1_449], "trainval": [2_913]},
     places=("VOCdevkit/VOC2012", "VOC2012"),
-    holds=("ImageSets/Segmentation",),
     get="unpack VOCtrainval_11-May-2012.tar there",
     images="JPEGImages",
     masks="SegmentationClass",

@@ -14,7 +14,7 @@ from gestalt.data_modules.image_sets import (
     select_label_sets,
     select_split,
 )
-from gestalt.data_modules.scenes.composition import SPLITS, Layout, SceneMaker
+from gestalt.data_modules.scenes.composition import Layout, SceneMaker
 from gestalt.data_modules.scenes.recipes import RECIPES, SceneRecipe, find_recipe
 
 
@@ -59,9 +59,7 @@ class HeldOutScenes(ABC):
         """
         self.maker = SceneMaker(find_recipe(recipe, self.object_centred), root=root)
         self.recipe = self.maker.recipe
-        self.split = select_split(
-            self.name, split, known=[name for name in SPLITS if name != "train"]
-        )
+        self.split = select_split(self.name, split, known=("val", "tune"))
         self.official_length: int | None = self.scenes or self.recipe.validation_scenes
         self.label_sets = select_label_sets(self.labels(), label_sets)
         self.size = size or self.recipe.native_size

@@ -24,7 +24,6 @@ from gestalt.support.files import read_whole
 _FOLDER = "waterbird_complete95_forest2water2"
 _SPLITS = {"train": "0", "val": "1", "test": "2"}
 _OFFICIAL = {"train": 4_795, "val": 1_199, "test": 5_794}
-_COLUMNS = ("img_filename", "y", "split", "place")
 
 LABELS = {"waterbirds": plain_labels(["landbird", "waterbird"])}
 """Source: kohpangwei/group_DRO, data/cub_dataset.py @ e80fe20."""
@@ -55,7 +54,7 @@ def open_here(
         rows = [(reader.line_num, row) for row in reader]
     except (OSError, ValueError, csv.Error) as error:
         raise ValueError(f"waterbirds: {table} cannot be read: {error}") from error
-    for name in _COLUMNS:
+    for name in ("img_filename", *known):
         if name not in (reader.fieldnames or ()):
             raise ValueError(
                 f"waterbirds: {table} has no column {name!r}; it has {reader.fieldnames}"

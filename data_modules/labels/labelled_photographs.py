@@ -225,7 +225,6 @@ def opener_of(
     table: str,
     official: Mapping[str, Sequence[int]],
     places: Sequence[str],
-    holds: Sequence[str],
     get: str,
     images: str,
     masks: str,
@@ -244,9 +243,8 @@ def opener_of(
         table: name of its table in ``image_sets/tables``.
         official: the numbers of images that a split may have, the usual one first.
         places: candidate folders under the root, the usual one first.
-        holds: files or folders that one of them must hold; of names joined by ``|`` at least one.
         get: instruction for the message about a missing folder.
-        images, masks: folders in that folder.
+        images, masks: folders in that folder; it must hold the masks, and the list or the images.
         suffix: ending of the masks, which is also the kind of values in the table.
         listed: file with the names of the photographs; empty for all files of both folders, by
             name.
@@ -265,7 +263,7 @@ def opener_of(
         """
         split = select_split(image_set, split, known=official)
         named = (folders or {}).get(split, split)
-        held = [name.format(split=named) for name in holds]
+        held = [name.format(split=named) for name in (listed or images, masks)]
         folder = find_folder(root, image_set=image_set, places=places, holds=held, get=get)
         image_folder, mask_folder, of_objects, names_file = (
             folder / name.format(split=named) for name in (images, masks, objects, listed)

@@ -13,7 +13,6 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -133,7 +132,7 @@ def objects(
     values: Array,
     *,
     kept: Array,
-    void: NDArray[np.bool_],
+    void: NDArray[np.bool_] | bool,
     path: Path,
 ) -> Tensor:
     """Return an instance map, (H, W) uint8: 1..n the objects in order of value, ``IGNORE`` void, 0
@@ -142,7 +141,7 @@ def objects(
     Args:
         values: (H, W), one value an object.
         kept: values of the objects, ascending.
-        void: (H, W), True for pixels that are neither object nor background.
+        void: (H, W), True for pixels that are neither object nor background; False for none.
         path: file of the values, for messages.
 
     Raises:
@@ -185,25 +184,25 @@ def _table(entry: Fields, parts: Fields) -> Table:
     """Make a table of groups of the classes of ``parts``, each in exactly one; a class is a group
     of its own where the table has no groups.
     """
-    names, known_phrases, groups = parts["names"], parts.get("phrases", {}), entry.get("groups")
-    members = [[number] for number in range(len(names))]
+    names, phrases, groups = parts["names"], parts.get("phrases", {}), entry.get("groups")
+    order = list(range(len(names)))
     if groups is not None:
-        members = [[names.index(name) for name in group] for group in groups.values()]
-    group_of = {number: group for group, numbers in enumerate(members) for number in numbers}
-    order = [group_of[number] for number in range(len(names))]
-    assert sum(map(len, members)) == len(names)
-    assert set(known_phrases) <= set(names)
-    phrases = [known_phrases.get(name, name) for name in names]
-    phrases = [[each] if isinstance(each, str) else each for each in phrases]
-    prompts = [tuple(chain(*(phrases[number] for number in numbers))) for numbers in members]
-    labels = LabelSet(tuple(groups or names), tuple(prompts), entry.get("background"))
+        group_of = {name: number for number, group in enumerate(groups.values()) for name in group}
+        assert sum(map(len, groups.values())) == len(names)
+        order = [group_of[name] for name in names]
+    assert set(phrases) <= set(names)
+    prompts: list[list[str]] = [[] for _ in groups or names]
+    for name, group in zip(names, order, strict=True):
+        known = phrases.get(name, name)
+        prompts[group] += [known] if isinstance(known, str) else known
+    labels = LabelSet(tuple(groups or names), tuple(map(tuple, prompts)), entry.get("background"))
     maps = {}
     for kind, row in parts.get("maps", {}).items():
         background, values = _numbers(row.get("background", "")), _numbers(row["values"])
         pairs = dict.fromkeys(background, order[0])
         pairs |= zip(values, order[bool(background) :], strict=True)
         ignored = _numbers(row.get("ignored", ""))
-        maps[kind] = ValueMap(pairs, ignored=ignored, count=len(members))
+        maps[kind] = ValueMap(pairs, ignored=ignored, count=len(prompts))
     return Table(labels, maps, entry)
 
 
