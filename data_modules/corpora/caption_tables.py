@@ -9,7 +9,6 @@ import fcntl
 import hashlib
 import json
 import os
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -27,9 +26,9 @@ from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs, value_
 from gestalt.data_modules.corpora.table_files import SEPARATORS
 from gestalt.data_modules.keys import OWN, Captions
 from gestalt.data_modules.pairs import StoredPair
-from gestalt.support.addresses import without_secrets
 from gestalt.support.files import Fields, partial_beside, replacing, short_digest, write_whole
 from gestalt.support.plugins import in_one_line
+from gestalt.support.ranks import tell
 from gestalt.support.typed import NotThere
 
 FORMAT = 1
@@ -79,14 +78,13 @@ class CaptionedPairs(StoredPairs):
         state += [self.store.digest(), self.store.join_digest(by)]
         place = cache_folder(self.cache) / "joined" / short_digest(json.dumps(state))
         texts, counts = place.with_suffix(".arrow"), place.with_suffix(".json")
-        if not _are_files(texts, counts):  # a cache that may only be read has both
+        if not (texts.is_file() and counts.is_file()):  # a cache that may only be read has both
+            tell(f"captions: joining {table.root}, once")
             place.parent.mkdir(parents=True, exist_ok=True)
             with place.with_suffix(".lock").open("w") as lock:
                 with suppress(OSError):  # a file system without locks: each rank joins
                     fcntl.lockf(lock, fcntl.LOCK_EX)  # other ranks wait for the first
-                if not _are_files(texts, counts):
-                    line = f"captions: joining {without_secrets(table.root)}, once"
-                    print(line, file=sys.stderr, flush=True)
+                if not (texts.is_file() and counts.is_file()):
                     names = [name for name in self.rule.weights if name != OWN]
                     write_whole(counts, json.dumps(_join(self.store, table, names, files, texts)))
         self._texts: Any = datasets.Dataset.from_file(str(texts)).data
@@ -118,10 +116,6 @@ class CaptionedPairs(StoredPairs):
             for name in self.rule.weights
         }
         return stored._replace(captions=captions)
-
-
-def _are_files(*paths: Path) -> bool:
-    return all(path.is_file() for path in paths)
 
 
 def _join_names(table: Captions) -> tuple[str, str]:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from io import FileIO
 from itertools import count
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -192,9 +193,6 @@ time.
 NEAR = 4096
 """Bytes between two ranges that are cheaper to read than a second request."""
 
-SMALL = 2**15
-"""Longest stretch, in bytes, over several ranges of a local shard that one call reads."""
-
 Range = tuple[int, int]
 """Offset and size in bytes."""
 
@@ -302,21 +300,20 @@ def open_binary(shard: Shard) -> Any:
     return Ranges(*filesystem(shard.path), size=shard.size, block_size=READ_AHEAD)
 
 
-class _LocalShard:
+class _LocalShard(FileIO):
     """A local shard that is open while it is referred to."""
 
     def __init__(self, shard: Shard) -> None:
         """Open it and check that its size has not changed."""
-        self.descriptor = os.open(shard.path, os.O_RDONLY)
-        if os.fstat(self.descriptor).st_size != shard.size:
+        super().__init__(shard.path)
+        if os.fstat(self.fileno()).st_size != shard.size:
             raise ValueError(
                 f"{shard.url} had {shard.size} bytes when the run began and has another size now; "
                 "restart the run"
             )
 
     def __del__(self) -> None:
-        if hasattr(self, "descriptor"):
-            os.close(self.descriptor)
+        self.close()  # without a warning
 
 
 class ShardReader:
@@ -334,9 +331,8 @@ class ShardReader:
         """
         first = min(offset for offset, _ in ranges)
         last = max(offset + size for offset, size in ranges)
-        # a second call costs less than a second copy of a large file
-        copied = is_remote(shard.path) or last - first <= SMALL
-        if copied and last - first <= sum(size + NEAR for _, size in ranges):
+        near = last - first <= sum(size + NEAR for _, size in ranges)
+        if is_remote(shard.path) and near:
             whole = self._range(shard, first, last)
             return [whole[offset - first : offset - first + size] for offset, size in ranges]
         return [self._range(shard, offset, offset + size) for offset, size in ranges]
@@ -348,4 +344,4 @@ class ShardReader:
         if is_remote(shard.path):
             return read_range(shard.path, start, stop)
         file = self._files.get(shard.path, lambda: (_LocalShard(shard), 1))
-        return os.pread(file.descriptor, stop - start, start)
+        return os.pread(file.fileno(), stop - start, start)

@@ -88,13 +88,7 @@ def list_tars(root: str | None) -> list[str]:
             "tars need data.root, such as data.root='cc12m-train-{0000..2175}.tar', a folder, or a "
             ".txt that lists one a line; `gestalt data get` downloads some"
         )
-    urls = expand(root)
-    if not urls:
-        raise NotThere(
-            f"data.root={root}: no tar matches; name tars, a folder of them, or a .txt that lists "
-            "one a line"
-        )
-    return urls
+    return expand(root)
 
 
 def unpack_tar(shard: Shard, cache: Path) -> Shard:

@@ -7,7 +7,6 @@ A sample is an image with ``.txt``, ``.json`` or both under one key.
 import errno
 import json
 import os
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
@@ -19,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 
 from gestalt.data_modules.corpora.bad_samples import (
@@ -55,6 +53,7 @@ from gestalt.data_modules.corpora.tar_index import (
 from gestalt.data_modules.pairs import StoredPair
 from gestalt.data_modules.pixels.photographs import BYTE_LIMIT
 from gestalt.support.files import short_digest
+from gestalt.support.ranks import tell
 from gestalt.support.typed import NotThere
 
 EMPTY = "missing or without a sample (NAME.jpg, NAME.txt or NAME.json)"
@@ -239,7 +238,7 @@ def open_here(
     folder = cache_folder(cache)
     found = [shard for shard in shards.values() if shard is not None]
     if compressed := sum(shard.name.endswith(COMPRESSED) for shard in found):
-        _report(f"tars: {compressed:,} compressed tars are unpacked, once, into {folder}/unpacked")
+        tell(f"tars: {compressed:,} compressed tars are unpacked, once, into {folder}/unpacked")
     tars = _index([unpack_tar(shard, cache=folder) for shard in found], cache=folder)
     empty = [shard.url for shard, header in tars if not header["samples"]]
     _check_share(missing + empty, urls, fault=EMPTY, max_bad_share=max_bad_share)
@@ -274,7 +273,7 @@ def _index(shards: list[Shard], cache: Path) -> list[tuple[Shard, Header]]:
         found = dict(zip(shards, pool.map(find, shards), strict=True))
     lacking = [shard for shard in shards if found[shard] is None]
     if lacking:
-        _report(
+        tell(
             f"tars: indexing {len(lacking):,} tars, once; 10,000 pairs take one core about two "
             "seconds"
         )
@@ -288,8 +287,3 @@ def _index(shards: list[Shard], cache: Path) -> list[tuple[Shard, Header]]:
         ) as processes:
             found |= zip(lacking, processes.map(make, lacking, chunksize=4), strict=True)
     return [(shard, entry[1]) for shard, entry in found.items() if entry is not None]
-
-
-@rank_zero_only
-def _report(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
