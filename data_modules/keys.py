@@ -302,10 +302,9 @@ def options_written(name: str) -> dict[str, str] | None:
             and node.name == "open_here"
             and node.args.kwarg is None
         ):
-            arguments = [*node.args.args, *node.args.kwonlyargs]
             return {
                 each.arg: ast.unparse(each.annotation)
-                for each in arguments
+                for each in node.args.kwonlyargs
                 if each.annotation and each.arg not in COMMON
             }
     return None

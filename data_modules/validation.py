@@ -2,7 +2,8 @@
 ranks.  B batch, H W pixels.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import torch
@@ -69,44 +70,48 @@ class ValidationLoader(DataLoader[Any]):
                 batches._shutdown_workers()
 
 
+@dataclass(eq=False, repr=False)
 class ImageSetDataModule(LightningDataModule):
-    """Validation loaders of image sets, with or without a trainer."""
+    """Validation loaders of image sets, with or without a trainer.
 
-    def __init__(self, image_sets: list[ImageSet], *, batch_size: int, workers: int) -> None:
-        """Take the sets, the batch size of one rank and the number of loading processes of each
-        loader.
+    Attributes:
+        image_sets: the sets.
+        batch_size: of one rank.
+        workers: number of loading processes of each loader.
 
-        Raises:
-            ValueError: two sets with the same name, whose metrics would share their keys.
-        """
+    Raises:
+        ValueError: two sets with the same name, whose metrics would share their keys.
+    """
+
+    image_sets: Sequence[ImageSet]
+    _: KW_ONLY
+    batch_size: int
+    workers: int
+
+    def __post_init__(self) -> None:
         super().__init__()
-        names = [image_set.name for image_set in image_sets]
+        names = [image_set.name for image_set in self.image_sets]
         if len(set(names)) < len(names):
             raise ValueError(f"image sets must have different names, found {names}")
-        self.image_sets = tuple(image_sets)
-        self._batch_size = batch_size
-        self._workers = workers
 
     def val_dataloader(self) -> list[ValidationLoader]:
         """Return one loader for each image set; without a trainer, each loads its whole set."""
-        loaders, trainer = [], self.trainer
-        for image_set in self.image_sets:
-            batches = DealtBatches(
-                len(image_set),
-                batch_size=self._batch_size,
-                rank=0 if trainer is None else trainer.global_rank,
-                world_size=1 if trainer is None else trainer.world_size,
+        trainer = self.trainer
+        return [
+            ValidationLoader(
+                ImageSetDataset(image_set),
+                batch_size=None,
+                sampler=DealtBatches(
+                    len(image_set),
+                    batch_size=self.batch_size,
+                    rank=0 if trainer is None else trainer.global_rank,
+                    world_size=1 if trainer is None else trainer.world_size,
+                ),
+                num_workers=self.workers,
+                worker_init_fn=leave_group,
             )
-            loaders.append(
-                ValidationLoader(
-                    ImageSetDataset(image_set),
-                    batch_size=None,
-                    sampler=batches,
-                    num_workers=self._workers,
-                    worker_init_fn=leave_group,
-                )
-            )
-        return loaders
+            for image_set in self.image_sets
+        ]
 
     def parts_scored(self, *, limit: int | None) -> list[str]:
         """Return a warning for each set that is scored on fewer images than its official split, or

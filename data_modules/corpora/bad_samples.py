@@ -46,14 +46,14 @@ class BadSample(ValueError):
 
     Attributes:
         reason: one of ``REASONS``.
-        detail: further text for the message, for example the decoder's error, printable.
+        detail: further text for the message, for example the decoder's error, in one line.
         where: its shard, file or folder, printable; empty while it is unknown.
         key: its name in there, printable.
     """
 
     def __init__(self, reason: str, detail: str = "", *, where: str = "", key: str = "") -> None:
         assert reason in REASONS, reason
-        self.reason, self.detail = reason, printable(detail)
+        self.reason, self.detail = reason, printable(" ".join(detail.split()))
         self.where, self.key = printable(where), printable(key)
         place = f": {self.key} in {self.where}" if where else ""
         super().__init__(f"{reason}{place}{self.detail and f' ({self.detail})'}")

@@ -83,22 +83,19 @@ Text packs to about a third; a file made to fill the memory packs to a thousandt
 class BoundedGzip(gzip.GzipFile):
     """The unpacked bytes of a table, up to a bound."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._path = path
-        self._most = max(MAX_RATIO * path.stat().st_size, SAFE_BYTES)
-
     def read1(self, size: int = -1) -> bytes:
         """Read some bytes.
 
         Raises:
             ValueError: the table is larger than the bound.
         """
-        if self.tell() > self._most:
+        path = Path(self.name)
+        most = max(MAX_RATIO * path.stat().st_size, SAFE_BYTES)
+        if self.tell() > most:
             raise ValueError(
-                f"table: {self._path} unpacks to more than {self._most / 2**20:,.0f} MiB, like a "
-                f"file made to fill the memory; if that is right, run `gunzip -k {self._path}` and "
-                f"name {self._path.with_suffix('')}"
+                f"table: {path} unpacks to more than {most / 2**20:,.0f} MiB, like a file made to "
+                f"fill the memory; if that is right, run `gunzip -k {path}` and name "
+                f"{path.with_suffix('')}"
             )
         return super().read1(size)
 

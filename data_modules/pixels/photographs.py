@@ -67,7 +67,7 @@ def decoding() -> Iterator[None]:
         raise BadSample("too_large", f"at most {PIXEL_LIMIT:,}") from error
     except Exception as error:
         reason = "truncated" if "truncated" in str(error).lower() else "broken_image"
-        raise BadSample(reason, " ".join(str(error).split())) from error
+        raise BadSample(reason, str(error)) from error
 
 
 def open_checked(content: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:

@@ -157,7 +157,7 @@ class HubRows(_HubStore):
         except UnicodeDecodeError as error:
             raise BadSample("caption_encoding", str(error)) from error
         except (OSError, pa.ArrowException) as error:
-            raise BadSample("unreadable", " ".join(str(error).split())) from error
+            raise BadSample("unreadable", str(error)) from error
 
 
 class HubStream(_HubStore):
@@ -167,10 +167,8 @@ class HubStream(_HubStore):
 
     def digest(self) -> str:
         """Return the digest of the number of rows, the columns, and the first rows."""
-        reader = _Position(self.rows)
-        return self._digest_of(
-            repr(reader.row(row)) for row in range(min(_HASHED_FIRST, self.length))
-        )
+        rows = map(_Position(self.rows).row, range(min(_HASHED_FIRST, self.length)))
+        return self._digest_of(map(repr, rows))
 
     def _row(self, index: int) -> Fields:
         """Return a row.

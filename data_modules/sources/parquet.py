@@ -332,7 +332,7 @@ class ParquetRows(ShardedStore):
                     # a failure of the network, not of the sample: the run stops and can resume
                     # from its checkpoint
                     raise
-                raise BadSample("unreadable", " ".join(str(error).split())) from error
+                raise BadSample("unreadable", str(error)) from error
             return StoredPair(where, key, image_bytes(image), caption)
 
     def join_values(self, name: str) -> Iterator[Any]:

@@ -96,10 +96,8 @@ class TableRows(Store):
         if index >= len(self._names):
             reason, number = self._bad[index - len(self._names)]
             raise BadSample(reason, where=str(self._table.path), key=f"row {number}")
-        first = int(self._ends[index - 1]) if index else 0
-        captions = [
-            self._captions[int(row)].as_py() for row in self._rows[first : int(self._ends[index])]
-        ]
+        first = self._ends[index - 1] if index else 0
+        captions = self._captions.take(self._rows[first : self._ends[index]]).to_pylist()
         # a file name may be any bytes
         name = self._names[index].as_py().decode("utf-8", "surrogateescape")
         path = self._table.folder / name

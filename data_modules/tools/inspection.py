@@ -9,7 +9,6 @@ sample is the unchanged image file, ``.json`` with its captions and its key in t
 ``.txt`` if it has exactly one caption.
 """
 
-import hashlib
 import json
 import os
 import textwrap
@@ -44,7 +43,7 @@ from gestalt.data_modules.pairs import Source, StoredPair
 from gestalt.data_modules.pixels.decoding import shown_size
 from gestalt.data_modules.pixels.formats import FORMATS
 from gestalt.data_modules.pixels.photographs import decoding, open_checked
-from gestalt.support.files import Fields, check_free, partial_folder
+from gestalt.support.files import Fields, check_free, partial_folder, value_hash
 
 BATCH = 32  # number of samples that a process examines before it reports them
 
@@ -85,13 +84,9 @@ def _examine(source: Source, index: int) -> Finding:
                 clean_caption(texts[0] if texts else None)
     except BadSample as bad:
         return Finding((bad.reason, bad.where, bad.key))
-    image = *size, len(stored.image), _hash(stored.image)
-    captions = [(len(text.split()), _hash(text.encode())) for text in usable]
+    image = *size, len(stored.image), value_hash(stored.image)
+    captions = [(len(text.split()), value_hash(text)) for text in usable]
     return Finding(None, image, captions, len(texts) - len(usable))
-
-
-def _hash(content: bytes) -> int:
-    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
 
 
 def inspect(source: Source, workers: int) -> tuple[list[Bad], Fields]:

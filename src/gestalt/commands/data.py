@@ -199,7 +199,6 @@ def _show(arguments: Namespace, source: "Source", title: str) -> None:
         source,
         size=size,
         batch_size=count,
-        workers=0,
         seed=config.seed,
         window=config.data.window_shards,
     )
