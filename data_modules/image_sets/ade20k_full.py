@@ -11,7 +11,6 @@ Source: facebookresearch/MaskFormer, datasets/prepare_ade20k_full_sem_seg.py @ f
 """
 
 from gestalt.data_modules.labels.labelled_photographs import opener_of
-from gestalt.data_modules.labels.masks import SIXTEEN_BITS
 
 open_here = opener_of(
     "ade20k_full",
@@ -24,5 +23,4 @@ open_here = opener_of(
     images="images_detectron2/validation",
     masks="annotations_detectron2/validation",
     suffix=".tif",
-    modes=SIXTEEN_BITS,
 )

@@ -12,7 +12,6 @@ datasets/prepare_pascal_ctx_full_sem_seg.py @ e7192c9, writes the same values.
 """
 
 from gestalt.data_modules.labels.labelled_photographs import opener_of
-from gestalt.data_modules.labels.masks import SIXTEEN_BITS
 
 open_here = opener_of(
     "pascal_context_full",
@@ -27,5 +26,4 @@ open_here = opener_of(
     masks="annotations_detectron2/pc459_val",
     suffix=".tif",
     listed="pascalcontext_val.txt",
-    modes=SIXTEEN_BITS,
 )

@@ -17,6 +17,7 @@ from torch import Tensor
 from gestalt.data_modules.image_sets import ImageSetSample, LabelSet, select_split
 from gestalt.data_modules.labels.folders import check_files, find_folder, list_files, read_list
 from gestalt.data_modules.labels.masks import (
+    SIXTEEN_BITS,
     Table,
     ValueMap,
     objects,
@@ -245,7 +246,8 @@ def opener_of(
         places: candidate folders under the root, the usual one first.
         get: instruction for the message about a missing folder.
         images, masks: folders in that folder; it must hold the masks, and the list or the images.
-        suffix: ending of the masks, which is also the kind of values in the table.
+        suffix: ending of the masks, which is also the kind of values in the table; those that end
+            in ``.tif`` have 16 bits.
         listed: file with the names of the photographs; empty for all files of both folders, by
             name.
         objects: folder of the masks of objects, if it exists.
@@ -279,7 +281,7 @@ def opener_of(
             )
         )
         has_objects = bool(objects) and of_objects.is_dir()
-        attributes = {**further}
+        attributes = {"modes": SIXTEEN_BITS, **further} if suffix == ".tif" else {**further}
         if objects:
             attributes["no_instances"] = None if has_objects else f"no folder {of_objects}"
         files = files_by_name(
