@@ -78,6 +78,13 @@ def _own_cache(tmp_path_factory):
     os.environ["GESTALT_CACHE"] = str(tmp_path_factory.mktemp("gestalt"))
 
 
+@pytest.fixture
+def cwd(tmp_path, monkeypatch):
+    """The test's own folder, which is the working directory too."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 @pytest.fixture(scope="session")
 def real_data():
     """The folder of small real data sets, or a skip that says how to have one."""

@@ -33,8 +33,7 @@ SCORES = {
 """Its metrics over the first 12 images of each set, as that commit computed them."""
 
 
-def test_digests_of_protocols_and_scenes_and_the_shipped_init_are_unchanged(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # without runs, as in a fresh clone
+def test_digests_of_protocols_and_scenes_and_the_shipped_init_are_unchanged(cwd):
     demo = load("clippy_dino_max", scale="demo")
     origin = build_model(demo).image_tower.origin
     digests = {
@@ -58,9 +57,8 @@ def test_digests_of_protocols_and_scenes_and_the_shipped_init_are_unchanged(tmp_
 
 
 @pytest.fixture
-def older_run(tmp_path, monkeypatch):
+def older_run(cwd):
     """The run's folder, where it lay under lightning_logs."""
-    monkeypatch.chdir(tmp_path)
     folder = Path("lightning_logs/clippy_dino_max/tiny/version_0")
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "checkpoints" / "last.ckpt").write_bytes(

@@ -24,12 +24,11 @@ WORDS = [*CODE, "image.init=random", "text.init=random"]
 
 
 @pytest.fixture
-def path(tmp_path, monkeypatch):
+def path(cwd, monkeypatch):
     """A working directory, which holds the example, and a path to modules of this test alone."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [one for one in sys.path if one != str(EXAMPLE.parent)])
     sys.modules.pop("towers", None)
-    shutil.copy(EXAMPLE, tmp_path)
+    shutil.copy(EXAMPLE, cwd)
     yield sys.path
     sys.modules.pop("towers", None)
 

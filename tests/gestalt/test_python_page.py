@@ -17,11 +17,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:FigureCanvasAgg is non-interacti
 
 
 @pytest.fixture(autouse=True)
-def _there(tmp_path, monkeypatch):
-    export(tmp_path / "exported")
-    save_run(tmp_path)
-    save_photo(tmp_path / "photo.jpg")
-    monkeypatch.chdir(tmp_path)
+def _there(cwd):
+    export(cwd / "exported")
+    save_run(cwd)
+    save_photo(cwd / "photo.jpg")
 
 
 def run_all(blocks, name):

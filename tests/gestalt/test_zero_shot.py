@@ -26,10 +26,9 @@ BLOCKS = (ROOT / "docs" / "lightning.md").read_text().split("```python\n")
 
 
 @pytest.fixture
-def project_file(tmp_path, monkeypatch):
+def project_file(cwd):
     """The project of the page in a file, in the working directory."""
-    monkeypatch.chdir(tmp_path)
-    file = tmp_path / "lightning_project.py"
+    file = cwd / "lightning_project.py"
     file.write_text(PROJECT)
     return file
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.gestalt.command import TRAIN, killed, result, succeed
+from tests.gestalt.command import TRAIN, killed, result, same, succeed
 from tests.gpu.models import NO_DOWNLOAD
 
 # one size for training and evaluation: interpolated position embeddings have no deterministic
@@ -14,7 +14,6 @@ from tests.gpu.models import NO_DOWNLOAD
 RUN = f"{TRAIN} image.train_size=32 trainer.deterministic=true trainer.devices=1 " + " ".join(
     word for word in NO_DOWNLOAD if word != "image.init=random"
 )
-SAME = ("weights_sha256", "loss", "steps", "metrics", "best")
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -33,5 +32,5 @@ def test_a_killed_run_resumes_to_the_identical_result(
             line = f"{line} resume=last"
         succeed(line, folder=folder, threads=None)
         results.append(result(folder))
-    assert {key: results[1][key] for key in SAME} == {key: results[0][key] for key in SAME}
+    same(results[1], results[0])
     assert results[0]["steps"] == 8

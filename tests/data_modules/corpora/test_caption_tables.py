@@ -67,8 +67,7 @@ def test_each_pair_has_the_text_of_its_row(tmp_path, shards, name, by, named, co
         pack(source, tmp_path / "packed", shards=1)
 
 
-def test_pairs_with_other_join_values_are_joined_again(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_pairs_with_other_join_values_are_joined_again(cwd):
     Path("new.csv").write_text("url,t\na,new a\nb,new b\n")
     data = Data("parquet", root="a.parquet", captions=Captions("new.csv"), caption={"t": 1})
     for urls in ("ab", "ba"):

@@ -26,19 +26,18 @@ VALUES = [blocks([0, 4, 9, 255], shape=(20, 30), seed=number) for number in rang
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(cwd: Path) -> Path:
     """The working directory, with three images and their masks."""
-    monkeypatch.chdir(tmp_path)
     for name, values in zip(("0.jpg", "1.JPEG", "2.bmp"), VALUES, strict=True):
-        save_photograph(tmp_path / "images" / name, values)
-        save_mask(tmp_path / "masks" / f"{name[0]}_L.png", values)
+        save_photograph(cwd / "images" / name, values)
+        save_mask(cwd / "masks" / f"{name[0]}_L.png", values)
     for place, text in (
         ("val.txt", "\ufeffimages/2.bmp\r\n\n0\n"),
         ("train.txt", "1\n"),
         ("mine.yaml", FILE),
     ):
         Path(place).write_text(text)
-    return tmp_path
+    return cwd
 
 
 def configured(name="./mine.yaml", *words):

@@ -30,11 +30,10 @@ THREE = ["data/0.jpg", "data/1.jpg", "data/2.jpg"]
 
 
 @pytest.fixture
-def server(tmp_path, monkeypatch):
+def server(cwd, monkeypatch):
     """A server of the working directory, in which ``a.tar`` has three pictures and is moved.
     ``serve`` gives a row of the table its files.
     """
-    monkeypatch.chdir(tmp_path)
     write_tar(Path("a.tar"), [(f"{number}.jpg", picture(number)) for number in range(3)])
     with serving() as running:
 

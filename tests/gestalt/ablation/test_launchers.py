@@ -15,18 +15,12 @@ from gestalt.ablation.jobs import Training
 from gestalt.ablation.launchers import PROGRAM, ClusterJob, ClusterLauncher, read_parameters
 from gestalt.ablation.study import Study
 from gestalt.support.typed import ConfigError
-from tests.gestalt.ablation.fake_run import FAKE
 from tests.gestalt.command import environment
 
 submitit = pytest.importorskip("submitit", reason="pip install submitit")
 
 
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
-    monkeypatch.setattr("gestalt.ablation.study.commit", lambda: "c0ffee")
-    monkeypatch.setattr("gestalt.ablation.launchers.PROGRAM", FAKE)
+pytestmark = pytest.mark.usefixtures("fakes")
 
 
 def launcher(cluster="local", **parameters):

@@ -19,18 +19,11 @@ from gestalt.commands.ablate import plan, run
 from gestalt.runs import locks
 from gestalt.support.typed import ConfigError
 from tests.gestalt.ablation.fake_run import FAKE
-from tests.gestalt.command import environment
 
 MAX, AVG, CLS = (f"image.aggregation={name}" for name in ("max", "avg", "cls"))
 
 
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
-    monkeypatch.setattr("gestalt.ablation.study.commit", lambda: "c0ffee")
-    monkeypatch.setattr("gestalt.ablation.launchers.PROGRAM", FAKE)
-    monkeypatch.delenv("FAKE", raising=False)
+pytestmark = pytest.mark.usefixtures("fakes")
 
 
 def study(name="aggregation", *, seeds=1, jobs=1, overrides=(), choose=(), allow_mixed=False):

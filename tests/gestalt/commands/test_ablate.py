@@ -33,8 +33,7 @@ def hparams(logs):
 
     found = []
     for folder in sorted({path.parent for path in logs.rglob("events*")}):
-        events = EventAccumulator(str(folder))
-        events.Reload()
+        events = EventAccumulator(str(folder)).Reload()
         contents = events.summary_metadata
         if metadata.SESSION_START_INFO_TAG in contents:
             start = plugin_data_pb2.HParamsPluginData.FromString(

@@ -61,16 +61,12 @@ def checked(line):
         ("ablate --scale tiny --seeds 1000000000", "runs, at most 10,000; list fewer values or"),
     ],
 )
-def test_invalid_words_are_refused_in_one_line(line, message, tmp_path, monkeypatch, refusal):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "high.json").write_text('{"70000": "dog"}')
+def test_invalid_words_are_refused_in_one_line(line, message, cwd, refusal):
+    (cwd / "high.json").write_text('{"70000": "dog"}')
     assert message in refusal(line)
 
 
-def test_the_sub_folder_of_the_benchmark_is_read_and_values_and_notes_are_stored(
-    tmp_path, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
+def test_the_sub_folder_of_the_benchmark_is_read_and_values_and_notes_are_stored(cwd):
     Path("maps/scenes").mkdir(parents=True)
     Path("values.json").write_text('{"3": "dog", "7": null}')
     line = "score maps --bench scenes --values values.json --note protocol=a=b --note size=448"
@@ -133,10 +129,7 @@ def test_the_keys_that_the_help_of_eval_names_are_read_by_scoring():
         ("resume=lightning_logs/none", "resume=lightning_logs/none: not found"),
     ],
 )
-def test_a_checkpoint_that_cannot_be_used_is_refused_by_the_early_check(
-    line, message, tmp_path, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
+def test_a_checkpoint_that_cannot_be_used_is_refused_by_the_early_check(line, message, cwd):
     folder = Path("lightning_logs/clippy_dino_max/tiny/version_0")
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "config.yaml").write_text(to_yaml(tiny_config()))
@@ -145,12 +138,11 @@ def test_a_checkpoint_that_cannot_be_used_is_refused_by_the_early_check(
         checked(f"train clippy_dino_max --scale tiny {line}")
 
 
-def test_a_run_with_a_benchmark_whose_file_is_gone_is_refused_before_torch(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "run/checkpoints").mkdir(parents=True)
+def test_a_run_with_a_benchmark_whose_file_is_gone_is_refused_before_torch(cwd):
+    (cwd / "run/checkpoints").mkdir(parents=True)
     saved = to_yaml(tiny_config("evaluation.benchmarks=[scenes]"))
-    (tmp_path / "run/config.yaml").write_text(saved.replace("  - scenes\n", "  - ./gone.yaml\n"))
-    (tmp_path / "run/checkpoints/last.ckpt").touch()
+    (cwd / "run/config.yaml").write_text(saved.replace("  - scenes\n", "  - ./gone.yaml\n"))
+    (cwd / "run/checkpoints/last.ckpt").touch()
     checked("eval run evaluation.benchmarks=[scenes]")
     with pytest.raises(ValueError, match=r"gone\.yaml: cannot be read"):
         checked("eval run")
@@ -161,10 +153,7 @@ def test_a_run_with_a_benchmark_whose_file_is_gone_is_refused_before_torch(tmp_p
     ("target", "message"),
     [("run", "neither a checkpoint, nor a run's folder"), ("clippy:none.pt", "file not found")],
 )
-def test_a_model_that_is_not_there_is_refused_before_torch(
-    command, target, message, tmp_path, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
+def test_a_model_that_is_not_there_is_refused_before_torch(command, target, message, cwd):
     Path("a.png").touch()
     with pytest.raises(ValueError, match=message):
         checked(f"{command} {target}")

@@ -20,11 +20,10 @@ INSPECT, PACK = "data inspect flickr data.root=flickr", "data pack flickr data.r
 
 
 @pytest.fixture(autouse=True)
-def _flickr(tmp_path, monkeypatch):
+def _flickr(cwd):
     """A folder of six photographs, the second cut short, in the working directory."""
-    monkeypatch.chdir(tmp_path)
     write_flickr(
-        tmp_path / "flickr", content=lambda number: picture(number)[: 400 if number == 1 else None]
+        cwd / "flickr", content=lambda number: picture(number)[: 400 if number == 1 else None]
     )
 
 

@@ -82,9 +82,8 @@ def losses(config, monkeypatch):
     [*list(WAYS)[:2], *(pytest.param(way, marks=pytest.mark.slow) for way in list(WAYS)[2:])],
 )
 def test_each_step_has_the_same_loss_on_cached_features_as_on_images(
-    way, photographs, tmp_path, monkeypatch
+    way, photographs, cwd, monkeypatch
 ):
-    monkeypatch.chdir(tmp_path)
     experiment, _, words = WAYS[way].partition(" ")
     line = f"{experiment} {FLICKR} {words}"
     cache(made(line, root=photographs), Path("cache"), stored="float32")
@@ -147,10 +146,7 @@ def test_a_resumed_features_command_writes_identical_files(
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_cache_of_other_weights_or_data_is_refused_with_the_reason(
-    photographs, tmp_path, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
+def test_a_cache_of_other_weights_or_data_is_refused_with_the_reason(photographs, cwd):
     config = made(RANDOM, root=photographs)
     cache(config, Path("cache"), stored="float16")
     for word, message in {
@@ -167,10 +163,10 @@ def test_a_cache_of_other_weights_or_data_is_refused_with_the_reason(
         ConfigError, match=r"--dtype is float32, but the cache has float16; choose another folder"
     ):
         cache(config, Path("cache"), stored="float32")
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "notes.txt").touch()
+    (cwd / "other").mkdir()
+    (cwd / "other" / "notes.txt").touch()
     with pytest.raises(ConfigError, match=r"holds notes.txt but no cache"):
-        cache(config, tmp_path / "other", stored="float32")
+        cache(config, cwd / "other", stored="float32")
     np.save("cache/images.npy", np.load("cache/images.npy")[:, 1:])
     with pytest.raises(ConfigError, match=r"images\.npy holds .*, and features\.json says"):
         train(made(RANDOM, root=photographs, features="cache"))

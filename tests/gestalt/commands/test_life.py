@@ -78,16 +78,15 @@ def test_a_run_that_max_steps_ends_within_an_epoch_is_scored_at_its_last_step(tm
 
 
 def test_a_signal_in_the_scoring_after_training_names_the_command_that_goes_on_with_it(
-    tmp_path, monkeypatch, capsys
+    cwd, monkeypatch, capsys
 ):
-    monkeypatch.chdir(tmp_path)
     line = f"{TRAIN} trainer.max_steps=3"
     run_here(line)
     with monkeypatch.context() as patch:
         patch.setattr(Segmentation, "on_validation_batch_end", lambda *_: os.kill(os.getpid(), 15))
         run_here(line, status=128 + 15)
     run_here(f"train {capsys.readouterr().err.rpartition(' train ')[2]}")
-    same(result(tmp_path, version=1), result(tmp_path))
+    same(result(cwd, version=1), result(cwd))
 
 
 def test_a_run_killed_before_its_result_is_written_reports_the_same_from_its_last_checkpoint(

@@ -23,13 +23,12 @@ GROUP = "group --model exported"
 
 
 @pytest.fixture(autouse=True)
-def _there(tmp_path, monkeypatch):
-    export(tmp_path / "exported")
-    (tmp_path / "frames").mkdir()
+def _there(cwd):
+    export(cwd / "exported")
+    (cwd / "frames").mkdir()
     for name in ("frame10.png", "frame2.jpg", "frame1.png"):
-        save_photo(tmp_path / "frames" / name)
-    (tmp_path / "frames" / "notes.txt").write_text("not a picture")
-    monkeypatch.chdir(tmp_path)
+        save_photo(cwd / "frames" / name)
+    (cwd / "frames" / "notes.txt").write_text("not a picture")
 
 
 def names(*words: str) -> list[str]:

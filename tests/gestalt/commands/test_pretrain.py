@@ -122,8 +122,7 @@ def test_two_ranks_learn_what_one_process_does(whole, tmp_path):
     from safetensors.torch import load_file
 
     expected, found = load_file(whole[0] / FILE), load_file(tmp_path / FILE)
-    for name, weight in expected.items():
-        torch.testing.assert_close(found[name], weight, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
 
 
 def neighbours_agree(tower, vector):
@@ -173,18 +172,16 @@ REFUSED = {  # words: what the line must hold
 
 @pytest.mark.parametrize(("words", "held"), REFUSED.items(), ids=REFUSED)
 def test_an_invalid_pretrain_command_is_refused_in_one_line_and_overwrites_nothing(
-    words, held, tmp_path, monkeypatch, refusal
+    words, held, cwd, refusal
 ):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.safetensors").write_bytes(b"mine")
+    (cwd / "mine.safetensors").write_bytes(b"mine")
     line = refusal(f"pretrain --init dino --scale tiny {words}")
     assert all(part in line for part in held), line
-    assert (tmp_path / "mine.safetensors").read_bytes() == b"mine"
+    assert (cwd / "mine.safetensors").read_bytes() == b"mine"
 
 
-def test_a_source_without_labels_is_refused_by_its_name(tmp_path, monkeypatch, refusal):
-    monkeypatch.chdir(tmp_path)
-    write_flickr(tmp_path / "flickr")
+def test_a_source_without_labels_is_refused_by_its_name(cwd, refusal):
+    write_flickr(cwd / "flickr")
     line = "pretrain --init supervised --scale tiny data.source=flickr data.root=flickr"
     message = "data.source=flickr has none; choose data.source=scenes, or --init dino"
     assert message in refusal(line)

@@ -14,10 +14,9 @@ TRAIN = "train clippy_dino_max --scale tiny"
 
 
 @pytest.fixture(autouse=True)
-def _there(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def _there(cwd, monkeypatch):
     monkeypatch.setenv("PYTHON_CPU_COUNT", "1")
-    save_run(tmp_path)
+    save_run(cwd)
     Path("notes.html").write_text("mine")
 
 

@@ -45,13 +45,12 @@ def test_a_killed_loading_process_is_reported_in_one_line(work):
     assert "\n" not in line
 
 
-def test_an_inspection_whose_loading_process_was_killed_is_one_line(tmp_path, monkeypatch, capsys):
-    write_flickr(tmp_path / "flickr")
-    monkeypatch.chdir(tmp_path)
+def test_an_inspection_whose_loading_process_was_killed_is_one_line(cwd, monkeypatch, capsys):
+    write_flickr(cwd / "flickr")
     monkeypatch.setattr("gestalt.data_modules.tools.inspection._examine", Deadly.__getitem__)
     run_here("data inspect flickr data.root=flickr data.workers=1", status=1)
     assert capsys.readouterr().err.startswith("gestalt: a loading process was killed")
-    assert not list(tmp_path.glob("**/*.json"))
+    assert not list(cwd.glob("**/*.json"))
 
 
 def test_a_stopped_evaluation_says_what_the_same_command_does(capsys):

@@ -16,17 +16,16 @@ from tests.gestalt.ablation.fake_run import leave, record
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(cwd: Path) -> Path:
     """The working directory, with an experiment, a scale and a grid."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.yaml").write_text("image: {aggregation: avg}\n")
-    (tmp_path / "small.yaml").write_text((EXPERIMENTS / "scales" / "tiny.yaml").read_text())
-    (tmp_path / "grids").mkdir()
-    (tmp_path / "grids" / "rates.yaml").write_text(
+    (cwd / "mine.yaml").write_text("image: {aggregation: avg}\n")
+    (cwd / "small.yaml").write_text((EXPERIMENTS / "scales" / "tiny.yaml").read_text())
+    (cwd / "grids").mkdir()
+    (cwd / "grids" / "rates.yaml").write_text(
         "base: ../mine.yaml\nvary: {optimizer.learning_rate: [0.001, 0.002]}\nscales: {small: "
         "{data.limit: 64}}\n"
     )
-    return tmp_path
+    return cwd
 
 
 def test_an_experiment_and_a_scale_may_be_paths(folder):

@@ -78,9 +78,7 @@ def test_micro_batches_change_neither_loss_nor_gradient(frozen):
         gradients(configured(frozen)),
         gradients(configured(frozen, "trainer.accumulate_grad_batches=3")),
     )
-    assert whole.keys() == parts.keys()
-    for name, value in whole.items():
-        torch.testing.assert_close(parts[name], value, rtol=1e-6, atol=1e-7, msg=name)
+    torch.testing.assert_close(parts, whole, rtol=1e-6, atol=1e-7)
 
 
 def test_the_loss_is_the_weighted_sum_of_its_terms():

@@ -178,6 +178,8 @@ def test_benchmarks_that_share_images_use_separate_label_sets():
 
 
 def test_fit_logs_each_epoch_shows_pictures_and_checkpoints_can_watch(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
     logger = TensorBoardLogger(tmp_path, name="", version="run")
     watch = ModelCheckpoint(monitor="painted/miou", mode="max", filename="best")
     callbacks = [
@@ -207,22 +209,12 @@ def test_fit_logs_each_epoch_shows_pictures_and_checkpoints_can_watch(tmp_path):
     files = sorted(path.name for path in (tmp_path / "run" / "pictures" / "painted").iterdir())
     assert files == [f"epoch_{epoch:03d}_p_{index}.png" for epoch in range(2) for index in (1, 5)]
     assert min(read_picture(tmp_path / "run" / "pictures" / "painted" / files[0]).shape[1:]) > 256
-    events = events_of(tmp_path / "run")
+    events = EventAccumulator(str(tmp_path / "run")).Reload().Tags()
     assert set(events["images"]) == {
         "4 pictures/painted/pictures/0",
         "4 pictures/painted/pictures/1",
     }
     assert "painted/miou" in events["scalars"]
-
-
-def events_of(folder: Path) -> dict[str, list[str]]:
-    """The tags that TensorBoard shows."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    accumulator = EventAccumulator(str(folder))
-    accumulator.Reload()
-    tags: dict[str, list[str]] = accumulator.Tags()
-    return tags
 
 
 def test_a_sanity_check_logs_nothing(tmp_path):

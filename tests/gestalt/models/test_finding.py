@@ -21,9 +21,7 @@ NAME = "clippy_dino_max"
 TINY = Path("lightning_logs") / NAME / "tiny"
 
 
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("cwd")
 
 
 def saved_run(

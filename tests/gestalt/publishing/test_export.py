@@ -17,10 +17,9 @@ from tests.gestalt.tiny_model import RUN, export, save_photo, save_run, tiny
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(cwd):
     """The command that exports a run, whose folder is the working directory's."""
-    monkeypatch.chdir(tmp_path)
-    return f"export {save_run(tmp_path)}"
+    return f"export {save_run(cwd)}"
 
 
 def test_an_exported_run_loads_elsewhere_with_equal_embeddings(run, tmp_path, capsys):
@@ -107,11 +106,8 @@ def test_a_mistake_is_refused_in_one_line_before_the_model_is_loaded(
     assert message in refusal(f"{run} {words}")
 
 
-def test_exporting_to_a_folder_is_refused_for_targets_other_than_runs(
-    tmp_path, monkeypatch, refusal
-):
-    monkeypatch.chdir(tmp_path)
-    export(tmp_path / "exported")
+def test_exporting_to_a_folder_is_refused_for_targets_other_than_runs(cwd, refusal):
+    export(cwd / "exported")
     assert "exported: --to is for runs of Gestalt" in refusal("export exported --to out")
 
 

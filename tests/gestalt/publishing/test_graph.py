@@ -122,10 +122,9 @@ def test_onnx_equals_the_model(kind, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_command_writes_both_files_and_prints_what_it_measured(tmp_path, monkeypatch, capsys):
+def test_the_command_writes_both_files_and_prints_what_it_measured(cwd, capsys):
     pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
-    monkeypatch.chdir(tmp_path)
-    run_here(f"export {save_run(tmp_path)} --onnx a.onnx --torch-export a.pt2 --pixels float")
+    run_here(f"export {save_run(cwd)} --onnx a.onnx --torch-export a.pt2 --pixels float")
     lines = capsys.readouterr().out.splitlines()
     measured = r"largest difference to the model \d\.\de-\d+ dense|0\.0e\+00 dense"
     assert len(re.findall(measured, "\n".join(lines))) == 6

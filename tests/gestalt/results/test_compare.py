@@ -20,12 +20,11 @@ from tests.gestalt.tiny_config import tiny_config
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(cwd):
     """A function that writes a run's files to the next version folder and returns it; its arguments
     change the record.
     """
-    monkeypatch.chdir(tmp_path)
-    parent = tmp_path / "lightning_logs" / "clippy_dino_max" / "tiny"
+    parent = cwd / "lightning_logs" / "clippy_dino_max" / "tiny"
 
     def make(score, *words, change=None, **keywords):
         config = tiny_config(*words)

@@ -77,8 +77,7 @@ def test_tensorboard_shows_the_last_page_once(view, tmp_path):
     for _ in range(2):
         report(view, tmp_path / "page")
     assert len(list((tmp_path / "page").glob("events*"))) == 1
-    events = EventAccumulator(str(tmp_path / "page"))
-    events.Reload()
+    events = EventAccumulator(str(tmp_path / "page")).Reload()
     assert set(events.Tags()["images"]) == {"bars", "montage"}
     assert len(events.Images("montage")) == 1
     assert events.Tags()["tensors"] == ["table/text_summary"]

@@ -86,9 +86,8 @@ def report(*folders) -> str:
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(cwd):
     """A function that leaves a run's files, of the given score and size, and returns its folder."""
-    monkeypatch.chdir(tmp_path)
 
     def make(score, *, size=64, version=0, more=()):
         config = tiny_config(f"image.eval_size={size}")
@@ -113,7 +112,7 @@ def run(tmp_path, monkeypatch):
             "packages": {"torch": "2"},
         }
         made |= {"scale": "tiny", "seed": 0, "weights_sha256": "same", "overrides": ["<script>"]}
-        folder = tmp_path / "lightning_logs" / "clippy_dino_max" / "tiny" / f"version_{version}"
+        folder = cwd / "lightning_logs" / "clippy_dino_max" / "tiny" / f"version_{version}"
         confusion = np.diag(total[0])
         confusion[0, 1] += 4321
         leave(folder, config, made, array, confusion=confusion)

@@ -17,8 +17,7 @@ RACERS = 16
 
 
 @pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def _in_an_empty_folder(cwd, monkeypatch):
     for variable in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
         monkeypatch.delenv(variable, raising=False)
 

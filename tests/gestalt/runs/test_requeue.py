@@ -7,10 +7,7 @@ from gestalt.runs.resume import resolve_resume
 from gestalt.support.typed import ConfigError
 from tests.gestalt.runs.test_folders import config, saved_run
 
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("cwd")
 
 
 def finished(checkpoint):

@@ -58,31 +58,28 @@ def trained(folder: Path, *words: str) -> dict[str, float]:
 
 
 @pytest.mark.slow
-def test_anyones_trainer_and_the_command_train_the_same_and_each_opens_what_the_other_wrote(
-    tmp_path, monkeypatch
-):
+def test_anyones_trainer_and_the_command_train_the_same_and_each_opens_what_the_other_wrote(cwd):
     line = f"train clippy_dino_max {TINY}"
-    succeed(line, folder=tmp_path)
-    ours = result(tmp_path)
-    one = trained(tmp_path, "1", "8")
-    two = trained(tmp_path, "2", "8")
+    succeed(line, folder=cwd)
+    ours = result(cwd)
+    one = trained(cwd, "1", "8")
+    two = trained(cwd, "2", "8")
     for metrics in (one, two):
         scored = {key: metrics[key] for key in ours["metrics"]}  # with those of earlier epochs
         assert scored == pytest.approx(ours["metrics"], abs=1e-6)
     assert one["train/loss"] == pytest.approx(ours["loss"], rel=1e-6)
-    monkeypatch.chdir(tmp_path)
     checkpoint = "lightning_logs/clippy_dino_max/tiny/version_0/checkpoints/last.ckpt"
     for file in ("ranks_1/last.ckpt", checkpoint):
         assert weights_hash(gestalt.load(file, "cpu").encoder) == ours["weights_sha256"]
         module = gestalt.ContrastiveModule.load_from_checkpoint(file)
         assert weights_hash(module.model) == ours["weights_sha256"]
         # goes on from there: no step is left, and a run that was stopped ends as the whole one
-        assert trained(tmp_path, "1", "8", file) == {}
-    assert trained(tmp_path, "1", "8", "ranks_1/step=3.ckpt") == one
-    succeed("eval ranks_1/last.ckpt evaluation.limit=7", folder=tmp_path)
+        assert trained(cwd, "1", "8", file) == {}
+    assert trained(cwd, "1", "8", "ranks_1/step=3.ckpt") == one
+    succeed("eval ranks_1/last.ckpt evaluation.limit=7", folder=cwd)
     scored = json.loads(Path("ranks_1/evaluations/0.json").read_text())
     assert (scored["metrics"], scored["steps"]) == (ours["metrics"], 8)
-    succeed("export ranks_1/last.ckpt --to exported", folder=tmp_path)
+    succeed("export ranks_1/last.ckpt --to exported", folder=cwd)
     assert weights_hash(gestalt.load("exported", "cpu").encoder) == ours["weights_sha256"]
     record = gestalt.train(
         gestalt.experiment("clippy_dino_max", "start=ranks_1/last.ckpt", scale="tiny")
@@ -90,7 +87,7 @@ def test_anyones_trainer_and_the_command_train_the_same_and_each_opens_what_the_
     assert record["image_init"]["sha256"] == ours["weights_sha256"]
     assert record["overrides"] == ["start=ranks_1/last.ckpt"]
     assert "resumes by its fit(ckpt_path=...)" in refused(
-        f"{line} resume=ranks_1/last.ckpt", folder=tmp_path
+        f"{line} resume=ranks_1/last.ckpt", folder=cwd
     )
 
 

@@ -22,18 +22,17 @@ def test_every_known_errno_is_described_with_its_remedy():
         assert faults.describe(OSError(number, os.strerror(number), "a.json")) == f"a.json: {mend}"
 
 
-def test_a_failed_write_is_reported_in_one_line_with_path_and_remedy(tmp_path, monkeypatch, capsys):
+def test_a_failed_write_is_reported_in_one_line_with_path_and_remedy(cwd, monkeypatch, capsys):
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOSPC, "full")
 
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("os.replace", refuse)
     run_here(SHEET, status=1)
     stderr = capsys.readouterr().err
     assert stderr.startswith(f"gestalt: sheet.png: {faults.MENDS[errno.ENOSPC]}")
     assert stderr.count("\n") == 1
     assert "Errno" not in stderr
-    assert not list(tmp_path.iterdir())
+    assert not list(cwd.iterdir())
 
 
 class Unreadable(Dataset):

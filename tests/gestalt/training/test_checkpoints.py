@@ -214,14 +214,11 @@ def test_a_run_resumed_after_an_epoch_logs_the_same_rows_as_an_uninterrupted_run
     "ignore:Experiment logs directory",
     "ignore:Checkpoint directory",
 )
-def test_a_run_resumed_from_a_kept_checkpoint_keeps_its_newest_under_any_name_of_its_folder(
-    tmp_path, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
+def test_a_run_resumed_from_a_kept_checkpoint_keeps_its_newest_under_any_name_of_its_folder(cwd):
     logged(Path("run"), epochs=1)
-    (last,) = tmp_path.glob("run/**/last.ckpt")
+    (last,) = cwd.glob("run/**/last.ckpt")
     shutil.copy(last, kept := last.with_name("kept.ckpt"))
-    logged(tmp_path / "run", epochs=2, resumed=kept)
+    logged(cwd / "run", epochs=2, resumed=kept)
     assert torch.load(last, weights_only=True)["global_step"] == 6
 
 

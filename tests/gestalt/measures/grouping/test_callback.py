@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from gestalt.data_modules.labels.predicted_maps import find_maps, group_map, read_map
@@ -19,6 +18,7 @@ from gestalt.measures.evaluation.pictures import write_maps
 from gestalt.measures.evaluation.protocols import PredictionsProtocol, build_protocol
 from gestalt.measures.grouping.callback import Grouping, GroupMaps
 from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
+from tests.data_modules.fakes.masks import draw_voc
 from tests.gestalt.measures.stage import LENGTH, Images, Stub, context, loader, quiet, validate
 from tests.gestalt.painted import LABELS, blocky_label, painted
 from tests.gestalt.tiny_config import tiny_config
@@ -165,22 +165,8 @@ def test_a_set_that_never_comes_or_has_no_objects_is_an_error():
 
 @pytest.fixture
 def voc(tmp_path: Path) -> Path:
-    """One photograph in the layout of VOC, with one object."""
-    folder = tmp_path / "VOCdevkit" / "VOC2012"
-    mask = np.zeros((40, 60), dtype=np.uint8)
-    mask[10:30, 10:30] = 1
-    for name, picture in (
-        ("SegmentationClass", mask),
-        ("SegmentationObject", mask),
-        ("JPEGImages", mask.repeat(3, axis=1) * 90),
-    ):
-        (folder / name).mkdir(parents=True)
-        picture = picture.reshape(40, 60, -1).squeeze()
-        Image.fromarray(picture).save(
-            folder / name / f"a.{'jpg' if name == 'JPEGImages' else 'png'}"
-        )
-    (folder / "ImageSets" / "Segmentation").mkdir(parents=True)
-    (folder / "ImageSets" / "Segmentation" / "val.txt").write_text("a\n")
+    """Photographs in the layout of VOC, with objects."""
+    draw_voc(tmp_path)
     return tmp_path
 
 

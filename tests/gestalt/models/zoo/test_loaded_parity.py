@@ -131,9 +131,8 @@ def near(ours, theirs):
 
 @pytest.mark.parametrize("kind", CASES)
 @torch.no_grad()
-def test_a_loaded_model_gives_the_same_embeddings_as_its_library(tmp_path, monkeypatch, kind):
-    monkeypatch.chdir(tmp_path)
-    case = CASES[kind](tmp_path)
+def test_a_loaded_model_gives_the_same_embeddings_as_its_library(cwd, kind):
+    case = CASES[kind](cwd)
     model = gestalt.load(case.name, "cpu")
     square = random_pixels(2, 3, case.size, case.size, seed=1)
     wide = random_pixels(2, 3, case.size, 2 * case.size, seed=2)

@@ -17,6 +17,7 @@ from gestalt.models.opening import open_target
 from gestalt.models.zoo.kinds import open_vision
 from gestalt.models.zoo.python import FunctionModel
 from gestalt.tables import READINGS
+from tests.gestalt.painted import random_pixels
 
 CODE = '''
 import torch
@@ -76,20 +77,17 @@ def failing():
 
 
 @pytest.fixture
-def module(tmp_path, monkeypatch):
+def module(cwd, monkeypatch):
     """Name of a module in the working directory."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     sys.modules.pop("mine", None)  # of another test, whose file is gone
-    (tmp_path / "mine.py").write_text(CODE)
+    (cwd / "mine.py").write_text(CODE)
     yield "mine"
     sys.modules.pop("mine", None)
 
 
 def images(size=(16, 24)):
-    return torch.randint(
-        0, 256, (2, 3, *size), generator=torch.Generator().manual_seed(1), dtype=torch.uint8
-    )
+    return random_pixels(2, 3, *size, seed=1)
 
 
 @torch.no_grad()

@@ -1,0 +1,15 @@
+"""What the tests of grids and of their launchers share."""
+
+import pytest
+
+from tests.gestalt.ablation.fake_run import FAKE
+from tests.gestalt.command import environment
+
+
+@pytest.fixture
+def fakes(cwd, monkeypatch):
+    """An empty working directory, in which the runs of a grid are fake ones."""
+    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
+    monkeypatch.setattr("gestalt.ablation.study.commit", lambda: "c0ffee")
+    monkeypatch.setattr("gestalt.ablation.launchers.PROGRAM", FAKE)
+    monkeypatch.delenv("FAKE", raising=False)
