@@ -116,7 +116,7 @@ BUGS = (
         "src/gestalt/measures/evaluation/confusion.py",
         old="    labelled = label != ignored\n",
         new="    labelled, label = label >= 0, label.masked_fill(label == ignored, 0)\n",
-        test="tests/gestalt/measures/test_metrics.py::test_ignored_pixels_count_for_nothing",
+        test="tests/gestalt/measures/test_metrics.py::test_iou_equals_a_loop_over_pixels",
     ),
     Bug(
         "class_255_is_void",

@@ -3,10 +3,8 @@
 import json
 import runpy
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -43,16 +41,6 @@ def test_the_steps_of_a_gpu_run_anywhere_with_tiny_towers(tmp_path):
     # four times the patches are embedded, and a fifth of them kept
     assert 1.5 < large / small < 2.5
     assert all(row["setting"] in done.stdout for row in results["rows"])
-
-
-def test_the_bench_keeps_freed_memory_before_its_first_part(part, monkeypatch):
-    done = []
-    monkeypatch.setattr("gestalt.support.process.keep_freed_memory", lambda: done.append("memory"))
-    stand_in = SimpleNamespace(measure=lambda **_: done.append("loss"), LEFT_OUT="")
-    monkeypatch.setitem(sys.modules, "loss", stand_in)
-    monkeypatch.setattr("sys.argv", ["bench", "--only", "loss"])
-    assert part("__main__")["main"]() == 0
-    assert done == ["memory", "loss"]
 
 
 def test_the_losses_that_are_timed_are_equal(part):

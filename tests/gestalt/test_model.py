@@ -2,8 +2,6 @@
 width, E shared width, h w patch grid.
 """
 
-import math
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -126,19 +124,6 @@ def test_projecting_after_a_linear_aggregation_is_projecting_before_it(name):
         encoder(name, order="after").embed_image(IMAGES),
         encoder(name, order="before").embed_image(IMAGES),
     )
-
-
-@pytest.mark.parametrize(
-    ("value", "clamped"),
-    [(-0.5, 0.0), (0.0, 0.0), (2.0, 2.0), (4.6, 4.6), (4.7, math.log(100)), (50.0, math.log(100))],
-)
-def test_the_logit_scale_is_kept_between_zero_and_the_logarithm_of_a_hundred(value, clamped):
-    model = encoder("max")
-    with torch.no_grad():
-        model.logit_scale.fill_(value)
-    model.clamp_logit_scale()
-    assert model.logit_scale.item() == pytest.approx(clamped)
-    assert model.logit_scale.requires_grad
 
 
 def test_the_sigmoid_loss_starts_from_siglips_scale_and_bias():

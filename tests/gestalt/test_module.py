@@ -62,7 +62,7 @@ class FewWeights(nn.Module):
             parts=parts,
         )
 
-    clamp_logit_scale = torch.no_grad()(lambda self: self.logit_scale.clamp_(0, MAX_LOGIT_SCALE))
+    clamp_logit_scale = DualEncoder.clamp_logit_scale
 
 
 def pulled(
@@ -330,7 +330,6 @@ def test_after_each_step_the_logit_scale_lies_between_one_and_a_hundred(directio
 def test_the_sigmoid_loss_learns_a_bias_which_is_logged_and_a_scale_without_bounds():
     model = FewWeights()
     model.logit_bias, model.logit_scale.data = nn.Parameter(torch.tensor(-10.0)), torch.tensor(-1.0)
-    model.clamp_logit_scale = lambda: DualEncoder.clamp_logit_scale(model)
     module, watch = trained(
         model, loss=partial(sigmoid_loss, directions="sum", equal_texts="negatives")
     )

@@ -304,14 +304,6 @@ def test_a_broken_index_is_made_again(shards, spoil):
     assert stored(opened(shards)) == expected
 
 
-def test_the_digest_depends_on_content_and_not_on_location(shards, tmp_path):
-    import shutil
-
-    shutil.copytree(shards, tmp_path / "copy")
-    assert opened(shards).digest() == opened(tmp_path / "copy").digest()
-    assert opened(shards).digest() != opened(shards / "s-{0000..0001}.tar").digest()
-
-
 def test_remote_tars_are_read_by_range(shards, tmp_path, monkeypatch):
     memory = fsspec.filesystem("memory")
     for path in shards.glob("*.tar"):

@@ -30,7 +30,6 @@ BAD = [  # overrides, what the line must hold
         ["evaluation.benchmarks=[pascal_voc]", "benchmark_root=/no/voc"],
         ["benchmark_root=/no/voc: not found"],
     ),
-    (["resume=no/version_0"], ["resume=no/version_0: not found"]),
 ]
 
 

@@ -19,7 +19,7 @@ from gestalt.losses.sigmoid import sigmoid_loss
 
 CAPTIONS = ["a dog", "a cat", "a dog", "two apples on grass", "a dog", "a red kite", "a cat"]
 SCALE, BIAS = math.log(10), -3.0
-CHUNKS = [1, 2, 3, len(CAPTIONS), 100]
+CHUNKS = [None, 1, 2, 3, len(CAPTIONS), 100]
 EQUAL = ["negatives", "positives"]
 
 
@@ -67,32 +67,18 @@ def values_and_gradients(name: str, **choices: Any) -> list[Tensor]:
 def test_blocks_of_any_size_give_the_values_and_the_gradient_of_the_whole(
     name, chunk, equal_texts, invalid
 ):
+    """And the same value and gradient where accuracy and duplicates are not measured."""
     valid = torch.ones(len(CAPTIONS), dtype=torch.bool)
     valid[invalid] = False
-    whole = values_and_gradients(name, equal_texts=equal_texts, valid=valid)
-    torch.testing.assert_close(
-        values_and_gradients(name, equal_texts=equal_texts, valid=valid, chunk=chunk),
-        whole,
-        rtol=1e-12,
-        atol=1e-14,
+    choices = {"equal_texts": equal_texts, "valid": valid if invalid else None}
+    whole = values_and_gradients(name, **choices)
+    found = values_and_gradients(name, **choices, chunk=chunk)
+    torch.testing.assert_close(found, whole, rtol=1e-12, atol=1e-14)
+    loss, accuracy, duplicates, *gradients = values_and_gradients(
+        name, **choices, chunk=chunk, measure=False
     )
-
-
-@pytest.mark.parametrize("chunk", [None, 3])
-@pytest.mark.parametrize("equal_texts", EQUAL)
-@pytest.mark.parametrize("invalid", [[], [0, 3]], ids=["all_valid", "two_invalid"])
-@pytest.mark.parametrize("name", ["contrastive", "sigmoid"])
-def test_a_loss_that_is_not_measured_has_the_same_value_and_gradient(
-    name, chunk, equal_texts, invalid
-):
-    valid = torch.ones(len(CAPTIONS), dtype=torch.bool)
-    valid[invalid] = False
-    choices = {"equal_texts": equal_texts, "valid": valid if invalid else None, "chunk": chunk}
-    loss, accuracy, duplicates, *gradients = values_and_gradients(name, **choices, measure=False)
-    assert accuracy is None
-    assert duplicates is None
-    expected = values_and_gradients(name, **choices)
-    torch.testing.assert_close([loss, *gradients], [expected[0], *expected[3:]], rtol=0, atol=0)
+    assert accuracy is duplicates is None
+    torch.testing.assert_close([loss, *gradients], [found[0], *found[3:]], rtol=0, atol=0)
 
 
 class Largest(TorchDispatchMode):

@@ -163,18 +163,6 @@ def test_a_child_whose_parent_is_already_dead_ends_at_once(tmp_path, code):
     assert done.returncode != 0 or (tmp_path / "saved").exists()
 
 
-@pytest.mark.slow
-def test_the_warm_process_of_the_tests_ends_with_its_owner():
-    code = "import os; from tests.warm import _server; print(_server(), flush=True); os._exit(0)"
-    command = [sys.executable, "-c", code]
-    owner = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, text=True)
-    folder = Path(owner.stdout.strip()).parent
-    deadline = time.monotonic() + LIMIT
-    while folder.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not folder.exists()
-
-
 FAULTS = """
 import resource, sys
 from gestalt.support.process import keep_freed_memory

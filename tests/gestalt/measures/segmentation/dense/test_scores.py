@@ -93,11 +93,11 @@ def test_tiles_give_the_predictions_and_scores_of_a_single_tile(name, tile, monk
         torch.testing.assert_close(one.score, other.score, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["sclip-336/naclip"])
-def test_the_block_size_does_not_change_refined_maps(name, monkeypatch):
-    usual = segmented(KINDS[name], [noise(37, 53)])[0]
+def test_the_block_size_does_not_change_refined_maps(monkeypatch):
+    refined = KINDS["sclip-336/naclip"]
+    usual = segmented(refined, [noise(37, 53)])[0]
     monkeypatch.setattr(maps, "BLOCK_VALUES", 3 * 37 * 53)
-    blocks = segmented(KINDS[name], [noise(37, 53)])[0]
+    blocks = segmented(refined, [noise(37, 53)])[0]
     assert torch.equal(usual.prediction, blocks.prediction)
     torch.testing.assert_close(usual.score, blocks.score)
 
