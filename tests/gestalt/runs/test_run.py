@@ -1,8 +1,6 @@
 """A run's parts in a Trainer of anyone's, and what then opens its checkpoints."""
 
 import json
-import subprocess
-import sys
 from copy import deepcopy
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from torch.nn import functional
 import gestalt
 from gestalt.data_modules.sources import open_source
 from gestalt.encoders.weights import weights_hash
-from tests.gestalt.command import TINY, environment, refused, result, succeed
+from tests.gestalt.command import TINY, refused, result, succeed
 from tests.gestalt.painted import random_pixels
 from tests.gestalt.tiny_model import tiny
 
@@ -45,15 +43,7 @@ def trained(folder: Path, *words: str) -> dict[str, float]:
     """The metrics that the script ends with."""
     script = folder / "script.py"
     script.write_text(SCRIPT)
-    done = subprocess.run(
-        [sys.executable, str(script), *words],
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    done = succeed("", *words, folder=folder, program=(str(script),))
     return json.loads(done.stdout.splitlines()[-1])
 
 
