@@ -101,11 +101,12 @@ def test_a_run_killed_before_its_result_is_written_reports_the_same_from_its_las
     assert result(tmp_path)["seconds"]["training"] > whole[2]["seconds"]["training"] / 2
 
 
-@pytest.mark.parametrize("name", ["lamb", "lion", "muon"])
-def test_with_averaged_weights_a_killed_run_resumes_to_the_identical_result(tmp_path, name):
+# Muon's products are in bfloat16, slow on most CPUs: here of the image tower's narrow blocks only
+@pytest.mark.parametrize("optimizer", ["lamb", "lion", "muon text.frozen=true"])
+def test_with_averaged_weights_a_killed_run_resumes_to_the_identical_result(tmp_path, optimizer):
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
-    line = f"{TRAIN} optimizer.ema=0.9 optimizer.name={name} optimizer.layer_decay=0.8"
+    line = f"{TRAIN} optimizer.ema=0.9 optimizer.name={optimizer} optimizer.layer_decay=0.8"
     succeed(f"{line} checkpoint_keep=2", folder=tmp_path / "whole")
     killed("step 5", f"{line} checkpoint_keep=2", folder=tmp_path / "killed")
     kept = "lightning_logs/clippy_dino_max/tiny/version_0/checkpoints/step_2.ckpt"
