@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gestalt.ablation.grid import Grid
-from gestalt.ablation.jobs import Evaluating, Job, State, Training, read_state_file
+from gestalt.ablation.jobs import Evaluating, Job, Training, read_state_file
 from gestalt.ablation.launchers import (
     TICK,
     ClusterLauncher,
@@ -56,7 +56,7 @@ class Study:
     chosen: dict[str, tuple[str, ...]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-    _running: dict[int, tuple[Job, State, Process, float]] = field(default_factory=dict)
+    _running: dict[int, tuple[Job, Process, float]] = field(default_factory=dict)
     _busy: list[Job] = field(default_factory=list)
 
     def tuning(self) -> list[Training]:
@@ -137,13 +137,7 @@ class Study:
         views = {"": _results(self.reported())}
         for size in self.grid.evaluate_at:
             views[f"tested at {size} px"] = _results([job for job in scored if job.size == size])
-        entries = _entries(self.folder)
-        walls = {
-            (run.cell, run.seed): wall
-            for run in self.reported()
-            if (wall := entries.get(run.key, {}).get("wall"))
-        }
-        results = GridResults(self.grid.design(), views, [*self.remarks, *self.failures], walls)
+        results = GridResults(self.grid.design(), views, [*self.remarks, *self.failures])
         return write_page(results, self.folder, self.allow_mixed)
 
     def _refuse_other_commit(self) -> None:
@@ -189,7 +183,7 @@ class Study:
             job = waiting.popleft()
             state = job.read_state()
             if state.kind == "finished":
-                self._end(job, state)
+                self._end(job)
             elif state.kind == "busy":
                 if job not in self._busy:
                     self.say(f"{job.label}: another process trains it in {state.folder}; waiting")
@@ -197,25 +191,22 @@ class Study:
                 waiting.append(job)
             else:
                 process = self.launcher.start(job, state, slot)
-                self._running[slot] = (job, state, process, time.monotonic())
+                self._running[slot] = (job, process, time.monotonic())
                 begins = f"resumes in {state.folder}" if state.kind == "stopped" else "starts"
                 self.say(f"{job.label}: {begins}; log {process.log}")
 
     def _collect(self) -> None:
         """Record the outcomes of the processes that have ended."""
-        for slot, (job, before, process, start) in list(self._running.items()):
+        for slot, (job, process, start) in list(self._running.items()):
             if process.poll() is not None:
                 del self._running[slot]
-                self._end(job, before, process, time.monotonic() - start)
+                self._end(job, process, time.monotonic() - start)
 
-    def _end(
-        self, job: Job, before: State, process: Process | None = None, seconds: float = 0.0
-    ) -> None:
+    def _end(self, job: Job, process: Process | None = None, seconds: float = 0.0) -> None:
         """Write and say how a job ended.
 
         Args:
             job: the job.
-            before: its state when this call met it.
             process: what ran it; None if it was finished before.
             seconds: time of this call.
         """
@@ -229,9 +220,6 @@ class Study:
                 why = "it ended without an error and without a result"
         self._left -= 1
         entries = _entries(self.folder)
-        earlier = entries.get(job.key, {})
-        # of a run from its start to its end
-        wall = round(seconds, 1) if before.kind == "new" and not why else earlier.get("wall")
         entries[job.key] = {
             "key": job.key,
             "cell": job.cell,
@@ -242,8 +230,7 @@ class Study:
             "status": "failed" if why else "finished",
             "reason": why,
             "folder": None if why else str(folder),
-            "log": str(process.log) if process else earlier.get("log"),
-            "wall": wall,
+            "log": str(process.log) if process else entries.get(job.key, {}).get("log"),
         }
         record = {
             "grid": self.grid.name,
@@ -265,7 +252,7 @@ class Study:
 
     def _stop(self, received: list[int]) -> None:
         """Stop all processes and raise; a second signal kills them."""
-        processes = [process for _, _, process, _ in self._running.values()]
+        processes = [process for _, process, _ in self._running.values()]
         if not self.launcher.detached:
             self.say(
                 f"stopping {len(processes)} runs after their step; press Ctrl-C again to kill them"

@@ -108,22 +108,16 @@ class GridResults(NamedTuple):
         views: results of the finished runs under the same evaluation, by the change in it: none for
             the runs' own scores, which come first, then each test size.
         remarks: lines on chosen values and failed runs.
-        walls: by cell and seed the seconds, with start-up, of the runs that were neither resumed
-            nor run by another command.
     """
 
     design: Design
     views: Mapping[str, Runs]
     remarks: Sequence[str]
-    walls: Mapping[tuple[str, int], float]
 
     def write(self, folder: Path) -> None:
         """Write ``page.json``, with the results' places relative to the folder of the page."""
         views = {
-            name: [
-                [*run, os.path.relpath(result.path, folder), self.walls.get(run)]
-                for run, result in results.items()
-            ]
+            name: [[*run, os.path.relpath(result.path, folder)] for run, result in results.items()]
             for name, results in self.views.items()
         }
         content = {"design": asdict(self.design), "remarks": list(self.remarks), "views": views}
@@ -142,17 +136,12 @@ class GridResults(NamedTuple):
             views = {
                 name: {
                     (cell, seed): replace(read_result(folder / path), label=f"{cell} seed {seed}")
-                    for cell, seed, path, _ in runs
+                    for cell, seed, path, *_ in runs  # an earlier version added seconds
                 }
                 for name, runs in content["views"].items()
             }
-            walls = {
-                (cell, seed): wall
-                for cell, seed, _, wall in content["views"][""]
-                if wall is not None
-            }
             design = Design(**content["design"] | {"paper": paper and Paper(**paper)})
-            return cls(design, views, list(content["remarks"]), walls)
+            return cls(design, views, list(content["remarks"]))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ConfigError(
                 f"{folder / PAGE}: damaged, or a run that it names is gone ({error}); repeat "

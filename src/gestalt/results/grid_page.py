@@ -223,21 +223,15 @@ def _pictures(grid: GridResults, tables: Sequence[GridTable]) -> dict[str, bytes
 
 
 def _times(grid: GridResults) -> Table:
-    """Return the time of each cell over all seeds, with that of all in the title; time outside
-    training and validation is start-up and writing.
-    """
+    """Return the time of each cell over all seeds, with that of all in the title."""
     rows = []
     total = 0.0
     for cell in grid.design.cells:
-        times = [(0.0, 0.0, 0.0)]
-        for run, result in grid.views[""].items():
-            if run[0] == cell:
-                seconds = result.record["seconds"]
-                whole = grid.walls.get(run, sum(seconds.values()))
-                times.append((seconds["training"], seconds["validation"], whole))
-        training, validation, whole = np.sum(times, axis=0)
-        total += whole
-        parts = max(0.0, whole - training - validation), training, validation, whole
-        rows.append([cell, str(len(times) - 1), *map(span, parts)])
+        times = [
+            result.record["seconds"] for run, result in grid.views[""].items() if run[0] == cell
+        ]
+        parts = [sum(one[part] for one in times) for part in ("other", "training", "validation")]
+        total += sum(parts)
+        rows.append([cell, str(len(times)), *map(span, (*parts, sum(parts)))])
     heads = ["cell", "runs", "start-up and writing", "training", "validation", "all"]
     return Table(f"All reported runs together: {span(total)}", heads, rows)
