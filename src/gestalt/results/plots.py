@@ -3,12 +3,12 @@
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gestalt.results.grid import GridTable
-from gestalt.results.intervals import LEVEL, Interval
+from gestalt.results.intervals import LEVEL
 from gestalt.results.result import Score
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ STYLE: Any = {
     "axes.prop_cycle": f"cycler(color={COLOURS})",
 }
 
-DOTS = 30
-"""Points of a line, at most, that get a dot each."""
-
 
 @contextmanager
 def with_style() -> Iterator[None]:
@@ -43,14 +40,6 @@ def with_style() -> Iterator[None]:
 
     with matplotlib.rc_context(STYLE):
         yield
-
-
-class Point(NamedTuple):
-    """A point of a line, with the interval of its value if known."""
-
-    x: float
-    y: float
-    interval: Interval | None = None
 
 
 @with_style()
@@ -107,11 +96,11 @@ def curves(tables: Sequence[GridTable]) -> bytes:
     """Draw one metric over test sizes, a line for each cell; ``tables`` has one for each size of
     the design.
     """
-    series: dict[str, list[Point]] = {}
+    series: dict[str, dict[int, Score]] = {}
     for size, table in zip(tables[0].design.sizes, tables, strict=True):
         for cell, score in table.scores.items():
-            if score.mean is not None:
-                series.setdefault(cell, []).append(Point(size, score.mean, score.over_images))
+            if score.values:
+                series.setdefault(cell, {})[size] = score
     label = f"test size, pixels a side   (bars: {LEVEL:.0%} over test images)"
     return render_figure(
         lines(series, title=tables[0].design.title, x_label=label, y_label=tables[0].metric)
@@ -120,25 +109,21 @@ def curves(tables: Sequence[GridTable]) -> bytes:
 
 @with_style()
 def lines(
-    series: Mapping[str, Sequence[Point]],
+    series: Mapping[str, Mapping[int, Score]],
     *,
     title: str,
     x_label: str,
     y_label: str,
 ) -> "Figure":
-    """Draw a line for each name, with dots if there are few points, and bars for known
-    intervals.
-    """
+    """Draw a line for each name through its scores by place, and bars for known intervals."""
     figure, axes = figure_of(width=7.5, height=4.6)
-    for name, points in series.items():
-        across = [point.x for point in points]
-        values = [point.y for point in points]
-        marker = "o" if len(points) <= DOTS else ""
-        (line,) = axes.plot(across, values, marker=marker, markersize=4, label=name)
-        for x, _, interval in points:
-            if interval is not None:
-                axes.plot([x] * 2, interval, color=line.get_color(), linewidth=1)
-    places = sorted({point.x for points in series.values() for point in points})
+    for name, scores in series.items():
+        means = [score.mean or 0.0 for score in scores.values()]
+        (line,) = axes.plot(list(scores), means, marker="o", markersize=4, label=name)
+        for place, score in scores.items():
+            if score.over_images is not None:
+                axes.plot([place] * 2, score.over_images, color=line.get_color(), linewidth=1)
+    places = sorted({place for scores in series.values() for place in scores})
     if len(places) <= 6:
         axes.set_xticks(places, [f"{place:g}" for place in places])
     axes.set_ylim(bottom=min(0.0, axes.dataLim.y0))

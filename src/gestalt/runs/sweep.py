@@ -24,7 +24,7 @@ from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.models.opening import TRAINED, Target
 from gestalt.results.compare import METHOD, Column, Comparison, compare
-from gestalt.results.plots import QUIET, Point, bars, lines, render_figure
+from gestalt.results.plots import QUIET, bars, lines, render_figure
 from gestalt.results.record import provenance, write_record
 from gestalt.results.result import measured, read_result
 from gestalt.results.run_record import scored_images
@@ -202,11 +202,7 @@ def _check_sizes(target: Target, configs: dict[int, Experiment]) -> None:
 def plot_sizes(columns: Sequence[Column], trained_at: int | None, title: str) -> Figure:
     """Draw a line for each headline over the sizes; a dotted line marks the training size."""
     series = {
-        column.metric: [
-            Point(int(_value(label)), score.mean, score.over_images)
-            for label, score in column.scores.items()
-            if score.mean is not None
-        ]
+        column.metric: {int(_value(label)): score for label, score in column.scores.items()}
         for column in columns
     }
     figure = lines(
