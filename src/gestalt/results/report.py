@@ -1,19 +1,35 @@
-"""``report``: one HTML page of results that fetches nothing, by the template ``report.html``."""
+"""``report``: one HTML page of results that fetches nothing, by the template ``report.html``; the
+section of each result, by ``blocks.html``, has its origin, and of each benchmark the metrics,
+classes, confusions, best and worst images, and the protocol.
 
-from collections.abc import Sequence
+The best and worst images were kept when the set was scored, so neither the model nor the data is
+needed.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 from markupsafe import Markup
 
+from gestalt.measures.evaluation.pictures import segmentation_panels
 from gestalt.results.compare import METHOD, compare, differing
 from gestalt.results.grid import METHOD as GRID_METHOD
 from gestalt.results.grid import GridResults, build_tables
 from gestalt.results.grid_page import grid_page
-from gestalt.results.result import Result, headlines
-from gestalt.results.section import HEADS, numbers, render_section
-from gestalt.results.templates import HERE, render
-from gestalt.results.text import OVER_IMAGES, Table, images_text
-from gestalt.support.files import write_whole
+from gestalt.results.result import Result, companions, headlines
+from gestalt.results.templates import BLOCKS, HERE, image_url, render
+from gestalt.results.text import (
+    NONE,
+    OVER_IMAGES,
+    Table,
+    baselines_text,
+    images_text,
+    interval_text,
+)
+from gestalt.support.arrays import Ints
+from gestalt.support.files import Fields, write_whole
 from gestalt.support.typed import ConfigError
 
 SUBTITLE = "Perceptual grouping of contrastive vision-language models, as measured."
@@ -86,3 +102,174 @@ def _headline_rows(result: Result) -> list[list[str]]:
         how = f"{protocol['name']}{size} ({protocol['digest'][:8]})"
         rows.append([result.label, metric, *numbers(result, metric), how, images_text(entry)])
     return rows
+
+
+WORST_PAIRS = 12
+"""Number of listed confusions."""
+
+FILES = (
+    "format",
+    "config_hash",
+    "checkpoint",
+    "checkpoint_sha256",
+    "run",
+    "weights_sha256",
+    "predictions",
+    "arrays",
+)
+"""Fields of a record on what was scored, and the files beside it."""
+
+SCORED = ("label_set", "vocabulary", "templates", "calibration")
+"""Fields of an entry on how its set was scored, beside the protocol."""
+
+HEADS = ("value", "95 % over images", "baselines")
+"""Heads of ``numbers``."""
+
+
+def render_section(result: Result, number: int) -> Markup:
+    """Return the section of a result as HTML; ``number`` is that of its anchor."""
+    parts: list[Markup] = []
+    for entry in result.record["benchmarks"]:
+        parts += _entry(result, entry)
+    parts.append(BLOCKS.definitions("Provenance", _provenance(result)))
+    return Markup(BLOCKS.section(number, result.label, _origin(result), parts))
+
+
+def _provenance(result: Result) -> list[tuple[str, str]]:
+    """Return where a result comes from, as text."""
+    record, source = result.record, result.record["provenance"]
+    return _texts(
+        {"file": str(result.path)},
+        {key: record.get(key) for key in FILES},
+        {"overrides": " ".join(record["overrides"]) or NONE, "ranks": record.get("ranks")},
+        {key: source.get(key) for key in ("commit", "dirty", "python")},
+        source["packages"],
+        source["machine"],
+    )
+
+
+def _texts(*parts: Fields) -> list[tuple[str, str]]:
+    """Return keys with their values as text, without those that are missing."""
+    return [
+        (key, value if isinstance(value, str) else json.dumps(value, sort_keys=True))
+        for values in parts
+        for key, value in values.items()
+        if value is not None
+    ]
+
+
+def _origin(result: Result) -> str:
+    """Return a paragraph on what made a result."""
+    record, commit = result.record, result.commit[:20]
+    if "predictions" in record:
+        notes = [f"{key}: {value}" for key, value in record["predictions"]["notes"].items()]
+        return (
+            f"Label maps of {record['name']}. Predicted by another system and counted here, commit "
+            f"{commit}. Their maker states {'; '.join(notes) or 'nothing'}."
+        )
+    run = f"{record['experiment']} at scale {record.get('scale')}, seed {record.get('seed')}"
+    steps, planned = record.get("steps"), record.get("steps_planned")
+    if steps is not None:
+        run += f", {steps} steps" + ("" if planned in (None, steps) else f" of {planned}")
+    init, machine = record["image_init"], record["provenance"]["machine"]
+    return (
+        f"{run}. Image tower from {init['resolved']} (requested: {init['requested']}), commit "
+        f"{commit}, on {machine.get('device') or machine['accelerator']}."
+    )
+
+
+def numbers(result: Result, metric: str) -> list[str]:
+    """Return a metric's value, its interval, and its baselines."""
+    return [
+        f"{result.value(metric):.3f}",
+        interval_text(result.interval(metric), sign=""),
+        baselines_text(companions(result.record["metrics"], metric)) or NONE,
+    ]
+
+
+def _entry(result: Result, entry: Fields) -> Iterator[Markup]:
+    """Yield the parts of a section on an entry of the record."""
+    name = entry["set"]
+    measure = entry.get("measure") or entry["left_out"]
+    yield BLOCKS.benchmark(f"{name}: {measure}")
+    if "left_out" in entry:
+        yield BLOCKS.left_out(entry["why"])
+        return
+    protocol = entry["protocol"]
+    scored = [images_text(entry)]
+    if calibration := entry.get("calibration"):
+        on = f"{images_text(calibration)} of {calibration['split']}"
+        scored.append(f"threshold calibrated on {on}")
+    for key in ("objects", "groups", "captions", "ignored_pixels"):
+        if key in entry:
+            scored.append(f"{entry[key]:,} {key.replace('_', ' ')}")
+    rows = [
+        [metric.partition("/")[2].replace("_", " "), *numbers(result, metric)]
+        for metric in metrics_of(result, entry)
+    ]
+    title = f"{measure} by {protocol['name']}, {', '.join(scored)}"
+    yield BLOCKS.table(Table(title, ["metric", *HEADS], rows, range(1, 3)))
+    if measure == "segmentation":
+        yield from _segmentation(result, entry)
+    more = {key: entry.get(key) for key in SCORED}
+    yield BLOCKS.definitions(f"Protocol of {measure}", _texts(protocol, more))
+
+
+def _segmentation(result: Result, entry: Fields) -> Iterator[Markup]:
+    """Yield the IoU of each class, the confusions, and the best and worst images."""
+    ious = dict(zip(entry["names"], entry["iou"], strict=True))
+    known = [pair for pair in ious.items() if pair[1] is not None]
+    absent = [name for name, iou in ious.items() if iou is None]
+    yield BLOCKS.classes(sorted(known, key=lambda pair: -pair[1]), absent)
+    arrays = result.arrays(entry["set"])
+    if "confusion" in arrays:
+        yield BLOCKS.table(confusions(arrays["confusion"], entry["names"]))
+    for end, images in extremes(result, entry).items():
+        if images:
+            yield BLOCKS.images(end, images)
+
+
+def metrics_of(result: Result, entry: Fields) -> list[str]:
+    """Return the keys of an entry's metrics, without the baselines of others."""
+    keys = entry["metric_keys"]
+    baselines = {
+        f"{key}_{name}" for key in keys for name in companions(result.record["metrics"], key)
+    }
+    return [key for key in keys if key not in baselines]
+
+
+def confusions(confusion: Ints, names: Sequence[str]) -> Table:
+    """Return the pairs of classes with the most confused pixels.
+
+    Args:
+        confusion: (C, C), or (C, C + 1) with a last column of the pixels without a predicted class.
+        names: of the classes.
+    """
+    names = [*names, *("no class",) * (confusion.shape[1] - len(names))]
+    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    wrong = confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:WORST_PAIRS]
+    largest = [
+        [names[row], names[column], f"{wrong[row, column]:,}", f"{100 * share[row, column]:.1f} %"]
+        for row, column in zip(*np.unravel_index(order, wrong.shape), strict=True)
+        if wrong[row, column]
+    ]
+    title = f"The {len(largest)} largest confusions, by pixels"
+    return Table(title, ["truth", "taken for", "pixels", "of that truth"], largest, range(2, 4))
+
+
+def extremes(result: Result, entry: Fields) -> dict[str, list[tuple[str, float, Markup]]]:
+    """Draw the best and the worst images, each with its prediction and its truth.  Returns title,
+    IoU and address of each; empty if they were not kept.
+    """
+    predictions = result.extremes(entry["set"])
+    best = entry.get("best_images", [])
+    listed = best + entry.get("worst_images", [])
+    if predictions is None or len(predictions.images) != len(listed):
+        return {}
+    drawn = []
+    for image, facts in zip(predictions.images, listed, strict=True):
+        panels = segmentation_panels(image, predictions.names, predictions.background)
+        drawn.append((image.title, facts["iou"], image_url(panels, "jpeg", quality=85)))
+    return {"Best": drawn[: len(best)], "Worst": drawn[len(best) :]}

@@ -19,9 +19,8 @@ from gestalt.measures.evaluation.predictions import (
     write_predictions,
 )
 from gestalt.results.grid import read_results
-from gestalt.results.report import write_report
+from gestalt.results.report import confusions, write_report
 from gestalt.results.result import companions
-from gestalt.results.section import confusions
 from gestalt.support.typed import ConfigError
 from tests.gestalt.ablation.fake_run import leave, record
 from tests.gestalt.tiny_config import tiny_config
