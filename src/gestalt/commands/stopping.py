@@ -1,16 +1,19 @@
-"""How a stopped command goes on."""
+"""How a stopped command goes on: what to type, or the job that SLURM queues again."""
 
 import os
 import shlex
 import signal
+import subprocess
 import sys
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 
 from gestalt.config.check import LAUNCHERS
-from gestalt.runs.requeue import requeue_job
 from gestalt.support.process import Interrupted
 from gestalt.support.ranks import first_rank, tell
+
+SCONTROL_SECONDS = 60
 
 
 def interrupted(stop: Interrupted, arguments: Namespace) -> int:
@@ -25,6 +28,33 @@ def interrupted(stop: Interrupted, arguments: Namespace) -> int:
     if requeues and stop.signal_number == signal.SIGUSR1 and first_rank():
         tell(f"gestalt: {requeue_job(os.environ) or 'not a SLURM job; run the same command again'}")
     return 128 + stop.signal_number
+
+
+def requeue_job(environment: Mapping[str, str]) -> str:
+    """Ask SLURM to queue the job of this process again; return a sentence on the outcome, empty
+    outside a job.
+    """
+    if "SLURM_JOB_ID" not in environment:
+        return ""
+    job = environment["SLURM_JOB_ID"]
+    if "SLURM_ARRAY_JOB_ID" in environment:
+        job = f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
+    try:
+        done = subprocess.run(
+            ["scontrol", "requeue", job],
+            capture_output=True,
+            text=True,
+            timeout=SCONTROL_SECONDS,
+            check=False,
+        )
+        fault = f": {' '.join(done.stderr.split())}" if done.returncode else ""
+    except (OSError, subprocess.TimeoutExpired) as error:
+        fault = f" failed: {error}"
+    if fault:
+        return (
+            f"SLURM job {job} was not queued again, scontrol{fault}; submit the same command again"
+        )
+    return f"SLURM job {job} is queued again"
 
 
 def _continuation(stop: Interrupted, arguments: Namespace) -> str:

@@ -8,8 +8,10 @@ from gestalt.config.loading import LOGS, load_saved
 from gestalt.config.schema import Experiment, config_hash
 from gestalt.models.finding import differences, resolve_checkpoint
 from gestalt.models.names import CHECKPOINT, is_finished, run_folder, runs_of, saved_hash
-from gestalt.runs.requeue import DIVERGED
 from gestalt.support.typed import ConfigError
+
+DIVERGED = "diverged.txt"
+"""A note in the folder of a run that stopped because its loss was not finite."""
 
 
 def resolve_resume(config: Experiment) -> Path | None:

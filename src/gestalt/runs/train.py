@@ -23,8 +23,7 @@ from gestalt.results.run_record import describe, metrics_of, write_results
 from gestalt.runs.folders import new_version
 from gestalt.runs.locks import hold
 from gestalt.runs.process import prepare
-from gestalt.runs.requeue import DIVERGED
-from gestalt.runs.resume import resolve_resume
+from gestalt.runs.resume import DIVERGED, resolve_resume
 from gestalt.runs.run import Run, build
 from gestalt.runs.score import open_target, score
 from gestalt.runs.source import describe_workers, pairs_a_step

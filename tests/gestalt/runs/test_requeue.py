@@ -2,7 +2,7 @@
 
 import pytest
 
-from gestalt.runs.requeue import requeue_job
+from gestalt.commands.stopping import requeue_job
 from gestalt.runs.resume import resolve_resume
 from gestalt.support.typed import ConfigError
 from tests.gestalt.runs.test_folders import config, saved_run
