@@ -26,26 +26,10 @@ from gestalt.support.addresses import published
 from gestalt.support.files import Fields, partial_folder
 
 
-class Evidence(NamedTuple):
-    """Records of a run.
-
-    Attributes:
-        steps: number of training steps at the checkpoint.
-        planned: number of steps of the whole run; None if it is not known.
-        run: the run's own record; empty if it is not finished.
-        results: records whose weights are the checkpoint's; none for untrained weights.
-        weights: hash of the weights.
-    """
-
-    steps: int
-    planned: int | None
-    run: Fields
-    results: list[Result]
-    weights: str
-
-
-def gather(checkpoint: Path, weights: str) -> Evidence:
-    """Return the records of a checkpoint's run that were made with its weights.
+def gather(config: Experiment, checkpoint: Path, *, weights: str) -> tuple[Fields, list[Result]]:
+    """Return the provenance of a checkpoint's weights, for an exported folder: what made them, from
+    what, and what exported them; and the records of its run that were made with them, none for
+    untrained weights.
 
     Raises:
         ValueError: a record that was edited or is of a newer version, or a checkpoint that cannot
@@ -56,60 +40,45 @@ def gather(checkpoint: Path, weights: str) -> Evidence:
     paths = (folder / RESULT, *evaluations_in(folder)) if in_run(checkpoint) else ()
     results = [read_result(path) for path in paths if path.is_file()]
     run = next((result.record for result in results if not result.is_evaluation), {})
-    matching = [result for result in results if result.record.get("weights_sha256") == weights]
-    return Evidence(steps or 0, planned, run, matching if steps else [], weights)
-
-
-def measurements(evidence: Evidence) -> list[tuple[Result, str]]:
-    """Return the headline metrics of the records, each with its result; of several measurements of
-    one kind, such as two equal evaluations, the last.
-    """
-    last = {}
-    for result in evidence.results:
-        for metric in headlines([result]):
-            entry = result.entry(metric)
-            known = (entry.get(key) for key in ("images", "label_set", "benchmark_hash"))
-            last[metric, entry["protocol"]["digest"], *known] = result, metric
-    return list(last.values())
-
-
-def _split(result: Result) -> str | None:
-    """Return the split that was requested; None for the set's default, on which results are
-    published.
-    """
-    split: str | None = result.record["config"].get("evaluation", {}).get("split")
-    return split
-
-
-def provenance_of(evidence: Evidence, config: Experiment, checkpoint: Path) -> Fields:
-    """Return the provenance written to an exported folder: what made its weights, from what, and
-    what exported them.
-    """
-    run = evidence.run
-    provenance = run.get("provenance", {})
-    return {
+    made = run.get("provenance", {})
+    provenance = {
         "experiment": config.name,
         "scale": config.scale,
         "seed": config.seed,
         "config_hash": run.get("config_hash"),
-        "commit": provenance.get("commit"),
+        "commit": made.get("commit"),
         "packages": {
             name: version
-            for name, version in provenance.get("packages", {}).items()
+            for name, version in made.get("packages", {}).items()
             if version != "not installed"
         },
-        "steps": evidence.steps,
-        "steps_planned": evidence.planned,
+        "steps": steps or 0,
+        "steps_planned": planned,
         "seconds": run.get("seconds"),
         "tokens_kept": run.get("tokens_kept"),
         "data": {
             key: run["data"][key] for key in ("digest", "samples") if key in run.get("data", {})
         },
-        "run": f"{config.name}/{config.scale}/{checkpoint.resolve().parent.parent.name}",
+        "run": f"{config.name}/{config.scale}/{folder.name}",
         "checkpoint": checkpoint.name,
-        "weights_sha256": evidence.weights,
+        "weights_sha256": weights,
         "exported_by": {"gestalt": package_version("gestalt-grouping"), "commit": commit()},
     }
+    matching = [result for result in results if result.record.get("weights_sha256") == weights]
+    return provenance, matching if steps else []
+
+
+def measurements(results: Sequence[Result]) -> list[tuple[Result, str]]:
+    """Return the headline metrics of the records, each with its result; of several measurements of
+    one kind, such as two equal evaluations, the last.
+    """
+    last = {}
+    for result in results:
+        for metric in headlines([result]):
+            entry = result.entry(metric)
+            known = (entry.get(key) for key in ("images", "label_set", "benchmark_hash"))
+            last[metric, entry["protocol"]["digest"], *known] = result, metric
+    return list(last.values())
 
 
 HEADS = ("set", "metric", "value", "95 % interval", "protocol", "images scored")
@@ -143,9 +112,9 @@ class CardFacts(NamedTuple):
     datasets: Sequence[str]
 
 
-def write_card(facts: CardFacts, evidence: Evidence) -> str:
-    """Return the card as Markdown."""
-    measured, config = measurements(evidence), facts.config
+def write_card(facts: CardFacts, results: Sequence[Result]) -> str:
+    """Return the card as Markdown; ``results`` are the records of the weights."""
+    measured, config = measurements(results), facts.config
     head = ModelCardData(
         library_name="gestalt",
         license=facts.license,
@@ -167,8 +136,7 @@ def write_card(facts: CardFacts, evidence: Evidence) -> str:
         table=Table("", HEADS, [_row(*row) for row in measured]).markdown() if measured else "",
         over_images=OVER_IMAGES,
         time=time,
-        steps=evidence.steps,
-        notes=_notes(config, evidence),
+        notes=_notes(config, results),
         manifest=portable(config.data.manifest),
     )
     return published(str(ModelCard(f"---\n{head.to_yaml()}\n---\n\n{body}")))
@@ -180,7 +148,8 @@ def _row(result: Result, metric: str) -> list[str]:
     entry = result.entry(metric)
     protocol = entry["protocol"]
     interval = result.interval(metric)
-    split = _split(result)
+    # None for the set's default, on which results are published
+    split = result.record["config"].get("evaluation", {}).get("split")
     return [
         f"{scored}, split {split}" if split else scored,
         name,
@@ -191,12 +160,12 @@ def _row(result: Result, metric: str) -> list[str]:
     ]
 
 
-def _notes(config: Experiment, evidence: Evidence) -> list[str]:
+def _notes(config: Experiment, results: Sequence[Result]) -> list[str]:
     """Return the caveat of the training data, and what the records say was left out, or chosen
     here; each once.
     """
     notes = [f"{ONLY_SCENES[0].upper()}{ONLY_SCENES[1:]}."] if only_scenes(config.data) else []
-    for result, metric in measurements(evidence):
+    for result, metric in measurements(results):
         entry = result.entry(metric)
         protocol = entry["protocol"]
         name = f"Protocol {protocol['name']}"
@@ -209,7 +178,7 @@ def _notes(config: Experiment, evidence: Evidence) -> list[str]:
                 f"{entry['set']} was scored on {images_text(entry)}; its numbers do not compare "
                 "with published ones."
             )
-    for result in evidence.results:
+    for result in results:
         for entry in result.record["benchmarks"]:
             if "left_out" in entry:
                 why = portable(entry["why"])
@@ -245,8 +214,7 @@ def export_checkpoint(
             not load as the same model.
     """
     folder = folder.absolute()
-    evidence = gather(checkpoint, weights=weights_hash(model))
-    provenance = provenance_of(evidence, config, checkpoint)
+    provenance, results = gather(config, checkpoint, weights=weights_hash(model))
     name = config.data.options.get("name")
     if not datasets and config.data.source == "hub" and isinstance(name, str):
         datasets = [name]
@@ -256,7 +224,7 @@ def export_checkpoint(
         save_folder(model, config, path=partial, provenance=provenance)
         written = read_description(partial)["provenance"]
         facts = CardFacts(folder.name, config, parameters, written, license, datasets)
-        (partial / CARD).write_text(write_card(facts, evidence), encoding="utf-8")
+        (partial / CARD).write_text(write_card(facts, results), encoding="utf-8")
         # which compares the weights with their hash
         again = load_folder(partial, code_of(config))
         if again.text_tower.tokenise(PROBE) != model.text_tower.tokenise(PROBE):

@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard, metadata_load
 
 from gestalt.__main__ import main
 from gestalt.config.loading import load_saved
-from gestalt.publishing.export import CardFacts, gather, measurements, provenance_of, write_card
+from gestalt.publishing.export import CardFacts, gather, measurements, write_card
 from gestalt.results.result import read_result
 
 
@@ -39,11 +39,13 @@ def run(tmp_path, trained):
     return folder
 
 
-def described(folder, evidence):
+def gathered(folder, weights=None):
+    """The facts and the records of some weights, by default those of the run's own record."""
     config = load_saved(folder / "config.yaml")
-    provenance = provenance_of(evidence, config, checkpoint=folder / "checkpoints" / "last.ckpt")
+    weights = weights or read_result(folder / "result.json").record["weights_sha256"]
+    provenance, results = gather(config, folder / "checkpoints" / "last.ckpt", weights=weights)
     origins = {"image": {"resolved": "random", "source": "fresh weights"}}
-    return CardFacts(
+    facts = CardFacts(
         "a-model",
         config,
         1234,
@@ -51,14 +53,7 @@ def described(folder, evidence):
         "cc-by-4.0",
         ("org/pairs",),
     )
-
-
-def of_record(folder):
-    """The evidence for the weights of the run's own record."""
-    return gather(
-        folder / "checkpoints" / "last.ckpt",
-        weights=read_result(folder / "result.json").record["weights_sha256"],
-    )
+    return facts, results
 
 
 def head_of(text, folder):
@@ -68,8 +63,7 @@ def head_of(text, folder):
 
 
 def test_the_head_has_licence_data_sets_and_task_for_the_hub(run, tmp_path):
-    evidence = of_record(run)
-    head = head_of(write_card(described(run, evidence), evidence), tmp_path)
+    head = head_of(write_card(*gathered(run)), tmp_path)
     assert (head["license"], head["datasets"], head["pipeline_tag"]) == (
         "cc-by-4.0",
         ["org/pairs"],
@@ -78,12 +72,12 @@ def test_the_head_has_licence_data_sets_and_task_for_the_hub(run, tmp_path):
 
 
 def test_the_page_has_intervals_images_and_the_facts_of_the_run(run):
-    evidence = of_record(run)
-    text, record = write_card(described(run, evidence), evidence), read_result(run / "result.json")
+    facts, results = gathered(run)
+    text, record = write_card(facts, results), read_result(run / "result.json")
     interval = record.interval("scenes/jaccard")
     row = next(line for line in text.splitlines() if line.startswith("| scenes | jaccard |"))
     assert f"{interval.low:.3f} to {interval.high:.3f}" in row
-    for result, metric in measurements(evidence):
+    for result, metric in measurements(results):
         place, value = metric.replace("/", " | ", 1), result.value(metric)
         assert f"| {place} | {value:.3f} |" in text
         assert result.entry(metric)["protocol"]["digest"] in text
@@ -94,22 +88,21 @@ def test_the_page_has_intervals_images_and_the_facts_of_the_run(run):
         record.commit,
         record.record["data"]["digest"],
         record.record["tokens_kept"],
-        evidence.weights,
+        facts.provenance["weights_sha256"],
     ):
         assert fact in text
 
 
 def test_weights_without_a_record_have_no_results(run):
-    evidence = gather(run / "checkpoints" / "last.ckpt", weights="0" * 64)
-    text = write_card(described(run, evidence), evidence)
+    text = write_card(*gathered(run, weights="0" * 64))
     assert "No record was made with exactly these weights: there are no results to state." in text
 
 
 def test_untrained_weights_have_no_results_even_with_a_record(run):
     torch.save({"state_dict": {}, "global_step": 0}, run / "checkpoints" / "last.ckpt")
-    evidence = of_record(run)
-    text = write_card(described(run, evidence), evidence)
-    assert evidence.results == []
+    facts, results = gathered(run)
+    text = write_card(facts, results)
+    assert results == []
     assert "The weights are not trained" in text
 
 
@@ -120,10 +113,9 @@ def test_the_limits_come_from_the_records_and_name_no_folder_of_this_machine(run
     why = "no folder /a/disk/my data/SegmentationObject"
     record["benchmarks"].append({"set": "voc", "left_out": "grouping", "why": why})
     file.write_text(json.dumps(record))
-    evidence = of_record(run)
-    facts = described(run, evidence)
+    facts, results = gathered(run)
     data = replace(facts.config.data, manifest="/a/disk/my data/pairs.json")
-    text = write_card(facts._replace(config=replace(facts.config, data=data)), evidence)
+    text = write_card(facts._replace(config=replace(facts.config, data=data)), results)
     assert "Protocol whole_square leaves out a step of the original: denseCRF." in text
     assert (
         "Protocol whole_square makes a choice that the original does not state: the void label."
@@ -135,10 +127,9 @@ def test_the_limits_come_from_the_records_and_name_no_folder_of_this_machine(run
 
 
 def test_the_limits_say_that_the_model_saw_generated_scenes_alone(run):
-    evidence = of_record(run)
-    facts = described(run, evidence)
+    facts, results = gathered(run)
     for source in ("scenes", "flickr"):
         data = replace(facts.config.data, source=source)
-        text = write_card(facts._replace(config=replace(facts.config, data=data)), evidence)
+        text = write_card(facts._replace(config=replace(facts.config, data=data)), results)
         limits = text.partition("## Limits")[2].partition("## Training")[0]
         assert ("The model was trained on generated scenes alone" in limits) == (source == "scenes")
