@@ -74,7 +74,7 @@ def run(arguments: Namespace) -> int:
             other keys.
     """
     from gestalt.models.building import check_names
-    from gestalt.runs.pretraining import build_pretraining, folder_of, make
+    from gestalt.runs.pretraining import make
     from gestalt.support.process import keep_freed_memory
     from gestalt.support.ranks import first_rank, tell
 
@@ -82,14 +82,14 @@ def run(arguments: Namespace) -> int:
     file: Path = arguments.file
     check_names(config)
     keep_freed_memory()
-    folder = folder_of(file)
+    folder = file.with_suffix("")
     busy = f"another process makes {file}: wait for it, or choose another --to"
     words = ["gestalt", "pretrain", "--init", arguments.init, "--scale", arguments.scale]
     with hold(folder / ".lock", busy) if first_rank() else nullcontext():
         if first_rank():
             _keep_keys(folder, config)
         command = shlex.join([*words, *arguments.overrides])
-        make(file, build_pretraining(config), config, command)
+        make(file, config, command)
     tell(f"image.init {config.image.init}: {file}")
     return 0
 

@@ -3,10 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
-from typing import NamedTuple
 
 import torch
-from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
@@ -26,7 +25,6 @@ from gestalt.runs.source import loading_processes
 from gestalt.runs.training import build_bad_samples
 from gestalt.support.files import Fields, file_hash, replacing
 from gestalt.support.keys import refuse
-from gestalt.training.bad_samples import BadSamples
 from gestalt.training.checkpoints import EpochCheckpoint, SaveOnSignal, StepCheckpoint, restoring
 from gestalt.training.progress import Clock, RunProgressBar, Speed
 from gestalt.training.trainer import make_trainer
@@ -47,28 +45,9 @@ TRAINER = (
 """Keys of ``trainer`` that pretraining reads."""
 
 
-class Parts(NamedTuple):
-    """The parts of a pretraining.
-
-    Attributes:
-        module: trains the tower.
-        data: its images.
-        bad_samples: counts the images that cannot be read.
-        untrimmed: the trunk that ``build_trunk`` makes: names every tensor of the file.
-        size: side in pixels of the images that the position embeddings are made for.
-        description: description of the data, for the record.
-    """
-
-    module: Pretrainer
-    data: LightningDataModule
-    bad_samples: BadSamples
-    untrimmed: nn.Module
-    size: int
-    description: Fields
-
-
-def build_pretraining(config: Experiment) -> Parts:
-    """Build all parts of a pretraining; random weights are drawn from ``pretraining.seed``.
+def build_pretraining(config: Experiment) -> tuple[Pretrainer, MultiCropDataModule, nn.Module]:
+    """Build the module that trains the tower, its images, and the trunk of ``build_trunk``, which
+    names every tensor of the file; random weights are drawn from ``pretraining.seed``.
 
     Raises:
         ConfigError: labels are needed and the source has none.
@@ -105,41 +84,34 @@ def build_pretraining(config: Experiment) -> Parts:
         seed=recipe.seed,
         window=config.data.window_shards,
     )
-    return Parts(
-        module,
-        data,
-        build_bad_samples(config, samples=len(source)),
-        untrimmed,
-        recipe.crop_size,
-        {"source": config.data.source, "images": len(source), "digest": source.digest()},
-    )
+    return module, data, untrimmed
 
 
-def folder_of(file: Path) -> Path:
-    """Return the folder of the run that makes a file: its configuration, log and checkpoint."""
-    return file.with_suffix("")
-
-
-def make(file: Path, parts: Parts, config: Experiment, command: str) -> None:
+def make(file: Path, config: Experiment, command: str) -> None:
     """Pretrain, from the checkpoint of an interrupted run if there is one, and write the file on
-    the first rank.
+    the first rank; the folder beside it has the run's configuration, log and checkpoint.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, once the state is saved.
         NonFiniteLoss: the gradient is NaN or infinite.
         TooManyBad: the share of unreadable images exceeds ``data.max_bad_share``.
+        ValueError: labels are needed and the source has none, or the checkpoint is damaged.
     """
-    clock = Clock(monotonic())
-    trainer = build_trainer(file, parts, config, clock)
-    checkpoint = folder_of(file) / CHECKPOINT
+    folder = file.with_suffix("")
+    checkpoint = folder / CHECKPOINT
     resume = checkpoint.is_file()
     if resume:
         # refused in one line if damaged; prototypes are not trained at first
         read_resumable(checkpoint, partly_trained=True)
+    module, data, untrimmed = build_pretraining(config)
+    source = data.source
+    bad_samples = build_bad_samples(config, samples=len(source))
+    clock = Clock(monotonic())
+    trainer = build_trainer(folder, config, [bad_samples, clock], steps=module.recipe.steps)
     with restoring(checkpoint):
         trainer.fit(
-            parts.module,
-            datamodule=parts.data,
+            module,
+            datamodule=data,
             ckpt_path=checkpoint if resume else None,
             weights_only=resume or None,
         )
@@ -148,26 +120,29 @@ def make(file: Path, parts: Parts, config: Experiment, command: str) -> None:
     record = {
         "init": config.image.init,
         "command": command,
-        "data": parts.description,
-        "bad_samples": parts.bad_samples.record(),
+        "data": {
+            "source": config.data.source,
+            "images": len(source),
+            "digest": source.digest(),
+        },
+        "bad_samples": bad_samples.record(),
         "steps": trainer.global_step,
         "seconds": clock.seconds,
         "config": to_plain(config),
         "provenance": provenance(),
     }
-    write_init(
-        file, parts.module.trained_tower, untrimmed=parts.untrimmed, size=parts.size, record=record
-    )
+    size = module.recipe.crop_size
+    write_init(file, module.trained_tower, untrimmed=untrimmed, size=size, record=record)
     checkpoint.unlink(missing_ok=True)
 
 
-def build_trainer(file: Path, parts: Parts, config: Experiment, clock: Clock) -> Trainer:
-    """Return the trainer of a run in the folder of the file."""
-    folder = folder_of(file)
+def build_trainer(
+    folder: Path, config: Experiment, counting: list[Callback], *, steps: int
+) -> Trainer:
+    """Return the trainer of a run in its folder, with some callbacks that count."""
     speed = Speed()
-    callbacks: list[Callback] = [
-        parts.bad_samples,
-        clock,
+    callbacks = [
+        *counting,
         speed,
         SaveOnSignal(),
         EpochCheckpoint(),
@@ -179,7 +154,7 @@ def build_trainer(file: Path, parts: Parts, config: Experiment, clock: Clock) ->
         rank_timeout=config.rank_timeout,
         **{key: getattr(config.trainer, key) for key in TRAINER},
         max_epochs=-1,
-        max_steps=parts.module.recipe.steps,
+        max_steps=steps,
         limit_val_batches=0,
         logger=TensorBoardLogger(
             folder.parent, name="", version=folder.name, default_hp_metric=False

@@ -6,7 +6,6 @@ import json
 import os
 from argparse import Namespace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from gestalt.config.schema import Experiment
 from gestalt.encoders.checkpoints import SCALER, read_checkpoint, read_resumable, read_state_dict
 from gestalt.encoders.text_sentence import read_sentence_model
 from gestalt.measures.evaluation.predictions import read_arrays
@@ -239,13 +239,11 @@ def test_a_parameter_that_is_not_trained_yet_has_no_moments(tmp_path):
     read_resumable(path)
 
 
-def test_pretraining_does_not_go_on_from_a_checkpoint_that_is_cut_short(tmp_path, monkeypatch):
+def test_pretraining_does_not_go_on_from_a_checkpoint_that_is_cut_short(tmp_path):
     (tmp_path / "dino" / "checkpoints").mkdir(parents=True)
     (tmp_path / "dino" / "checkpoints" / "last.ckpt").write_bytes(b"PK")
-    monkeypatch.setattr(pretraining, "build_trainer", lambda *_, **__: None)
-    parts: Any = SimpleNamespace()
     _refused(
-        lambda: pretraining.make(tmp_path / "dino.safetensors", parts, parts, command=""),
+        lambda: pretraining.make(tmp_path / "dino.safetensors", Experiment(), command=""),
         names="last.ckpt cannot be read",
     )
 
