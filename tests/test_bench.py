@@ -13,7 +13,7 @@ from open_clip.loss import ClipLoss
 
 from gestalt.losses.contrastive import text_ids
 from gestalt.models.start import build_model
-from gestalt.runs.training import build_module
+from tests.gestalt.at_step import build_module
 from tests.gestalt.command import gestalt
 
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,7 @@ import torch
 
 from gestalt.config.loading import EXPERIMENTS, load
 from gestalt.support.typed import ConfigError
-from tests.gestalt.at_step import alone
+from tests.gestalt.at_step import alone, build_module
 from tests.gestalt.tiny_config import tiny_config
 
 NAMES = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
@@ -43,7 +43,7 @@ def test_every_pair_of_experiment_and_scale_loads_or_is_refused_with_a_reason():
 def test_one_step_gives_every_trainable_parameter_a_gradient(name):
     from gestalt.models.start import build_model
     from gestalt.runs.source import build_source
-    from gestalt.runs.training import build_data, build_module
+    from gestalt.runs.training import build_data
 
     config = tiny_config("loss.terms={}", "data.workers=0", name=name)
     model = build_model(config)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gestalt.config.loading import load
-from tests.gestalt.at_step import alone
+from tests.gestalt.at_step import alone, build_module
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -18,7 +18,7 @@ GOLDEN = Path(__file__).with_name("golden")
 def losses(name):
     from gestalt.models.start import build_model
     from gestalt.runs.source import build_source
-    from gestalt.runs.training import build_data, build_module
+    from gestalt.runs.training import build_data
 
     config = load(name, scale="tiny")
     source = build_source(config)

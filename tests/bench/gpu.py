@@ -20,7 +20,7 @@ from gestalt.config.schema import Experiment
 from gestalt.losses.contrastive import text_ids
 from gestalt.models.start import build_model
 from gestalt.results.record import device_name
-from gestalt.runs.training import build_module
+from tests.gestalt.at_step import build_module
 
 # pattern of the device's name, first match: FLOP/s of dense bfloat16 products, half of what NVIDIA
 # gives with sparsity

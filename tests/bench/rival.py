@@ -33,10 +33,11 @@ from gestalt.model import DualEncoder
 from gestalt.models.start import build_model
 from gestalt.runs.process import quiet
 from gestalt.runs.run import compile_training
-from gestalt.runs.training import build_bad_samples, build_module, caption_reader
+from gestalt.runs.training import build_bad_samples, caption_reader
 from gestalt.training.checkpoints import SaveOnSignal
 from gestalt.training.progress import Clock, Speed
 from gestalt.training.trainer import keywords_of, make_trainer
+from tests.gestalt.at_step import build_module
 
 CLIP = (
     "image.aggregation=cls text.aggregation=cls projection.order=after loss.directions=mean "

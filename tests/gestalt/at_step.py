@@ -1,7 +1,10 @@
-"""A small trainer, and a stand-in for one at a given step."""
+"""A small trainer, a stand-in for one at a given step, and a run's module without the run."""
 
 from types import SimpleNamespace
 from typing import Any
+
+from gestalt.module import ContrastiveModule
+from gestalt.runs.training import module_arguments
 
 QUIET = {
     "accelerator": "cpu",
@@ -12,6 +15,11 @@ QUIET = {
     "enable_model_summary": False,
 }
 """Arguments of a trainer that prints and writes nothing."""
+
+
+def build_module(config, model, total_steps, nouns=None):
+    """A module with the loss, optimiser and schedule of a run."""
+    return ContrastiveModule(**module_arguments(config, model, total_steps, nouns))
 
 
 def alone(module):

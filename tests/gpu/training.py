@@ -13,9 +13,9 @@ from gestalt.config.schema import Experiment
 from gestalt.models.start import build_model
 from gestalt.module import ContrastiveModule
 from gestalt.runs.process import quiet
-from gestalt.runs.training import build_bad_samples, build_module
+from gestalt.runs.training import build_bad_samples
 from gestalt.training.progress import Speed
-from tests.gestalt.at_step import QUIET
+from tests.gestalt.at_step import QUIET, build_module
 from tests.gpu.models import batch
 
 LOSS = "train/loss"

@@ -22,7 +22,6 @@ from gestalt.losses.keys import terms_of
 from gestalt.losses.noun_list import NounList, similar_nouns
 from gestalt.losses.terms import Parts, Term
 from gestalt.model import DualEncoder
-from gestalt.module import ContrastiveModule
 from gestalt.runs.cache_key import kept_share
 from gestalt.runs.source import check_shared, loading_processes, pairs_a_step
 from gestalt.support.keys import refuse
@@ -31,15 +30,6 @@ from gestalt.training.bad_samples import FIRST_SAMPLES, BadSamples
 from gestalt.training.micro_batches import check_separable
 from gestalt.training.schedule import make_optimizer, rate_factor
 from gestalt.training.trainer import on_cuda
-
-
-def build_module(
-    config: Experiment, model: DualEncoder, total_steps: int, nouns: NounList | None = None
-) -> ContrastiveModule:
-    """Put the model into a module with its loss, optimiser and schedule; arguments and errors as
-    ``module_arguments``.
-    """
-    return ContrastiveModule(**module_arguments(config, model, total_steps, nouns))
 
 
 def module_arguments(

@@ -21,10 +21,10 @@ from gestalt.models.opening import load_checkpoint_model
 from gestalt.models.start import build_model
 from gestalt.module import ContrastiveModule
 from gestalt.runs.source import build_source
-from gestalt.runs.training import build_module, caption_reader
+from gestalt.runs.training import caption_reader
 from gestalt.support.typed import ConfigError
 from gestalt.tables import LOSSES, TERMS, FurtherTerm, LossOfPairs
-from tests.gestalt.at_step import alone
+from tests.gestalt.at_step import alone, build_module
 from tests.gestalt.painted import random_pixels
 from tests.gestalt.tiny_config import tiny_config
 

@@ -8,9 +8,9 @@ import pytest
 from gestalt.config.schema import config_hash
 from gestalt.losses.noun_list import NounList
 from gestalt.models.start import build_model
-from gestalt.runs.training import build_module
 from gestalt.support.plugins import added_to
 from gestalt.tables import TERMS
+from tests.gestalt.at_step import build_module
 from tests.gestalt.losses.toy import EXAMPLE, POINTS
 from tests.gestalt.tiny_config import tiny_config
 

@@ -22,9 +22,8 @@ from gestalt.models.building import check_names
 from gestalt.models.names import CHECKPOINT
 from gestalt.models.opening import open_target
 from gestalt.models.start import build_model
-from gestalt.runs.training import build_module
 from gestalt.tables import READINGS
-from tests.gestalt.at_step import trainer_at
+from tests.gestalt.at_step import build_module, trainer_at
 from tests.gestalt.models.zoo import test_open_clip
 from tests.gestalt.models.zoo.hub_cache import as_hub, save_for_hub
 from tests.gestalt.models.zoo.test_classifier import SMALL

@@ -12,10 +12,9 @@ from gestalt.encoders.image import ImageTower
 from gestalt.models.start import build_model
 from gestalt.module import ContrastiveModule
 from gestalt.runs.run import check_compiler, compile_training
-from gestalt.runs.training import build_module
 from gestalt.support.typed import ConfigError
 from gestalt.training.trainer import EagerValidation
-from tests.gestalt.at_step import alone
+from tests.gestalt.at_step import alone, build_module
 from tests.gestalt.tiny_config import tiny_config
 from tests.gpu.models import batch, experiment
 

@@ -16,8 +16,8 @@ from gestalt.data_modules.sources import Source
 from gestalt.losses.contrastive import text_ids
 from gestalt.losses.noun_list import NounList
 from gestalt.models.start import build_model
-from gestalt.runs.training import build_module, caption_reader
-from tests.gestalt.at_step import QUIET
+from gestalt.runs.training import caption_reader
+from tests.gestalt.at_step import QUIET, build_module
 from tests.gestalt.painted import random_pixels
 from tests.gestalt.tiny_config import tiny_config
 

@@ -16,10 +16,10 @@ from gestalt.config.schema import Experiment
 from gestalt.model import Embeddings
 from gestalt.models.start import build_model
 from gestalt.module import ContrastiveModule
-from gestalt.runs.training import build_module, caption_reader
+from gestalt.runs.training import caption_reader
 from gestalt.training.micro_batches import MicroBatches
 from gestalt.training.trainer import STATIC_GRAPH
-from tests.gestalt.at_step import alone
+from tests.gestalt.at_step import alone, build_module
 from tests.gestalt.painted import random_pixels
 from tests.gestalt.ranks import be_rank, run_ranks
 from tests.gestalt.tiny_config import tiny_config
