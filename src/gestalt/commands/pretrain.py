@@ -1,6 +1,5 @@
 """pretrain: make an image init where none can be downloaded."""
 
-import os
 import shlex
 from argparse import ArgumentParser, Namespace
 from contextlib import nullcontext
@@ -56,7 +55,7 @@ def check(arguments: Namespace) -> None:
         raise ConfigError(f"--to {file}: name a file that ends in .safetensors")
     if file.exists():
         raise ConfigError(f"{file} exists; choose another --to, or remove it")
-    check_nodes(config, os.environ)
+    check_nodes(config)
     check_options(config.data)
     check_pairs(config)
     arguments.config = config

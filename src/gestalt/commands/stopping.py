@@ -7,7 +7,6 @@ import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Mapping
-from pathlib import Path
 
 from gestalt.config.check import LAUNCHERS
 from gestalt.support.process import Interrupted
@@ -65,7 +64,7 @@ def _continuation(stop: Interrupted, arguments: Namespace) -> str:
         # With resume=FILE the same command would begin again at that file.
         run = "last" if arguments.config.resume is None else stop.checkpoint.parent.parent
         words = [*(word for word in words if not word.startswith("resume=")), f"resume={run}"]
-        if any(name in os.environ for name in LAUNCHERS):
+        if not LAUNCHERS.isdisjoint(os.environ):
             launcher = ", launched in the same way,"
     elif stop.checkpoint:
         return "; the same command continues from there"
@@ -78,15 +77,6 @@ def _continuation(stop: Interrupted, arguments: Namespace) -> str:
         return "; run the same command again"
     elif command != "ablate":
         return ""
-    return f"\ncontinue{launcher} with: {program()} {shlex.join(words)}"
-
-
-def program() -> str:
-    """Return the command that started this program, to be typed again."""
-    called = Path(sys.argv[0])
-    if called.name != "__main__.py":
-        return str(called)
-    python = Path(sys.executable)
-    if python.is_relative_to(Path.cwd()):
-        python = python.relative_to(Path.cwd())
-    return f"{python} -m gestalt"
+    # as it was started, by Python
+    program = sys.orig_argv[: len(sys.orig_argv) - len(sys.argv) + 1]
+    return f"\ncontinue{launcher} with: {shlex.join([*program, *words])}"

@@ -1,6 +1,5 @@
 """train: train an experiment and score it after each epoch."""
 
-import os
 from argparse import ArgumentParser, Namespace
 
 from gestalt.commands.flags import add_run
@@ -25,7 +24,7 @@ def check(arguments: Namespace) -> None:
     name, scale, words = arguments.experiment, arguments.scale, arguments.overrides
     if not arguments.plan:
         arguments.config = experiment(name, *words, scale=scale)
-        check_nodes(arguments.config, os.environ)
+        check_nodes(arguments.config)
         return
     try:
         arguments.config = load(name, scale=scale, overrides=words)

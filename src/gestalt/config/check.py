@@ -2,7 +2,7 @@
 anything heavy is imported.
 """
 
-from collections.abc import Mapping
+import os
 from pathlib import Path
 
 from gestalt.config.schema import Experiment
@@ -136,14 +136,14 @@ def _of_benchmarks(config: Experiment) -> Complaints:
                 yield f"evaluation.{key}", "is for towers of timm; choose null"
 
 
-LAUNCHERS = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "NODE_RANK", "GROUP_RANK")
+LAUNCHERS = {"TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "NODE_RANK", "GROUP_RANK"}
 """Environment variables by which Lightning recognises a launcher."""
 
 NOT_A_PATH = ("://", "{", "*", "?", "[")
 """Signs of a URL or a pattern."""
 
 
-def check_nodes(config: Experiment, environment: Mapping[str, str]) -> None:
+def check_nodes(config: Experiment) -> None:
     """Refuse several nodes where no launcher has started their processes: the run would wait for
     them.
 
@@ -151,7 +151,7 @@ def check_nodes(config: Experiment, environment: Mapping[str, str]) -> None:
         ConfigError: names the launchers.
     """
     nodes = config.trainer.num_nodes
-    if nodes > 1 and not any(name in environment for name in LAUNCHERS):
+    if nodes > 1 and LAUNCHERS.isdisjoint(os.environ):
         refuse(
             "trainer.num_nodes",
             nodes,

@@ -1,6 +1,5 @@
 """Scoring: resolve a target to a model with its configuration, evaluate it, write the record."""
 
-import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -163,7 +162,7 @@ def open_target(target: str, *, overrides: list[str], output: str | None = None)
 
 def _check_here(config: Experiment) -> None:
     """Check that this machine can score as the configuration asks."""
-    check_nodes(config, os.environ)
+    check_nodes(config)
     check_machine(config.trainer)
 
 

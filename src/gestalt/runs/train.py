@@ -1,6 +1,5 @@
 """Train a run, score it after each epoch, and write its record."""
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -60,7 +59,7 @@ def train(experiment: Experiment) -> dict[str, Any]:
         TooManyBad: a larger share of the samples than ``data.max_bad_share`` cannot be read.
         ValueError: the configuration cannot run.
     """
-    check_nodes(experiment, os.environ)
+    check_nodes(experiment)
     prepare(experiment)
     resumed = resolve_resume(experiment)
     folder = resumed and run_folder(resumed)

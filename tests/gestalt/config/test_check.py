@@ -54,12 +54,16 @@ def test_a_saved_run_is_read_though_it_could_not_start_any_more(tmp_path):
     assert load_saved(tmp_path / "config.yaml") == config
 
 
-def test_many_nodes_need_something_that_starts_them():
+def test_many_nodes_need_something_that_starts_them(monkeypatch):
+    for name in launch.LAUNCHERS:
+        monkeypatch.delenv(name, raising=False)
     config = load("clippy_dino_max", scale="demo", overrides=["trainer.num_nodes=2"])
     with pytest.raises(ConfigError, match="no launcher started the other nodes"):
-        launch.check_nodes(config, {})
+        launch.check_nodes(config)
     for launcher in launch.LAUNCHERS:
-        launch.check_nodes(config, {launcher: "1"})
+        with monkeypatch.context() as patch:
+            patch.setenv(launcher, "1")
+            launch.check_nodes(config)
 
 
 def test_calibrate_checks_the_split_of_its_benchmark_and_not_of_the_runs_benchmarks(
