@@ -25,6 +25,7 @@ from gestalt.models.opening import TRAINED, Identity, place_of, step_of
 from gestalt.publishing.picture_page import (
     numbers,
     page_entry,
+    titles,
     write_page,
     write_result,
     write_summary,
@@ -196,12 +197,15 @@ def _as_groups(picture: Tensor, values: Tensor, groups: int) -> SegmentedImage:
 
 def _write_page(path: Path, images: list[Fields], mappers: list[Mapper]) -> None:
     """Write the page, with a note and the caveats of each model."""
-    places = [place_of(mapper.model.identity) for mapper in mappers]
+    models = titles([place_of(mapper.model.identity) for mapper in mappers])
     notes = []
-    for mapper in mappers:
+    caveats = []
+    for model, mapper in zip(models, mappers, strict=True):
         weights = f"weights SHA-256 {mapper.identity['weights_sha256']}"
-        notes.append(", ".join(filter(None, (step_of(mapper.identity), weights))))
-    write_page(path, images, places, notes, [mapper.caveats for mapper in mappers])
+        facts = ", ".join(filter(None, (step_of(mapper.identity), weights)))
+        notes.append(f"{model}: {facts}.")
+        caveats += [f"{model}: {caveat}" for caveat in mapper.caveats]
+    write_page(path, images, models, notes, caveats)
 
 
 def _read_pictures(

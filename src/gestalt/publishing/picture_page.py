@@ -137,29 +137,19 @@ def write_page(
     images: Sequence[Fields],
     models: Sequence[str],
     notes: Sequence[str] = (),
-    caveats: Sequence[Sequence[str]] = (),
+    warnings: Sequence[str] = (),
 ) -> None:
     """Write the page; a file that is there is replaced.
 
     Args:
         path: HTML file.
         images: of ``page_entry``.
-        models: where the models are from, such as runs' folders; they are shown side by side.
-        notes: a note on each model, such as the step and the hash of its weights.
-        caveats: the caveats of each model.
+        models: titles of the models, which are shown side by side.
+        notes: sentences on the models, such as the step and the hash of their weights.
+        warnings: the caveats of the models.
     """
-    models = titles(models)
-    html = render(
-        Path(__file__).with_name("pictures.html"),
-        models=models,
-        notes=[f"{model}: {note}." for model, note in zip(models, notes, strict=False)],
-        images=images,
-        warnings=[
-            f"{model}: {caveat}"
-            for model, texts in zip(models, caveats, strict=False)
-            for caveat in texts
-        ],
-    )
+    template = Path(__file__).with_name("pictures.html")
+    html = render(template, models=models, notes=notes, images=images, warnings=warnings)
     write_whole(path, html)
 
 
