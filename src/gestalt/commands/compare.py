@@ -57,9 +57,10 @@ def run(arguments: Namespace) -> int:
             print(table.title, table.markdown(), sep="\n", end="\n\n", file=sys.stderr)
     if grids and len(arguments.targets) == 1:
         metrics = compare.select_metrics(results, arguments.metric)
-        tables = grid.build_tables(grids[0], metrics=metrics, allow_mixed=mixed)
-        print(write([table.table() for table in tables], grid.METHOD), end="")
+        compared = grid.build_tables(grids[0], metrics=metrics, allow_mixed=mixed)
+        text = write([table.table() for table in compared], grid.METHOD)
     else:
         comparison = compare.compare(results, metrics=arguments.metric, allow_mixed=mixed)
-        print(write([comparison.table()], compare.METHOD), end="")
+        text = write([comparison.table()], compare.METHOD)
+    print(text, end="")
     return 0

@@ -62,24 +62,22 @@ def load(
     *,
     scale: str | None,
     overrides: list[str] | None = None,
-    folder: Path = EXPERIMENTS,
 ) -> Experiment:
     """Merge schema <- scale <- experiment <- command line, and check the whole.
 
     Args:
-        name: experiment, the stem of a YAML in ``folder`` or the path of another; None for a scale
-            alone.
-        scale: the stem of a YAML in ``folder / "scales"`` or the path of another; None for the
+        name: experiment, the stem of a YAML in ``EXPERIMENTS`` or the path of another; None for a
+            scale alone.
+        scale: the stem of a YAML in its folder ``scales`` or the path of another; None for the
             schema alone.
         overrides: ``key.sub=value`` words.
-        folder: folder of the experiments, with ``scales`` in it.
 
     Raises:
         ConfigError: an unknown name or key, a wrong type or value, or a combination that cannot
             run.
     """
-    files = [] if scale is None else [find_yaml(folder / "scales", scale, kind="--scale")]
-    files += [] if name is None else [find_yaml(folder, name, kind="experiment")]
+    files = [] if scale is None else [find_yaml(EXPERIMENTS / "scales", scale, kind="--scale")]
+    files += [] if name is None else [find_yaml(EXPERIMENTS, name, kind="experiment")]
     label = stem(name or "")
     if label in RESERVED:
         raise ConfigError(

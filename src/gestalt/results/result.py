@@ -247,11 +247,11 @@ class Score(NamedTuple):
         """Mean over seeds."""
         return fmean(self.values.values()) if self.values else None
 
-    def text(self, separator: str = " ") -> str:
+    def text(self) -> str:
         """Return the mean and its deviation over seeds such as ``0.230 ± 0.020``."""
         if self.mean is None:
             return "no result"
-        spread = "" if self.deviation is None else f"{separator}± {self.deviation:.3f}"
+        spread = "" if self.deviation is None else f" ± {self.deviation:.3f}"
         return f"{self.mean:.3f}{spread}"
 
     @property

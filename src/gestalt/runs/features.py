@@ -318,7 +318,6 @@ def _write(
         sums[:first] = [crc32(row) for row in file[:first]]
     spans = [range(number, min(number + BATCH, count)) for number in range(first, count, BATCH)]
     each = max(1, SAVED_BYTES // (BATCH * row_bytes))
-    bad = dict(description.bad)
     loaded = load_crops(
         spans, source=source, size=train_size(config.image), workers=loading_processes(config)
     )
@@ -328,13 +327,15 @@ def _write(
         rows = np.ascontiguousarray(as_stored(features, description.stored))
         file[span.start : span.stop] = rows
         sums[span.start : span.stop] = [crc32(row) for row in rows]
-        bad |= faults
-        if number % each == 0 or number == len(spans):
+        description = replace(
+            description,
+            written=span.stop,
+            bad=description.bad | faults,
+            complete=span.stop == count,
+        )
+        if number % each == 0 or description.complete:
             file.flush()
             sums.flush()
-            description = replace(
-                description, written=span.stop, bad=bad, complete=span.stop == count
-            )
             description.write(folder)
             tell(
                 f"images: {span.stop:,} of {count:,}, "

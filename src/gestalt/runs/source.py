@@ -78,7 +78,7 @@ def loading_processes(config: Experiment, pairs: int | None = None) -> int:
     """Return ``data.workers``, or the number that is chosen for this machine and a source of so
     many pairs.
     """
-    return _chosen(config, pairs)[0] if config.data.workers is None else config.data.workers
+    return _chosen(config, pairs)[0]
 
 
 def reading_processes(config: Experiment) -> int:
@@ -90,10 +90,8 @@ def reading_processes(config: Experiment) -> int:
 
 def describe_workers(config: Experiment, pairs: int | None = None) -> str:
     """Return one line about the number of loading processes and its reason."""
-    if config.data.workers is not None:
-        return f"data.workers: {config.data.workers} a rank, as set"
     number, reason = _chosen(config, pairs)
-    return f"data.workers: {number} a rank, chosen: {reason}"
+    return f"data.workers: {number} a rank, {reason}"
 
 
 def shared_bytes(config: Experiment, workers: int) -> int:
@@ -144,11 +142,16 @@ def usable_cores() -> int:
 
 
 def _chosen(config: Experiment, pairs: int | None) -> tuple[int, str]:
+    if config.data.workers is not None:
+        return config.data.workers, "as set"
     ranks = ranks_here(config)
     cores = max(1, usable_cores() // ranks)
     share = -(-pairs_a_step(config) // (ranks * config.trainer.num_nodes))
     side = train_size(config.image)
-    reason = f"{cores} core{'s' * (cores != 1)}, batches of {share} images of {side} px, steps on"
+    reason = (
+        f"chosen: {cores} core{'s' * (cores != 1)}, batches of {share} images of {side} px, steps "
+        "on"
+    )
     if not _accelerated(config):
         # far longer than the loading of their batch
         return 1, f"{reason} the CPU take the cores themselves"
