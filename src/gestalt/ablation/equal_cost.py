@@ -39,7 +39,7 @@ def at_equal_cost(grid: Grid, folder: Path, *, write: bool) -> tuple[Grid, list[
     counts = read_state_file(file, "flop").get("counts", {})
     costs = {}
     for cell in grid.cells:
-        config = load(grid.base, scale=grid.scale, overrides=list(grid.words(cell, seed=0)))
+        config = load(grid.base, scale=grid.scale, overrides=grid.words(cell, seed=0))
         key = config_hash(config)
         if key not in counts:
             check_alone("equal: flop counts on")

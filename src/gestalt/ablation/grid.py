@@ -134,7 +134,7 @@ def _check_different(name: str, values: list[Any]) -> None:
         raise ConfigError(f"{name} is {values}; list different values, such as [cls, avg, max]")
 
 
-def read_choices(words: tuple[str, ...]) -> Values:
+def read_choices(words: Iterable[str]) -> Values:
     """Parse the ``KEY=a,b,c`` words of ``--choose``.
 
     Raises:
@@ -212,10 +212,10 @@ class Grid:
     base: str
     scale: str
     cells: dict[str, dict[str, Any]]
-    varied: tuple[str, ...]
+    varied: list[str]
     choose: Values
     common: Overrides
-    evaluate_at: tuple[int, ...]
+    evaluate_at: list[int]
     against: str
     equal: str | None
     paper: Paper | None
@@ -241,13 +241,13 @@ class Grid:
         cells = {}
         for name, values in self.cells.items():
             texts = [word(key, values[key]).partition("=")[2] for key in self.varied]
-            cells[name] = tuple(map(without_secrets, texts)) or (name,)
+            cells[name] = list(map(without_secrets, texts)) or [name]
         return Design(
             self.name,
             base=self.base_name,
             scale=self.scale_name,
-            common=tuple(map(without_secrets, self.common)),
-            heads=self.varied or ("cell",),
+            common=list(map(without_secrets, self.common)),
+            heads=self.varied or ["cell"],
             cells=cells,
             against=self.against,
             metric=self.metric,
@@ -262,7 +262,7 @@ class Grid:
 
 
 def read_grid(
-    name: str, *, scale: str, overrides: Overrides = (), choose: tuple[str, ...] = ()
+    name: str, *, scale: str, overrides: Overrides = (), choose: Iterable[str] = ()
 ) -> Grid:
     """Read a grid and load every cell's configuration.
 
@@ -299,10 +299,10 @@ def read_grid(
             base=_absolute(file_keys.base, file.parent),
             scale=_absolute(scale, Path.cwd()),
             cells=cells,
-            varied=tuple(file_keys.vary),
+            varied=list(file_keys.vary),
             choose=chosen,
             common=(*(word(key, value) for key, value in scaled.items()), *overrides),
-            evaluate_at=tuple(file_keys.evaluate_at.get(scale_name, [])),
+            evaluate_at=file_keys.evaluate_at.get(scale_name, []),
             against=file_keys.against,
             equal=file_keys.equal,
             paper=file_keys.paper,
@@ -391,7 +391,7 @@ def check_grid(grid: Grid) -> Grid:
 
 def _load(grid: Grid, words: Overrides, part: str) -> Experiment:
     try:
-        config = load(grid.base, scale=grid.scale, overrides=list(words))
+        config = load(grid.base, scale=grid.scale, overrides=words)
         check_training(config)
         return config
     except ConfigError as error:

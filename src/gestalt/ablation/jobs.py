@@ -9,7 +9,8 @@ from gestalt.ablation.grid import TUNE, Grid, slug, word
 from gestalt.config.loading import load
 from gestalt.config.schema import config_hash
 from gestalt.models.names import CHECKPOINT, RESULT, Overrides, record_of, runs_of, saved_hash
-from gestalt.results.record import evaluations_in, read_record
+from gestalt.results.record import evaluations_in
+from gestalt.results.result import Result, read_result
 from gestalt.runs import locks
 from gestalt.support.files import Fields, read_json
 from gestalt.support.typed import ConfigError
@@ -24,14 +25,12 @@ class State(NamedTuple):
         kind: finished has a record; stopped has a checkpoint to resume from; busy is run by another
             process; new is none of these.
         folder: folder of the run, if it has one.
-        record: content of the result's JSON, if finished.
-        path: path of that JSON.
+        result: its result, if finished.
     """
 
     kind: Literal["finished", "stopped", "busy", "new"]
     folder: Path | None = None
-    record: Fields | None = None
-    path: Path | None = None
+    result: Result | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class Training:
             path = folder / RESULT
             record = record_of(path)
             if record is not None and record.get("config_hash") == self.hash:
-                return State("finished", folder, read_record(path), path)
+                return State("finished", folder, read_result(path))
             if record is None and saved_hash(folder) == self.hash:
                 unfinished.append(folder)
         for folder in unfinished:
@@ -166,7 +165,7 @@ class Evaluating:
         for path in reversed(evaluations_in(self.run)):
             record = record_of(path) or {}
             if identity == {key: record.get(key) for key in identity}:
-                return State("finished", self.run, read_record(path), path)
+                return State("finished", self.run, read_result(path))
         return State("new", self.run)
 
     def command(self, state: State) -> list[str]:
@@ -192,7 +191,7 @@ def read_state_file(path: Path, schema: str) -> Fields:
 
 @lru_cache(maxsize=4096)
 def _hash_of_words(base: str, scale: str, words: Overrides) -> str:
-    return config_hash(load(base, scale=scale, overrides=list(words)))
+    return config_hash(load(base, scale=scale, overrides=words))
 
 
 def _is_held(folder: Path) -> bool:

@@ -21,7 +21,7 @@ from gestalt.ablation.jobs import Job, State, read_state_file
 from gestalt.models.names import Overrides
 from gestalt.support.addresses import without_secrets
 from gestalt.support.files import write_whole
-from gestalt.support.process import Interrupted, follow_environment
+from gestalt.support.process import follow_environment
 from gestalt.support.typed import ConfigError
 
 PROGRAM = (sys.executable, "-P", "-m", "gestalt")
@@ -34,15 +34,6 @@ TICK = 0.1
 """Seconds between looks at the processes; ten times as many once a run of another process was
 met.
 """
-
-
-class Stopped(Interrupted):
-    """Raised after a signal, once all processes have ended, or are left to the cluster."""
-
-    def __init__(self, signal_number: int, detached: bool) -> None:
-        super().__init__(signal_number)
-        state = "all runs have stopped and can be resumed from their last checkpoints"
-        self.args = (f"{self}; {'the submitted jobs go on' if detached else state}",)
 
 
 class LocalProcess(subprocess.Popen[bytes]):

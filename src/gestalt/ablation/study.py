@@ -16,16 +16,14 @@ from gestalt.ablation.launchers import (
     ClusterLauncher,
     LocalLauncher,
     Process,
-    Stopped,
     reason,
 )
 from gestalt.results.grid import GridResults, Runs
 from gestalt.results.grid_page import write_page
 from gestalt.results.record import commit, write_record
-from gestalt.results.result import read_result
 from gestalt.results.text import span
 from gestalt.support.files import Fields
-from gestalt.support.process import STOPPING, handle
+from gestalt.support.process import STOPPING, Interrupted, handle
 from gestalt.support.typed import ConfigError
 
 ATTEMPTS = "cells.json"
@@ -86,8 +84,8 @@ class Study:
         jobs = []
         for run in self.reported() if self.grid.evaluate_at else []:
             state = run.read_state()
-            if state.folder is not None and state.record is not None:
-                limit = state.record["config"]["evaluation"]["limit"]
+            if state.folder is not None and state.result is not None:
+                limit = state.result.record["config"]["evaluation"]["limit"]
                 jobs += [
                     Evaluating(run.cell, run.seed, state.folder, size, limit)
                     for size in self.grid.evaluate_at
@@ -101,9 +99,9 @@ class Study:
         for cell in self.grid.cells:
             scores = {}
             for chosen in self.grid.choices():
-                record = Training(self.grid, cell, 0, chosen, tuning=True).read_state().record
-                if record is not None and self.grid.metric in record["metrics"]:
-                    scores[chosen] = float(record["metrics"][self.grid.metric])
+                result = Training(self.grid, cell, 0, chosen, tuning=True).read_state().result
+                if result is not None and (score := result.value(self.grid.metric)) is not None:
+                    scores[chosen] = score
             if not scores:
                 self.remarks.append(
                     f"{cell}: none of the values to choose from has a finished run, so the "
@@ -122,7 +120,7 @@ class Study:
         """Run all jobs, write the page, and return it.
 
         Raises:
-            Stopped: after a signal.
+            Interrupted: after a signal.
             ConfigError: the finished runs are not comparable with each other, or with those to
                 come.
         """
@@ -143,7 +141,7 @@ class Study:
     def _refuse_other_commit(self) -> None:
         """Refuse to start runs that could not be compared with finished runs of another commit."""
         states = [run.read_state() for run in [*self.tuning(), *self.reported()]]
-        commits = {str(state.record["provenance"]["commit"]) for state in states if state.record}
+        commits = {state.result.commit for state in states if state.result}
         if (
             not self.allow_mixed
             and any(state.kind != "finished" for state in states)
@@ -161,7 +159,7 @@ class Study:
         process runs are waited for.
 
         Raises:
-            Stopped: after Ctrl-C, SIGTERM or SIGUSR1.
+            Interrupted: after Ctrl-C, SIGTERM or SIGUSR1.
         """
         waiting = deque(jobs)
         self._left = len(jobs)
@@ -251,9 +249,13 @@ class Study:
         self.say(f"{job.label}: {line}; {self._left} to come")
 
     def _stop(self, received: list[int]) -> None:
-        """Stop all processes and raise; a second signal kills them."""
+        """Stop all processes, unless they are left to the cluster, and raise; a second signal kills
+        them.
+        """
         processes = [process for _, process, _ in self._running.values()]
+        left = "the submitted jobs go on"
         if not self.launcher.detached:
+            left = "all runs have stopped and can be resumed from their last checkpoints"
             self.say(
                 f"stopping {len(processes)} runs after their step; press Ctrl-C again to kill them"
             )
@@ -264,18 +266,18 @@ class Study:
                     for process in processes:
                         process.kill()
                 time.sleep(TICK)
-        raise Stopped(received[0], self.launcher.detached)
+        stop = Interrupted(received[0])
+        stop.args = (f"{stop}; {left}",)
+        raise stop
 
 
 def _results(jobs: Sequence[Job]) -> Runs:
     """Read the results of the finished jobs."""
     results = {}
     for job in jobs:
-        path = job.read_state().path
-        if path is not None:
-            results[job.cell, job.seed] = replace(
-                read_result(path), label=f"{job.cell} seed {job.seed}"
-            )
+        result = job.read_state().result
+        if result is not None:
+            results[job.cell, job.seed] = replace(result, label=f"{job.cell} seed {job.seed}")
     return results
 
 

@@ -79,7 +79,7 @@ def check(arguments: Namespace) -> None:
     overrides = tuple(word for word in words if "=" in word)
     name = (names or ["aggregation_by_init"])[0]
     arguments.grid = read_grid(
-        name, scale=arguments.scale, overrides=overrides, choose=tuple(arguments.choose)
+        name, scale=arguments.scale, overrides=overrides, choose=arguments.choose
     )
     check_number((arguments.seeds, len(arguments.grid.cells)))
 
@@ -90,7 +90,7 @@ def run(arguments: Namespace) -> int:
     Raises:
         ConfigError: parameters without a cluster, submitit refuses them, another process runs this
             grid, or the results are not comparable.
-        Stopped: a signal came.
+        Interrupted: a signal came.
     """
     from gestalt.ablation.equal_cost import at_equal_cost
     from gestalt.ablation.launchers import ClusterLauncher, LocalLauncher, read_parameters
@@ -149,8 +149,8 @@ def plan(study: "Study") -> list[str]:
     spent = []
     for job in jobs:
         state = job.read_state()
-        if state.record is not None:
-            spent.append(sum(state.record["seconds"].values()))
+        if state.result is not None:
+            spent.append(sum(state.result.record["seconds"].values()))
         lines.append(f"{state.kind:<9} {job.label}{f'  {state.folder}' if state.folder else ''}")
     if study.grid.choose and not study.chosen:
         for seed in range(study.seeds):

@@ -106,7 +106,7 @@ def _targets(word: str, arguments: Namespace) -> list[str]:
         raise ConfigError(f"{error}; nor a benchmark: {nearest(word, BENCHMARKS)}") from error
     if checkpoint is not None and in_run(checkpoint):
         # Reading a saved configuration leaves out benchmarks whose file is gone; scoring needs it.
-        check_scoring(config_of(checkpoint, overrides=tuple(arguments.overrides)))
+        check_scoring(config_of(checkpoint, overrides=arguments.overrides))
         if arguments.checkpoints:
             files = checkpoint.parent.glob("*.ckpt")
             return sorted(map(str, files), key=lambda file: (len(file), file))

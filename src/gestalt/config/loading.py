@@ -61,7 +61,7 @@ def load(
     name: str | None,
     *,
     scale: str | None,
-    overrides: list[str] | None = None,
+    overrides: Sequence[str] = (),
 ) -> Experiment:
     """Merge schema <- scale <- experiment <- command line, and check the whole.
 
@@ -101,11 +101,11 @@ def load(
     refuse_misfit(config, following)
     check(config)
     if following:
-        refuse_code(config, overrides or (), origin=f"start={config.start}")
+        refuse_code(config, overrides, origin=f"start={config.start}")
     for word in code_of(config):
         if complaint := code_complaint(word.partition("=")[2]):
             raise ConfigError(f"{word}: {complaint}")
-    vars(config)["overrides"] = tuple(overrides or ())
+    vars(config)["overrides"] = tuple(overrides)
     return config
 
 
@@ -152,7 +152,7 @@ def _following(layers: list[tuple[str, Keys]], *, place: str) -> Keys:
     return keys_of(str(start))
 
 
-def load_saved(path: Path, *, overrides: list[str] | None = None) -> Experiment:
+def load_saved(path: Path, *, overrides: Sequence[str] = ()) -> Experiment:
     """Read the resolved ``config.yaml`` of a run, with further overrides; its loss may be of a
     package that is not installed any more.
 
@@ -166,7 +166,7 @@ def load_saved(path: Path, *, overrides: list[str] | None = None) -> Experiment:
     return load_mapping(read_keys(path), origin=path, overrides=overrides)
 
 
-def load_mapping(content: Keys, *, origin: Path, overrides: list[str] | None = None) -> Experiment:
+def load_mapping(content: Keys, *, origin: Path, overrides: Sequence[str] = ()) -> Experiment:
     """Check a resolved configuration, a mapping that ``identity.to_plain`` gives, of a run whose
     loss may be of a package that is not installed any more; ``origin`` is the file it is from.
 
@@ -247,8 +247,8 @@ def _override(word: str) -> Keys:
         raise ConfigError(f"{word!r}: the value cannot be read: {error}") from error
 
 
-def _command_line(words: list[str] | None) -> list[tuple[str, Keys]]:
-    return [("command line", _override(word)) for word in words or ()]
+def _command_line(words: Sequence[str]) -> list[tuple[str, Keys]]:
+    return [("command line", _override(word)) for word in words]
 
 
 def _without_removed_keys(layer: Keys) -> Keys:

@@ -3,6 +3,7 @@ is imported.
 """
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -102,7 +103,7 @@ def run_folder(checkpoint: Path) -> Path:
     return folder
 
 
-def config_of(checkpoint: Path, *, overrides: Overrides = ()) -> Experiment:
+def config_of(checkpoint: Path, *, overrides: Sequence[str] = ()) -> Experiment:
     """Return the configuration of the run that a checkpoint is of, with further overrides: that in
     the run's folder, or else in the checkpoint, for which torch is imported.
 
@@ -110,10 +111,10 @@ def config_of(checkpoint: Path, *, overrides: Overrides = ()) -> Experiment:
         ConfigError: there is none, or it does not fit the schema.
     """
     if in_run(checkpoint):
-        return load_saved(run_folder(checkpoint) / "config.yaml", overrides=list(overrides))
+        return load_saved(run_folder(checkpoint) / "config.yaml", overrides=overrides)
     from gestalt.encoders.checkpoints import read_config
 
-    return load_mapping(read_config(checkpoint), origin=checkpoint, overrides=list(overrides))
+    return load_mapping(read_config(checkpoint), origin=checkpoint, overrides=overrides)
 
 
 def saved_hash(folder: Path, words: Overrides = ()) -> str | None:
@@ -127,7 +128,7 @@ def saved_hash(folder: Path, words: Overrides = ()) -> str | None:
 @lru_cache(maxsize=4096)
 def _hash_of_file(path: Path, time: int, words: Overrides) -> str | None:
     try:
-        return config_hash(load_saved(path, overrides=list(words)))
+        return config_hash(load_saved(path, overrides=words))
     except ConfigError:
         return None
 

@@ -85,9 +85,9 @@ class Comparison(NamedTuple):
         notes: differences that the numbers do not show.
     """
 
-    results: tuple[Result, ...]
-    columns: tuple[Column, ...]
-    notes: tuple[str, ...]
+    results: Sequence[Result]
+    columns: Sequence[Column]
+    notes: Sequence[str]
 
     def pairs(self) -> list[Table]:
         """Return a table for each column that has several results."""
@@ -180,7 +180,7 @@ def compare(
             "difference with --details, or give each its own column with --allow-mixed"
         )
     separate = [f"Separate columns: {sentence}." for sentence in differences]
-    return Comparison(tuple(results), tuple(columns), (*separate, *_notes(results, columns)))
+    return Comparison(results, columns, [*separate, *_notes(results, columns)])
 
 
 def differing(results: Sequence[Result], metrics: Sequence[str] = ()) -> list[Table]:

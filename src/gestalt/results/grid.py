@@ -25,7 +25,7 @@ from gestalt.results.text import (
 )
 from gestalt.support.addresses import change_texts, published
 from gestalt.support.files import read_json
-from gestalt.support.typed import ConfigError
+from gestalt.support.typed import ConfigError, convert
 
 PAGE = "page.json"
 """The file of what a grid's page shows, in its folder."""
@@ -75,12 +75,12 @@ class Design:
     name: str
     base: str
     scale: str
-    common: tuple[str, ...]
-    heads: tuple[str, ...]
-    cells: dict[str, tuple[str, ...]]
+    common: list[str]
+    heads: list[str]
+    cells: dict[str, list[str]]
     against: str
     metric: str
-    sizes: tuple[int, ...] = ()
+    sizes: list[int] = field(default_factory=list)
     paper: Paper | None = None
 
     @property
@@ -132,7 +132,6 @@ class GridResults(NamedTuple):
         """
         try:
             content = read_json(folder / PAGE, "page")
-            paper = content["design"]["paper"]
             views = {
                 name: {
                     (cell, seed): replace(read_result(folder / path), label=f"{cell} seed {seed}")
@@ -140,7 +139,7 @@ class GridResults(NamedTuple):
                 }
                 for name, runs in content["views"].items()
             }
-            design = Design(**content["design"] | {"paper": paper and Paper(**paper)})
+            design = convert(content["design"], Design, origin=PAGE)
             return cls(design, views, list(content["remarks"]))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ConfigError(
@@ -211,7 +210,7 @@ class GridTable(NamedTuple):
     scores: dict[str, Score]
     papers: dict[str, float]
     baselines: dict[str, float]
-    notes: tuple[str, ...]
+    notes: list[str]
 
     @property
     def title(self) -> str:
@@ -344,7 +343,7 @@ def build_table(
     # the first run of the base cell, else of any
     base = [*runs[design.against].values(), *results.values()]
     baselines = companions(base[0].record["metrics"], metric) if base else {}
-    return GridTable(metric, view, design, scores, papers, baselines, tuple(notes))
+    return GridTable(metric, view, design, scores, papers, baselines, notes)
 
 
 def build_tables(

@@ -171,7 +171,7 @@ def grid_page(grid: GridResults, tables: Sequence[GridTable]) -> GridPage:
         [*grid.remarks, *shared],
         _pictures(grid, tables),
         [
-            table._replace(notes=tuple(note for note in table.notes if note not in shared))
+            table._replace(notes=[note for note in table.notes if note not in shared])
             for table in tables
         ],
         None if paper is None else _paper_table(paper, grid.design.cells),

@@ -35,7 +35,7 @@ def experiment(
     for word in overrides:
         if not isinstance(word, str):
             raise ConfigError(f"{word!r}: an override is one text key=value, such as 'seed=1'")
-    config = load(fspath(name), scale=fspath(scale), overrides=list(overrides))
+    config = load(fspath(name), scale=fspath(scale), overrides=overrides)
     check_run(config)
     check_cache(config)
     return config

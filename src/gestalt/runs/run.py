@@ -137,7 +137,7 @@ def arguments_of(checkpoint: str | PathLike[str], overrides: Sequence[str] = ())
             read.
     """
     path = Path(fspath(checkpoint))
-    config, content = config_of(path, overrides=tuple(overrides)), read_checkpoint(path)
+    config, content = config_of(path, overrides=overrides), read_checkpoint(path)
     if not in_run(path):
         refuse_code(config, overrides, origin=str(path))
     nouns = list_nouns(config.loss, build_source(config)) if reading_nouns(config.loss) else None

@@ -92,7 +92,7 @@ def test_a_scale_can_set_overrides_and_test_sizes_of_a_grid():
         "image.eval_size=64",
         "trainer.max_steps=500",
     )
-    assert grid.evaluate_at == (48, 64, 96, 128, 160)
+    assert grid.evaluate_at == [48, 64, 96, 128, 160]
     image = load(grid.base, scale="demo", overrides=list(grid.common)).image
     assert image.train_size == 2 * image.eval_size
 

@@ -13,10 +13,11 @@ import pytest
 
 from gestalt.__main__ import main, parse
 from gestalt.ablation.grid import read_grid
-from gestalt.ablation.launchers import LocalLauncher, Stopped, reason, shares
+from gestalt.ablation.launchers import LocalLauncher, reason, shares
 from gestalt.ablation.study import Study
 from gestalt.commands.ablate import plan, run
 from gestalt.runs import locks
+from gestalt.support.process import Interrupted
 from gestalt.support.typed import ConfigError
 from tests.gestalt.ablation.fake_run import FAKE
 
@@ -116,7 +117,7 @@ def test_ctrl_c_lets_the_runs_save_and_the_same_call_goes_on_in_their_folders(mo
     monkeypatch.setenv("FAKE", f"hang:{AVG}")
     before = signal.getsignal(signal.SIGINT)
     interrupt()
-    with pytest.raises(Stopped, match="SIGINT") as stop:
+    with pytest.raises(Interrupted, match="SIGINT") as stop:
         study().run()
     assert str(stop.value).startswith("stopped by SIGINT; all runs have stopped and can be resumed")
     assert stop.value.signal_number == signal.SIGINT
