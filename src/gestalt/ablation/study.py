@@ -168,7 +168,10 @@ class Study:
             while waiting or self._running:
                 if received:
                     self._stop(received)
-                self._collect()
+                for slot, (job, process, start) in list(self._running.items()):
+                    if process.poll() is not None:
+                        del self._running[slot]
+                        self._end(job, process, time.monotonic() - start)
                 self._fill(waiting)
                 time.sleep(10 * TICK if self._busy else TICK)
 
@@ -192,13 +195,6 @@ class Study:
                 self._running[slot] = (job, process, time.monotonic())
                 begins = f"resumes in {state.folder}" if state.kind == "stopped" else "starts"
                 self.say(f"{job.label}: {begins}; log {process.log}")
-
-    def _collect(self) -> None:
-        """Record the outcomes of the processes that have ended."""
-        for slot, (job, process, start) in list(self._running.items()):
-            if process.poll() is not None:
-                del self._running[slot]
-                self._end(job, process, time.monotonic() - start)
 
     def _end(self, job: Job, process: Process | None = None, seconds: float = 0.0) -> None:
         """Write and say how a job ended.

@@ -18,7 +18,6 @@ from gestalt.results.text import (
     NONE,
     OVER_IMAGES,
     Table,
-    baselines_text,
     csv_bounds,
     interval_text,
     part_text,
@@ -227,10 +226,6 @@ class GridTable(NamedTuple):
             f"the paper's {paper.metrics[self.metric.partition('/')[2]]} ({paper.source}; "
             f"{paper.scale})"
         )
-
-    def baselines_text(self) -> str:
-        """Return the baselines as text."""
-        return baselines_text(self.baselines)
 
     def table(self) -> Table:
         """Return the table as text."""

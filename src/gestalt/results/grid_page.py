@@ -27,7 +27,7 @@ from gestalt.results.intervals import LEVEL
 from gestalt.results.plots import bars, curves, render_figure
 from gestalt.results.result import Result
 from gestalt.results.templates import HERE, data_url, render
-from gestalt.results.text import NONE, Table, csv_text, latex, span
+from gestalt.results.text import NONE, Table, baselines_text, csv_text, latex, span
 from gestalt.support.files import write_whole
 
 
@@ -98,7 +98,7 @@ def write_page(grid: GridResults, folder: Path, allow_mixed: bool) -> str:
     tables = build_tables(grid, allow_mixed=allow_mixed)
     texts = [table.table() for table in tables]
     page = grid_page(grid, tables)
-    text = render(HERE / "grid.markdown", page=page, method=METHOD)
+    text = render(HERE / "grid.markdown", page=page, method=METHOD, baselines_text=baselines_text)
     # the page last, after the files that it shows
     files = {
         **{f"{name}.png": picture for name, picture in page.pictures.items()},
