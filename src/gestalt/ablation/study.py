@@ -218,7 +218,7 @@ class Study:
             "key": job.key,
             "cell": job.cell,
             "seed": job.seed,
-            "overrides": list(job.words),
+            "overrides": job.words,
             "tuning": job.tuning,
             "config_hash": job.hash,
             "status": "failed" if why else "finished",

@@ -94,7 +94,7 @@ KINDS: dict[str, Callable[[], list[Row]]] = {
 
 def flags(parser: ArgumentParser) -> None:
     """Declare the table to print."""
-    parser.add_argument("kind", nargs="?", choices=tuple(KINDS), help="one table (default: all)")
+    parser.add_argument("kind", nargs="?", choices=KINDS, help="one table (default: all)")
 
 
 def run(arguments: Namespace) -> int:

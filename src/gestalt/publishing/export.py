@@ -82,14 +82,14 @@ def measurements(results: Sequence[Result]) -> list[tuple[Result, str]]:
 
 
 HEADS = ("set", "metric", "value", "95 % interval", "protocol", "images scored")
-TAGS = (
+TAGS = [
     "gestalt",
     "clip",
     "zero-shot",
     "open-vocabulary",
     "semantic-segmentation",
     "perceptual-grouping",
-)
+]
 
 
 class CardFacts(NamedTuple):
@@ -109,7 +109,7 @@ class CardFacts(NamedTuple):
     parameters: int
     provenance: Fields
     license: str | None
-    datasets: Sequence[str]
+    datasets: list[str]
 
 
 def write_card(facts: CardFacts, results: Sequence[Result]) -> str:
@@ -118,9 +118,9 @@ def write_card(facts: CardFacts, results: Sequence[Result]) -> str:
     head = ModelCardData(
         library_name="gestalt",
         license=facts.license,
-        datasets=list(facts.datasets) or None,
+        datasets=facts.datasets or None,
         pipeline_tag="image-segmentation",
-        tags=list(TAGS),
+        tags=TAGS,
     )
     seconds = facts.provenance["seconds"]
     time = ""
@@ -197,7 +197,7 @@ def export_checkpoint(
     checkpoint: Path,
     folder: Path,
     license: str | None,
-    datasets: Sequence[str],
+    datasets: list[str],
 ) -> Path:
     """Write a run's checkpoint as a folder with weights, configuration, tokenizer and model card.
 

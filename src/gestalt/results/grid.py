@@ -119,7 +119,7 @@ class GridResults(NamedTuple):
             name: [[*run, os.path.relpath(result.path, folder)] for run, result in results.items()]
             for name, results in self.views.items()
         }
-        content = {"design": asdict(self.design), "remarks": list(self.remarks), "views": views}
+        content = {"design": asdict(self.design), "remarks": self.remarks, "views": views}
         write_record(folder / PAGE, change_texts(content, published))
 
     @classmethod
@@ -139,7 +139,7 @@ class GridResults(NamedTuple):
                 for name, runs in content["views"].items()
             }
             design = convert(content["design"], Design, origin=PAGE)
-            return cls(design, views, list(content["remarks"]))
+            return cls(design, views, content["remarks"])
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ConfigError(
                 f"{folder / PAGE}: damaged, or a run that it names is gone ({error}); repeat "

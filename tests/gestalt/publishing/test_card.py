@@ -51,7 +51,7 @@ def gathered(folder, weights=None):
         1234,
         {"origins": origins, **provenance},
         "cc-by-4.0",
-        ("org/pairs",),
+        ["org/pairs"],
     )
     return facts, results
 
