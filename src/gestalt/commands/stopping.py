@@ -77,6 +77,7 @@ def _continuation(stop: Interrupted, arguments: Namespace) -> str:
         return "; run the same command again"
     elif command != "ablate":
         return ""
-    # as it was started, by Python
-    program = sys.orig_argv[: len(sys.orig_argv) - len(sys.argv) + 1]
+    program = sys.argv[:1]
+    if program[0].endswith("__main__.py"):
+        program = [sys.executable, "-m", "gestalt"]
     return f"\ncontinue{launcher} with: {shlex.join([*program, *words])}"
