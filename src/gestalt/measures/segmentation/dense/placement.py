@@ -31,6 +31,10 @@ class Axis(NamedTuple):
     cells: int
     upsample: str
 
+    def of_pixels(self) -> "Axis":
+        """Return the axis whose only window is the resized image, each pixel a cell."""
+        return self._replace(starts=(0,), side=self.canvas, cells=self.canvas)
+
 
 Axes = tuple[Axis, Axis]
 """Rows and columns."""
@@ -90,7 +94,7 @@ def window_matrix(axis: Axis) -> Tensor:
     return resample(torch.eye(axis.cells, dtype=torch.float64), axis.side, mode=axis.upsample)
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=64)
 def canvas_matrix(axis: Axis) -> Tensor:
     """Return the matrix (canvas, I * n) float64 from cells to windows, averaged over the windows
     that cover a pixel.
@@ -105,14 +109,9 @@ def canvas_matrix(axis: Axis) -> Tensor:
 
 
 @lru_cache(maxsize=512)
-def label_bands(axis: Axis, length: int, device: torch.device, *, of_canvas: bool = False) -> Bands:
-    """Cut the axis of the label into bands of ``length`` pixels, made of patch cells or of the
-    canvas's pixels.
-    """
-    cells_to_canvas = (
-        torch.eye(axis.canvas, dtype=torch.float64) if of_canvas else canvas_matrix(axis)
-    )
-    matrix = resample(cells_to_canvas, axis.label, mode="bilinear")
+def label_bands(axis: Axis, length: int, device: torch.device) -> Bands:
+    """Cut the axis of the label into bands of ``length`` pixels, made of patch cells."""
+    matrix = resample(canvas_matrix(axis), axis.label, mode="bilinear")
     bands = []
     for start in range(0, len(matrix), length):
         rows = matrix[start : start + length]

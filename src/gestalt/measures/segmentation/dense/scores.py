@@ -168,14 +168,15 @@ class Pieces(NamedTuple):
         top, left = self.starts[0][row], self.starts[1][column]
         return slice(top, top + self.side[0]), slice(left, left + self.side[1])
 
-    def axes(self, size: Size, *, upsample: str, at_once: bool) -> Axes:
-        """Return rows and columns of a label of this size: via the canvas, or ``at_once`` if the
-        only window is the whole image.
+    def axes(self, size: Size, protocol: TopDownProtocol, *, canvas: bool = False) -> Axes:
+        """Return rows and columns of a label of this size: via the canvas, or at once if the only
+        window is the whole image and ``canvas`` is False.
         """
-        whole = (size, ((0,), (0,)), size)
-        placement = whole if at_once else (size_of(self.image), self.starts, self.side)
+        placement = (size_of(self.image), self.starts, self.side)
+        if protocol.window is None and not canvas:
+            placement = (size, ((0,), (0,)), size)
         rows, columns = (
-            Axis(*axis, upsample=upsample)
+            Axis(*axis, upsample=protocol.window_upsample)
             for axis in zip(size, *placement, self.features.shape[-2:], strict=True)
         )
         return rows, columns
@@ -197,7 +198,6 @@ def pieces_of(model: Any, images: Sequence[Tensor], protocol: TopDownProtocol) -
     return compute_once(images, key, lambda: cut_and_embed(model, images, protocol))
 
 
-@torch.no_grad()
 def cut_and_embed(model: Any, images: Sequence[Tensor], protocol: TopDownProtocol) -> list[Pieces]:
     """Resize images, (3, H, W) uint8 of any sizes, cut their windows, and pass all windows of equal
     size through the tower together.

@@ -1,10 +1,10 @@
 """The winning prompt of each pixel of a label, from the windows of its image.  M maps, K prompts, I
 J windows, R rows and C columns of patch cells, H W pixels of the label.
 
-Four routes, by the steps after the patch grid: linear steps alone, tile by tile; a softmax over
-prompts after the up-sampling to windows, tile by tile over the windows that overlap there; PAMR on
-pixels, by blocks of whole maps; a CRF, on the whole maps of all classes.  In memory at one time are
-M scores of a tile, or a block of maps of the label where refinement needs whole images.
+Three routes, by the steps after the patch grid: linear steps alone, tile by tile, which a softmax
+over prompts precedes on the pixels of the resized image; PAMR on pixels, by blocks of whole maps; a
+CRF, on the whole maps of all classes.  In memory at one time are M scores of a tile, of the resized
+image under a softmax, or a block of maps of the label where refinement needs whole images.
 """
 
 import math
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gestalt.measures.evaluation.images import Size, interpolate, upsample
+from gestalt.measures.evaluation.images import Size, interpolate, size_of, upsample
 from gestalt.measures.segmentation.dense.placement import (
     Axes,
     Bands,
@@ -99,25 +99,23 @@ def best_of(maps: Tensor, rows: Bands, columns: Bands, scale: float | None = Non
             part = half[:, :, column.span].index_select(0, places)  # (m of the tile, t, s)
             scores = part @ column.weights.T
             place = row.place, column.place
-            value[place], index[place] = first_largest(scores, band.index_select(0, places))
+            value[place], first = first_largest(scores)
+            index[place] = band[places][first]
             if total is not None and scale is not None:
                 rest = scores.sub_(value[place]).mul_(scale * LOG2_E).exp2_().sum(dim=0)
                 total[place] = value[place] * scale + rest.log_()
     return Best(value, winner=index, total=total)
 
 
-def first_largest(scores: Tensor, order: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def first_largest(scores: Tensor) -> tuple[Tensor, Tensor]:
     """Return the largest of (M, ...) along the first axis, which holds no NaN, and its first index,
     int64: the results of ``max(dim=0)``, on a CPU several times as fast.
-
-    ``order``, (M,) int64 and rising, is the index of each position; 0 to M - 1 by default.
     """
-    value = scores.amax(dim=0)
-    order = torch.arange(len(scores), device=scores.device) if order is None else order
+    value, count = scores.amax(dim=0), len(scores)
     # float32 holds every index; bfloat16 does not
-    rising = order.float()
+    rising = torch.arange(count, dtype=torch.float32, device=scores.device)
     smaller = torch.ne(scores, value, out=torch.empty_like(scores, dtype=torch.float32))  # 0 or 1
-    smaller = smaller.mul_(rising[-1] + 1).add_(rising.reshape(-1, *[1] * value.dim()))
+    smaller = smaller.mul_(count).add_(rising.reshape(-1, *[1] * value.dim()))
     return value, smaller.amin(dim=0).long()
 
 
@@ -143,7 +141,7 @@ def best_of_blocks(blocks: Iterator[Tensor], scale: float | None = None) -> Best
     """Return the largest at each pixel of maps in blocks (m, H, W), in order: running maximum,
     argmax and, with ``scale``, log-sum-exp.
     """
-    best: Best | None = None
+    best = None
     seen = 0
     for block in blocks:
         value, index = first_largest(block)
@@ -151,12 +149,10 @@ def best_of_blocks(blocks: Iterator[Tensor], scale: float | None = None) -> Best
         index = index + seen
         seen += len(block)
         if best is not None:
-            better = value > best.value  # ties go to the first
-            value = torch.where(better, value, best.value)
-            index = torch.where(better, index, best.winner)
-            total = (
-                None if total is None or best.total is None else torch.logaddexp(best.total, total)
-            )
+            index = torch.where(value > best.value, index, best.winner)  # ties go to the first
+            value = torch.maximum(value, best.value)
+            if total is not None and best.total is not None:
+                total = torch.logaddexp(best.total, total)
         best = Best(value, winner=index, total=total)
     assert best is not None
     return best
@@ -208,15 +204,13 @@ class Winners:
             return self._by_crf(values, self.classes[chosen])
         if protocol.refinement == "pamr" and protocol.refined_at == "label":
             return best_of_blocks(self._refined_blocks(values), self.scale)
-        axes = self.pieces.axes(
-            self.size,
-            upsample=protocol.window_upsample,
-            at_once=protocol.window is None and not softmax,
-        )
-        tile = tile_side(values.device, maps=len(self.values))
-        rows, columns = (label_bands(axis, tile, values.device, of_canvas=softmax) for axis in axes)
+        axes = self.pieces.axes(self.size, protocol, canvas=softmax)
         if softmax:
-            return self._by_softmax(values, axes, rows, columns)
+            values = mean_softmax(values, self.pieces, axes)
+        tile = tile_side(values.device, maps=len(self.values))
+        rows, columns = (
+            label_bands(axis.of_pixels() if softmax else axis, tile, values.device) for axis in axes
+        )
         return best_of(values, rows, columns, self.scale)
 
     def _by_crf(self, values: Tensor, classes: Tensor) -> Best:
@@ -246,24 +240,6 @@ class Winners:
             return Best(best, winner=firsts[index], total=None)
         return Best(best.log() / self.scale, winner=firsts[index], total=torch.zeros_like(best))
 
-    def _by_softmax(self, values: Tensor, axes: Axes, rows: Bands, columns: Bands) -> Best:
-        """Return the largest of K softmax maps at each pixel; ``rows`` and ``columns`` are the
-        bands of the label, made of the canvas's pixels.
-        """
-        windows = by_window(values, self.pieces)
-        inside = [window_matrix(axis).float().to(values.device) for axis in axes]
-        value = values.new_empty(self.size)
-        winner = torch.empty_like(value, dtype=torch.int64)
-        for row in rows:
-            for column in columns:
-                mean = _mean_softmax(
-                    windows, self.pieces, inside, rows=row.span, columns=column.span
-                )
-                scores = row.weights @ mean @ column.weights.T
-                place = row.place, column.place
-                value[place], winner[place] = first_largest(scores)
-        return Best(value, winner=winner, total=None)
-
     def _refined_blocks(self, values: Tensor) -> Iterator[Tensor]:
         """Yield blocks (m, H, W) of the maps in order, refined by PAMR on the label's pixels."""
         protocol, size = self.protocol, self.size
@@ -277,7 +253,7 @@ def place_maps(values: Tensor, pieces: Pieces, protocol: TopDownProtocol, size: 
     """Place maps (M, R, C) of the patch grid at a size: (M, H, W), bilinear, averaged where windows
     overlap.
     """
-    axes = pieces.axes(size, upsample=protocol.window_upsample, at_once=protocol.window is None)
+    axes = pieces.axes(size, protocol)
     rows, columns = (
         resample(canvas_matrix(axis), axis.label, mode="bilinear").float().to(values.device)
         for axis in axes
@@ -285,34 +261,15 @@ def place_maps(values: Tensor, pieces: Pieces, protocol: TopDownProtocol, size: 
     return rows @ values @ columns.T
 
 
-def _mean_softmax(
-    windows: Tensor, pieces: Pieces, inside: list[Tensor], rows: slice, columns: slice
-) -> Tensor:
-    """Return the mean over windows of the softmax over prompts of up-sampled cosines, (K, a, b), at
-    some rows and columns of the canvas.
-
-    Args:
-        windows: (I * J, K, h, w) cosines.
-        pieces: where the windows start.
-        inside: matrices from a window's cells to its rows and columns.
-        rows, columns: a rows and b columns of the canvas.
+def mean_softmax(values: Tensor, pieces: Pieces, axes: Axes) -> Tensor:
+    """Return the mean over windows of the softmax over prompts of up-sampled cosines, (K, H', W'),
+    at the pixels of the resized image.
     """
-    total = windows.new_zeros(
-        windows.shape[1], rows.stop - rows.start, columns.stop - columns.start
-    )
+    rows, columns = (window_matrix(axis).float().to(values.device) for axis in axes)
+    total = values.new_zeros(len(values), *size_of(pieces.image))
     count = torch.zeros_like(total[0])
-    for number, window in enumerate(windows):
-        down, across = pieces.place(number)
-        top, bottom = max(down.start, rows.start), min(down.stop, rows.stop)
-        left, right = max(across.start, columns.start), min(across.stop, columns.stop)
-        if top >= bottom or left >= right:
-            continue
-        to_rows = inside[0][top - down.start : bottom - down.start]
-        to_columns = inside[1][left - across.start : right - across.start]
-        place = (
-            slice(top - rows.start, bottom - rows.start),
-            slice(left - columns.start, right - columns.start),
-        )
-        total[:, *place] += (to_rows @ window @ to_columns.T).softmax(dim=0)
+    for number, window in enumerate(by_window(values, pieces)):
+        place = pieces.place(number)
+        total[:, *place] += (rows @ window @ columns.T).softmax(dim=0)
         count[place] += 1
     return total.div_(count)
