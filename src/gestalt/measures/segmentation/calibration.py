@@ -14,7 +14,7 @@ from torch import Tensor
 from gestalt.measures.evaluation.confusion import divide_or_nan
 from gestalt.measures.segmentation.engine import TopDown
 from gestalt.measures.segmentation.protocol import TopDownProtocol
-from gestalt.support.arrays import Floats, Ints
+from gestalt.support.arrays import Floats
 from gestalt.support.label_values import ignored_value
 
 STEPS = 200
@@ -66,13 +66,9 @@ class Sweep:
         self.background = background
         # a score that equals the channel is background
         self._or_equal = protocol.background == "constant"
-        shape = (STEPS + 2, classes)
-        # by bin of the score: pixels whose class before the threshold is right
-        self._right = np.zeros(shape, dtype=np.int64)
-        self._predicted = np.zeros(shape, dtype=np.int64)  # by bin and class before the threshold
-        # by bin: pixels whose truth is background
-        self._background = np.zeros(STEPS + 2, dtype=np.int64)
-        self._truth = np.zeros(classes, dtype=np.int64)
+        # pixels by bin of the score and class: those whose class before the threshold is right, by
+        # that class, and by the true one
+        self._counts = np.zeros((3, STEPS + 2, classes), dtype=np.int64)
 
     def update(self, segmented: TopDown, label: Tensor) -> None:
         """Count an image; ``label`` is (H, W) with the ``ignored_value`` of its classes."""
@@ -87,23 +83,27 @@ class Sweep:
             torch.as_tensor(self.thresholds, dtype=torch.float32, device=label.device),
             right=not self._or_equal,
         )
-        place = level * self.classes + predicted
-        size = (STEPS + 2) * self.classes
-        self._predicted += _counted(place, size).reshape(-1, self.classes)
-        self._right += _counted(place[predicted == truth], size).reshape(-1, self.classes)
-        self._background += _counted(level[truth == self.background], STEPS + 2)
-        self._truth += _counted(truth, self.classes)
+        right = predicted == truth
+        for counts, bins, named in zip(
+            self._counts,
+            (level[right], level, level),
+            (truth[right], predicted, truth),
+            strict=True,
+        ):
+            places = (bins * self.classes + named).bincount(minlength=counts.size)
+            counts += places.reshape(counts.shape).cpu().numpy()
 
     def miou(self) -> Floats:
         """Compute the mean IoU (T,) at each threshold, over the classes in truth or prediction."""
         # at or above each
         right, predicted = (
-            np.cumsum(counts[::-1], axis=0)[::-1][1:] for counts in (self._right, self._predicted)
+            np.cumsum(counts[::-1], axis=0)[::-1][1:] for counts in self._counts[:2]
         )
+        truth = self._counts[2]
         # and those below it
-        predicted[:, self.background] += self._predicted.sum(axis=(0, 1)) - predicted.sum(axis=1)
-        right[:, self.background] += np.cumsum(self._background)[:-1]
-        return np.nanmean(divide_or_nan(right, predicted + self._truth - right), axis=1)
+        predicted[:, self.background] += truth.sum() - predicted.sum(axis=1)
+        right[:, self.background] += np.cumsum(truth[:, self.background])[:-1]
+        return np.nanmean(divide_or_nan(right, predicted + truth.sum(axis=0) - right), axis=1)
 
     def best(self) -> Choice:
         """Return the threshold with the highest mean IoU; ties go to the lowest."""
@@ -113,7 +113,3 @@ class Sweep:
         """Return the nearest threshold that was tried, and its mean IoU."""
         position = int(np.abs(self.thresholds - threshold).argmin())
         return Choice(float(self.thresholds[position]), miou=float(self.miou()[position]))
-
-
-def _counted(values: Tensor, size: int) -> Ints:
-    return torch.bincount(values, minlength=size).cpu().numpy()
