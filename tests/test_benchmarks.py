@@ -127,7 +127,7 @@ def test_clusters_in_any_order_are_matched_whole_and_two_classes_in_one_cluster_
     merged = np.where(order == order[second], order[first], order)
     scores = []
     for clusters in (order, merged, np.zeros_like(order)):
-        metric = MatchedIoU(classes, classes)
+        metric = MatchedIoU(classes)
         predicted = [
             torch.from_numpy(clusters[np.minimum(label.numpy(), classes)]) for label in labels
         ]

@@ -64,7 +64,7 @@ def _protocols() -> list[Row]:
         source = row.target.protocol.source or "ours" if row.package == BUILT_IN else ""
         rows.append(replace(row, line=f"segmentation: {source}") if source else row)
     for measure, of_measure in MEASURES.items():
-        if measure != "segmentation" and of_measure.key is not None:
+        if measure != "segmentation":
             rows += [
                 Row(name, f"{measure}: {protocol.input_size} px, {protocol.resize}")
                 for name, protocol in of_measure.protocols.items()

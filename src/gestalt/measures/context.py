@@ -139,10 +139,5 @@ class Context:
         """Return the protocol of a measure: that which the configuration names, else the
         benchmark's, at the model's size.
         """
-        measure = MEASURES[name]
-        chosen = None if measure.key is None else getattr(self.evaluation, measure.key)
-        return build_protocol(
-            self.benchmark.protocol_name(name, chosen=chosen),
-            measure.protocols,
-            input_size=self.size,
-        )
+        chosen = self.benchmark.protocol_name(name, self.evaluation)
+        return build_protocol(chosen, MEASURES[name].protocols, input_size=self.size)

@@ -19,8 +19,8 @@ from gestalt.measures.callback import Scorer
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
 from gestalt.measures.evaluation.images import sizes_of
 from gestalt.measures.segmentation.calibration import Sweep
-from gestalt.measures.segmentation.calibration_file import protocol_fields, shares_images
 from gestalt.measures.segmentation.callback import Segmentation
+from gestalt.measures.segmentation.configured import protocol_fields, shares_images
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.models.opening import TRAINED, Target
 from gestalt.results.compare import METHOD, Column, Comparison, compare

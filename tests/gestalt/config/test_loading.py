@@ -16,7 +16,7 @@ from gestalt.config.schema import config_hash, to_yaml
 from gestalt.data_modules import keys as schema_data
 from gestalt.data_modules.keys import options_written
 from gestalt.data_modules.opening import COMMON, modules_of
-from gestalt.measures.segmentation import protocol
+from gestalt.measures.segmentation import configured
 from gestalt.support.keys import flatten
 from gestalt.support.typed import ConfigError
 
@@ -305,6 +305,6 @@ def test_source_options_read_from_code_match_those_of_the_imported_source():
 
 
 def test_a_dense_crf_without_its_library_is_refused_before_anything_is_done(monkeypatch):
-    monkeypatch.setattr(protocol, "find_spec", lambda name: None)
+    monkeypatch.setattr(configured, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="needs pydensecrf2"):
         load("clippy_dino_max", scale="tiny", overrides=["evaluation.refinement=crf"])

@@ -77,8 +77,9 @@ def test_a_pixel_without_a_class_counts_in_the_union_of_its_true_class_and_in_no
 
 def test_an_image_scored_by_two_ranks_raises():
     metric = MeanIoU(CLASSES)
-    count(metric, *pair(3), 3)
-    metric.confusion *= 2
+    prediction, label = pair(3)
+    for predicted in (label, prediction):
+        count(metric, predicted, label, 3)
     with pytest.raises(RuntimeError, match="scored by two ranks"):
         metric.compute()
 

@@ -45,7 +45,7 @@ METRICS: dict[str, tuple[Callable[[], Metric], Update]] = {
         lambda metric, index, sample_id: count(metric, *grouping.pair(index), sample_id),
     ),
     "matching": (
-        lambda: MatchedIoU(CLASSES, CLASSES),
+        lambda: MatchedIoU(CLASSES),
         lambda metric, index, sample_id: count(metric, *pair(index), sample_id),
     ),
     "classification": (

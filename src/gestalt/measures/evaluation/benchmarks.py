@@ -11,6 +11,7 @@ from functools import partial
 
 from gestalt.data_modules.labels.definition import read_definition
 from gestalt.measures.evaluation.measures import MEASURES
+from gestalt.measures.keys import Evaluation
 from gestalt.support.names import is_path
 from gestalt.support.plugins import Registry
 from gestalt.support.typed import ConfigError
@@ -44,11 +45,12 @@ class Benchmark:
     layout: str = ""
     source: str | None = None
 
-    def protocol_name(self, measure: str, *, chosen: str | None = None) -> str:
-        """Return the name of a measure's protocol: the chosen one, else this row's, else the
-        measure's default.
+    def protocol_name(self, measure: str, evaluation: Evaluation) -> str:
+        """Return the name of a measure's protocol: that which the configuration names, else this
+        row's, else the measure's default.
         """
-        return chosen or self.protocols.get(measure, MEASURES[measure].default)
+        row = MEASURES[measure]
+        return getattr(evaluation, row.key) or self.protocols.get(measure, row.default)
 
 
 _scenes = partial(

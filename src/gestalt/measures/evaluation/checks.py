@@ -5,8 +5,7 @@ from pathlib import Path
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS, Benchmark
 from gestalt.measures.evaluation.measures import MEASURES
 from gestalt.measures.keys import Evaluation
-from gestalt.measures.segmentation.calibration_file import read_calibration
-from gestalt.measures.segmentation.configured import check_segmentation
+from gestalt.measures.segmentation.configured import check_segmentation, read_calibration
 from gestalt.support.keys import Complaints, refuse, refuse_first
 from gestalt.support.names import nearest
 
@@ -25,8 +24,8 @@ def check_evaluation(evaluation: Evaluation) -> None:
     rows = [BENCHMARKS[name] for name in names]
     refuse_first(evaluation, _complaints(evaluation, rows), "evaluation.")
     if evaluation.calibration is not None:
-        scored = [row.name for row in rows]
-        read_calibration(evaluation.calibration).check_scored(evaluation, benchmarks=scored)
+        calibration = read_calibration(evaluation.calibration)
+        calibration.check_scored(evaluation, benchmarks=[row.name for row in rows])
     elif evaluation.background == "threshold" and evaluation.threshold is None:
         why = "background=threshold needs a cosine, such as evaluation.threshold=0.2"
         refuse("evaluation.threshold", None, why)
@@ -43,6 +42,6 @@ def _complaints(evaluation: Evaluation, rows: list[Benchmark]) -> Complaints:
             choices = nearest(evaluation.split, row.splits) if row.splits else "choose null"
             yield "split", f"{row.name} has no such split to measure on; {choices}"
     for measure in MEASURES.values():
-        name = None if measure.key is None else getattr(evaluation, measure.key)
+        name = getattr(evaluation, measure.key)
         if name is not None and name not in measure.protocols:
-            yield str(measure.key), nearest(name, measure.protocols)
+            yield measure.key, nearest(name, measure.protocols)

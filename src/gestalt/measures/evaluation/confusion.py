@@ -1,5 +1,5 @@
 """Pixels counted by truth and prediction, and the scores of these counts, of an image and of a
-set.  N images, C classes, P predicted values, H W pixels.  torch is imported only where tensors
+set.  N images, C classes, H W pixels.  torch is imported only where tensors
 are counted.
 """
 
@@ -25,50 +25,6 @@ def as_map_type(values: "Tensor", classes: int) -> "Tensor":
     import torch
 
     return values.to(getattr(torch, map_type(classes)))
-
-
-def labelled_pixels(
-    prediction: "Tensor",
-    label: "Tensor",
-    *,
-    classes: int,
-    predicted: int | None = None,
-    unnamed: bool = False,
-) -> "tuple[Tensor, Tensor]":
-    """Select the labelled pixels of one image.
-
-    Args:
-        prediction: (H, W) integers in [0, P).
-        label: (H, W) integers in [0, C), or the ``ignored_value`` of C.
-        classes: C.
-        predicted: P, if predictions are clusters; C by default.
-        unnamed: True to accept that value in the prediction too; it becomes P.
-
-    Returns:
-        Truth and prediction of each, int64.
-
-    Raises:
-        ValueError: the shapes differ, or a value is out of range.
-    """
-    if prediction.shape != label.shape:
-        raise ValueError(
-            f"the prediction is {tuple(prediction.shape)}, its label {tuple(label.shape)}; a "
-            "prediction must have its label's size"
-        )
-    predicted = predicted or classes
-    ignored = ignored_value(classes)
-    labelled = label != ignored
-    columns, rows = (values.masked_select(labelled).long() for values in (prediction, label))
-    named = columns.masked_select(columns != ignored) if unnamed else columns
-    for name, values, count in (("prediction", named, predicted), ("label", rows, classes)):
-        least, largest = (int(value) for value in values.aminmax()) if len(values) else (0, 0)
-        if least < 0 or largest >= count:
-            value = least if least < 0 else largest
-            raise ValueError(
-                f"the {name} holds {value}, expected 0 to {count - 1} ({ignored} in a label is "
-                "ignored)"
-            )
-    return rows, columns.masked_fill(columns == ignored, predicted) if unnamed else columns
 
 
 def pixel_counts(prediction: Array, label: Array, classes: int) -> Ints:

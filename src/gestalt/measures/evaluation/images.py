@@ -115,13 +115,11 @@ def by_size(images: Sequence[Tensor], run: Callable[[Tensor], Iterable[Result]])
     """Run images of equal size together, as (b, 3, H, W), and return one result per image, in the
     images' order.
     """
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for position, image in enumerate(images):
-        groups.setdefault(tuple(image.shape), []).append(position)
     results: dict[int, Result] = {}
-    for positions in groups.values():
-        stack = torch.stack([images[position] for position in positions])
-        results.update(zip(positions, run(stack), strict=True))
+    for shape in dict.fromkeys(image.shape for image in images):
+        alike = [position for position, image in enumerate(images) if image.shape == shape]
+        stack = torch.stack([images[position] for position in alike])
+        results.update(zip(alike, run(stack), strict=True))
     return [results[position] for position in range(len(images))]
 
 

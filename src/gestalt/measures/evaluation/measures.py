@@ -20,8 +20,7 @@ class Measure:
         table: ``module:object``, the protocols that it can be scored under, by name; the module
             must not import torch.
         default: the protocol of a benchmark that names no other.
-        key: the key of ``evaluation`` in a config that chooses another protocol; None if there is
-            no choice.
+        key: the key of ``evaluation`` in a config that chooses another protocol.
         headline: the metrics that ``compare``, ``report`` and ``ablate`` show.
         names: True if it needs text, False for a measure of image features alone.
     """
@@ -30,8 +29,8 @@ class Measure:
     builder: str
     table: str
     default: str
-    key: str | None = None
-    headline: tuple[str, ...] = ()
+    key: str
+    headline: tuple[str, ...]
     names: bool = True
 
     @property

@@ -3,7 +3,6 @@ tensors on the CPU, or arrays.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from gestalt.measures.evaluation.confusion import iou_of, pixel_counts
 from gestalt.measures.evaluation.predictions import ScoredImage
 from gestalt.support.arrays import Array, Pixels
-from gestalt.support.files import replacing
-from gestalt.support.label_values import NARROW, PADDING, ignored_value
+from gestalt.support.label_values import NARROW, ignored_value
 
 PANEL = 320
 """Height of a panel in pixels."""
@@ -65,28 +63,6 @@ def map_image(values: Array, *, classes: int, background: int | None) -> Image.I
     picture = Image.fromarray(values.astype(np.uint8))
     picture.putpalette(palette.tobytes())
     return picture
-
-
-def write_maps(
-    folder: Path,
-    batch: Mapping[str, Any],
-    predictions: Sequence[Any],
-    *,
-    classes: int,
-    background: int | None,
-) -> None:
-    """Write the class maps (H, W) of a batch, without padding, to ``<folder>/<image name>.png``,
-    where ``gestalt score`` and other evaluators read them; with a sub-folder where the name has
-    one.
-    """
-    for name, index, prediction in zip(
-        batch["name"], batch["sample_id"].tolist(), predictions, strict=True
-    ):
-        if index != PADDING:
-            values = prediction.cpu().numpy()
-            picture = map_image(values, classes=classes, background=background)
-            with replacing(folder / f"{name}.png") as partial:
-                picture.save(partial, format="PNG")
 
 
 def overlay(

@@ -204,8 +204,7 @@ def class_embeddings(
     if cache is None or len(texts) < LARGE or not hasattr(model, "text_tower"):
         vectors = embed()
     else:
-        settings = [TEXTS_AT_ONCE, len(protocol.templates), protocol.ensembling]
-        vectors = cached_vectors(cache / f"{prompts_key(model, texts, settings)}.npy", embed)
+        vectors = cached_vectors(cache / f"{prompts_key(model, texts, protocol)}.npy", embed)
         vectors = vectors.to(model.logit_scale.device)
     phrases = [phrase for phrase, _ in pairs]
     first = [phrases.index(phrase) for phrase in phrases]
@@ -224,14 +223,14 @@ def prompts_folder(used: bool) -> Path | None:
     return cache_home() / "prompts" if used else None
 
 
-def prompts_key(model: Any, texts: list[str], settings: list[Any]) -> str:
+def prompts_key(model: Any, texts: list[str], protocol: PromptProtocol) -> str:
     """Return a hash of the text side's weights and structure, the token ids of the texts, the
-    device and number format, and settings.
+    device and number format, and how vectors are made: the size of a pass, templates, ensembling.
 
     Args:
         model: a ``DualEncoder``.
         texts: the prompts, as embedded.
-        settings: how their vectors are made: the size of a pass, templates, ensembling.
+        protocol: templates and their ensembling.
     """
     tower, device = model.text_tower, model.logit_scale.device
     name = (
@@ -246,10 +245,9 @@ def prompts_key(model: Any, texts: list[str], settings: list[Any]) -> str:
     )
     machine = [torch.__version__, device.type, name, autocast, torch.get_num_threads()]
     text_side = [weights_hash(model.text), str(model.text), type(tower).__name__]
-    digest = hashlib.sha256(json.dumps([*text_side, machine, settings]).encode())
-    for text, tokens in zip(texts, tower.tokenise(texts), strict=True):
-        digest.update(json.dumps([text, tokens]).encode())
-    return digest.hexdigest()
+    vectors = [TEXTS_AT_ONCE, len(protocol.templates), protocol.ensembling]
+    facts = [*text_side, machine, vectors, texts, tower.tokenise(texts)]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def cached_vectors(path: Path, embed: Callable[[], Tensor]) -> Tensor:

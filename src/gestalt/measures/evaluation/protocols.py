@@ -19,7 +19,7 @@ from gestalt.support.names import nearest
 Resize = Literal["square", "short_side", "keep_ratio", "centre_crop"]
 MapSize = Literal["native", "nearest"]
 
-_TEMPLATES = json.loads(Path(__file__).with_name("templates.json").read_text(encoding="utf-8"))
+_TEMPLATES = json.loads(Path(__file__).with_name("templates.json").read_bytes())
 
 TEMPLATES = {name: tuple(row["templates"]) for name, row in _TEMPLATES.items()}
 """The field's sets of templates by name; ``templates.json`` has their sources."""

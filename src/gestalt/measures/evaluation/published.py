@@ -71,7 +71,7 @@ class Published:
 @cache
 def published() -> dict[str, Published]:
     """Read all published numbers, by name."""
-    table = json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
+    table = json.loads(Path(__file__).with_name("published.json").read_bytes())
     return {
         f"{method}/{set_name}": Published(
             name=f"{method}/{set_name}",

@@ -17,12 +17,7 @@ from torch.nn import functional
 from gestalt.data_modules.image_sets import ImageSet, LabelSet
 from gestalt.measures.callback import Batch, Scorer, spread
 from gestalt.measures.context import Context, Entry
-from gestalt.measures.evaluation.confusion import (
-    MaskScore,
-    labelled_pixels,
-    mask_entry,
-    matched_values,
-)
+from gestalt.measures.evaluation.confusion import mask_entry, matched_values
 from gestalt.measures.evaluation.images import Size, resize, sizes_of
 from gestalt.measures.evaluation.pictures import segmentation_panels
 from gestalt.measures.evaluation.predictions import ScoredImage
@@ -35,8 +30,8 @@ from gestalt.measures.grouping.engine import (
     wide_tokens,
 )
 from gestalt.measures.matching.protocol import MatchingProtocol
-from gestalt.measures.rows import ImageMetric
 from gestalt.measures.segmentation.baselines import patch_oracle
+from gestalt.measures.segmentation.class_maps import MeanIoU, SegmentationScore
 from gestalt.support.arrays import Floats, Ints
 from gestalt.support.label_values import ignored_value
 from gestalt.support.ranks import shared_by_ranks
@@ -46,16 +41,14 @@ NO_CLASS = -1
 
 
 @dataclass(kw_only=True)
-class MatchedScore(MaskScore):
+class MatchedScore(SegmentationScore):
     """The result of ``MatchedIoU``: counts under the one match; its confusion matrix is (K, C),
     clusters by classes.
 
     Attributes:
-        image_counts: (N, 3, C) int64, the counts of each image, for paired intervals over images.
         match: (K,) int64, the class of each cluster, or ``NO_CLASS``.
     """
 
-    image_counts: Ints
     match: Ints
 
 
@@ -71,61 +64,20 @@ def best_match(confusion: Ints) -> Ints:
     return match
 
 
-def matched_counts(confusion: Ints, match: Ints) -> Ints:
-    """Turn confusion (..., K, C) under a match into counts (..., 3, C): intersection, prediction,
-    truth.
-    """
-    counts = np.zeros((*confusion.shape[:-2], 3, confusion.shape[-1]), dtype=np.int64)
-    named = match != NO_CLASS
-    classes = match[named]
-    counts[..., 0, classes] = confusion[..., named, classes]
-    counts[..., 1, classes] = confusion[..., named, :].sum(axis=-1)
-    counts[..., 2, :] = confusion.sum(axis=-2)
-    return counts
-
-
-class MatchedIoU(ImageMetric):
-    """Mean IoU of a whole set's clusters with the classes that they match.
-
-    The state is a list of (1, 1 + K * C) int64 rows: image id, confusion matrix.
-
-    Args:
-        clusters: K.
-        classes: C.
-
-    Raises:
-        ValueError: a prediction of another size than its label, or a value out of range; names the
-            sample's id.
+class MatchedIoU(MeanIoU):
+    """Mean IoU of a whole set's K clusters with the C classes that they match.
 
     Source: mhamilton723/STEGO at 009bc45, utils.py (UnsupervisedMetrics): one assignment over the
     summed confusion matrix.
     """
 
-    def __init__(self, clusters: int, classes: int) -> None:
-        super().__init__(1 + clusters * classes)
-        self.shape = (clusters, classes)
-
-    def rows_of(self, prediction: Tensor, label: Tensor, index: int) -> Tensor:
-        """Count an image."""
-        clusters, classes = self.shape
-        truth, named = labelled_pixels(prediction, label, classes=classes, predicted=clusters)
-        matrix = (named * classes + truth).bincount(minlength=clusters * classes)
-        return torch.cat([matrix.new_tensor([index]), matrix]).unsqueeze(0)
-
-    def compute(self) -> MatchedScore:
-        """Compute the set's score over all ranks: sum, and match once."""
-        rows = self.unique_rows()
-        images = rows[:, 1:].reshape(-1, *self.shape)
-        total: Ints = images.sum(axis=0, dtype=np.int64)
+    def score(self, confusion: Ints, rows: Ints, **facts: Any) -> MatchedScore:
+        """Match once, and return the score of the rows with clusters named by their classes."""
+        total = np.ascontiguousarray(confusion.T)
         match = best_match(total)
-        counts = matched_counts(images, match)
-        return MatchedScore(
-            sample_id=rows[:, 0],
-            confusion=total,
-            counts=counts.sum(axis=0),
-            image_counts=counts,
-            match=match,
-        )
+        rows[:, 2] = match[rows[:, 2]]
+        named = super().score(total, rows, **facts)
+        return MatchedScore(**vars(named), match=match)
 
 
 def draw_tokens(tokens: Tensor, index: int, protocol: MatchingProtocol) -> Tensor:
@@ -142,13 +94,12 @@ def fit_centres(
     model: Any,
     images: ImageSet,
     *,
-    chosen: Sequence[int],
     clusters: int,
     protocol: MatchingProtocol,
     device: torch.device,
 ) -> Floats:
-    """Fit centres (m, D) to the tokens of the chosen images, m <= clusters, the same on every rank,
-    which all must call it.
+    """Fit centres (m, D) to tokens of images of a set, m <= clusters, the same on every rank, which
+    all must call it.
 
     Each rank runs the tower on its share of the images, one at a time, so that no batch depends on
     the number of ranks, and fits to the tokens of all.
@@ -156,9 +107,8 @@ def fit_centres(
     Args:
         model: in eval mode, on the device.
         images: the set.
-        chosen: indices of images.
         clusters: n.
-        protocol: resizing, tokens, draw, starts.
+        protocol: resizing, number of images, tokens, draw, starts.
         device: where the tower is.
     """
 
@@ -167,6 +117,7 @@ def fit_centres(
         (tokens,) = set_tokens(model, image[None], protocol)
         return draw_tokens(tokens.flatten(1).T, index, protocol).numpy()
 
+    chosen = spread(len(images), protocol.fit_images)
     return kmeans_centres(np.concatenate(shared_by_ranks(chosen, tokens_of)), clusters, protocol)
 
 
@@ -226,7 +177,7 @@ class Matching(Scorer):
         classes = len(context.labels.names)
         self.clusters = protocol.clusters or classes
         sizes = {"model": self.clusters, "one_cluster": 1, "patch_oracle": classes}
-        metrics = {key: MatchedIoU(clusters, classes) for key, clusters in sizes.items()}
+        metrics = {key: MatchedIoU(classes, clusters=clusters) for key, clusters in sizes.items()}
         super().__init__(context, metrics=metrics, labels=context.labels, protocol=protocol)
 
     def begin(self, model: Any, **embedding: Any) -> None:
@@ -235,11 +186,9 @@ class Matching(Scorer):
         """
         super().begin(model, **embedding)
         self.protocol = self.protocol.fitted_to(model.patch_stride)
-        images = self.context.image_set
         self._centres = fit_centres(
             model,
-            images,
-            chosen=spread(len(images), self.protocol.fit_images),
+            self.context.image_set,
             clusters=self.clusters,
             protocol=self.protocol,
             device=self.metrics["model"].device,

@@ -7,15 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
-from gestalt.measures.callback import Batch, spread
+from gestalt.measures.callback import Baseline, Batch, spread
 from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.images import sizes_of, squash
 from gestalt.measures.evaluation.prompts import used_prompts
-from gestalt.measures.evaluation.vocabularies import OWN, name_classes
+from gestalt.measures.evaluation.vocabularies import Vocabulary, name_classes
 from gestalt.measures.segmentation.baselines import patch_oracle, shuffled_classes
-from gestalt.measures.segmentation.calibration_file import calibration_for
 from gestalt.measures.segmentation.class_maps import ClassMaps, SegmentationScore
-from gestalt.measures.segmentation.configured import segmentation_protocol
+from gestalt.measures.segmentation.configured import calibration_for, segmentation_protocol
 from gestalt.measures.segmentation.engine import Largest, largest_cosines, pixels_hash, top_down
 from gestalt.measures.segmentation.fitting import fit_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
@@ -44,6 +43,7 @@ class Segmentation(ClassMaps):
     unnamed = False
     fixed = frozenset({"constant_background", "patch_oracle"})
     protocol: TopDownProtocol
+    labels: Vocabulary
 
     def __init__(self, context: Context, *, protocol: TopDownProtocol | None = None) -> None:
         evaluation, benchmark = context.evaluation, context.benchmark
@@ -124,19 +124,18 @@ class Segmentation(ClassMaps):
                 "by evaluation.unlabelled=DIR"
             )
 
-    def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
-        """Segment a batch and count."""
+    def predict(
+        self, model: Any, batch: Batch, truth: Sequence[Tensor]
+    ) -> tuple[list[Tensor], dict[str, Baseline]]:
+        """Segment a batch."""
         self.check_unseen(batch["image"])
         images = top_down(model, batch["image"], self.prompts, self.protocol, sizes_of(truth))
         swap = shuffled_classes(len(self.labels.names), self.prompts)
         predicted = [image.prediction for image in images]
-        return self.count(
-            predicted,
-            truth,
-            batch=batch,
-            shuffled_text=(swap[mask.long()] for mask in predicted),
-            patch_oracle=map(patch_oracle, truth, [image.grid for image in images]),
-        )
+        return predicted, {
+            "shuffled_text": (swap[mask.long()] for mask in predicted),
+            "patch_oracle": map(patch_oracle, truth, [image.grid for image in images]),
+        }
 
     def entry(self, score: SegmentationScore) -> Entry:
         """Return the entry of class maps, with the provenance of words, threshold, proxy and
@@ -144,10 +143,7 @@ class Segmentation(ClassMaps):
         """
         entry = {
             **super().entry(score),
-            "vocabulary": {
-                "list": getattr(self.labels, "list_name", OWN),
-                "why": getattr(self.labels, "why", ""),
-            },
+            "vocabulary": {"list": self.labels.list_name, "why": self.labels.why},
             "calibration": self.calibration,
             **self._proxy,
         }

@@ -3,7 +3,7 @@ from integer counts of each image, and the images that are segmented best and wo
 predictions for a report.  N samples, C classes, H W pixels.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,15 +21,16 @@ from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.confusion import (
     MaskScore,
     image_miou,
-    labelled_pixels,
     mask_entry,
     mask_values,
+    pixel_counts,
 )
-from gestalt.measures.evaluation.pictures import pil_image, segmentation_panels, write_maps
+from gestalt.measures.evaluation.pictures import map_image, pil_image, segmentation_panels
 from gestalt.measures.evaluation.predictions import Predictions, ScoredImage, write_predictions
 from gestalt.measures.rows import ImageMetric
-from gestalt.support.arrays import Floats, Ints
-from gestalt.support.label_values import MAX_CLASSES, PADDING
+from gestalt.support.arrays import Ints
+from gestalt.support.files import replacing
+from gestalt.support.label_values import MAX_CLASSES, PADDING, ignored_value
 from gestalt.support.ranks import objects_on_first
 from gestalt.training.board import log_folders
 
@@ -42,23 +43,21 @@ MAX_LONG_SIDE = 512
 """Pixels: the longer side of an image that is kept for a report."""
 
 
-def best_and_worst(iou: Floats, ids: Ints) -> tuple[list[int], list[int]]:
-    """Return the positions of the best images, highest first, and of the worst, lowest first; no
-    image is in both, nan in neither.
+def best_and_worst(iou: Mapping[int, float]) -> tuple[list[int], list[int]]:
+    """Return the ids of the best images, highest first, and of the worst, lowest first; no image is
+    in both, nan in neither.
 
     There are ``PER_END`` at each end; of fewer than twice as many images the best get the larger
     half.  Among equal values the lower id comes first.
 
     Args:
-        iou: (N,) of each image.
-        ids: (N,) of the images, all different.
+        iou: of each image by its id.
     """
-    valued = np.flatnonzero(~np.isnan(iou))
-    falling, rising = (
-        valued[np.lexsort((ids[valued], sign * iou[valued]))].tolist() for sign in (-1, 1)
-    )
-    best = falling[: min(PER_END, (len(falling) + 1) // 2)]
-    return best, [position for position in rising if position not in best][:PER_END]
+    valued = sorted(index for index, value in iou.items() if value == value)  # nan is not
+    best = sorted(valued, key=iou.__getitem__, reverse=True)
+    best = best[: min(PER_END, (len(valued) + 1) // 2)]
+    worst = [index for index in sorted(valued, key=iou.__getitem__) if index not in best]
+    return best, worst[:PER_END]
 
 
 Extremes = dict[int, tuple[float, ScoredImage]]
@@ -70,9 +69,8 @@ def add_extreme(extremes: Extremes, shown: ScoredImage, iou: float) -> Extremes:
     ``PER_END``, none without a mean IoU.
     """
     extremes = {**extremes, shown.sample_id: (iou, shown)}
-    ids = np.array(list(extremes))
-    best, worst = best_and_worst(np.array([value for value, _ in extremes.values()]), ids)
-    return {index: extremes[index] for index in ids[best + worst].tolist()}
+    best, worst = best_and_worst({index: value for index, (value, _) in extremes.items()})
+    return {index: extremes[index] for index in best + worst}
 
 
 def write_extremes(folder: Path, scorers: Iterable[RecordedCallback]) -> None:
@@ -99,13 +97,15 @@ def _reduced(scored: ScoredImage) -> ScoredImage:
     return scored._replace(image=image.transpose(2, 0, 1), prediction=prediction, label=label)
 
 
-ROW = 5
-"""Integers of a row of counts: the image's id, a class, and its pixels of intersection, prediction
-and truth in the image.
+ROW = 4
+"""Integers of a row of counts: the image's id, a true class, a predicted one, and the pixels of the
+image that have both.
 """
 
 OF_IMAGE = -1
-"""In place of a class in the row of the image itself, which holds its ignored pixels."""
+"""In place of a class in the row of the image itself, which holds its labelled and its ignored
+pixels.
+"""
 
 
 @dataclass(kw_only=True)
@@ -114,8 +114,8 @@ class SegmentationScore(MaskScore):
     1), the last column without a class.
 
     Attributes:
-        rows: (m, ``ROW``) int64, the counts of the classes that occur in each image's truth or
-            prediction, a few of many.
+        rows: (m, ``ROW``) int64, the pixels of each pair of a true and a predicted class that
+            occurs in an image, a few of many; C or -1 is no class.
         ignored_pixels: the number of pixels of the set that were not scored.
     """
 
@@ -127,29 +127,31 @@ class SegmentationScore(MaskScore):
         """(N, 3, C) int64, the counts of each image, for paired intervals over images; made of the
         rows when they are first asked for.
         """
-        return dense_counts(self.rows, sample_id=self.sample_id, classes=len(self.confusion))
+        image = np.searchsorted(self.sample_id, self.rows[:, 0])
+        images, classes = len(self.sample_id), self.counts.shape[1]
+        return class_counts(self.rows, image, images=images, classes=classes)
 
 
-def dense_counts(rows: Ints, *, sample_id: Ints, classes: int) -> Ints:
-    """Return the counts (N, 3, C) of the images with these ids, which rise, from rows of classes
-    and of images.
-    """
-    counts = np.zeros((len(sample_id), 3, classes), dtype=np.int64)
-    rows = rows[rows[:, 1] != OF_IMAGE]
-    counts[np.searchsorted(sample_id, rows[:, 0]), :, rows[:, 1]] = rows[:, 2:]
-    return counts
+def class_counts(rows: Ints, image: Ints, *, images: int, classes: int) -> Ints:
+    """Sum rows into the counts of images, (N, 3, C); ``image`` is the position of each row's."""
+    counts = np.zeros((images, 3, classes + 1), dtype=np.int64)
+    _, truth, predicted, pixels = rows.T
+    np.add.at(counts[:, 0], (image, truth), pixels * (truth == predicted))
+    np.add.at(counts[:, 1], (image, predicted), pixels)
+    np.add.at(counts[:, 2], (image, truth), pixels)
+    return counts[..., :classes]
 
 
 class MeanIoU(ImageMetric):
     """Mean intersection over union of a whole set, over its classes.
 
-    States are a list of (m, ``ROW``) int64 rows, one for each class that occurs in an image's truth
-    or prediction and one with ``OF_IMAGE`` for each image, and one (C, C) int64 matrix, which
-    counts each image once and no padding.  The memory of an image's counts grows with the classes
-    in it, not with C.
+    The state is a list of (m, ``ROW``) int64 rows, one for each pair of a true and a predicted
+    class that occurs in an image and one with ``OF_IMAGE`` for each image: the memory of an image's
+    counts grows with the classes in it, not with C.
 
     Args:
         classes: C, 2 to ``MAX_CLASSES``.
+        clusters: K, if predictions are clusters and not classes.
         unnamed: True if predicted pixels may have no class, the ``ignored_value`` of C: they count
             in the union of their true class, and the matrix is (C, C + 1).
 
@@ -160,9 +162,7 @@ class MeanIoU(ImageMetric):
     Source: the set-wide histogram and nanmean of the mmsegmentation evaluators.
     """
 
-    confusion: Tensor
-
-    def __init__(self, classes: int, *, unnamed: bool = False) -> None:
+    def __init__(self, classes: int, *, clusters: int | None = None, unnamed: bool = False) -> None:
         super().__init__(ROW)
         if not 2 <= classes <= MAX_CLASSES:
             raise ValueError(
@@ -170,62 +170,63 @@ class MeanIoU(ImageMetric):
                 "matrix is kept whole"
             )
         self.classes = classes
+        self.predicted = clusters or classes
         self.unnamed = unnamed
-        self.add_state(
-            "confusion",
-            default=torch.zeros(classes, classes + unnamed, dtype=torch.int64),
-            dist_reduce_fx="sum",
-        )
-        self._seen = {PADDING}
 
     def rows_of(self, prediction: Tensor, label: Tensor, index: int) -> Tensor:
         """Count an image; ``label`` is (H, W) with the ``ignored_value`` of C."""
-        truth, named = labelled_pixels(
-            prediction, label, classes=self.classes, unnamed=self.unnamed
-        )
-        if index not in self._seen:
-            cells = (truth * self.confusion.shape[1] + named).to(self.device)
-            self.confusion.view(-1).index_add_(0, cells, torch.ones_like(cells))
-        self._seen.add(index)
-        hits = (2 * truth + (truth == named)).bincount(minlength=2 * self.classes).view(-1, 2)
-        predicted = named.bincount(minlength=self.classes)[: self.classes]
-        counts = torch.stack([hits[:, 1], predicted, hits.sum(dim=1)])
-        present = counts[1:].any(dim=0).nonzero()[:, 0]
-        rows = torch.column_stack([torch.full_like(present, index), present, counts.T[present]])
-        ignored = label.numel() - len(truth)
-        return torch.cat([rows.new_tensor([[index, OF_IMAGE, ignored, 0, 0]]), rows])
-
-    def reset(self) -> None:
-        """Reset the counts, and the ids that were seen."""
-        super().reset()
-        self._seen = {PADDING}
+        if prediction.shape != label.shape:
+            raise ValueError(
+                f"the prediction is {tuple(prediction.shape)}, its label {tuple(label.shape)}; a "
+                "prediction must have its label's size"
+            )
+        ignored = ignored_value(self.classes)
+        labelled = label != ignored
+        predicted, truth = (values[labelled].long() for values in (prediction, label))
+        nameless = (predicted == ignored) & self.unnamed
+        for name, values, count in (
+            ("prediction", predicted[~nameless], self.predicted),
+            ("label", truth, self.classes),
+        ):
+            wrong = values[(values < 0) | (values >= count)]
+            if len(wrong):
+                raise ValueError(
+                    f"the {name} holds {wrong[0]}, expected 0 to {count - 1} ({ignored} in a label "
+                    "is ignored)"
+                )
+        predicted = predicted.masked_fill(nameless, self.predicted)
+        width = self.predicted + 1
+        pairs, pixels = torch.unique(truth * width + predicted, return_counts=True)
+        rows = [torch.full_like(pairs, index), pairs // width, pairs % width]
+        whole = [index, OF_IMAGE, len(truth), label.numel() - len(truth)]
+        return torch.cat([pairs.new_tensor([whole]), torch.stack([*rows, pixels], dim=1)])
 
     def compute(self) -> SegmentationScore:
         """Compute the set's score over all ranks.
 
         Raises:
-            RuntimeError: the matrix and the images count different pixels: two ranks scored one
-                image.
+            RuntimeError: the pairs of classes hold other pixels than the images: two ranks scored
+                one image.
         """
-        rows = self.unique_rows(key=2)
+        rows = self.unique_rows(key=3)
         of_image = rows[:, 1] == OF_IMAGE
-        images, classes = rows[of_image], rows[~of_image]
-        counts = np.zeros((3, self.classes), dtype=np.int64)
-        np.add.at(counts.T, classes[:, 1], classes[:, 2:])
-        confusion = self.confusion.cpu().numpy().copy()
-        predicted = confusion.sum(axis=0)[: self.classes]
-        if not np.array_equal([confusion.diagonal(), predicted, confusion.sum(axis=1)], counts):
+        images, pairs = rows[of_image], rows[~of_image]
+        if pairs[:, 3].sum() != images[:, 2].sum():
             raise RuntimeError(
-                "the confusion matrix and the images' counts differ: an image was scored by two "
+                "the counts of classes differ from the images' pixels: an image was scored by two "
                 "ranks; deal each to one"
             )
-        return SegmentationScore(
-            sample_id=images[:, 0],
-            confusion=confusion,
-            counts=counts,
-            rows=classes,
-            ignored_pixels=int(images[:, 2].sum()),
+        confusion = np.zeros((self.classes, self.predicted + self.unnamed), dtype=np.int64)
+        np.add.at(confusion, (pairs[:, 1], pairs[:, 2]), pairs[:, 3])
+        return self.score(
+            confusion, pairs, sample_id=images[:, 0], ignored_pixels=int(images[:, 3].sum())
         )
+
+    def score(self, confusion: Ints, rows: Ints, **facts: Any) -> SegmentationScore:
+        """Return the score of the rows of the set and their sum."""
+        whole_set = np.zeros_like(rows[:, 0])
+        counts = class_counts(rows, whole_set, images=1, classes=self.classes)[0]
+        return SegmentationScore(confusion=confusion, counts=counts, rows=rows, **facts)
 
 
 class ClassMaps(Scorer):
@@ -256,45 +257,42 @@ class ClassMaps(Scorer):
 
     def __init__(self, context: Context, *, labels: LabelSet | None = None, **options: Any) -> None:
         labels = labels or context.labels
-        if labels.background is None:
-            self.baselines = tuple(key for key in self.baselines if key != "constant_background")
         metrics = {
             key: MeanIoU(len(labels.names), unnamed=self.unnamed)
             for key in ("model", *self.baselines)
+            if key != "constant_background" or labels.background is not None
         }
         super().__init__(context, metrics=metrics, labels=labels, **options)
         self._extremes: Extremes = {}
 
     def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
-        """Count the predictions of a batch."""
-        return self.count(batch["prediction"], truth, batch=batch)
-
-    def count(
-        self,
-        predictions: list[Tensor],
-        truth: Sequence[Tensor],
-        batch: Batch,
-        **baselines: Baseline,
-    ) -> list[Tensor]:
-        """Count the predictions and the baselines of a batch, and keep the best and the worst
-        images.  Returns the predictions.
+        """Count the predictions and the baselines of a batch, write them where there is a folder,
+        and keep the best and the worst images.  Returns the predictions.
         """
+        predictions, baselines = self.predict(model, batch, truth)
         classes, background = len(self.labels.names), self.labels.background
-        if self.folder is not None:
-            write_maps(self.folder, batch, predictions, classes=classes, background=background)
         if background is not None:
             baselines["constant_background"] = (torch.full_like(mask, background) for mask in truth)
-        super().count(predictions, truth, batch=batch, **baselines)
-        rows: list[Tensor] = self.metrics["model"].rows  # type: ignore[assignment]
-        counted = zip(batch["sample_id"].cpu().numpy(), rows[-len(truth) :], strict=True)
-        for position, (index, counts) in enumerate(counted):
-            if index != PADDING:
-                one = dense_counts(
-                    counts.cpu().numpy(), sample_id=index[None], classes=len(self.labels.names)
-                )
-                shown = ScoredImage.of(batch, position, predictions, truth)
-                self._extremes = add_extreme(self._extremes, shown, iou=float(image_miou(one)[0]))
+        self.count(predictions, truth, batch=batch, **baselines)
+        for position, index in enumerate(batch["sample_id"].tolist()):
+            if index == PADDING:
+                continue
+            shown = ScoredImage.of(batch, position, predictions, truth)
+            values = shown.prediction.numpy()
+            if self.folder is not None:
+                picture = map_image(values, classes=classes, background=background)
+                with replacing(self.folder / f"{shown.title}.png") as partial:
+                    picture.save(partial, format="PNG")
+            counts = pixel_counts(values, shown.label.numpy(), classes)
+            iou = float(image_miou(counts[None])[0])
+            self._extremes = add_extreme(self._extremes, shown, iou)
         return predictions
+
+    def predict(
+        self, model: Any, batch: Batch, truth: Sequence[Tensor]
+    ) -> tuple[list[Tensor], dict[str, Baseline]]:
+        """Return the class maps of a batch, and those of the baselines by name."""
+        return batch["prediction"], {}
 
     def begin(self, model: Any, **embedding: Any) -> None:
         """Prepare an evaluation, and drop the extremes of the last one."""
@@ -329,10 +327,11 @@ class ClassMaps(Scorer):
     def _ends(self) -> Entry:
         """Return id and mean IoU of the best and the worst images, the same on every rank."""
         score = self.scores["model"]
-        iou = image_miou(score.image_counts)
+        ious = image_miou(score.image_counts).tolist()
+        iou = dict(zip(score.sample_id.tolist(), ious, strict=True))
         best, worst = (
-            [{"sample_id": int(score.sample_id[row]), "iou": float(iou[row])} for row in rows]
-            for rows in best_and_worst(iou, score.sample_id)
+            [{"sample_id": index, "iou": iou[index]} for index in ids]
+            for ids in best_and_worst(iou)
         )
         return {"best_images": best, "worst_images": worst}
 

@@ -1,14 +1,20 @@
-"""The protocol that the keys of ``evaluation`` give a benchmark's segmentation."""
+"""The protocol that the keys of ``evaluation`` give a benchmark's segmentation, with a threshold
+chosen by ``calibrate``, read from its file.
+"""
 
-from typing import Any
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from gestalt.measures.evaluation.benchmarks import Benchmark
 from gestalt.measures.evaluation.measures import MEASURES
+from gestalt.measures.evaluation.protocols import ImageProtocol
 from gestalt.measures.keys import Evaluation
-from gestalt.measures.segmentation.calibration_file import calibration_for
 from gestalt.measures.segmentation.presets import top_down_protocol
-from gestalt.measures.segmentation.protocol import TopDownProtocol
-from gestalt.support.keys import refuse
+from gestalt.measures.segmentation.protocol import NO_CRF, TopDownProtocol
+from gestalt.support.files import file_hash, read_json
+from gestalt.support.keys import Keys, refuse
 from gestalt.support.typed import ConfigError
 
 CHANGES = (
@@ -27,6 +33,131 @@ CHANGES = (
 """Keys of ``evaluation`` that change fields of a segmentation protocol."""
 
 
+KEY = "evaluation.calibration"
+CHOSEN_ON = ("split", "image_set", "images", "images_official", "miou")
+"""Facts of the images that a threshold was chosen on, and its score there."""
+
+
+class Calibration(NamedTuple):
+    """A file of ``calibrations/``.
+
+    Attributes:
+        fields: fields of the protocol it was chosen under, without threshold and source.
+        label_set: the digest of the classes and their phrases.
+        source: file, benchmark, threshold, split, images and weights, for a record.
+    """
+
+    fields: Keys
+    label_set: str
+    source: Keys
+
+    def check_scored(self, evaluation: Evaluation, *, benchmarks: list[str]) -> None:
+        """Check that the calibration fits what is scored: one threshold, its benchmark among the
+        names of those scored, a split that shares no images with its own.
+
+        Raises:
+            ConfigError: it does not.
+        """
+        threshold, split = evaluation.threshold, evaluation.split or "val"
+        if threshold is not None:
+            raise self.error(
+                f"evaluation.threshold={threshold} is another threshold; give only one of the two"
+            )
+        if self.source["benchmark"] not in benchmarks:
+            raise self.error(
+                f"it is for benchmark {self.source['benchmark']}, but evaluation.benchmarks="
+                f"[{', '.join(benchmarks)}]; add it, or leave the file out"
+            )
+        if shares_images(self.source["split"], split):
+            raise self.error(
+                f"it was chosen on split {self.source['split']} of {self.source['image_set']}, "
+                f"which shares images with split {split}; score another"
+            )
+
+    def check_settings(self, protocol: ImageProtocol, *, label_set: str) -> None:
+        """Check that protocol and classes match those that the threshold was chosen for.
+
+        Args:
+            protocol: the protocol that the benchmark is scored by.
+            label_set: the digest of the classes and their phrases.
+
+        Raises:
+            ConfigError: names each difference.
+        """
+        scored = protocol_fields(protocol) | {"label_set": label_set}
+        chosen = self.fields | {"label_set": self.label_set}
+        differences = [
+            f"{key} was {chosen.get(key)!r}, is now {scored.get(key)!r}"
+            for key in scored | chosen
+            if chosen.get(key) != scored.get(key)
+        ]
+        if differences:
+            raise self.error(
+                f"{'; '.join(differences)}; score with the calibrated settings, or calibrate again"
+            )
+
+    def error(self, reason: str) -> ConfigError:
+        """Return the error that refuses the file."""
+        return ConfigError(f"{KEY}={self.source['file']}: {reason}")
+
+
+def read_calibration(file: str) -> Calibration:
+    """Read a file that ``calibrate`` wrote.
+
+    Raises:
+        ConfigError: no such file, or it holds something else.
+    """
+    path = Path(file)
+    if not path.is_file():
+        raise ConfigError(
+            f"{KEY}={file}: no such file; `gestalt eval --calibrate` writes one into the run's "
+            "folder calibrations/"
+        )
+    try:
+        record = read_json(path, "calibration")
+    except ValueError as error:
+        raise ConfigError(
+            f"{KEY}={file}: not the JSON that `gestalt eval --calibrate` writes ({error}); "
+            "calibrate again"
+        ) from error
+    source = {
+        "file": file,
+        "sha256": file_hash(path),
+        "benchmark": record["benchmark"],
+        **{key: record["chosen_on"][key] for key in CHOSEN_ON},
+        "threshold": record["threshold"],
+        "weights_sha256": record["weights_sha256"],
+    }
+    return Calibration(
+        fields=record["protocol"]["fields"], label_set=record["label_set"], source=source
+    )
+
+
+def calibration_for(benchmark: str, *, file: str | None) -> Calibration | None:
+    """Read the calibration of a benchmark; None where there is no file, or it is for another
+    benchmark.
+
+    Raises:
+        ConfigError: no such file, or it holds something else.
+    """
+    if file is not None:
+        calibration = read_calibration(file)
+        if calibration.source["benchmark"] == benchmark:
+            return calibration
+    return None
+
+
+def protocol_fields(protocol: ImageProtocol) -> Keys:
+    """Return the fields that a threshold depends on, as JSON has them."""
+    fields = json.loads(json.dumps(protocol.fields()))
+    return {key: value for key, value in fields.items() if key not in ("threshold", "source")}
+
+
+def shares_images(split: str, other: str) -> bool:
+    """Return True if two splits of a set share images, or one is not stated."""
+    return split == other or bool({split, other} & {"trainval", ""})
+
+
 def segmentation_changes(evaluation: Evaluation, benchmark: Benchmark) -> dict[str, Any]:
     """Return the fields that a configuration changes of a benchmark's segmentation protocol; None
     keeps a field.
@@ -37,7 +168,7 @@ def segmentation_changes(evaluation: Evaluation, benchmark: Benchmark) -> dict[s
     changes = {key: getattr(evaluation, key) for key in CHANGES}
     calibration = calibration_for(benchmark.name, file=evaluation.calibration)
     if calibration is not None:
-        changes["threshold"] = calibration.threshold
+        changes["threshold"] = calibration.source["threshold"]
     return changes
 
 
@@ -48,7 +179,7 @@ def check_segmentation(evaluation: Evaluation, benchmark: Benchmark) -> None:
     Raises:
         ConfigError: names the keys and the reason.
     """
-    name = benchmark.protocol_name("segmentation", chosen=evaluation.protocol)
+    name = benchmark.protocol_name("segmentation", evaluation)
     preset = MEASURES["segmentation"].protocols[name]
     changes = segmentation_changes(evaluation, benchmark)
     calibration = calibration_for(benchmark.name, file=evaluation.calibration)
@@ -69,8 +200,8 @@ def check_segmentation(evaluation: Evaluation, benchmark: Benchmark) -> None:
     if changes["prior_offset"] is not None and protocol.prior == 0:
         why = "without a prior it has no effect; set evaluation.prior too"
         refuse("evaluation.prior_offset", changes["prior_offset"], why)
-    if protocol.missing_library():
-        refuse("evaluation.refinement", "crf", protocol.missing_library())
+    if protocol.refinement == "crf" and find_spec("pydensecrf") is None:
+        refuse("evaluation.refinement", "crf", NO_CRF)
 
 
 def segmentation_protocol(
@@ -91,7 +222,7 @@ def segmentation_protocol(
         ValueError: the changes do not fit the protocol.
     """
     return top_down_protocol(
-        benchmark.protocol_name("segmentation", chosen=evaluation.protocol),
+        benchmark.protocol_name("segmentation", evaluation),
         label_set=label_set,
         has_background=has_background,
         tower_size=size,

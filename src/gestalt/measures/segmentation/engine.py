@@ -4,7 +4,6 @@ background prior, by which what resembles the border of the picture is likely ba
 E shared width, D tower width, K prompts, h w patch grid, H W pixels.
 """
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -26,6 +25,7 @@ from gestalt.measures.segmentation.dense.scores import (
 )
 from gestalt.measures.segmentation.dense.winners import Winners, best_of_blocks
 from gestalt.measures.segmentation.protocol import TopDownProtocol
+from gestalt.support.files import value_hash
 from gestalt.support.ranks import shared_by_ranks
 
 IMAGES_AT_ONCE = 16
@@ -51,12 +51,7 @@ class Largest(NamedTuple):
 
 def pixels_hash(image: Tensor) -> int:
     """Hash the pixels and the size of an image (3, H, W) uint8, the same in every process."""
-    digest = hashlib.blake2b(
-        image.cpu().numpy().tobytes(),
-        digest_size=8,
-        salt=f"{image.shape[1]}x{image.shape[2]}".encode()[:16],
-    )
-    return int.from_bytes(digest.digest(), "little")
+    return value_hash(str(tuple(image.shape)).encode() + image.cpu().numpy().tobytes())
 
 
 @torch.no_grad()
@@ -131,14 +126,15 @@ def with_corrections(
         pooled = prompts.tie(model.embed_image(stack).float() @ prompts.vectors.T, dim=1)  # (B, K)
         return (0 if prompts.offset is None else prompts.offset) + protocol.image_weight * pooled
 
-    def unlike(stack: Tensor) -> Tensor:
-        return unlike_border(model.patch_tokens(stack, projected=False).float())
-
     if protocol.image_weight != 0:
         corrected = [prompts._replace(offset=offset) for offset in by_size(whole, offsets)]
     if protocol.prior == 0:
         return corrected
-    images = zip(corrected, pieces, whole, by_size(whole, unlike), strict=True)
+    unlike = by_size(
+        whole,
+        lambda stack: unlike_border(model.patch_tokens(stack, projected=False).float()),
+    )
+    images = zip(corrected, pieces, whole, unlike, strict=True)
     return [
         embeddings._replace(
             prior=protocol.prior_offset

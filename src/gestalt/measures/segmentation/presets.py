@@ -57,7 +57,6 @@ SCLIP: dict[str, Any] = {
 """
 
 CLEARCLIP = Preset(
-    family="clearclip-448",
     protocol=TopDownProtocol(
         **{**SCLIP, "input_size": 448, "window": 448, "stride": 224, "logit_scale": 50.0},
         name="clearclip-448/clearclip",
@@ -80,7 +79,6 @@ CLEARCLIP = Preset(
 
 MASKCLIP = replace(
     CLEARCLIP,
-    family="",
     protocol=replace(
         CLEARCLIP.protocol,
         name="clearclip-448/maskclip",
@@ -102,7 +100,7 @@ NOTEBOOK: dict[str, Any] = {
 
 _ROWS = (
     Preset(
-        protocol=TopDownProtocol(name="whole_square", input_size=224, resize="square"),
+        protocol=TopDownProtocol(name="whole_square"),
         sized_by_tower=True,
     ),
     Preset(
@@ -158,8 +156,7 @@ _ROWS = (
             left_out=(NARROW, PIXELS),
             ours=(
                 "what the variants share is size and windows: here with cosines, and the label "
-                "set's "
-                "own phrases, background too",
+                "set's own phrases, background too",
             ),
             source=(
                 "mmsegmentation 1.1.1 on PyPI, and what GroupViT, TCL and Talk2DINO have in common"
@@ -233,8 +230,7 @@ _ROWS = (
             threshold=0.55,
             left_out=(
                 "cleaning of the background by the attention of heads, on for voc21 and "
-                "coco_object "
-                "(lambda_bg 0.2)",
+                "coco_object (lambda_bg 0.2)",
                 "templates averaged before its text projection: here after the tower's own",
                 "threshold 0.54 of its ViT-L",
                 NARROW,
@@ -247,7 +243,6 @@ _ROWS = (
         ),
     ),
     Preset(
-        family="sclip-336",
         protocol=TopDownProtocol(
             **SCLIP,
             name="sclip-336/sclip",
@@ -341,10 +336,11 @@ _ROWS = (
         )
     ),
 )
-PRESETS = Registry(
-    "protocols",
-    {name: row for row in _ROWS for name in (row.family, row.protocol.name) if name},
-)
+_BY_NAME: dict[str, Preset] = {}
+for _row in _ROWS:
+    for _name in (_row.protocol.name.partition("/")[0], _row.protocol.name):
+        _BY_NAME.setdefault(_name, _row)
+PRESETS = Registry("protocols", _BY_NAME)
 """Presets by name; ``sclip-336`` and ``clearclip-448`` are their first variants.  Installed
 packages may add some.
 """

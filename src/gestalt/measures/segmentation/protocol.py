@@ -6,15 +6,12 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any, Literal
 
 from gestalt.measures.evaluation.protocols import PromptProtocol, without_none
 from gestalt.support.names import nearest
 from gestalt.tables import READINGS
 
-OWN_BLOCK = "the method's own last attention block: the tower is taken as it is"
-PROXY_ATTENTION = "attention from a second model's features (DINO ViT-B/8)"
 USUAL_PROXY = "timm:vit_base_patch8_224.dino"
 
 NO_CRF = (
@@ -150,17 +147,17 @@ class TopDownProtocol(PromptProtocol):
         """Return ``background``, with the prior if there is one."""
         return f"{self.background} with prior={self.prior}" if self.prior else self.background
 
-    def missing_library(self) -> str:
-        """Return why a library that the refinement needs is missing; empty if none is."""
-        return NO_CRF if self.refinement == "crf" and find_spec("pydensecrf") is None else ""
-
     def plainly(self) -> "TopDownProtocol":
         """Return the protocol with the tower's own last block and position embeddings, which
         ``left_out`` then names.
         """
         if self.reading == "plain":
             return dataclasses.replace(self, positions="timm")
-        missing = PROXY_ATTENTION if needs_proxy(self.reading) else OWN_BLOCK
+        missing = (
+            "attention from a second model's features (DINO ViT-B/8)"
+            if needs_proxy(self.reading)
+            else "the method's own last attention block: the tower is taken as it is"
+        )
         return dataclasses.replace(
             self, reading="plain", positions="timm", proxy="", left_out=(missing, *self.left_out)
         )
@@ -202,8 +199,7 @@ class TopDownProtocol(PromptProtocol):
             if value not in ("none", "pamr", 0) and not fits:
                 yield (
                     f"{key}={value} does not go with scores={self.scores} and "
-                    f"background={self.background}; it needs "
-                    f"scores={' or '.join(scores)}, and "
+                    f"background={self.background}; it needs scores={' or '.join(scores)}, and "
                     f"background={' or '.join(backgrounds)}; or set evaluation.{key}={off}"
                 )
         weights = (self.image_weight, self.prior, self.prior_offset)
@@ -262,7 +258,6 @@ class Preset:
 
     Attributes:
         protocol: the fields without exceptions.
-        family: another name, that of the lineage whose first variant it is; empty for none.
         label_sets: changes for a label set.
         unrefined: changes under ``refinement=none``, for a protocol that refines.
         fixed: changes under ``defects=fixed``, which also correct the vocabulary.
@@ -270,7 +265,6 @@ class Preset:
     """
 
     protocol: TopDownProtocol
-    family: str = ""
     label_sets: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     unrefined: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)

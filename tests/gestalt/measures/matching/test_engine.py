@@ -3,7 +3,6 @@
 """
 
 import dataclasses
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -42,12 +41,16 @@ def test_the_draw_is_a_pure_function_of_seed_and_image():
     assert len(draw_tokens(tokens[:5], 1, protocol=PROTOCOL)) == 5
 
 
+class Images(list):
+    def sample(self, index):
+        return {"image": self[index]}
+
+
 def centres(model, images):
     """Of every image."""
     return fit_centres(
         model,
-        SimpleNamespace(sample=lambda index: {"image": images[index]}),
-        chosen=range(len(images)),
+        Images(images),
         clusters=len(NAMES),
         protocol=PROTOCOL,
         device=torch.device("cpu"),

@@ -7,13 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gestalt.measures.matching.callback import (
-    NO_CLASS,
-    MatchedIoU,
-    MatchedScore,
-    best_match,
-    matched_counts,
-)
+from gestalt.measures.matching.callback import NO_CLASS, MatchedIoU, MatchedScore, best_match
 
 CLASSES, LENGTH = 4, 6
 
@@ -35,7 +29,7 @@ def pair(index: int) -> tuple[Tensor, Tensor]:
 
 def scored() -> MatchedScore:
     """The metric over all images."""
-    metric = MatchedIoU(CLASSES, CLASSES)
+    metric = MatchedIoU(CLASSES)
     groups, labels = zip(*map(pair, range(LENGTH)), strict=True)
     metric.update(groups, labels, torch.arange(LENGTH))
     return metric.compute()  # type: ignore[no-any-return]
@@ -76,13 +70,14 @@ def test_the_counts_equal_a_loop_over_pixels():
 def test_an_image_unlike_the_others_does_not_decide_the_match(odd):
     label = torch.tensor([[0, 0, 1, 1]], dtype=torch.uint8)
     clusters = [1 - label if index == odd else label for index in range(3)]
-    metric = MatchedIoU(2, 2)
+    metric = MatchedIoU(2)
     metric.update(clusters, [label] * 3, torch.arange(3))
     assert metric.compute().match.tolist() == [0, 1]
 
 
 def test_an_unmatched_cluster_has_no_class_and_its_pixels_count_as_wrong():
-    confusion = np.array([[9, 0], [0, 4], [5, 0]])
-    match = best_match(confusion)
-    assert match.tolist() == [0, 1, NO_CLASS]
-    assert matched_counts(confusion, match=match).tolist() == [[9, 4], [9, 4], [14, 4]]
+    metric = MatchedIoU(2, clusters=3)
+    metric.update([torch.tensor([[0, 0, 1, 2]])], [torch.tensor([[0, 0, 1, 0]])], torch.zeros(1))
+    score = metric.compute()
+    assert score.match.tolist() == [0, 1, NO_CLASS]
+    assert score.counts.tolist() == [[2, 1], [2, 1], [3, 1]]

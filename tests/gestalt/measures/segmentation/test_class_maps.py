@@ -16,17 +16,14 @@ def shown(index: int) -> ScoredImage:
 
 
 def test_ties_go_to_the_lower_id_and_nan_is_never_an_extreme():
-    iou, ids = np.array([0.5, 0.5, np.nan, 0.5, 0.9]), np.array([7, 3, 1, 5, 2])
-    best, worst = best_and_worst(iou, ids)
-    assert ids[best].tolist() == [2, 3]
-    assert ids[worst].tolist() == [5, 7]
+    assert best_and_worst({7: 0.5, 3: 0.5, 1: np.nan, 5: 0.5, 2: 0.9}) == ([2, 3], [5, 7])
 
 
 @pytest.mark.parametrize(
     ("count", "best", "worst"), [(0, 0, 0), (1, 1, 0), (5, 3, 2), (8, 4, 4), (30, 4, 4)]
 )
 def test_no_image_is_at_both_ends(count, best, worst):
-    highest, lowest = best_and_worst(np.linspace(0, 1, count), np.arange(count))
+    highest, lowest = best_and_worst(dict(enumerate(np.linspace(0, 1, count))))
     assert (len(highest), len(lowest)) == (best, worst)
     assert not set(highest) & set(lowest)
 
@@ -42,5 +39,5 @@ def test_images_kept_by_ranks_include_the_extremes_of_the_whole_set(ranks, level
         kept[rank] = add_extreme(kept[rank], shown(index), iou=iou[index])
     assert all(len(one) <= 2 * PER_END for one in kept)
     found = {index for one in kept for index in one}
-    best, worst = best_and_worst(iou, np.arange(50))
+    best, worst = best_and_worst(dict(enumerate(iou)))
     assert {*best, *worst} <= found

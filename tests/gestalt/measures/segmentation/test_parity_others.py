@@ -12,9 +12,9 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.measures.classification.callback import class_logits, reduced_labels, with_third
+from gestalt.measures.classification.callback import by_class, reduced_labels, with_third
 from gestalt.measures.classification.protocol import PROTOCOLS as CLASSIFICATION_PROTOCOLS
-from gestalt.measures.evaluation.images import resize
+from gestalt.measures.evaluation.images import embed_images, resize
 from gestalt.measures.evaluation.measures import MEASURES
 from gestalt.measures.evaluation.prompts import class_embeddings
 from gestalt.measures.evaluation.protocols import build_protocol
@@ -194,7 +194,6 @@ def test_clusters_of_a_set_match_the_slow_reference(name):
     centres = fit_centres(
         Tower(),
         Images(),
-        chosen=range(4),
         clusters=5,
         protocol=protocol,
         device=torch.device("cpu"),
@@ -223,7 +222,7 @@ def test_class_logits_of_images_match_the_slow_reference(name):
     rules, protocol = CLASSIFICATION[name], build_protocol(name, CLASSIFICATION_PROTOCOLS)
     images = [patches(*size, seed=30) for size in SIZES]
     prompts = class_embeddings(Tower(), THINGS, protocol=protocol)
-    found = class_logits(Tower(), images, prompts=prompts, protocol=protocol).numpy()
+    found = by_class(embed_images(Tower(), images, protocol) @ prompts.vectors.T, prompts).numpy()
     for row, image in zip(found, images, strict=True):
         vector = (
             Tower()

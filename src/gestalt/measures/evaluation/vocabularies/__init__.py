@@ -41,7 +41,7 @@ def lists() -> dict[str, Any]:
     """Read list name -> label set -> ``source``, and ``first_class`` and ``phrases``; or ``as``,
     the list that has the same phrases.
     """
-    return json.loads(Path(__file__).with_name("phrases.json").read_text(encoding="utf-8"))["lists"]
+    return json.loads(Path(__file__).with_name("phrases.json").read_bytes())["lists"]
 
 
 def phrases_of(name: str, *, label_set: str) -> tuple[int, Phrases] | None:
@@ -83,8 +83,7 @@ def name_classes(
         if first + len(phrases) != len(labels.names):
             raise ValueError(
                 f"vocabulary {vocabulary} names classes {first} to {first + len(phrases) - 1} of "
-                f"{label_set}, "
-                f"which has {len(labels.names)} classes"
+                f"{label_set}, which has {len(labels.names)} classes"
             )
         prompts, name = ((),) * first + phrases, vocabulary
     elif vocabulary != OWN:
