@@ -138,6 +138,7 @@ class Scorer(RecordedCallback):
     tag = ""
     suffix = ""
     fixed: frozenset[str] = frozenset()
+    _shown: list[ScoredImage]  # of the evaluation that began
 
     def __init__(
         self,
@@ -162,7 +163,6 @@ class Scorer(RecordedCallback):
         self._known: dict[str, Any] = {}  # of the fixed baselines
         self._prompted = prompted
         self.prompts: Any = None  # the ``ClassEmbeddings`` of this evaluation
-        self._shown: list[ScoredImage] = []
 
     @abstractmethod
     def score(self, model: Any, batch: Batch, truth: Any) -> Sequence[Tensor]:

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.measures.callback import Batch, Scorer
-from gestalt.measures.classification.protocol import ClassificationProtocol
 from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.confusion import as_map_type, divide_or_nan
 from gestalt.measures.evaluation.images import by_size, embed_images, finite, resize_all
 from gestalt.measures.evaluation.prompts import ClassEmbeddings
+from gestalt.measures.evaluation.protocols import PromptProtocol
 from gestalt.measures.robustness.protocol import RobustnessProtocol
 from gestalt.measures.rows import RowMetric
 from gestalt.support.arrays import Floats, Ints
@@ -31,29 +31,13 @@ def with_third(labels: LabelSet, third_class: tuple[str, ...]) -> LabelSet:
     """Append a class for everything else to a label set, unless it has no phrases; it competes by
     its prompts.
     """
-    if not third_class:
-        return replace(labels, background=None)
+    further = (third_class,) if third_class else ()
     return replace(
         labels,
-        names=(*labels.names, " or ".join(third_class)),
-        prompts=(*labels.prompts, third_class),
+        names=(*labels.names, *map(" or ".join, further)),
+        prompts=(*labels.prompts, *further),
         background=None,
     )
-
-
-@torch.no_grad()
-def class_logits(
-    model: Any,
-    images: Sequence[Tensor],
-    prompts: ClassEmbeddings,
-    protocol: ClassificationProtocol,
-) -> Tensor:
-    """Compute the cosine of B images, (3, H, W) uint8 of any sizes, with the nearest prompt of
-    every class, (B, C) float32 in [-1, 1].
-
-    The model must be in eval mode, the prompts on the images' device.
-    """
-    return by_class(embed_images(model, images, protocol) @ prompts.vectors.T, prompts)
 
 
 def by_class(cosines: Tensor, prompts: ClassEmbeddings) -> Tensor:
@@ -61,8 +45,7 @@ def by_class(cosines: Tensor, prompts: ClassEmbeddings) -> Tensor:
     each; equal phrases have equal ones.
     """
     cosines = prompts.tie(cosines, dim=-1)
-    count = int(prompts.class_index.max()) + 1
-    empty = cosines.new_full((*cosines.shape[:-1], count), -torch.inf)
+    empty = cosines.new_full((*cosines.shape[:-1], prompts.classes), -torch.inf)
     return empty.scatter_reduce(-1, prompts.class_index.expand_as(cosines), cosines, reduce="amax")
 
 
@@ -78,10 +61,8 @@ def ranks(logits: Tensor, truth: Tensor) -> Tensor:
     place = torch.arange(logits.shape[1], device=logits.device)
     truth = truth.clamp_min(0).unsqueeze(1)
     true_logit = logits.gather(1, truth)
-    ahead = torch.where(place < truth, ~(logits < true_logit), ~(logits <= true_logit)) & (
-        place != truth
-    )
-    return ahead.sum(dim=1)
+    ahead = ~(logits < true_logit) & ((place < truth) | (logits != true_logit))
+    return (ahead & (place != truth)).sum(dim=1)
 
 
 @torch.no_grad()
@@ -263,10 +244,10 @@ class ClassificationScorer(Scorer):
 
     measure = "classification"
     needs: tuple[str, ...] = ("class_label",)
-    protocol: ClassificationProtocol
+    protocol: PromptProtocol
     labels: LabelSet
 
-    def __init__(self, context: Context, *, protocol: ClassificationProtocol | None = None) -> None:
+    def __init__(self, context: Context, *, protocol: PromptProtocol | None = None) -> None:
         protocol = protocol or context.protocol(self.measure)
         labels = context.labels
         self.classes = with_third(labels, getattr(protocol, "third_class", ()))
@@ -281,8 +262,8 @@ class ClassificationScorer(Scorer):
 
     def score(self, model: Any, batch: Batch, truth: Tensor) -> Sequence[Tensor]:
         """Classify a batch and count; nothing is drawn."""
-        logits = class_logits(model, batch["image"], self.prompts, self.protocol)
-        truth = truth.to(logits.device)
+        images = embed_images(model, batch["image"], self.protocol)
+        logits = by_class(images @ self.prompts.vectors.T, self.prompts)
         self.metrics["model"].update(
             truth,
             prediction=logits.argmax(dim=1),

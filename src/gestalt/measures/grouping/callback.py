@@ -8,7 +8,6 @@ exact, so order and number of ranks do not matter.
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -104,11 +103,7 @@ def best_overlaps(groups: Tensor, instance: Tensor) -> Tensor:
             "groups must have the label's size, as integers (H, W) or bool (C, H, W)"
         )
     for name, value in (("groups", groups), ("objects", instance)):
-        if (
-            value.is_floating_point()
-            or value.is_complex()
-            or (value.dtype != torch.bool and value.numel() and int(value.min()) < 0)
-        ):
+        if value.is_floating_point() or value.is_complex() or bool((value < 0).any()):
             raise ValueError(
                 f"the {name} must be integers of at least 0, got {value.dtype} with minimum "
                 f"{value.min()}"
@@ -122,11 +117,7 @@ def best_overlaps(groups: Tensor, instance: Tensor) -> Tensor:
     if not len(groups):
         raise ValueError("no groups, at least one is needed to cover an object")
     if groups.dtype == torch.bool:
-        doubled = 2 * row  # Counting all pixels is faster than choosing those of a mask.
-        counts = [
-            torch.bincount(doubled + mask.flatten(), minlength=2 * len(size))[1::2]
-            for mask in groups
-        ]
+        counts = [torch.bincount(row[mask.flatten()], minlength=len(size)) for mask in groups]
         inside = torch.stack(counts, dim=1)
     else:
         column = groups.flatten().long()
@@ -144,9 +135,8 @@ def _means(overlaps: Ints, ids: Ints) -> Floats:
     """Compute the mean IoU of each image's rows, nan where it has none.  overlaps (M, 4) sorted by
     image; returns (N,).
     """
-    iou = overlaps[:, 2] / overlaps[:, 3]
-    edges = np.searchsorted(overlaps[:, 0], np.append(ids, np.iinfo(np.int64).max))
-    return np.array([_mean(iou[start:end]) for start, end in pairwise(edges)], dtype=np.float64)
+    of_images = np.split(overlaps[:, 2] / overlaps[:, 3], np.searchsorted(overlaps[:, 0], ids))[1:]
+    return np.array([_mean(iou) for iou in of_images], dtype=np.float64)
 
 
 def _mean(values: Floats) -> float:

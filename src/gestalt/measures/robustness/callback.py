@@ -51,7 +51,6 @@ class Robustness(ClassificationScorer):
     def score(self, model: Any, batch: Batch, truth: Tensor) -> list[Tensor]:
         """Classify a batch and count.  Returns the nearest class of each patch."""
         label, maps = reduced_labels(model, batch["image"], self.prompts, self.protocol)
-        truth = truth.to(label.device)
         self.metrics["model"].update(
             truth,
             prediction=label,

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from gestalt.measures.classification.protocol import ClassificationProtocol
-from gestalt.measures.evaluation.protocols import Resize
+from gestalt.measures.evaluation.protocols import PromptProtocol
 
 
 @dataclass(frozen=True, kw_only=True)
-class RobustnessProtocol(ClassificationProtocol):
+class RobustnessProtocol(PromptProtocol):
     """Classification of birds on land and water by a dense map, which a rule reduces to one label.
 
     Every patch of the grid has a cosine with every class, among them a third for what is not a
@@ -27,9 +26,6 @@ class RobustnessProtocol(ClassificationProtocol):
     """
 
     input_size: int = 448
-    resize: Resize = "square"
-    templates: tuple[str, ...] = ("a photo of {article} {}",)
-    lower_case: bool = True
     # phrases for what is not a bird; none: two classes
     third_class: tuple[str, ...] = ("background",)
     reduction: Literal["majority", "max_logit", "mean_logit", "pooled"] = "majority"
