@@ -196,10 +196,11 @@ class MeanIoU(ImageMetric):
                 )
         predicted = predicted.masked_fill(nameless, self.predicted)
         width = self.predicted + 1
-        pairs, pixels = torch.unique(truth * width + predicted, return_counts=True)
-        rows = [torch.full_like(pairs, index), pairs // width, pairs % width]
+        counts = (truth * width + predicted).bincount()
+        pairs = counts.nonzero()[:, 0]
+        rows = [torch.full_like(pairs, index), pairs // width, pairs % width, counts[pairs]]
         whole = [index, OF_IMAGE, len(truth), label.numel() - len(truth)]
-        return torch.cat([pairs.new_tensor([whole]), torch.stack([*rows, pixels], dim=1)])
+        return torch.cat([pairs.new_tensor([whole]), torch.stack(rows, dim=1)])
 
     def compute(self) -> SegmentationScore:
         """Compute the set's score over all ranks.
