@@ -142,6 +142,7 @@ class DualEncoder(DenseModel):
         if not isinstance(text, Side | TextTower):
             raise ValueError(f"text: {type(text).__name__} is neither a TextTower nor a Side")
         self.image = _side(image, "max", width=width)
+        self.patch_stride = self.image_tower.stride
         self.text = _side(text, "avg", width=width)
         self.logit_scale = nn.Parameter(torch.tensor(logit_scale))
         self.register_parameter(
@@ -167,13 +168,6 @@ class DualEncoder(DenseModel):
     def text_origin(self) -> WeightsOrigin:  # type: ignore[override]
         """Origin of the text tower's weights."""
         return self.text_tower.origin
-
-    @property
-    def patch_stride(self) -> Pair:  # type: ignore[override]
-        """Pixels from one patch to the next, (down, across); they must divide the sides of an
-        image.
-        """
-        return self.image_tower.stride
 
     def forward(
         self,
@@ -231,16 +225,6 @@ class DualEncoder(DenseModel):
         than timm's.
         """
         return timm_positions(self.image_tower.trunk, grid=grid, how=positions)
-
-    def check_class_attention(self) -> None:
-        """Check that the image tower has class attention; a ValueError gives the reason if not."""
-        self.image_tower.check_class_attention()
-
-    def class_attention(self, images: Tensor) -> Tensor:
-        """Return the class token's attention to each patch in the last block.  (B, 3, H, W) uint8
-        to (B, heads, h, w).
-        """
-        return self.image_tower.class_attention(images)
 
     def embed_text(self, texts: list[str] | Padded | Tokens, *, normalise: bool = True) -> Tensor:
         """Embed K texts, padded or not, or their tokens from the text tower.  Returns (K, E),

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from gestalt.aggregation import max_of_parts
 from gestalt.config.loading import load
 from gestalt.config.schema import Experiment, to_yaml
-from gestalt.model import DualEncoder
+from gestalt.encoders.image import ImageTower
+from gestalt.model import DualEncoder, Side
 from gestalt.models.folder import save_folder
 from gestalt.models.start import build_model
 
@@ -44,6 +46,12 @@ def tiny() -> tuple[DualEncoder, Experiment]:
     """A model of two blocks, E 32, patches of 8 pixels, images of 32, and its configuration."""
     config = replace(load("clippy_dino_max", scale="tiny", overrides=list(WORDS)), scale="small")
     return build_model(config).eval(), config
+
+
+def with_image_tower(tower: ImageTower) -> DualEncoder:
+    """A model of an image tower; it has no texts."""
+    side = Side(tower, None, aggregation=max_of_parts, project_first=True)
+    return DualEncoder(side, side)
 
 
 def export(folder: Path) -> Path:

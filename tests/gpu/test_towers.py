@@ -11,6 +11,7 @@ from torch import Tensor
 from gestalt.encoders.image import ImageTower
 from gestalt.encoders.keys import Image
 from gestalt.encoders.towers import build_image_tower
+from tests.gestalt.tiny_model import with_image_tower
 from tests.gpu.models import images
 
 SMALL = {"width": 64, "depth": 2, "heads": 2}
@@ -71,7 +72,7 @@ def test_parts_and_gradients_equal_the_cpu(device, backbone, dropping):
 
 @pytest.mark.parametrize("backbone", VITS)
 def test_class_attention_equals_the_cpu(device, backbone):
-    side, tower = TOWERS[backbone][1], tower_of(backbone)
+    side, tower = TOWERS[backbone][1], with_image_tower(tower_of(backbone))
     on_device = copy.deepcopy(tower).to(device)
     with torch.no_grad():
         expected = tower.class_attention(pixels(side, device=torch.device("cpu")))

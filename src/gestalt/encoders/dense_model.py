@@ -209,27 +209,36 @@ class DenseModel(nn.Module):
                 "recombine; choose reading=plain"
             )
 
-    def check_class_attention(self) -> None:
-        """Check that the image tower has class attention; a ValueError gives the reason if not."""
+    def check_class_attention(self) -> LastBlock:
+        """Return the last block, whose class token's attention can be read; a ValueError gives the
+        reason if there is none.
+        """
         block = self.last_block()
         if block is None or block.prefix < 1 or not block.class_token:
             raise ValueError(
-                "attention grouping needs a class token, and the image tower has none; choose "
-                "another grouping method"
+                "attention grouping needs a class token, and the image tower has none whose "
+                "attention can be read; choose another grouping method"
             )
+        return block
 
     def class_attention(self, images: Tensor) -> Tensor:
-        """Return the class token's attention to each patch in the last block.  (B, 3, H, W) uint8
-        to (B, heads, h, w).
+        """Return the class token's attention to each patch in the last block, after the softmax;
+        call in eval mode.
+
+        Returns:
+            (B, heads, h, w) for images (B, 3, H, W) uint8, non-negative; a head sums to 1 together
+            with the class token's attention to itself and to registers.
+
+        Raises:
+            ValueError: the image tower has no class token, or a last block of another kind.
         """
-        self.check_class_attention()
-        block = self.last_block()
-        assert block is not None
+        block = self.check_class_attention()
         matrices: list[Tensor] = []
 
         def keep(module: Any, inputs: Any, options: Any, output: Any) -> None:
             heads = block.heads(inputs[0] if inputs else options["hidden_states"], options)
-            matrices.append(attention(heads.query[:, :, :1], heads.key, heads.scale))
+            # timm's order of operations
+            matrices.append(attention(heads.query * heads.scale, heads.key, 1))
 
         with block.module.register_forward_hook(keep, with_kwargs=True):
             self.tokens(images)
@@ -243,7 +252,7 @@ class DenseModel(nn.Module):
         self.check_reading(reading)
         block, grid = self.last_block(), self.grid(*images.shape[-2:])
         features = None
-        if READINGS[reading].needs_proxy:
+        if READINGS[reading].attention is None:
             if self.proxy is None:
                 raise ValueError(
                     f"reading={reading} needs a proxy model, vision-only, such as "

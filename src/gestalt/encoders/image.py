@@ -52,8 +52,8 @@ class ImageTower(nn.Module):
         mean: Channels,
         std: Channels,
         origin: WeightsOrigin,
-        frozen: bool = False,
-        frozen_blocks: int = 0,
+        frozen: bool,
+        frozen_blocks: int,
     ) -> None:
         super().__init__()
         self.trunk: Any = trunk  # timm's attributes are not typed
@@ -184,53 +184,6 @@ class ImageTower(nn.Module):
             images, mean=self.mean, std=self.std, memory_format=self._memory_format(images)
         )
 
-    def check_class_attention(self) -> None:
-        """Check that the tower has a class token whose attention can be read.
-
-        Raises:
-            ValueError: a CNN, a ViT without a class token, or one whose attention matrix is not
-                accessible.
-        """
-        if not self.is_vit or self.trunk.cls_token is None:
-            raise ValueError(
-                f"attention grouping needs a class token, and the image tower "
-                f"({type(self.trunk).__name__}) has none that can be read; choose another grouping "
-                "method"
-            )
-        _attention_of(self.trunk.blocks[-1])
-
-    def class_attention(self, images: Tensor) -> Tensor:
-        """Return the class token's attention to each patch of images (B, 3, H, W) uint8 in the last
-        block, after the softmax; call in eval mode.
-
-        The fused kernel never forms the matrix: it is switched off in this block for one forward
-        pass.
-
-        Returns:
-            (B, heads, h, w), non-negative; a head sums to 1 together with the class token's
-            attention to itself and to registers.
-
-        Raises:
-            ValueError: see ``check_class_attention`` and ``forward``.
-        """
-        self.check_class_attention()
-        grid = self.grid(*images.shape[-2:])
-        attention = _attention_of(self.trunk.blocks[-1])
-        matrices: list[Tensor] = []
-        fused, attention.fused_attn = attention.fused_attn, False
-        hook = attention.attn_drop.register_forward_hook(
-            lambda module, inputs, output: matrices.append(inputs[0])
-        )
-        try:
-            with hook:
-                self(images)
-        finally:
-            attention.fused_attn = fused
-        if len(matrices) != 1 or matrices[0].dim() != 4:  # (B, heads, T, T)
-            raise ValueError(_no_matrix(attention))
-        rows = matrices[0][:, :, 0, self.trunk.num_prefix_tokens :]
-        return torch.unflatten(rows, 2, grid)
-
     def _run(self, x: Tensor, keep: Tensor | None, *, run: Callable[[Tensor], Tensor]) -> Tensor:
         """Run the trunk or a part of it, of which a ViT keeps some patches."""
         if keep is None:
@@ -256,29 +209,6 @@ class ImageTower(nn.Module):
         """
         by_pixel = not self.is_vit and images.device.type == "cpu"
         return torch.channels_last if by_pixel else torch.contiguous_format
-
-
-def _attention_of(block: nn.Module) -> Any:
-    """Return the attention module of a ViT's block.
-
-    Raises:
-        ValueError: the block has none that can form its matrix, or more than one.
-    """
-    modules = [
-        module
-        for module in block.modules()
-        if isinstance(getattr(module, "attn_drop", None), nn.Module)
-    ]
-    if len(modules) != 1 or not hasattr(modules[0], "fused_attn"):
-        raise ValueError(_no_matrix(block))
-    return modules[0]
-
-
-def _no_matrix(module: nn.Module) -> str:
-    return (
-        f"the image tower ({type(module).__name__}) does not expose its attention matrix; choose "
-        "another grouping method"
-    )
 
 
 def build_timm_tower(image: Image, *, size: int) -> ImageTower:

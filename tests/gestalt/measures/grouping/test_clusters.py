@@ -14,6 +14,7 @@ from gestalt.measures.evaluation.protocols import build_protocol
 from gestalt.measures.grouping.engine import attention_masks, bottom_up, image_similarity
 from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
 from tests.gestalt.painted import PaintedModel, random_pixels
+from tests.gestalt.tiny_model import with_image_tower
 
 PARTITIONS = ("kmeans_square", "spectral_square")
 
@@ -53,43 +54,38 @@ def test_bilinear_attention_is_thresholded_at_the_pixels():
     assert not any(shares["bilinear"][:6])
 
 
-def tower(backbone: str, **changes: int) -> torch.nn.Module:
-    """A tiny tower with fresh weights."""
-    torch.manual_seed(0)
-    family = "cnn" if backbone.startswith("resnet") else "vit"
-    return build_image_tower(Image(backbone, family, init="random", **changes), size=32).eval()  # type: ignore[arg-type]
-
-
 @torch.no_grad()
 def test_class_attention_equals_the_softmax_of_the_last_block():
-    image_tower = tower("vit_tiny_patch16_224", patch_size=8, width=32, depth=3, heads=2)
+    torch.manual_seed(0)
+    keys = Image("vit_tiny_patch16_224", init="random", patch_size=8, width=32, depth=3, heads=2)
+    model = with_image_tower(build_image_tower(keys, size=32)).eval()
     images = random_pixels(2, 3, 32, 48)
-    trunk = image_tower.trunk
+    trunk = model.image_tower.trunk
     seen: list[Tensor] = []
     handle = trunk.blocks[-1].norm1.register_forward_hook(
         lambda module, inputs, output: seen.append(output)
     )
-    before = image_tower(images).parts
+    before = model.tokens(images).parts
     handle.remove()
     query, key, _ = functional.linear(
         seen[0], trunk.blocks[-1].attn.qkv.weight, trunk.blocks[-1].attn.qkv.bias
     ).chunk(3, dim=-1)
-    found = image_tower.class_attention(images)
+    found = model.class_attention(images)
     assert found.shape == (2, 2, 4, 6)
     for head in range(2):
         part = slice(head * 16, head * 16 + 16)
         scores = torch.einsum("bd,btd->bt", query[:, 0, part], key[:, :, part]) / 16**0.5
         by_hand = (scores.exp() / scores.exp().sum(dim=1, keepdim=True))[:, 1:]
         torch.testing.assert_close(found[:, head].flatten(1), by_hand)
-    assert trunk.blocks[-1].attn.fused_attn
-    assert torch.equal(image_tower(images).parts, before)
+    assert torch.equal(model.tokens(images).parts, before)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("backbone", ["vit_small_patch14_reg4_dinov2", "eva02_tiny_patch14_224"])
 def test_class_attention_of_towers_with_registers_or_rotary_embeddings_has_the_patch_grid(backbone):
     image_tower = build_image_tower(Image(backbone, init="random", depth=2), size=28).eval()
-    found = image_tower.class_attention(torch.zeros(1, 3, 28, 42, dtype=torch.uint8))
+    images = torch.zeros(1, 3, 28, 42, dtype=torch.uint8)
+    found = with_image_tower(image_tower).class_attention(images)
     assert found.shape[-2:] == (2, 3)
     assert bool((found.flatten(2).sum(dim=2) < 1).all())
 
