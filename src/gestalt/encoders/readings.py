@@ -99,7 +99,7 @@ def timm_block(trunk: Any) -> LastBlock | None:
     )
 
 
-def open_clip_block(block: Any, *, prefix: int) -> LastBlock | None:
+def open_clip_block(block: Any) -> LastBlock | None:
     """Take apart a block of open_clip's transformer, whose attention is ``nn.MultiheadAttention``;
     None for another kind.
     """
@@ -111,17 +111,10 @@ def open_clip_block(block: Any, *, prefix: int) -> LastBlock | None:
     ):
         return None
 
-    def heads(tokens: Tensor, options: Any) -> Heads:
-        joined = functional.linear(
-            block.ln_1(tokens), attention.in_proj_weight, attention.in_proj_bias
-        )
-        query, key, value = (split(part, attention.num_heads) for part in joined.chunk(3, dim=-1))
-        return Heads(query, key, value, float(attention.head_dim) ** -0.5)
-
     return LastBlock(
         block,
-        prefix=prefix,
-        heads=heads,
+        prefix=1,
+        heads=lambda tokens, options: _heads(attention, block.ln_1(tokens)),
         merge=lambda values, tokens: block.ls_1(attention.out_proj(_join(values))),
         feed=lambda tokens: block.ls_2(block.mlp(block.ln_2(tokens))),
     )
@@ -138,15 +131,10 @@ def transformers_block(layer: Any, *, prefix: int) -> LastBlock | None:
         return None
     output = attention.out_proj if hasattr(attention, "out_proj") else attention.projection
 
-    def heads(tokens: Tensor, options: Any) -> Heads:
-        parts = _projected(attention, layer.layer_norm1(tokens))
-        query, key, value = (split(part, attention.num_heads) for part in parts)
-        return Heads(query, key, value, float(attention.scale))
-
     return LastBlock(
         layer,
         prefix=prefix,
-        heads=heads,
+        heads=lambda tokens, options: _heads(attention, layer.layer_norm1(tokens)),
         merge=lambda values, tokens: output(_join(values)),
         feed=lambda tokens: layer.mlp(layer.layer_norm2(tokens)),
     )
@@ -164,12 +152,23 @@ def _join(values: Tensor) -> Tensor:
 
 def _projected(attention: Any, tokens: Tensor) -> Any:
     """Return queries, keys and values, each (B, T, G d), by one layer or by three."""
+    if isinstance(attention, nn.MultiheadAttention):
+        joined = functional.linear(tokens, attention.in_proj_weight, attention.in_proj_bias)
+        return joined.chunk(3, dim=-1)
     if getattr(attention, "qkv", None) is None:
         return [getattr(attention, f"{side}_proj")(tokens) for side in "qkv"]
     if getattr(attention, "q_bias", None) is None:
         return attention.qkv(tokens).chunk(3, dim=-1)
     bias = torch.cat((attention.q_bias, attention.k_bias, attention.v_bias))
     return functional.linear(tokens, attention.qkv.weight, bias).chunk(3, dim=-1)
+
+
+def _heads(attention: Any, tokens: Tensor) -> Heads:
+    """Return the heads of an attention before further norms and rotary embeddings."""
+    parts = _projected(attention, tokens)
+    width = parts[0].shape[-1] // attention.num_heads
+    query, key, value = (split(part, part.shape[-1] // width) for part in parts)
+    return Heads(query, key, value, float(getattr(attention, "scale", width**-0.5)))
 
 
 def _scaled_by(gamma: Tensor | None) -> Callable[[Tensor], Tensor]:
@@ -183,9 +182,7 @@ def _timm_heads(attention: Any, tokens: Tensor, *, rope: Tensor | None) -> Heads
     """
     from timm.layers.pos_embed_sincos import apply_rot_embed_cat
 
-    parts = _projected(attention, tokens)
-    width = parts[0].shape[-1] // attention.num_heads
-    query, key, value = (split(part, part.shape[-1] // width) for part in parts)
+    query, key, value, scale = _heads(attention, tokens)
     query, key = attention.q_norm(query), attention.k_norm(key)
     if rope is not None:
         prefix, half = attention.num_prefix_tokens, getattr(attention, "rotate_half", False)
@@ -200,7 +197,7 @@ def _timm_heads(attention: Any, tokens: Tensor, *, rope: Tensor | None) -> Heads
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = (side.repeat_interleave(groups, dim=1) for side in (key, value))
-    return Heads(query, key, value, float(attention.scale))
+    return Heads(query, key, value, scale)
 
 
 NACLIP_STD = 5.0  # patches; sinahmr/NACLIP at 0cac3a6, configs/base_config.py
@@ -220,11 +217,6 @@ class Reading(NamedTuple):
 
     attention: Callable[[Heads, Pair, int], Tensor] | None
     whole: bool
-
-    @property
-    def needs_proxy(self) -> bool:
-        """True if the attention is of a proxy model."""
-        return self.attention is None
 
 
 def attention(left: Tensor, right: Tensor, scale: float) -> Tensor:

@@ -101,7 +101,7 @@ def test_each_image_is_read_by_itself_into_a_token_for_each_location(of_tower, n
             return made(images[:count]).parts
 
     both = read(2)
-    assert both.shape == (2, 60 if READINGS[name].needs_proxy else 15, made.width)
+    assert both.shape == (2, 60 if READINGS.row(name).needs_proxy else 15, made.width)
     torch.testing.assert_close(both[:1], read(1), atol=1e-5, rtol=1e-5)
 
 

@@ -122,7 +122,7 @@ class OpenClipViT(OpenClipModel):
 
     def last_block(self) -> LastBlock | None:
         """Return the parts of the last block; None for open_clip's custom blocks."""
-        return open_clip_block(self.visual.transformer.resblocks[-1], prefix=1)
+        return open_clip_block(self.visual.transformer.resblocks[-1])
 
 
 class OpenClipResNet(OpenClipModel):
