@@ -108,7 +108,7 @@ def clip(saved, tmp_path):
 def test_with_its_own_aggregation_a_start_embeds_as_before(clip):
     ours, theirs, shown = clip[2].eval(), open_target(clip[1]).model, images(size=(40, 72))
     assert ours.logit_scale == theirs.logit_scale
-    assert ours.logit_bias == theirs.logit_bias
+    assert ours.logit_bias == theirs.model.logit_bias
     texts = [*TEXTS, "", "The SKY, the dog! " * 9]
     close(ours.embed_text(texts), theirs.embed_text(texts))
     close(ours.embed_image(shown), theirs.embed_image(shown))

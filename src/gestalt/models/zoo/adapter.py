@@ -31,13 +31,10 @@ class Adapter(DenseModel):
         origin: origin of the weights.
         has_text: False for a vision-only model.
         logit_scale: learned log of the scale of cosines, one element; None for a model without one.
-        logit_bias: learned bias of the scaled cosines, for SigLIP's sigmoid, one element; None for
-            a model without one.
     """
 
     mean: Tensor
     std: Tensor
-    logit_bias: Tensor | None
 
     def __init__(
         self,
@@ -50,7 +47,6 @@ class Adapter(DenseModel):
         origin: WeightsOrigin,
         has_text: bool = True,
         logit_scale: Tensor | None = None,
-        logit_bias: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.model: Any = model
@@ -58,12 +54,9 @@ class Adapter(DenseModel):
         self.image_origin = origin
         self.text_origin = origin if has_text else None
         self.patch_stride = stride
-        for key, value in (("logit_scale", logit_scale), ("logit_bias", logit_bias)):
-            self.register_buffer(
-                key,
-                None if value is None else torch.as_tensor(value).detach().reshape(()).clone(),
-                persistent=False,
-            )
+        if logit_scale is not None:
+            logit_scale = torch.as_tensor(logit_scale).detach().reshape(()).clone()
+        self.register_buffer("logit_scale", logit_scale, persistent=False)
         for key, channels in (("mean", mean), ("std", std)):
             self.register_buffer(key, torch.tensor(tuple(channels)).view(3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()

@@ -50,9 +50,7 @@ class HfModel(Adapter):
         scale = getattr(model, "logit_scale", None)
         if hasattr(model, "temperature"):  # ALIGN divides cosines
             scale = -model.temperature.log()
-        super().__init__(
-            model, logit_scale=scale, logit_bias=getattr(model, "logit_bias", None), **arguments
-        )
+        super().__init__(model, logit_scale=scale, **arguments)
         self.tokenizer = tokenizer
         self.max_length = max_length
 
@@ -82,8 +80,7 @@ class HfModel(Adapter):
 
     def pooled_text(self, **inputs: Tensor) -> Tensor:
         """Embed token ids and mask, (K, E), not normalised."""
-        output = self.model.get_text_features(**inputs)
-        return getattr(output, "pooler_output", output)  # a tensor in older releases
+        return self.model.get_text_features(**inputs).pooler_output
 
     def hidden(self, pixels: Tensor) -> Tensor:
         """Run the image tower on normalised pixels (B, 3, H, W): (B, prefix + N, D)."""

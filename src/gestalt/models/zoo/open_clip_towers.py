@@ -44,7 +44,6 @@ class OpenClipModel(Adapter):
             std=visual.image_std,
             origin=WeightsOrigin("open_clip", source),
             logit_scale=model.logit_scale,
-            logit_bias=model.logit_bias,
         )
         self.tokenizer = tokenizer
         self._positions = "timm"
