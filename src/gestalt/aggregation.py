@@ -60,32 +60,24 @@ def max_with_summary(tokens: Tokens) -> Tensor:
     return torch.cat((summary, _filled(tokens, -math.inf)), dim=1).max(dim=1).values
 
 
-def mean_of_top_parts(tokens: Tokens, *, share: float) -> Tensor:
-    """Average each channel over its largest ``share`` of the real parts, at least one.  Returns
-    (B, D).
+def mean_of_largest(tokens: Tokens, *, share: float = 1.0, most: int = 2**31) -> Tensor:
+    """Average each channel over its largest ``share`` of the real parts, at least one and at most
+    ``most``.  Returns (B, D).
+
+    Source of a number: Yi et al., "A simple framework for text-supervised semantic segmentation"
+    (SimSeg), CVPR 2023, locality-driven alignment.
     """
+    real = tokens.mask.sum(dim=1, keepdim=True)
     # 1e-4: 0.3 * 50 is 15.000001 in float32, and must give 15
-    most = max(1, math.ceil(tokens.parts.shape[1] * share - 1e-4))
-    return _mean_of_largest(
-        tokens,
-        (tokens.mask.sum(dim=1, keepdim=True) * share - 1e-4).ceil().clamp(1, most),
-        most=most,
-    )
+    count = (real * share - 1e-4).ceil().clamp(1, most)  # (B, 1)
+    longest = min(most, max(1, math.ceil(tokens.parts.shape[1] * share - 1e-4)))
+    largest = _filled(tokens, -math.inf).topk(longest, dim=1).values  # (B, longest, D)
+    beyond = torch.arange(longest, device=count.device) >= count  # (B, longest)
+    return largest.masked_fill(beyond.unsqueeze(-1), 0).sum(dim=1) / count.to(largest.dtype)
 
 
-def mean_of_highest(tokens: Tokens, *, count: int) -> Tensor:
-    """Average each channel over its ``count`` largest values among the real parts, or over all if
-    there are fewer.  Returns (B, D).
-
-    Source: Yi et al., "A simple framework for text-supervised semantic segmentation" (SimSeg), CVPR
-    2023, locality-driven alignment.
-    """
-    most = min(count, tokens.parts.shape[1])
-    return _mean_of_largest(tokens, tokens.mask.sum(dim=1, keepdim=True).clamp(max=most), most=most)
-
-
-mean_of_top_tenth = partial(mean_of_top_parts, share=0.1)
-mean_of_top_5 = partial(mean_of_highest, count=5)
+mean_of_top_tenth = partial(mean_of_largest, share=0.1)
+mean_of_top_5 = partial(mean_of_largest, most=5)
 
 
 class AttentionPooling(nn.Module):
@@ -184,15 +176,6 @@ def check_parts(tokens: Tokens) -> None:
             present.all(),
             "aggregation: an item of the batch has no real part, its mask is all False",
         )
-
-
-def _mean_of_largest(tokens: Tokens, count: Tensor, *, most: int) -> Tensor:
-    """Average each channel over its largest real parts, ``count`` (B, 1) of them and at most
-    ``most``.  Returns (B, D).
-    """
-    largest = _filled(tokens, -math.inf).topk(most, dim=1).values  # (B, most, D)
-    beyond = torch.arange(most, device=count.device) >= count  # (B, most)
-    return largest.masked_fill(beyond.unsqueeze(-1), 0).sum(dim=1) / count.to(largest.dtype)
 
 
 def _filled(tokens: Tokens, value: float) -> Tensor:

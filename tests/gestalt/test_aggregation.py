@@ -9,8 +9,7 @@ from gestalt.aggregation import (
     GeneralisedMean,
     LogSumExp,
     build_aggregation,
-    mean_of_highest,
-    mean_of_top_parts,
+    mean_of_largest,
 )
 from gestalt.tables import AGGREGATIONS
 from gestalt.tokens import Tokens
@@ -182,20 +181,20 @@ def test_top_parts_are_a_share_of_the_real_ones():
     parts = torch.arange(40.0).view(1, 40, 1)
     full = Tokens(None, parts, torch.ones(1, 40, dtype=torch.bool), None)
     half = full._replace(mask=torch.arange(40).view(1, 40) < 20)
-    assert mean_of_top_parts(full, share=0.1).item() == (39 + 38 + 37 + 36) / 4
-    assert mean_of_top_parts(half, share=0.1).item() == (19 + 18) / 2
-    assert mean_of_top_parts(full, share=1.0).item() == 19.5
+    assert mean_of_largest(full, share=0.1).item() == (39 + 38 + 37 + 36) / 4
+    assert mean_of_largest(half, share=0.1).item() == (19 + 18) / 2
+    assert mean_of_largest(full, share=1.0).item() == 19.5
 
 
 def test_the_five_highest_are_counted_among_the_real_parts():
     parts = torch.arange(8.0).view(1, 8, 1)
     full = Tokens(None, parts, torch.ones(1, 8, dtype=torch.bool), None)
-    assert mean_of_highest(full, count=5).item() == (7 + 6 + 5 + 4 + 3) / 5
+    assert mean_of_largest(full, most=5).item() == (7 + 6 + 5 + 4 + 3) / 5
     assert (
-        mean_of_highest(full._replace(mask=torch.arange(8).view(1, 8) < 3), count=5).item()
+        mean_of_largest(full._replace(mask=torch.arange(8).view(1, 8) < 3), most=5).item()
         == (2 + 1 + 0) / 3
     )
     assert (
-        mean_of_highest(full._replace(parts=parts[:, :2], mask=full.mask[:, :2]), count=5).item()
+        mean_of_largest(full._replace(parts=parts[:, :2], mask=full.mask[:, :2]), most=5).item()
         == (1 + 0) / 2
     )
