@@ -21,14 +21,17 @@ if TYPE_CHECKING:
     from gestalt.zero_shot import ZeroShot
 
 _PLACES = {
-    "gestalt.api": ("Model", "SegmentedImage", "load"),
-    "gestalt.runs.experiment": ("experiment",),
-    "gestalt.runs.run": ("Run", "build"),
-    "gestalt.runs.train": ("train",),
-    "gestalt.data_modules.image_text": ("ImageTextDataModule",),
-    "gestalt.model": ("DualEncoder",),
-    "gestalt.module": ("ContrastiveModule",),
-    "gestalt.zero_shot": ("ZeroShot",),
+    "Model": "gestalt.api",
+    "SegmentedImage": "gestalt.api",
+    "load": "gestalt.api",
+    "experiment": "gestalt.runs.experiment",
+    "Run": "gestalt.runs.run",
+    "build": "gestalt.runs.run",
+    "train": "gestalt.runs.train",
+    "ImageTextDataModule": "gestalt.data_modules.image_text",
+    "DualEncoder": "gestalt.model",
+    "ContrastiveModule": "gestalt.module",
+    "ZeroShot": "gestalt.zero_shot",
 }
 
 sys.meta_path.insert(0, Forward())
@@ -49,9 +52,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    for place, names in _PLACES.items():
-        if name in names:
-            return getattr(import_module(place), name)
+    if name in _PLACES:
+        return getattr(import_module(_PLACES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

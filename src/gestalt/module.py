@@ -369,13 +369,7 @@ class ContrastiveModule(LightningModule):
             raise NonFiniteLoss(bad.message(rate))
         self.last_loss = float(self.trainer.strategy.reduce(self._loss.clone(), reduce_op="mean"))
 
-    def on_validation_start(self) -> None:
-        """Read the steps before their weights are scored."""
-        self.read_steps()
-
-    def on_train_end(self) -> None:
-        """Read the last steps."""
-        self.read_steps()
+    on_validation_start = on_train_end = read_steps
 
 
 def _parameters(optimizer: Optimizer) -> list[Tensor]:

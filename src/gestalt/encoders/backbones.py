@@ -85,23 +85,6 @@ class ConvStem(nn.Sequential):
         super().__init__(*layers, nn.Conv2d(channels[-1], width, 1))
 
 
-def with_conv_stem(model: Any) -> Any:
-    """Give a timm ViT convolutions as its stem, in place.
-
-    Raises:
-        ValueError: a patch that is not square or not a power of two.
-    """
-    embedding = model.patch_embed
-    height, width = embedding.patch_size
-    if height != width:
-        raise ValueError(
-            f"image.stem=conv: patches of {height} x {width} pixels are not square; choose "
-            "image.stem=patch"
-        )
-    embedding.proj = ConvStem(embedding.proj.out_channels, patch=int(height))
-    return model
-
-
 def build_trunk(image: Image, *, size: int) -> Any:
     """Build a timm model with fresh weights and without a classifier, before ``trim``: its
     parameters have the names of timm's files.
@@ -124,7 +107,16 @@ def build_trunk(image: Image, *, size: int) -> Any:
             f"image.backbone {image.backbone!r} cannot be built as image.family={image.family} "
             f"with {options}: {cause(error) or type(error).__name__}"
         ) from error
-    return model if image.stem == "patch" else with_conv_stem(model)
+    if image.stem == "conv":
+        embedding: Any = model.patch_embed
+        height, width = embedding.patch_size
+        if height != width:
+            raise ValueError(
+                f"image.stem=conv: patches of {height} x {width} pixels are not square; choose "
+                "image.stem=patch"
+            )
+        embedding.proj = ConvStem(embedding.proj.out_channels, patch=int(height))
+    return model
 
 
 def inspect_trunk(image: Image, *, size: int) -> tuple[Pair, set[str]]:

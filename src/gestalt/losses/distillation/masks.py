@@ -74,11 +74,8 @@ class MaskToken(nn.Module):
             chosen = mask.reshape(*embedded.shape[:-1], 1)
             return torch.where(chosen, self.token.to(embedded.dtype), embedded)
 
-        handle = trunk.patch_embed.register_forward_hook(replace)
-        try:
+        with trunk.patch_embed.register_forward_hook(replace):
             yield
-        finally:
-            handle.remove()
 
 
 class ProjectionHead(nn.Module):
