@@ -142,7 +142,6 @@ class DualEncoder(DenseModel):
         if not isinstance(text, Side | TextTower):
             raise ValueError(f"text: {type(text).__name__} is neither a TextTower nor a Side")
         self.image = _side(image, "max", width=width)
-        self.patch_stride = self.image_tower.stride
         self.text = _side(text, "avg", width=width)
         self.logit_scale = nn.Parameter(torch.tensor(logit_scale))
         self.register_parameter(
@@ -168,6 +167,13 @@ class DualEncoder(DenseModel):
     def text_origin(self) -> WeightsOrigin:  # type: ignore[override]
         """Origin of the text tower's weights."""
         return self.text_tower.origin
+
+    @property
+    def patch_stride(self) -> Pair:  # type: ignore[override]
+        """Pixels from one patch to the next, (down, across); they must divide the sides of an
+        image.
+        """
+        return self.image_tower.stride
 
     def forward(
         self,

@@ -73,10 +73,11 @@ class FirstBadStep:
             else gradient_norm
         )
         values = torch.stack([value.detach().float() for value in (loss, norm, logit_scale)])
-        step = self._step.to(values.device)
-        first = ~torch.isfinite(values[:2]).all() & (step == NO_STEP)
-        self._step = torch.where(first, trainer.global_step, step)
-        self._values = torch.where(first, values, self._values.to(values.device))
+        if self._step.device != values.device:
+            self._step, self._values = self._step.to(values.device), self._values.to(values.device)
+        first = ~torch.isfinite(values[:2]).all() & (self._step == NO_STEP)
+        self._step = torch.where(first, trainer.global_step, self._step)
+        self._values = torch.where(first, values, self._values)
         self.unread = True
 
     def read(self, trainer: Trainer) -> BadStep | None:

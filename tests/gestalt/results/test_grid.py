@@ -196,7 +196,7 @@ def test_a_part_of_a_set_a_shortened_run_and_uncommitted_code_are_noted(view):
     for one in made.values():
         one.record["benchmarks"][0]["images_official"] = 307
     notes = build_table(GRID, made, metric="scenes/miou", allow_mixed=False).notes
-    assert notes[:2] == ("scenes: 30 of 307 images.", "cls seed 1 ran 5 of 8 steps.")
+    assert notes[:2] == ["scenes: 30 of 307 images.", "cls seed 1 ran 5 of 8 steps."]
     assert "c0ffee+changes" in notes[2]
 
 

@@ -198,6 +198,7 @@ def pieces_of(model: Any, images: Sequence[Tensor], protocol: TopDownProtocol) -
     return compute_once(images, key, lambda: cut_and_embed(model, images, protocol))
 
 
+@torch.no_grad()
 def cut_and_embed(model: Any, images: Sequence[Tensor], protocol: TopDownProtocol) -> list[Pieces]:
     """Resize images, (3, H, W) uint8 of any sizes, cut their windows, and pass all windows of equal
     size through the tower together.
