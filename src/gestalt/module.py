@@ -51,7 +51,7 @@ class ContrastiveModule(LightningModule):
         seed: seed of the token sub-sampling.
         micro_batches: number of parts in which the towers embed a batch.
         terms: what is added to the loss of pairs, by name.
-        weights: name of a term -> its factor.
+        weights: name of a term, or ``pairs`` -> its factor; that of pairs is 1 by default.
         crops: epoch e keeps the tokens of epoch e mod ``crops``; None for new ones in each epoch.
         config: the resolved configuration that the model is built from, as dicts and lists, which
             checkpoints hold so that they open by themselves; None for a model of one's own.
@@ -161,7 +161,7 @@ class ContrastiveModule(LightningModule):
             measure=self._is_logged(),
             **bias,
         )
-        shares = {"pairs": terms.loss}
+        shares = {"pairs": self.weights.get("pairs", 1.0) * terms.loss}
         if self.terms:
             pairs = towers.pairs(embeddings, text_id=ids, valid=valid)
             shares |= {name: self.weights[name] * term(pairs) for name, term in self.terms.items()}

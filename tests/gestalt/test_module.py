@@ -173,9 +173,11 @@ def trained(
     more: tuple[Callback, ...] = (),
     logger: Any = False,
     crops: int | None = None,
+    pairs_weight: float = 1.0,
     **fit: Any,
 ) -> tuple:
     module = build(model, loss=loss, share=share, rate=rate, crops=crops)
+    module.weights = {"pairs": pairs_weight}
     watch = Watch()
     saves = any(isinstance(callback, ModelCheckpoint) for callback in more)
     trainer = Trainer(
@@ -317,6 +319,12 @@ def test_a_nan_gradient_is_reported():
 
     with pytest.raises(NonFiniteLoss, match=r"^gradient norm is nan at step 0 "):
         trained(FewWeights(), loss=loss, every=2)
+
+
+def test_pairs_of_weight_0_train_nothing():
+    _, watch = trained(FewWeights(), pairs_weight=0)
+    assert set(watch.scales) == {FewWeights().logit_scale.item()}
+    assert {step["train/loss"] for step in watch.logged} == {0}
 
 
 @pytest.mark.parametrize(("direction", "end"), [(-1.0, MAX_LOGIT_SCALE), (1.0, 0.0)])

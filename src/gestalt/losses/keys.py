@@ -31,6 +31,9 @@ class Loss:
         kind="images",
         above=0,
     )
+    pairs: float = key(
+        1.0, "Weight of the loss of pairs; 0 leaves it out, for `terms` alone.", at_least=0
+    )
     terms: dict[str, float] = key(
         {},
         f"Further terms of the loss and their weights: {', '.join(TERMS.built_in)}, or those of "
@@ -85,6 +88,10 @@ def check_loss(loss: Loss) -> None:
     if loss.directions != "sum" and LOSSES.row(loss.name).one_direction:
         why = f"loss.name={loss.name} compares a pair once, in no direction; choose sum"
         refuse("loss.directions", loss.directions, why)
+    if loss.pairs == 0 and not terms_of(loss):
+        refuse(
+            "loss.pairs", loss.pairs, "nothing is left to train; add one of loss.terms, or choose 1"
+        )
     for name, weight in loss.terms.items():
         if name not in TERMS:
             refuse(f"loss.terms.{name}", weight, f"not a term of the loss; {nearest(name, TERMS)}")

@@ -59,7 +59,7 @@ def module_arguments(
         "seed": config.seed,
         "micro_batches": config.trainer.accumulate_grad_batches,
         "terms": build_terms(config, model, nouns),
-        "weights": terms_of(config.loss),
+        "weights": {"pairs": config.loss.pairs, **terms_of(config.loss)},
         "crops": config.data.crops,
         "config": to_plain(config),
     }

@@ -108,6 +108,7 @@ REFUSED = [  # experiment, scale and overrides; the line
         (*DEMO, "loss.name=sigmoid", "loss.directions=mean"),
         "loss.directions=mean: loss.name=sigmoid .*choose sum",
     ),
+    ((*DEMO, "loss.pairs=0"), "loss.pairs=0.*: nothing is left to train; add one of loss.terms"),
     ((*DEMO, "trainer.max_epochs=-1"), "trainer.max_steps=-1: .*needs an end"),
     (
         (*PHOTOS, "image.init=dino"),
