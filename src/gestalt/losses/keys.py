@@ -63,10 +63,10 @@ class Loss:
         pattern=r"[^{}]*\{\}[^{}]*",
         form="a text with {} in it",
     )
-    nouns_pooling: Literal["max", "softmax"] = key(
+    nouns_pooling: Literal["max", "softmax", "image"] = key(
         "max",
-        "Patches that a noun selects: the nearest one, or all of them, weighted by the softmax of "
-        "their cosines with the noun.",
+        "What is compared with a noun: the nearest patch, all patches weighted by the softmax of "
+        "their cosines with the noun, or the image's own vector, by `image.aggregation`.",
     )
     nouns_temperature: float = positive(0.1, "Temperature of the softmax of `nouns_pooling`.")
     self_distillation_prototypes: int = key(

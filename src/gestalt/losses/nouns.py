@@ -16,7 +16,8 @@ class Nouns(Term):
     """Contrast of each noun that a caption names with other nouns and with other images.
 
     An image is as near to a noun as the patches that the noun selects: its nearest patch, or the
-    mean of all patches weighted by the softmax of their cosines with it.  Each noun that a caption
+    mean of all patches weighted by the softmax of their cosines with it; or as its own vector is.
+    Each noun that a caption
     names is told from the nouns that the caption does not name, and its image from the images whose
     captions do not name it.  Only nouns that the global batch names take part.  A noun that is
     like a named one, such as "animal" beside "dog", may be true of the image: it is neither a
@@ -27,7 +28,7 @@ class Nouns(Term):
     many patches, does not see that.
 
     Attributes:
-        pooling: "max" or "softmax".
+        pooling: "max", "softmax" or "image".
         temperature: temperature of the softmax.
         ids, mask: the nouns as the text tower reads them.
 
@@ -60,8 +61,12 @@ class Nouns(Term):
         nouns = pairs.embed_text(self._phrases(pairs))
         self.same.check(nouns.device)
         with without_autocast(nouns.device.type):
-            patches, nouns = widen(pairs.patches, nouns)
-            nearness = self._nearness(functional.normalize(patches, dim=-1), nouns)
+            image, patches, nouns = widen(pairs.image, pairs.patches, nouns)
+            nearness = (
+                image @ nouns.T
+                if self.pooling == "image"
+                else self._nearness(functional.normalize(patches, dim=-1), nouns)
+            )
             logits = nearness * pairs.logit_scale.exp()  # (B, V)
             valid = pairs.valid_rows().unsqueeze(1)
             named = pairs.batch["nouns"] & valid

@@ -90,20 +90,26 @@ def parts_of(model: Toy) -> tuple[torch.Tensor, torch.Tensor, float]:
     return patches, words, float(model.logit_scale.detach().exp())
 
 
-CASES = {"max": ("max", None), "softmax": ("softmax", None), "max-alike": ("max", SIMILAR)}
+CASES = {
+    **{pooling: (pooling, None) for pooling in ("max", "softmax", "image")},
+    "max-alike": ("max", SIMILAR),
+}
 
 
 @pytest.mark.parametrize(("pooling", "similar"), CASES.values(), ids=CASES)
 def test_the_noun_term_contrasts_absent_nouns_and_images_without_the_noun(pooling, similar):
     model = Toy("nouns", nouns_pooling=pooling, similar=similar)
     patches, words, scale = parts_of(model)
+    whole = model.pairs(batch()).image.detach()
     near = torch.empty(PAIRS, 4, dtype=torch.float64)  # noun 4 is in no caption
     for row, image in enumerate(patches):
         for noun in range(4):
             cosines = image @ words[noun]
-            part = (
-                image[cosines.argmax()] if pooling == "max" else (cosines / 0.1).softmax(0) @ image
-            )
+            part = {
+                "max": image[cosines.argmax()],
+                "softmax": (cosines / 0.1).softmax(0) @ image,
+                "image": whole[row],
+            }[pooling]
             near[row, noun] = scale * functional.cosine_similarity(part, words[noun], dim=0)
     losses, named = [], [[0, 1], [2], [0, 1], [], [0, 1], [3, 2, 0]]
     true = (
