@@ -46,22 +46,30 @@ class ClassifierProjection(TokenProjection):
     linear map that is zero at first.
 
     The ``LIKELIEST`` probabilities of softmax(logits / ``TEMPERATURE``) are renormalised and weigh
-    the names' unit vectors.  Classifier and names are buffers, which a start or a checkpoint fills;
-    the linear map alone is trained.
+    the names' vectors, which have length 1 at first.  A start or a checkpoint fills classifier and
+    names.  Either the linear map is trained or the names (``train_names``).
 
     Source: Norouzi et al. 2013 (arXiv:1312.5650, ConSE), equations 4 and 5, with a temperature.
     """
 
     weight: Tensor
     bias: Tensor
-    names: Tensor
 
     def __init__(self, width_in: int, width_out: int) -> None:
         super().__init__(width_in, width_out)
         nn.init.zeros_(self.linear.weight)
         self.register_buffer("weight", torch.zeros(CLASSES, width_in))
         self.register_buffer("bias", torch.zeros(CLASSES))
-        self.register_buffer("names", torch.zeros(CLASSES, width_out))
+        self.names = nn.Parameter(torch.zeros(CLASSES, width_out), requires_grad=False)
+
+    def train_names(self, wanted: bool) -> None:
+        """Let training change the names in place of the linear map, or the linear map alone."""
+        self.names.requires_grad_(wanted)
+        self.linear.requires_grad_(not wanted)
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        """Project a CNN's tokens, and the mean of its map for the summary."""
+        return super().forward(tokens._replace(summary=tokens.parts.mean(dim=1)))
 
     def project(self, vectors: Tensor) -> Tensor:
         """Average the names of vectors (..., D), and add the linear map: (..., E)."""

@@ -13,7 +13,7 @@ from gestalt.measures.evaluation.benchmarks import BENCHMARKS
 from gestalt.measures.evaluation.checks import check_evaluation
 from gestalt.measures.evaluation.measures import MEASURES
 from gestalt.support.keys import Complaints, check_values, refuse, refuse_first
-from gestalt.tables import IMAGE_TOWERS, TEXT_TOWERS
+from gestalt.tables import AGGREGATIONS, IMAGE_TOWERS, TEXT_TOWERS
 from gestalt.training.keys import check_end, check_optimizer, class_paths
 
 
@@ -72,8 +72,23 @@ def _of_features(config: Experiment, name: str) -> Complaints:
 
 
 def _of_start(config: Experiment) -> Complaints:
-    """Yield complaints about keys of the text that need a start, or another precision."""
+    """Yield complaints about keys that need another start or precision."""
     text, order = config.text, config.projection.order
+    if order != "classifier":
+        if config.optimizer.names_rate:
+            why = "a classifier's names are trained; set start=classifier:ARCHITECTURE, or 0"
+            yield "optimizer.names_rate", why
+        if (
+            config.image.family == "cnn"
+            and AGGREGATIONS.row(config.image.aggregation).needs_class_token
+        ):
+            usable = (
+                name
+                for name in AGGREGATIONS.built_in
+                if not AGGREGATIONS.row(name).needs_class_token
+            )
+            why = f"needs a class token, and a cnn has none; choose one of {', '.join(usable)}"
+            yield "image.aggregation", why
     if config.start is None:
         if text.family in ("siglip", "siglip2") or order == "siglip":
             why = "siglip, here or in projection.order, needs start=open_clip:ARCHITECTURE:TAG"

@@ -207,14 +207,6 @@ def check_image(image: Image) -> None:
 
 def _of_image(image: Image) -> Complaints:
     if image.family == "cnn":
-        if AGGREGATIONS.row(image.aggregation).needs_class_token:
-            usable = [
-                name
-                for name in AGGREGATIONS.built_in
-                if not AGGREGATIONS.row(name).needs_class_token
-            ]
-            why = f"needs a class token, and a cnn has none; choose one of {', '.join(usable)}"
-            yield "aggregation", why
         if image.keep_tokens < 1 and image.subsampling:
             why = "a cnn cannot drop tokens; choose 1.0, or a backbone with image.family=vit"
             yield "keep_tokens", why

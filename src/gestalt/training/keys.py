@@ -65,6 +65,12 @@ class Optimizer:
     )
     image_rate: float = positive(1.0, "Factor on the learning rate of the image tower.")
     text_rate: float = positive(1.0, "Factor on the learning rate of the text tower.")
+    names_rate: float = key(
+        0.0,
+        "Factor on the learning rate of a classifier's names (`start=classifier:...`), which are "
+        "then trained in place of the linear map. 0: they stay.",
+        at_least=0,
+    )
     layer_decay: float = positive(
         1.0, "Factor on the learning rate per block, from the last block to the first.", at_most=1
     )

@@ -38,6 +38,7 @@ WITHOUT_DECAY = frozenset(
         "relative_position_bias_table",  # timm's Swin, BEiT
         "latent",  # timm's attention pooling
         "logit_scale",
+        "names",  # ClassifierProjection
     }
 )
 """Parts of a parameter's name that exempt it from weight decay, although it may have two dimensions
@@ -66,7 +67,12 @@ def parameter_groups(model: nn.Module, keys: OptimizerKeys) -> list[Group]:
     Source: kahnchana/clippy at 04bf78b decays weights of two and more dimensions only; layer-wise
     rates: BEiT (arXiv:2106.08254).
     """
-    rates = {"image": keys.image_rate, "text": keys.text_rate, "heads": 1.0}
+    rates = {
+        "image": keys.image_rate,
+        "text": keys.text_rate,
+        "names": keys.names_rate,
+        "heads": 1.0,
+    }
     names = [name for name, _ in model.named_parameters()]  # depths count frozen blocks too
     depths: dict[str, tuple[int, int]] = {}
     for tower in TOWERS:
@@ -242,6 +248,10 @@ def half_cosine(step: int, *, start: float, end: float, total: int) -> float:
 
 
 def _tower(name: str) -> str:
-    """Return the tower of a parameter by its name; "heads" outside both."""
+    """Return the tower of a parameter by its name; outside both "names" for those of a classifier,
+    else "heads".
+    """
+    if name == "image.projection.names":
+        return "names"
     first, _, rest = name.partition(".")
     return first if first in TOWERS and rest.partition(".")[0] not in HEADS else "heads"

@@ -8,10 +8,11 @@ import pytest
 import timm
 import torch
 from open_clip import IMAGENET_CLASSNAMES
-from torch.nn import functional
+from torch.nn import ModuleDict, functional
 
 from gestalt.encoders.checkpoints import read_state_dict
 from gestalt.encoders.weights import locate, weights_hash
+from gestalt.losses.noun_list import NounList
 from gestalt.measures.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.presets import top_down_protocol
@@ -19,6 +20,7 @@ from gestalt.models.building import check_names
 from gestalt.models.opening import open_target
 from gestalt.models.start import build_model
 from gestalt.models.zoo.classifier import class_names
+from gestalt.runs.training import module_arguments
 from tests.gestalt.models.zoo.hub_cache import as_hub, save_for_hub
 from tests.gestalt.models.zoo.test_open_clip import images
 from tests.gestalt.painted import LABELS
@@ -124,8 +126,32 @@ def test_the_linear_map_of_the_features_alone_is_trained(small):
     assert model.bfloat16().image.projection.project(features.bfloat16()).dtype == torch.bfloat16
 
 
+def test_its_names_learn_nouns_without_pairs_at_their_own_rate(small):
+    words = [*START, "image.frozen=true", "text.frozen=true", "image.aggregation=cls"]
+    words += [
+        "image.subsampling=false",
+        "loss.pairs=0",
+        "loss.terms.nouns=1.0",
+        "loss.nouns_pooling=image",
+    ]
+    config = tiny_config(*words, "optimizer.names_rate=10", name="clippy_supervised_max")
+    model = build_model(config)
+    arguments = module_arguments(config, model, 8, NounList(("dog", "tree")))
+    assert arguments["weights"] == {"pairs": 0, "nouns": 1.0}
+    shown = images(2)
+    (mean,) = model.tokens(shown).parts.mean(dim=1, keepdim=True).unbind(1)
+    close(model.embed_image(shown), functional.normalize(model.image.projection.project(mean)))
+    optimizer = arguments["make_optimizer"](model, ModuleDict())
+    rates = {
+        group["name"]: (group["lr"], group["weight_decay"]) for group in optimizer.param_groups
+    }
+    rate = config.optimizer.learning_rate
+    assert rates == {"names.no_decay": (10 * rate, 0), "heads.no_decay": (rate, 0)}
+
+
 REFUSED = {  # overrides of a run -> a part of the line
     "projection.order=classifier": "needs a classifier's names; set start=classifier:",
+    "optimizer.names_rate=10": "set start=classifier:ARCHITECTURE, or 0",
     "start=classifier:test_vit": "is not of image.family cnn",
     "start=classifier:test_resnet.in1k": "unknown: ",
     "start=classifier:test_resnet.random": "random weights know no classes",
