@@ -48,7 +48,7 @@ def test_an_experiment_and_a_scale_may_be_paths(folder):
         (
             "mine",
             "tiny",
-            r"experiment mine: .*for your own file write \./mine\.yaml; choose one of clip_",
+            r"experiment mine: .*for your own file write \./mine\.yaml; choose one of cl",
         ),
         ("./empty.yaml", "tiny", r"empty\.yaml: sets no key; write those that differ"),
         ("./...yaml", "tiny", r"experiment \./\.\.\.yaml: .* cannot be called '\.\.'; rename"),
