@@ -22,7 +22,6 @@ from gestalt.losses.keys import terms_of
 from gestalt.losses.noun_list import NounList, similar_nouns
 from gestalt.losses.terms import Parts, Term
 from gestalt.model import DualEncoder
-from gestalt.projection import ClassifierProjection
 from gestalt.runs.cache_key import kept_share
 from gestalt.runs.source import check_shared, loading_processes, pairs_a_step
 from gestalt.support.keys import refuse
@@ -49,7 +48,8 @@ def module_arguments(
     """
     optimizer = config.optimizer
     check_separable(model, parts=config.trainer.accumulate_grad_batches)
-    if isinstance(projection := model.image.projection, ClassifierProjection):
+    if config.projection.order == "classifier":
+        projection: Any = model.image.projection
         projection.train_names(optimizer.names_rate > 0)
     return {
         "model": model,
