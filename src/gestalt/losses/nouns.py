@@ -16,12 +16,11 @@ class Nouns(Term):
     """Contrast of each noun that a caption names with other nouns and with other images.
 
     An image is as near to a noun as the patches that the noun selects: its nearest patch, or the
-    mean of all patches weighted by the softmax of their cosines with it; or as its own vector is.
-    Each noun that a caption
-    names is told from the nouns that the caption does not name, and its image from the images whose
-    captions do not name it.  Only nouns that the global batch names take part.  A noun that is
-    like a named one, such as "animal" beside "dog", may be true of the image: it is neither a
-    positive nor a negative.
+    mean of all patches weighted by the softmax of their cosines with it; or it is as near as its
+    own vector.  Each noun that a caption names is told from the nouns that the caption does not
+    name, and its image from the images whose captions do not name it.  Only nouns that the global
+    batch names take part.  A noun that is like a named one, such as "animal" beside "dog", may be
+    true of the image: it is neither a positive nor a negative.
 
     Every patch is compared with every noun by the cosine that segmentation reads, so a noun that is
     near to patches everywhere adds to the loss; the loss of pairs, whose maxima mix the channels of
@@ -62,11 +61,7 @@ class Nouns(Term):
         self.same.check(nouns.device)
         with without_autocast(nouns.device.type):
             image, patches, nouns = widen(pairs.image, pairs.patches, nouns)
-            nearness = (
-                image @ nouns.T
-                if self.pooling == "image"
-                else self._nearness(functional.normalize(patches, dim=-1), nouns)
-            )
+            nearness = self._nearness(image, patches, nouns)
             logits = nearness * pairs.logit_scale.exp()  # (B, V)
             valid = pairs.valid_rows().unsqueeze(1)
             named = pairs.batch["nouns"] & valid
@@ -95,10 +90,13 @@ class Nouns(Term):
                 self._encoded = pairs.encode_text(Padded(self.ids, self.mask))
         return self._encoded
 
-    def _nearness(self, patches: Tensor, nouns: Tensor) -> Tensor:
-        """Compare each image with each noun.  L2-normalised patches (B, N, E) and nouns (V, E) to
-        cosines (B, V).
+    def _nearness(self, image: Tensor, patches: Tensor, nouns: Tensor) -> Tensor:
+        """Compare each image with each noun.  L2-normalised images (B, E) and nouns (V, E), and
+        patches (B, N, E), not normalised, to cosines (B, V).
         """
+        if self.pooling == "image":
+            return image @ nouns.T
+        patches = functional.normalize(patches, dim=-1)
         cosines = patches @ nouns.T  # (B, N, V)
         if self.pooling == "max":
             return cosines.max(dim=1).values
