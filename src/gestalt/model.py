@@ -178,21 +178,22 @@ class DualEncoder(DenseModel):
     def forward(
         self,
         images: Tensor | Features,
-        texts: list[str] | Padded | Tokens,
+        texts: list[str] | Padded | Tokens | None,
         *,
         keep: Tensor | None = None,
         dense: bool = False,
     ) -> Embeddings:
         """Embed pairs of images (B, 3, H, W) uint8, or their features, and texts, padded or not, or
-        their tokens.
+        their tokens; without texts, these are zero.
 
         ``keep`` (B, K) int64 selects tokens, None keeps all; ``dense`` returns the patches as well.
         """
         tokens = self.tokens(images, keep)
         projected = self.image.project(tokens) if dense else None
+        image = self.image.pool(tokens, projected=projected)
         return Embeddings(
-            self.image.pool(tokens, projected=projected),
-            self.embed_text(texts),
+            image,
+            torch.zeros_like(image) if texts is None else self.embed_text(texts),
             parts=tokens.parts.shape[1],
             patches=None if projected is None else projected.parts,
         )

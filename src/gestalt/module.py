@@ -143,7 +143,8 @@ class ContrastiveModule(LightningModule):
             seed=self.seed,
             whole=self.static_shapes,
         )
-        embeddings = towers.embed(dense=bool(self.terms))
+        captions = self._reads_captions()
+        embeddings = towers.embed(dense=bool(self.terms), captions=captions)
         self._check_kept(embeddings.parts, total)
         ids = (
             batch["text_id"]
@@ -152,15 +153,18 @@ class ContrastiveModule(LightningModule):
         )
         valid = None if batch["valid_count"] == len(batch["text"]) else batch["valid"]
         bias = {} if self.model.logit_bias is None else {"logit_bias": self.model.logit_bias}
-        terms = self.loss(
-            embeddings.image,
-            embeddings.text,
-            text_id=ids,
-            valid=valid,
-            logit_scale=self.model.logit_scale,
-            measure=self._is_logged(),
-            **bias,
-        )
+        # DDP needs every parameter in the graph, those of the image's aggregation too
+        terms = ContrastiveTerms(0 * embeddings.image.sum(), None, None)
+        if captions:
+            terms = self.loss(
+                embeddings.image,
+                embeddings.text,
+                text_id=ids,
+                valid=valid,
+                logit_scale=self.model.logit_scale,
+                measure=self._is_logged(),
+                **bias,
+            )
         shares = {"pairs": self.weights.get("pairs", 1.0) * terms.loss}
         if self.terms:
             pairs = towers.pairs(embeddings, text_id=ids, valid=valid)
@@ -169,6 +173,16 @@ class ContrastiveModule(LightningModule):
         self._loss = loss.detach().float()
         self._log_step(terms, shares, parts=embeddings.parts, total=total)
         return loss
+
+    def _reads_captions(self) -> bool:
+        """Return False if no part of the loss reads captions, and the model has no bias of their
+        scores, which DDP needs in the graph.
+        """
+        return (
+            self.weights.get("pairs") != 0
+            or self.model.logit_bias is not None
+            or any(term.reads_captions for term in self.terms.values())
+        )
 
     def _draw_tokens(self, batch: Batch) -> tuple[Tensor | None, int]:
         """Return the patch tokens to keep, (B, K) int64 or None for all, and the number of tokens

@@ -36,6 +36,7 @@ class Nouns(Term):
     nearest patch, and positives that never compete with each other: ours.
     """
 
+    reads_captions = False
     ids: Tensor
     mask: Tensor
     similar: Tensor | None

@@ -74,7 +74,14 @@ class Parts(NamedTuple):
 
 
 class Term(nn.Module):
-    """A term of the loss; its parameters, if any, learn at the full rate."""
+    """A term of the loss; its parameters, if any, learn at the full rate.
+
+    Attributes:
+        reads_captions: False if it reads no ``pairs.text``, which is then zero without the loss of
+            pairs.
+    """
+
+    reads_captions = True
 
     def forward(self, pairs: Pairs) -> Tensor:
         """Return this rank's share: its mean over ranks, and that of its gradients, is the global

@@ -68,9 +68,9 @@ class MicroBatches:
         inputs = batch if keep is None else {**batch, "keep": keep}
         self.inputs = inputs if self.rows is None else take(inputs, self.rows)
 
-    def embed(self, *, dense: bool) -> Embeddings:
-        """Embed the pairs; with ``dense`` the patches too, which stay in memory for the whole
-        batch.
+    def embed(self, *, dense: bool, captions: bool = True) -> Embeddings:
+        """Embed the pairs, or their images alone; with ``dense`` the patches too, which stay in
+        memory for the whole batch.
         """
 
         def embed(part: Batch) -> Embeddings:
@@ -82,7 +82,9 @@ class MicroBatches:
                 if "token_ids" in part
                 else part["text"]
             )
-            return self.model(images, texts, keep=part.get("keep"), dense=dense)
+            return self.model(
+                images, texts if captions else None, keep=part.get("keep"), dense=dense
+            )
 
         parts = self._of_pairs(embed)
         patches = [part.patches for part in parts if part.patches is not None]

@@ -13,6 +13,7 @@ from torch.nn import ModuleDict, functional
 from gestalt.encoders.checkpoints import read_state_dict
 from gestalt.encoders.weights import locate, weights_hash
 from gestalt.losses.noun_list import NounList
+from gestalt.losses.nouns import Nouns
 from gestalt.measures.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.presets import top_down_protocol
@@ -20,7 +21,9 @@ from gestalt.models.building import check_names
 from gestalt.models.opening import open_target
 from gestalt.models.start import build_model
 from gestalt.models.zoo.classifier import class_names
+from gestalt.module import ContrastiveModule
 from gestalt.runs.training import module_arguments
+from gestalt.tokens import Padded
 from tests.gestalt.models.zoo.hub_cache import as_hub, save_for_hub
 from tests.gestalt.models.zoo.test_open_clip import images
 from tests.gestalt.painted import LABELS
@@ -126,7 +129,7 @@ def test_the_linear_map_of_the_features_alone_is_trained(small):
     assert model.bfloat16().image.projection.project(features.bfloat16()).dtype == torch.bfloat16
 
 
-def test_its_names_learn_nouns_without_pairs_at_their_own_rate(small):
+def test_its_names_learn_nouns_without_pairs_at_their_own_rate(small, monkeypatch):
     words = [*START, "image.frozen=true", "text.frozen=true", "image.aggregation=cls"]
     words += [
         "image.subsampling=false",
@@ -136,17 +139,33 @@ def test_its_names_learn_nouns_without_pairs_at_their_own_rate(small):
     ]
     config = tiny_config(*words, "optimizer.names_rate=10", name="clippy_supervised_max")
     model = build_model(config)
+    projection = model.image.projection
     arguments = module_arguments(config, model, 8, NounList(("dog", "tree")))
     assert arguments["weights"] == {"pairs": 0, "nouns": 1.0}
     shown = images(2)
-    (mean,) = model.tokens(shown).parts.mean(dim=1, keepdim=True).unbind(1)
-    close(model.embed_image(shown), functional.normalize(model.image.projection.project(mean)))
+    mean = model.tokens(shown).parts.mean(dim=1)
+    close(model.embed_image(shown), functional.normalize(projection.project(mean)))
     optimizer = arguments["make_optimizer"](model, ModuleDict())
     rates = {
         group["name"]: (group["lr"], group["weight_decay"]) for group in optimizer.param_groups
     }
     rate = config.optimizer.learning_rate
     assert rates == {"names.no_decay": (10 * rate, 0), "heads.no_decay": (rate, 0)}
+
+    module, gradients, encoded = ContrastiveModule(**arguments), [], []
+    monkeypatch.setattr(module, "_is_logged", lambda: False)
+    monkeypatch.setattr(module, "print", lambda _: None)
+    model.text_tower.register_forward_hook(lambda _, given, __: encoded.append(type(given[0])))
+    batch = {"image": shown, "text": ["a dog", "a tree"], "valid": torch.ones(2).bool()}
+    batch |= {"sample_id": torch.arange(2), "epoch": torch.zeros(2).long(), "valid_count": 2}
+    batch["nouns"] = torch.eye(2).bool()
+    for captions in (False, True):
+        monkeypatch.setattr(Nouns, "reads_captions", captions)
+        (gradient,) = torch.autograd.grad(module.training_step(batch, 0), [projection.names])
+        gradients.append(gradient)
+    assert gradients[0].count_nonzero()
+    assert gradients[0].equal(gradients[1])
+    assert encoded == [Padded, list]  # the nouns once, then the captions
 
 
 REFUSED = {  # overrides of a run -> a part of the line
