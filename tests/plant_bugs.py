@@ -127,7 +127,7 @@ BUGS = (
     ),
     Bug(
         "classes_wrap_in_a_byte",
-        "src/gestalt/measures/evaluation/confusion.py",
+        "src/gestalt/measures/evaluation/images.py",
         old="return values.to(getattr(torch, map_type(classes)))",
         new="return values.to(torch.uint8)",
         test="tests/gestalt/measures/segmentation/test_many_classes.py::test_a_protocol_on_many_classes_equals_the_slow_reference",

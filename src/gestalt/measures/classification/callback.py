@@ -15,8 +15,14 @@ from torch import Tensor
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.measures.callback import Batch, Scorer
 from gestalt.measures.context import Context, Entry
-from gestalt.measures.evaluation.confusion import as_map_type, divide_or_nan
-from gestalt.measures.evaluation.images import by_size, embed_images, finite, resize_all
+from gestalt.measures.evaluation.confusion import divide_or_nan
+from gestalt.measures.evaluation.images import (
+    as_map_type,
+    by_size,
+    embed_images,
+    finite,
+    resize_all,
+)
 from gestalt.measures.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.evaluation.protocols import PromptProtocol
 from gestalt.measures.robustness.protocol import RobustnessProtocol

@@ -1,30 +1,17 @@
 """Pixels counted by truth and prediction, and the scores of these counts, of an image and of a
-set.  N images, C classes, H W pixels.  torch is imported only where tensors
-are counted.
+set.  N images, C classes, H W pixels.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gestalt.support.arrays import Array, Floats, Ints
-from gestalt.support.label_values import ignored_value, map_type
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-
-def as_map_type(values: "Tensor", classes: int) -> "Tensor":
-    """Return a map of class indices in the ``map_type`` of that many classes; values for no class
-    must be set afterwards.
-    """
-    import torch
-
-    return values.to(getattr(torch, map_type(classes)))
+from gestalt.support.label_values import ignored_value
 
 
 def pixel_counts(prediction: Array, label: Array, classes: int) -> Ints:

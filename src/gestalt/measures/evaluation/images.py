@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.measures.evaluation.protocols import ImageProtocol
+from gestalt.support.label_values import map_type
 
 Result = TypeVar("Result")
 
@@ -98,6 +99,13 @@ def upsample_nearest(values: Tensor, size: Size) -> Tensor:
     """
     maps = values.float().reshape(-1, *size_of(values))
     return upsample(maps, size, mode="nearest-exact").reshape(*values.shape[:-2], *size).to(values)
+
+
+def as_map_type(values: Tensor, classes: int) -> Tensor:
+    """Return a map of class indices in the ``map_type`` of that many classes; values for no class
+    must be set afterwards.
+    """
+    return values.to(getattr(torch, map_type(classes)))
 
 
 def squash(label: Tensor, side: int) -> Tensor:

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.measures.evaluation.confusion import as_map_type
 from gestalt.measures.evaluation.images import (
     Size,
+    as_map_type,
     by_size,
     finite,
     resize_all,

@@ -12,8 +12,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.measures.context import FolderImages, SourceImages
-from gestalt.measures.evaluation.confusion import as_map_type
-from gestalt.measures.evaluation.images import Size, by_size, size_of, sizes_of, upsample
+from gestalt.measures.evaluation.images import (
+    Size,
+    as_map_type,
+    by_size,
+    size_of,
+    sizes_of,
+    upsample,
+)
 from gestalt.measures.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.dense.scores import (
     Pieces,

@@ -14,8 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gestalt.measures.evaluation.confusion import as_map_type
-from gestalt.measures.evaluation.images import SharedImages, size_of
+from gestalt.measures.evaluation.images import SharedImages, as_map_type, size_of
 from gestalt.measures.evaluation.pictures import class_colours, overlay, render_segmentation
 from gestalt.measures.evaluation.prompts import ClassEmbeddings, class_embeddings, expand
 from gestalt.measures.evaluation.vocabularies import Vocabulary
