@@ -213,13 +213,10 @@ def grouping_panels(scored: ScoredImage, candidates: int) -> Image.Image:
         ("background" if value == BACKGROUND else f"object {value}", f"{iou:.2f}", colours[value])
         for value, iou in objects.items()
     ]
+    flat, of_groups = painted_groups(groups, overlaps, objects=colours)
     panels = {
         "image": scale_to_panel(pil_image(scored.image), smooth=True),
-        f"groups, of {candidates}": paint(
-            scored.image,
-            stacked(groups, overlaps),
-            colours=group_colours(overlaps, objects=colours),
-        ),
+        f"groups, of {candidates}": paint(scored.image, flat, colours=of_groups),
         "objects": paint(scored.image, instance, colours=colours, void=True),
     }
     ious = [iou for value, iou in objects.items() if value != BACKGROUND]
@@ -227,37 +224,27 @@ def grouping_panels(scored: ScoredImage, candidates: int) -> Image.Image:
     return in_row(panels, entries=entries, caption=f"{scored.title}: {mean}")
 
 
-def stacked(groups: Tensor, overlaps: Tensor) -> Tensor:
-    """Flatten masks (C, H, W) bool to a map (H, W), those that cover an object best on top,
-    ``IGNORE`` in no mask; keep a map.
-    """
-    if groups.dtype != torch.bool:
-        return groups
-    flat = torch.full(groups.shape[1:], IGNORE, dtype=torch.uint8)
-    for group in [*range(len(groups)), *(group for _, group in _best_last(overlaps))]:
-        flat[groups[group]] = group
-    return flat
+def painted_groups(groups: Tensor, overlaps: Tensor, objects: Pixels) -> tuple[Tensor, Pixels]:
+    """Return a map (H, W) of the groups, and one colour per group, (IGNORE, 3): that of the object
+    that it covers best, if no other group covers the object better.
 
-
-def group_colours(overlaps: Tensor, objects: Pixels) -> Pixels:
-    """Return one colour per group, (IGNORE, 3): that of the object that it covers best, if no other
-    group covers the object better.
-
-    ``overlaps`` (K, 4) are those of ``best_overlaps``; ``objects`` (O, 3) has one colour per value
-    of the instance map.
+    Args:
+        groups: a map, or masks (C, H, W) bool, which are stacked: those that cover an object best
+            on top, ``IGNORE`` in no mask.
+        overlaps: (K, 4), those of ``best_overlaps``.
+        objects: (O, 3), one colour per value of the instance map.
     """
     table = (voc_colours(IGNORE + len(objects))[len(objects) :] // 2 + 127).astype(np.uint8)
-    for value, group in _best_last(overlaps):  # the best overwrites
-        table[group] = objects[value]
-    return table
-
-
-def _best_last(overlaps: Tensor) -> list[tuple[int, int]]:
-    """Return each object and its group, by rising IoU."""
-    return [
-        (value, group)
-        for value, _, _, group in sorted(overlaps.tolist(), key=lambda row: row[1] / row[2])
-    ]
+    order = list(range(len(groups)))
+    for value, _, _, group in sorted(overlaps.tolist(), key=lambda row: row[1] / row[2]):
+        table[group] = objects[value]  # the best overwrites
+        order.append(group)
+    if groups.dtype == torch.bool:
+        flat = torch.full(groups.shape[1:], IGNORE, dtype=torch.uint8)
+        for group in order:
+            flat[groups[group]] = group
+        groups = flat
+    return groups, table
 
 
 class GroupMaps(Scorer):

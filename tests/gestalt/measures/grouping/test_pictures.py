@@ -3,14 +3,14 @@
 import torch
 
 from gestalt.measures.evaluation.pictures import class_colours
-from gestalt.measures.grouping.callback import group_colours
+from gestalt.measures.grouping.callback import painted_groups
 
 
 def test_a_group_has_the_colour_of_the_object_it_covers_best():
     objects = class_colours(4, background=0)
     # value, intersection, union, group
     overlaps = torch.tensor([[0, 50, 100, 2], [1, 80, 100, 5], [3, 20, 100, 5]])
-    colours = group_colours(overlaps, objects=objects)
+    _, colours = painted_groups(torch.zeros(1, 1), overlaps, objects)
     assert colours[2].tolist() == [0, 0, 0]
     assert colours[5].tolist() == objects[1].tolist()  # 80 of 100, not 20
     others = [
