@@ -9,12 +9,12 @@ from torch import Tensor
 
 from gestalt.measures.callback import Baseline, Batch, spread
 from gestalt.measures.context import Context, Entry
+from gestalt.measures.evaluation.configured import calibration_for, segmentation_protocol
 from gestalt.measures.evaluation.images import sizes_of, squash
 from gestalt.measures.evaluation.prompts import used_prompts
 from gestalt.measures.evaluation.vocabularies import Vocabulary, name_classes
 from gestalt.measures.segmentation.baselines import patch_oracle, shuffled_classes
 from gestalt.measures.segmentation.class_maps import ClassMaps, SegmentationScore
-from gestalt.measures.segmentation.configured import calibration_for, segmentation_protocol
 from gestalt.measures.segmentation.engine import Largest, largest_cosines, pixels_hash, top_down
 from gestalt.measures.segmentation.fitting import fit_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
@@ -61,7 +61,7 @@ class Segmentation(ClassMaps):
             vocabulary=protocol.vocabulary,
             defects=protocol.defects,
         )
-        calibration = calibration_for(benchmark.name, file=evaluation.calibration)
+        calibration = calibration_for(benchmark, evaluation)
         if calibration is not None:
             calibration.check_settings(
                 # as the calibrated model could be read

@@ -7,9 +7,9 @@ from typing import Any, TypedDict, Unpack
 
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS, present
+from gestalt.measures.evaluation.configured import segmentation_protocol
 from gestalt.measures.evaluation.protocols import TEMPLATES
 from gestalt.measures.keys import Evaluation
-from gestalt.measures.segmentation.configured import segmentation_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.support.names import nearest
 

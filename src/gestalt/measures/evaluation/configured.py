@@ -1,5 +1,5 @@
-"""The protocol that the keys of ``evaluation`` give a benchmark's segmentation, with a threshold
-chosen by ``calibrate``, read from its file.
+"""The keys of ``evaluation``: checks that need no other keys, and the protocol that they give a
+benchmark's segmentation, with a threshold chosen by ``calibrate``, read from its file.
 """
 
 import json
@@ -7,30 +7,21 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gestalt.measures.evaluation.benchmarks import Benchmark
+from gestalt.measures.evaluation.benchmarks import BENCHMARKS, Benchmark
 from gestalt.measures.evaluation.measures import MEASURES
 from gestalt.measures.evaluation.protocols import ImageProtocol
 from gestalt.measures.keys import Evaluation
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.measures.segmentation.protocol import NO_CRF, TopDownProtocol
 from gestalt.support.files import file_hash, read_json
-from gestalt.support.keys import Keys, refuse
+from gestalt.support.keys import Complaints, Keys, refuse, refuse_first
+from gestalt.support.names import nearest
 from gestalt.support.typed import ConfigError
 
-CHANGES = (
-    "background",
-    "threshold",
-    "defects",
-    "refinement",
-    "reading",
-    "positions",
-    "proxy",
-    "debias",
-    "image_weight",
-    "prior",
-    "prior_offset",
+CHANGES = tuple(
+    key for key in Evaluation.__dataclass_fields__ if key in TopDownProtocol.__dataclass_fields__
 )
-"""Keys of ``evaluation`` that change fields of a segmentation protocol."""
+"""Keys of ``evaluation`` that change the field of their name of a segmentation protocol."""
 
 
 KEY = "evaluation.calibration"
@@ -133,16 +124,16 @@ def read_calibration(file: str) -> Calibration:
     )
 
 
-def calibration_for(benchmark: str, *, file: str | None) -> Calibration | None:
+def calibration_for(benchmark: Benchmark, evaluation: Evaluation) -> Calibration | None:
     """Read the calibration of a benchmark; None where there is no file, or it is for another
     benchmark.
 
     Raises:
         ConfigError: no such file, or it holds something else.
     """
-    if file is not None:
-        calibration = read_calibration(file)
-        if calibration.source["benchmark"] == benchmark:
+    if evaluation.calibration is not None:
+        calibration = read_calibration(evaluation.calibration)
+        if calibration.source["benchmark"] == benchmark.name:
             return calibration
     return None
 
@@ -166,7 +157,7 @@ def segmentation_changes(evaluation: Evaluation, benchmark: Benchmark) -> dict[s
         ConfigError: the calibration file cannot be read.
     """
     changes = {key: getattr(evaluation, key) for key in CHANGES}
-    calibration = calibration_for(benchmark.name, file=evaluation.calibration)
+    calibration = calibration_for(benchmark, evaluation)
     if calibration is not None:
         changes["threshold"] = calibration.source["threshold"]
     return changes
@@ -182,7 +173,7 @@ def check_segmentation(evaluation: Evaluation, benchmark: Benchmark) -> None:
     name = benchmark.protocol_name("segmentation", evaluation)
     preset = MEASURES["segmentation"].protocols[name]
     changes = segmentation_changes(evaluation, benchmark)
-    calibration = calibration_for(benchmark.name, file=evaluation.calibration)
+    calibration = calibration_for(benchmark, evaluation)
     if calibration is not None:
         chosen = calibration.fields.get("name")
         if preset.protocol.name != chosen:
@@ -228,3 +219,40 @@ def segmentation_protocol(
         tower_size=size,
         **segmentation_changes(evaluation, benchmark),
     )
+
+
+def check_evaluation(evaluation: Evaluation) -> None:
+    """Refuse benchmarks, splits, protocols and thresholds that do not fit each other.
+
+    Raises:
+        ConfigError: names the key, the valid choices and the reason.
+    """
+    names = evaluation.benchmarks
+    for name in names:
+        if name not in BENCHMARKS:
+            hint = f"for your own file write ./{name}.yaml; " * Path(f"{name}.yaml").is_file()
+            refuse("evaluation.benchmarks", name, hint + nearest(name, sorted(BENCHMARKS)))
+    rows = [BENCHMARKS[name] for name in names]
+    refuse_first(evaluation, _complaints(evaluation, rows), "evaluation.")
+    if evaluation.calibration is not None:
+        calibration = read_calibration(evaluation.calibration)
+        calibration.check_scored(evaluation, benchmarks=[row.name for row in rows])
+    elif evaluation.background == "threshold" and evaluation.threshold is None:
+        why = "background=threshold needs a cosine, such as evaluation.threshold=0.2"
+        refuse("evaluation.threshold", None, why)
+    for row in rows:
+        if "segmentation" in row.measures:
+            check_segmentation(evaluation, row)
+
+
+def _complaints(evaluation: Evaluation, rows: list[Benchmark]) -> Complaints:
+    if len({row.name for row in rows}) < len(rows):
+        yield "benchmarks", "a benchmark is named twice; name each once, or set name: in its file"
+    for row in rows:
+        if evaluation.split is not None and evaluation.split not in row.splits:
+            choices = nearest(evaluation.split, row.splits) if row.splits else "choose null"
+            yield "split", f"{row.name} has no such split to measure on; {choices}"
+    for measure in MEASURES.values():
+        name = getattr(evaluation, measure.key)
+        if name is not None and name not in measure.protocols:
+            yield measure.key, nearest(name, measure.protocols)
