@@ -94,7 +94,7 @@ def largest_cosines(
         pieces = cut_and_embed(model, [image.to(device) for image in readable], protocol)
         with torch.autocast(device.type, enabled=False):
             largest = [
-                cosines(windows, prompts).amax(dim=(1, 2)).double().cpu() for windows in pieces
+                cosines(windows, prompts).amax(dim=(0, 2, 3)).double().cpu() for windows in pieces
             ]
         return [(pixels_hash(image), row) for image, row in zip(readable, largest, strict=True)]
 

@@ -273,7 +273,7 @@ def fitted_to_patches(window: Tensor, stride: Size, protocol: TopDownProtocol) -
 
 def cosines(pieces: Pieces, prompts: ClassEmbeddings) -> Tensor:
     """Return the cosines of locations and prompts, with the prompts' offsets and the background's
-    prior, (K, R, C) float32, windows side by side.
+    prior, (I * J, K, h, w) float32.
 
     Raises:
         ValueError: an embedding contains NaN or infinity.
@@ -288,7 +288,8 @@ def cosines(pieces: Pieces, prompts: ClassEmbeddings) -> Tensor:
         assert prompts.background is not None  # used_prompts
         of_background = prompts.class_index.eq(prompts.background)
         values = values + prompts.prior * of_background[:, None, None]
-    return values
+    windows = values.reshape(-1, rows, height, columns, breadth).permute(1, 3, 0, 2, 4)
+    return windows.flatten(0, 1)
 
 
 def grid_maps(
@@ -298,8 +299,8 @@ def grid_maps(
     prompts.
 
     Returns:
-        (M, R, C) float32, the maps that compete, ties go to the first; (M,) int64, the class of
-            each.
+        (I * J, M, h, w) float32, the maps that compete, ties go to the first; (M,) int64, the class
+            of each.
     """
     values, classes = cosines(pieces, prompts), prompts.class_index
     if protocol.scores == "sigmoid":
@@ -310,21 +311,14 @@ def grid_maps(
         )
         if protocol.background == "affinity":
             assert prompts.background is not None
-            windows = by_window(values, pieces)
-            best = windows.amax(dim=1, keepdim=True)
+            best = values.amax(dim=1, keepdim=True)
             # a map in front that is 1 where no score reaches the window's threshold
             bound = best.amax(dim=(2, 3), keepdim=True).clamp(max=protocol.threshold)
-            values = side_by_side(torch.cat([(best < bound).float(), windows], dim=1), pieces)
+            values = torch.cat([(best < bound).float(), values], dim=1)
             classes = torch.cat([classes.new_tensor([prompts.background]), classes])
     if protocol.refinement == "pamr" and protocol.refined_at == "grid":
         values = _refined(values, pieces, protocol)
     return values, classes
-
-
-def by_window(values: Tensor, pieces: Pieces) -> Tensor:
-    """Reshape (M, R, C) to (I * J, M, h, w)."""
-    rows, columns, _, height, width = pieces.features.shape
-    return values.reshape(-1, rows, height, columns, width).permute(1, 3, 0, 2, 4).flatten(0, 1)
 
 
 def side_by_side(windows: Tensor, pieces: Pieces) -> Tensor:
@@ -341,7 +335,7 @@ def _affinity(
     """Multiply the softmax over all prompts by the softmax over those nearest to the window's mean
     location.
     """
-    logits = by_window(values, pieces) * logit_scale  # (I * J, K, h, w)
+    logits = values * logit_scale
     over_all = logits.softmax(dim=1)
     if top is not None and top < logits.shape[1]:
         # (I * J, E)
@@ -349,7 +343,7 @@ def _affinity(
         nearest = (mean @ prompts.vectors.T).topk(top, dim=1).indices
         dropped = torch.ones_like(logits[:, :, 0, 0], dtype=torch.bool).scatter_(1, nearest, False)
         logits = logits.masked_fill(dropped[:, :, None, None], float("-inf"))
-    return side_by_side(over_all * logits.softmax(dim=1), pieces)
+    return over_all * logits.softmax(dim=1)
 
 
 def _refined(values: Tensor, pieces: Pieces, protocol: TopDownProtocol) -> Tensor:
@@ -357,10 +351,10 @@ def _refined(values: Tensor, pieces: Pieces, protocol: TopDownProtocol) -> Tenso
     aligned.
     """
     refined = []
-    for number, window in enumerate(by_window(values, pieces)):
+    for number, window in enumerate(values):
         pixels = pieces.image[:, *pieces.place(number)].float()
         guide = functional.interpolate(
             pixels[None], size=window.shape[-2:], mode="bilinear", align_corners=True
         )[0]
         refined.append(pamr(guide, window, protocol))
-    return side_by_side(torch.stack(refined), pieces)
+    return torch.stack(refined)

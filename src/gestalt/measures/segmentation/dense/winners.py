@@ -24,7 +24,7 @@ from gestalt.measures.segmentation.dense.placement import (
     resample,
     window_matrix,
 )
-from gestalt.measures.segmentation.dense.scores import Pieces, by_window, dense_crf, pamr
+from gestalt.measures.segmentation.dense.scores import Pieces, dense_crf, pamr, side_by_side
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 
 TILE = 128
@@ -170,7 +170,7 @@ class Winners:
 
     Attributes:
         pieces: its windows.
-        values: (M, R, C) float32, the scores of its maps on the patch grid.
+        values: (I * J, M, h, w) float32, the scores of its maps on the patch grid.
         classes: (M,) int64, the class of each.
         protocol: up-sampling and refinement.
         size: (H, W) of the label.
@@ -198,16 +198,19 @@ class Winners:
         """Return the winners among the chosen (n,) int64 maps, as positions in ``chosen``; among
         all maps by default.
         """
-        values = self.values[chosen]
+        values = self.values[:, chosen]
         protocol, softmax = self.protocol, self.protocol.scores == "softmax"
         if protocol.refinement == "crf":
             return self._by_crf(values, self.classes[chosen])
         if protocol.refinement == "pamr" and protocol.refined_at == "label":
             return best_of_blocks(self._refined_blocks(values), self.scale)
         axes = self.pieces.axes(self.size, protocol, canvas=softmax)
-        if softmax:
-            values = mean_softmax(values, self.pieces, axes)
-        tile = tile_side(values.device, maps=len(self.values))
+        values = (
+            mean_softmax(values, self.pieces, axes)
+            if softmax
+            else side_by_side(values, self.pieces)
+        )
+        tile = tile_side(values.device, maps=len(self.classes))
         rows, columns = (
             label_bands(axis.of_pixels() if softmax else axis, tile, values.device) for axis in axes
         )
@@ -222,7 +225,7 @@ class Winners:
         logits = (
             torch.stack(
                 [
-                    place_maps(values[maps], self.pieces, self.protocol, self.size).amax(dim=0)
+                    place_maps(values[:, maps], self.pieces, self.protocol, self.size).amax(dim=0)
                     for maps in members
                 ]
             )
@@ -245,20 +248,20 @@ class Winners:
         protocol, size = self.protocol, self.size
         step = max(1, BLOCK_VALUES // (size[0] * size[1]))
         guide = upsample(self.pieces.image.float(), size)
-        for block in torch.split(values, step):
+        for block in torch.split(values, step, dim=1):
             yield pamr(guide, place_maps(block, self.pieces, protocol, size), protocol)
 
 
 def place_maps(values: Tensor, pieces: Pieces, protocol: TopDownProtocol, size: Size) -> Tensor:
-    """Place maps (M, R, C) of the patch grid at a size: (M, H, W), bilinear, averaged where windows
-    overlap.
+    """Place maps (I * J, M, h, w) of the patch grid at a size: (M, H, W), bilinear, averaged where
+    windows overlap.
     """
     axes = pieces.axes(size, protocol)
     rows, columns = (
         resample(canvas_matrix(axis), axis.label, mode="bilinear").float().to(values.device)
         for axis in axes
     )
-    return rows @ values @ columns.T
+    return rows @ side_by_side(values, pieces) @ columns.T
 
 
 def mean_softmax(values: Tensor, pieces: Pieces, axes: Axes) -> Tensor:
@@ -266,9 +269,9 @@ def mean_softmax(values: Tensor, pieces: Pieces, axes: Axes) -> Tensor:
     at the pixels of the resized image.
     """
     rows, columns = (window_matrix(axis).float().to(values.device) for axis in axes)
-    total = values.new_zeros(len(values), *size_of(pieces.image))
+    total = values.new_zeros(values.shape[1], *size_of(pieces.image))
     count = torch.zeros_like(total[0])
-    for number, window in enumerate(by_window(values, pieces)):
+    for number, window in enumerate(values):
         place = pieces.place(number)
         total[:, *place] += (rows @ window @ columns.T).softmax(dim=0)
         count[place] += 1

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gestalt.measures.evaluation.prompts import ClassEmbeddings
-from gestalt.measures.segmentation.dense.scores import cosines, cut_and_embed
+from gestalt.measures.segmentation.dense.scores import cosines, cut_and_embed, side_by_side
 from gestalt.measures.segmentation.engine import top_down, unlike_border, with_corrections
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.measures.segmentation.segmented import similarity_maps
@@ -82,9 +82,9 @@ def test_the_whole_picture_s_map_is_added_to_the_background_at_each_cell_s_centr
     cells = range((window or 16) // 4)
     places = [(start + 4 * cell + 2) / 4 - 0.5 for start in pieces.starts[0] for cell in cells]
     resampled = [[read_at(unlike, down, across) for across in places] for down in places]
-    expected = cosines(pieces, prompts())
+    expected = side_by_side(cosines(pieces, prompts()), pieces)
     expected[BACKGROUND] += 0.2 - 0.3 * torch.tensor(resampled)
-    torch.testing.assert_close(cosines(pieces, own), expected)
+    torch.testing.assert_close(side_by_side(cosines(pieces, own), pieces), expected)
 
 
 def test_a_prior_of_zero_changes_nothing():
