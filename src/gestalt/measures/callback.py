@@ -20,7 +20,7 @@ from gestalt.data_modules.image_sets import LabelSet
 from gestalt.encoders.dense_model import share_passes
 from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.images import SharedImages
-from gestalt.measures.evaluation.predictions import Predictions, ScoredImage
+from gestalt.measures.evaluation.predictions import ScoredImage
 from gestalt.measures.evaluation.prompts import (
     class_embeddings,
     prompts_folder,
@@ -70,10 +70,6 @@ class RecordedCallback(Callback, ABC):
         id.
         """
         return {}
-
-    def predictions(self) -> Predictions | None:
-        """Return the predictions that are kept for a report; None for none."""
-        return None
 
 
 class SkippedMeasure(RecordedCallback):

@@ -126,8 +126,7 @@ def _contradictions(entry: Fields, metrics: Fields) -> Iterator[str]:
     for name, table in counts.items():
         if [len(row) for row in table] != 3 * [len(entry["names"])]:
             yield f"counts.{name} is not 3 rows of {len(entry['names'])} numbers, one for each name"
-        none, pixels = np.zeros(0, dtype=np.int64), np.array(table, dtype=np.int64)
-        scores[name] = MaskScore(sample_id=none, confusion=none, counts=pixels)
+        scores[name] = MaskScore(counts=np.array(table, dtype=np.int64))
     if mask_entry(scores)["iou"] != entry["iou"]:
         yield "counts.model gives another iou"
     for name, value in VALUES[entry["measure"]](entry["names"], scores).items():

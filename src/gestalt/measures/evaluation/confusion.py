@@ -65,19 +65,10 @@ class MaskScore:
     rank.
 
     Attributes:
-        sample_id: (N,) int64, ascending.
-        confusion: int64, labelled pixels of the set, by truth and prediction.
         counts: (3, C) int64, pixels of intersection, prediction and truth over the set.
     """
 
-    sample_id: Ints
-    confusion: Ints
     counts: Ints
-
-    @property
-    def images(self) -> int:
-        """The number of images that were counted."""
-        return len(self.sample_id)
 
     @cached_property
     def iou(self) -> Floats:

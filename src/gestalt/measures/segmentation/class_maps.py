@@ -61,16 +61,13 @@ def best_and_worst(iou: Mapping[int, float]) -> tuple[list[int], list[int]]:
 
 
 Extremes = dict[int, tuple[float, ScoredImage]]
-"""The best and the worst images so far, each with its mean IoU, by id."""
+"""The best images so far and then the worst, each with its mean IoU, by id."""
 
 
-def add_extreme(extremes: Extremes, shown: ScoredImage, iou: float) -> Extremes:
-    """Return the images with one more; of more than ``2 * PER_END``, only the best and the worst
-    ``PER_END``, none without a mean IoU.
-    """
-    extremes = {**extremes, shown.sample_id: (iou, shown)}
-    best, worst = best_and_worst({index: value for index, (value, _) in extremes.items()})
-    return {index: extremes[index] for index in best + worst}
+def extremes_of(images: Extremes) -> Extremes:
+    """Return the best images and then the worst; none without a mean IoU."""
+    best, worst = best_and_worst({index: iou for index, (iou, _) in images.items()})
+    return {index: images[index] for index in best + worst}
 
 
 def write_extremes(folder: Path, scorers: Iterable[RecordedCallback]) -> None:
@@ -78,7 +75,7 @@ def write_extremes(folder: Path, scorers: Iterable[RecordedCallback]) -> None:
     reduced to ``MAX_LONG_SIDE``.
     """
     for scorer in scorers:
-        predictions = scorer.predictions()
+        predictions = scorer.predictions() if isinstance(scorer, ClassMaps) else None
         if predictions is not None:
             reduced = predictions._replace(images=tuple(map(_reduced, predictions.images)))
             write_predictions(folder / f"{scorer.name}.npz", reduced)
@@ -114,13 +111,22 @@ class SegmentationScore(MaskScore):
     1), the last column without a class.
 
     Attributes:
+        sample_id: (N,) int64, ascending.
+        confusion: int64, labelled pixels of the set, by truth and prediction.
         rows: (m, ``ROW``) int64, the pixels of each pair of a true and a predicted class that
             occurs in an image, a few of many; C or -1 is no class.
         ignored_pixels: the number of pixels of the set that were not scored.
     """
 
+    sample_id: Ints
+    confusion: Ints
     rows: Ints
     ignored_pixels: int
+
+    @property
+    def images(self) -> int:
+        """The number of images that were counted."""
+        return len(self.sample_id)
 
     @cached_property
     def image_counts(self) -> Ints:
@@ -128,8 +134,7 @@ class SegmentationScore(MaskScore):
         rows when they are first asked for.
         """
         image = np.searchsorted(self.sample_id, self.rows[:, 0])
-        images, classes = len(self.sample_id), self.counts.shape[1]
-        return class_counts(self.rows, image, images=images, classes=classes)
+        return class_counts(self.rows, image, images=self.images, classes=self.counts.shape[1])
 
 
 def class_counts(rows: Ints, image: Ints, *, images: int, classes: int) -> Ints:
@@ -286,7 +291,7 @@ class ClassMaps(Scorer):
                     picture.save(partial, format="PNG")
             counts = pixel_counts(values, shown.label.numpy(), classes)
             iou = float(image_miou(counts[None])[0])
-            self._extremes = add_extreme(self._extremes, shown, iou)
+            self._extremes = extremes_of({**self._extremes, index: (iou, shown)})
         return predictions
 
     def predict(
@@ -305,9 +310,9 @@ class ClassMaps(Scorer):
         theirs.
         """
         parts = objects_on_first(self._extremes)
-        self._extremes = {}
-        for extremes in parts:
-            self._extremes |= extremes
+        self._extremes = extremes_of(
+            {index: image for extremes in parts for index, image in extremes.items()}
+        )
 
     def values(self, score: SegmentationScore) -> dict[str, float]:
         """Return the scores of the model and the baselines, and each class's IoU."""
@@ -320,21 +325,13 @@ class ClassMaps(Scorer):
         entry: Entry = {"ignored_pixels": score.ignored_pixels, **mask_entry(self.scores)}
         if self.labels.background is not None:
             entry["constant_class"] = self.labels.background
-        entry |= self._ends()
+        ious = image_miou(score.image_counts).tolist()
+        iou = dict(zip(score.sample_id.tolist(), ious, strict=True))
+        for end, ids in zip(("best_images", "worst_images"), best_and_worst(iou), strict=True):
+            entry[end] = [{"sample_id": index, "iou": iou[index]} for index in ids]
         if self.unnamed:
             entry["unnamed_pixels"] = int(score.confusion[:, -1].sum())
         return entry
-
-    def _ends(self) -> Entry:
-        """Return id and mean IoU of the best and the worst images, the same on every rank."""
-        score = self.scores["model"]
-        ious = image_miou(score.image_counts).tolist()
-        iou = dict(zip(score.sample_id.tolist(), ious, strict=True))
-        best, worst = (
-            [{"sample_id": index, "iou": iou[index]} for index in ids]
-            for ids in best_and_worst(iou)
-        )
-        return {"best_images": best, "worst_images": worst}
 
     def predictions(self) -> Predictions | None:
         """Return the best images and then the worst; on the first rank, and None before the first
@@ -342,8 +339,7 @@ class ClassMaps(Scorer):
         """
         if not self.scores or not self._extremes:
             return None
-        ends_of_set = [image["sample_id"] for images in self._ends().values() for image in images]
-        return self._as_arrays([self._extremes[index][1] for index in ends_of_set])
+        return self._as_arrays([shown for _, shown in self._extremes.values()])
 
     def _as_arrays(self, images: Sequence[ScoredImage]) -> Predictions:
         """Return images with their class names, to be written."""

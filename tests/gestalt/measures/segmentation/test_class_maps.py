@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gestalt.measures.evaluation.predictions import ScoredImage
-from gestalt.measures.segmentation.class_maps import PER_END, Extremes, add_extreme, best_and_worst
+from gestalt.measures.segmentation.class_maps import PER_END, Extremes, best_and_worst, extremes_of
 
 
 def shown(index: int) -> ScoredImage:
@@ -36,8 +36,8 @@ def test_images_kept_by_ranks_include_the_extremes_of_the_whole_set(ranks, level
     kept: list[Extremes] = [{} for _ in range(ranks)]
     for index in draw.permutation(50).tolist():
         rank = index % ranks
-        kept[rank] = add_extreme(kept[rank], shown(index), iou=iou[index])
+        kept[rank] = extremes_of({**kept[rank], index: (iou[index], shown(index))})
     assert all(len(one) <= 2 * PER_END for one in kept)
-    found = {index for one in kept for index in one}
     best, worst = best_and_worst(dict(enumerate(iou)))
-    assert {*best, *worst} <= found
+    together = extremes_of({index: image for one in kept for index, image in one.items()})
+    assert list(together) == best + worst
