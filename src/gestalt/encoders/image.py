@@ -4,7 +4,7 @@ grid, H W pixels.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,16 +28,21 @@ class ImageTower(nn.Module):
 
     Args:
         trunk: a trimmed timm model (``trim``).
+        image: its configuration: what is frozen, and whether activations are recomputed.
+        name: the trunk's in messages.
         stride: pixels from one token to the next, (down, across).
         mean, std: normalisation, for pixels in [0, 1].
         origin: origin of the weights.
-        frozen: no parameter is trained, and the trunk stays in eval mode.
-        frozen_blocks: freeze everything before the first block, and this many blocks; 0 freezes
-            nothing.
 
     Attributes:
         width: D.
         is_vit: True for a ViT, False for a CNN.
+        frozen: no parameter is trained, and the trunk stays in eval mode.
+        frozen_blocks: everything before the first block is frozen, and this many blocks; 0 freezes
+            nothing.
+
+    Raises:
+        ValueError: the trunk cannot recompute its activations.
     """
 
     mean: Tensor
@@ -47,40 +52,15 @@ class ImageTower(nn.Module):
     def __init__(
         self,
         trunk: Any,
+        image: Image,
         *,
+        name: str,
         stride: Pair,
         mean: Channels,
         std: Channels,
         origin: WeightsOrigin,
-        frozen: bool,
-        frozen_blocks: int,
     ) -> None:
         super().__init__()
-        self.trunk: Any = trunk  # timm's attributes are not typed
-        self.width = int(getattr(trunk, self.WIDTH))
-        self.stride = stride
-        self.origin = origin
-        self.frozen = frozen
-        self.frozen_blocks = frozen_blocks
-        self.is_vit = is_vit(trunk)
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
-        if frozen:
-            self.trunk.requires_grad_(False)
-        if frozen_blocks:
-            parameters = dict(trunk.named_parameters())
-            for name in names_below(parameters, frozen_blocks):
-                parameters[name].requires_grad_(False)
-        self.train()
-
-    @classmethod
-    def configured(cls, trunk: Any, image: Image, *, name: str, **parts: Any) -> Self:
-        """Return the tower of a trunk that is frozen and recomputes activations as a configuration
-        says; ``name`` is the trunk's in messages, ``parts`` are the constructor's.
-
-        Raises:
-            ValueError: the trunk cannot recompute its activations.
-        """
         if image.gradient_checkpointing:
             try:
                 trunk.set_grad_checkpointing(True)
@@ -89,7 +69,22 @@ class ImageTower(nn.Module):
                     f"image.gradient_checkpointing: there is none for {name!r} ({cause}); choose "
                     "false"
                 ) from cause
-        return cls(trunk, frozen=image.frozen, frozen_blocks=image.frozen_blocks, **parts)
+        self.trunk: Any = trunk  # timm's attributes are not typed
+        self.width = int(getattr(trunk, self.WIDTH))
+        self.stride = stride
+        self.origin = origin
+        self.frozen = image.frozen
+        self.frozen_blocks = image.frozen_blocks
+        self.is_vit = is_vit(trunk)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
+        if self.frozen:
+            self.trunk.requires_grad_(False)
+        if self.frozen_blocks:
+            parameters = dict(trunk.named_parameters())
+            for below in names_below(parameters, self.frozen_blocks):
+                parameters[below].requires_grad_(False)
+        self.train()
 
     @property
     def drops_tokens(self) -> bool:
@@ -247,6 +242,6 @@ def build_timm_tower(image: Image, *, size: int) -> ImageTower:
         parameter.requires_grad_(name not in unused)
     if image.frozen_blocks:
         check_boundary(trunk, image.frozen_blocks, backbone=image.backbone, stride=stride)
-    return ImageTower.configured(
+    return ImageTower(
         trunk, image, name=image.backbone, stride=stride, mean=mean, std=std, origin=origin
     )

@@ -183,7 +183,7 @@ def build_own_image_tower(image: Image, factory: Any) -> OwnImageTower:
         origin = WeightsOrigin(image.init, path, file_hash(file.path))
     if image.frozen_blocks:
         check_boundary(module, image.frozen_blocks, backbone=image.family)
-    tower = OwnImageTower.configured(
+    tower = OwnImageTower(
         module, image, name=image.family, stride=stride, mean=mean, std=std, origin=origin
     )
     if image.subsampling:
