@@ -9,16 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from gestalt.encoders.checkpoints import cause
-from gestalt.encoders.keys import Image
+from gestalt.encoders.keys import TIMM_KEYS, Image
 from gestalt.tokens import Pair
-
-TIMM_NAMES = {
-    "patch_size": "patch_size",
-    "width": "embed_dim",
-    "depth": "depth",
-    "heads": "num_heads",
-}
-"""Keys of ``image`` that change a timm ViT, and timm's names for them."""
 
 
 class TokenDropping(nn.Module):
@@ -58,21 +50,21 @@ class ConvStem(nn.Sequential):
 
     Args:
         width: D.
-        patch: side of a patch in pixels, a power of two.
+        patch: sides of a patch in pixels, the same power of two.
 
     Raises:
-        ValueError: a patch size that is not a power of two.
+        ValueError: sides that are not.
 
     Source: Xiao et al. 2021 (arXiv:2106.14881), section 4, with other kernels, and group instead of
     batch normalisation.
     """
 
-    def __init__(self, width: int, *, patch: int) -> None:
-        halvings = patch.bit_length() - 1
-        if patch < 2 or patch != 1 << halvings:
+    def __init__(self, width: int, *, patch: Pair) -> None:
+        halvings = patch[0].bit_length() - 1
+        if halvings < 1 or patch != (1 << halvings, 1 << halvings):
             raise ValueError(
-                f"image.stem=conv: patches of {patch} pixels cannot be made by halving; choose "
-                "image.patch_size 2, 4, 8, 16 or 32"
+                f"image.stem=conv: patches of {patch[0]} x {patch[1]} pixels cannot be made by "
+                "halving; choose image.patch_size 2, 4, 8, 16 or 32, or image.stem=patch"
             )
         channels = [3, *(max(1, width // 2 >> halving) for halving in reversed(range(halvings)))]
         layers: list[nn.Module] = []
@@ -99,7 +91,7 @@ def build_trunk(image: Image, *, size: int) -> Any:
     options: dict[str, Any] = {}
     if image.family == "vit":
         options = {"img_size": size, "dynamic_img_size": True}
-        options |= {TIMM_NAMES[key]: value for key, value in image.changes().items()}
+        options |= {TIMM_KEYS[key]: value for key, value in image.changes().items()}
     try:
         model = timm.create_model(image.backbone, pretrained=False, num_classes=0, **options)
     except (AssertionError, TypeError, ValueError, RuntimeError) as error:
@@ -109,13 +101,7 @@ def build_trunk(image: Image, *, size: int) -> Any:
         ) from error
     if image.stem == "conv":
         embedding: Any = model.patch_embed
-        height, width = embedding.patch_size
-        if height != width:
-            raise ValueError(
-                f"image.stem=conv: patches of {height} x {width} pixels are not square; choose "
-                "image.stem=patch"
-            )
-        embedding.proj = ConvStem(embedding.proj.out_channels, patch=int(height))
+        embedding.proj = ConvStem(embedding.proj.out_channels, patch=embedding.patch_size)
     return model
 
 

@@ -113,13 +113,10 @@ def _pieces(trunk: nn.Module) -> tuple[list[nn.Module], list[int]]:
     for name, child in trunk.named_children():
         if name in HEADS:
             break
-        numbered = {f"{name}.{inner}": part for inner, part in child.named_children()}
-        inside = (
-            isinstance(child, nn.Sequential)
-            and not NUMBERED.search(f"{name}.")
-            and any(NUMBERED.search(f"{inner}.") for inner in numbered)
-        )
-        pieces |= numbered if inside else {name: child}
+        if isinstance(child, nn.Sequential) and not NUMBERED.search(f"{name}."):
+            pieces |= {f"{name}.{inner}": part for inner, part in child.named_children()}
+        else:
+            pieces[name] = child
     ends = [end for end, name in enumerate(pieces, start=1) if NUMBERED.search(f"{name}.")]
     return list(pieces.values()), ends
 

@@ -14,7 +14,15 @@ from gestalt.tables import AGGREGATIONS, IMAGE_TOWERS, INITS, TEXT_TOWERS
 MAX_WIDTH, MAX_DEPTH, MAX_SIDE = 2**16, 1000, 2**14
 """Largest width, number of blocks and image side in pixels that a file may ask for."""
 
-ARCHITECTURE = ("backbone", "family", "patch_size", "width", "depth", "heads", "stem")
+TIMM_KEYS = {
+    "patch_size": "patch_size",
+    "width": "embed_dim",
+    "depth": "depth",
+    "heads": "num_heads",
+}
+"""Keys of ``image`` that change a timm ViT, and timm's names for them."""
+
+ARCHITECTURE = ("backbone", "family", *TIMM_KEYS, "stem")
 """Keys of ``image`` that say which image tower is built."""
 
 
@@ -102,8 +110,7 @@ class Image:
 
     def changes(self) -> dict[str, Any]:
         """Return the keys that change timm's ViT, with their values."""
-        keys = ("patch_size", "width", "depth", "heads")
-        return {key: getattr(self, key) for key in keys if getattr(self, key) is not None}
+        return {key: getattr(self, key) for key in TIMM_KEYS if getattr(self, key) is not None}
 
 
 @dataclass

@@ -27,13 +27,13 @@ def tower(
 
 @pytest.mark.parametrize("patch", [2, 16])
 def test_the_stem_gives_one_vector_per_patch(patch):
-    stem = ConvStem(64, patch=patch)
+    stem = ConvStem(64, patch=(patch, patch))
     assert stem(torch.zeros(1, 3, 3 * patch, 5 * patch)).shape == (1, 64, 3, 5)
     with pytest.raises(
         ValueError,
-        match=r"image\.stem=conv: patches of 14 pixels cannot .* choose image\.patch_size 2, 4, 8",
+        match=r"image\.stem=conv: patches of 14 x 14 pixels .* choose image\.patch_size 2, 4, 8",
     ):
-        ConvStem(64, patch=14)
+        ConvStem(64, patch=(14, 14))
     channels = [layer.out_channels for layer in stem if isinstance(layer, torch.nn.Conv2d)]
     assert channels[-2:] == [32, 64]
     assert all(2 * before == after for before, after in pairwise(channels[:-1]))
@@ -41,7 +41,7 @@ def test_the_stem_gives_one_vector_per_patch(patch):
 
 def test_the_receptive_field_of_a_token_is_centred_on_its_patch():
     """The pixels that reach a token lie around its patch, as far to each side."""
-    stem = ConvStem(64, patch=8).double()
+    stem = ConvStem(64, patch=(8, 8)).double()
     for layer in stem:
         if isinstance(layer, torch.nn.GroupNorm):
             layer.forward = lambda values: values  # its mean joins all pixels
