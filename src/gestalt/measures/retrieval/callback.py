@@ -102,20 +102,21 @@ class RetrievalRecall(Metric):
         _, word = np.unique(text_key[:, 2], return_inverse=True)
         owner = np.searchsorted(image_key[:, 0], text_key[:, 0])
         # (N, distinct captions)
-        owns = torch.zeros(len(images), int(word.max(initial=-1)) + 1, dtype=torch.bool)
-        owns[torch.from_numpy(owner), torch.from_numpy(word)] = True
-        partners = owns[:, torch.from_numpy(word)]  # (N, captions)
+        owns = np.zeros((len(images), word.max(initial=-1) + 1), dtype=np.bool_)
+        owns[owner, word] = True
+        partners = torch.from_numpy(owns[:, word])  # (N, captions)
         image_ranks = _strangers_ahead(images, texts, partners)
         text_ranks = _strangers_ahead(texts, images, partners.T)
-        captioned = owns.any(dim=1).numpy()
+        captioned = owns.any(axis=1)
         # the ranks of the queries, and their images
         queries = {
-            "image_to_text": (image_ranks[captioned], captioned.nonzero()[0]),
+            "image_to_text": (image_ranks[captioned], np.flatnonzero(captioned)),
             "text_to_image": (text_ranks, owner),
         }
         recalls: dict[str, float] = {}
         image_hits: dict[str, Ints] = {}
         for k in RECALL_AT:
+            both = []
             for direction, (ranks, owners) in queries.items():
                 counts = np.column_stack(
                     [
@@ -127,9 +128,8 @@ class RetrievalRecall(Metric):
                 image_hits[name] = counts
                 hits, total = counts.sum(axis=0).tolist()
                 recalls[name] = hits / total if total else float("nan")
-            recalls[f"recall_at_{k}"] = (
-                recalls[f"image_to_text_recall_at_{k}"] + recalls[f"text_to_image_recall_at_{k}"]
-            ) / 2
+                both.append(recalls[name])
+            recalls[f"recall_at_{k}"] = sum(both) / 2
         return RetrievalScore(
             recalls, images=int(captioned.sum()), captions=len(texts), image_hits=image_hits
         )
