@@ -63,8 +63,9 @@ class ImageProtocol:
             if (pixels := getattr(self, field)) < 1:
                 yield f"{field} is {pixels}, at least 1 pixel is needed"
         for field, kind in get_type_hints(type(self)).items():
-            if get_origin(kind) is Literal and getattr(self, field) not in get_args(kind):
-                yield f"{field} is {getattr(self, field)!r}, known: {', '.join(get_args(kind))}"
+            known = get_args(kind)
+            if get_origin(kind) is Literal and getattr(self, field) not in known:
+                yield f"{field} is {getattr(self, field)!r}, known: {', '.join(map(str, known))}"
 
     def target_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the (height, width) in pixels that an image of this size is resized to."""

@@ -121,8 +121,7 @@ def spectral_similarity(tokens: Tensor, protocol: BottomUpProtocol) -> Tensor:
     from threadpoolctl import threadpool_limits
 
     assert protocol.groups is not None
-    centred = tokens - tokens.mean(dim=0) if protocol.centre else tokens
-    unit = functional.normalize(centred, dim=1)
+    unit = functional.normalize(tokens - tokens.mean(dim=0), dim=1)
     affinity = (unit @ unit.T).clamp_min(0).fill_diagonal_(1)
     scale = affinity.sum(dim=1).rsqrt()
     size = len(tokens)
@@ -160,8 +159,7 @@ def pca_similarity(tokens: Tensor, protocol: BottomUpProtocol) -> Tensor:
     """
     assert protocol.groups is not None
     energy = tokens.square().sum()
-    if protocol.centre:
-        tokens = tokens - tokens.mean(dim=0)
+    tokens = tokens - tokens.mean(dim=0)
     wide = tokens.shape[0] <= tokens.shape[1]
     # ascending
     variance, vectors = torch.linalg.eigh(tokens @ tokens.T if wide else tokens.T @ tokens)
@@ -188,7 +186,7 @@ def image_similarity(tokens: Tensor, protocol: BottomUpProtocol) -> Tensor:
     image; tokens that differ by no more than rounding are one group.
     """
     with one_thread():
-        tokens = functional.normalize(tokens, dim=1) if protocol.normalise else tokens
+        tokens = functional.normalize(tokens, dim=1)
         spread = (tokens - tokens.mean(dim=0)).square().sum()
         if spread <= NO_VARIANCE * tokens.square().sum():
             return tokens.new_zeros(1, len(tokens))

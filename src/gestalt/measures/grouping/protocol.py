@@ -17,7 +17,7 @@ class TokensProtocol(ImageProtocol):
     """A protocol of a measure that groups the patch tokens of an image tower."""
 
     features: Literal["tower", "projected"] = "tower"  # before the projection or after it
-    normalise: bool = True  # L2-normalise tokens first
+    normalise: Literal[True] = True  # tokens are L2-normalised first
     seed: int = 0  # of all draws, and of the starts of k-means
     restarts: int = 4  # starts of k-means; the tightest result is kept
     # of cosines, distances or attention, corners not aligned; or nearest, of the groups on the grid
@@ -62,8 +62,8 @@ class BottomUpProtocol(TokensProtocol):
     method: Literal["pca", "kmeans", "spectral", "attention"] = "pca"
     # n, to be stated with a score: the best of more groups is never worse; None: as many as heads
     groups: int | None = 8
-    # subtract the image's mean token; cosines are then taken of centred tokens too
-    centre: bool = True
+    # the image's mean token is subtracted; cosines are then taken of centred tokens too
+    centre: Literal[True] = True
     mass: float = 0.6  # share of a head's attention that its mask holds
 
     def complaints(self) -> Iterator[str]:

@@ -106,11 +106,11 @@ def nearness_to_means(rows: np.ndarray, fitted: np.ndarray, *, clusters: int) ->
     return np.array([[-((row - centre) ** 2).sum() for row in rows] for centre in centres])
 
 
-def components(rows: np.ndarray, *, centre: bool = True) -> np.ndarray:
+def components(rows: np.ndarray) -> np.ndarray:
     """Cosines with the top eight principal components by singular values; positive is each one's
     largest score.
     """
-    rows = rows - rows.mean(axis=0) * centre
+    rows = rows - rows.mean(axis=0)
     found = []
     for direction in np.linalg.svd(rows, full_matrices=False)[2][:8]:
         scores = rows @ direction
