@@ -112,10 +112,9 @@ class Scorer(RecordedCallback):
         labels: the classes; None for a measure without classes.
         prompted: classes to embed, by the protocol's prompts; None for a measure that embeds no
             classes.
-        protocol: an ``ImageProtocol``, how images are resized and scored; by default that of the
-            configuration or the benchmark.
 
     Attributes:
+        protocol: an ``ImageProtocol``, how images are resized and scored.
         length: number of images in the whole set, for the record; None to leave it out.
         needs: the keys that a batch must have, the truth first.
         tag: TensorBoard tag of its pictures; empty if it draws none.
@@ -143,11 +142,10 @@ class Scorer(RecordedCallback):
         metrics: Mapping[str, Metric],
         labels: LabelSet | None = None,
         prompted: LabelSet | None = None,
-        protocol: Any = None,
     ) -> None:
         super().__init__(context.benchmark.name)
         self.context = context
-        self.protocol = protocol or context.protocol(self.measure)
+        self.protocol = context.protocol(self.measure)
         self.metrics = metrics
         self.labels = labels
         self.length: int | None = len(context.image_set)

@@ -106,6 +106,7 @@ class Context:
             where nothing is read by a model.
         open_unlabelled: opens unlabelled images, for a protocol that asks for some; gives None
             where there are none.
+        given: protocol in place of that of the configuration or the benchmark; None for theirs.
     """
 
     evaluation: Evaluation
@@ -114,6 +115,7 @@ class Context:
     size: int
     open_vision: Callable[[str], DenseModel] | None = None
     open_unlabelled: Callable[[], FolderImages | SourceImages | None] = lambda: None
+    given: Any = None
 
     @property
     def labels(self) -> LabelSet:
@@ -136,8 +138,10 @@ class Context:
         return facts
 
     def protocol(self, name: str) -> Any:
-        """Return the protocol of a measure: that which the configuration names, else the
-        benchmark's, at the model's size.
+        """Return the protocol of a measure: that which is given, else that which the configuration
+        names, else the benchmark's, at the model's size.
         """
+        if self.given is not None:
+            return self.given
         chosen = self.benchmark.protocol_name(name, self.evaluation)
         return build_protocol(chosen, MEASURES[name].protocols, input_size=self.size)

@@ -182,7 +182,16 @@ def build_predictions(
     files = find_maps(maps.folder, names, suffix=maps.suffix)
     values, scorer = (_classes if maps.measure == "segmentation" else _groups)(
         maps,
-        Context(config.evaluation, BENCHMARKS[name], images, size=config.image.eval_size),
+        Context(
+            config.evaluation,
+            BENCHMARKS[name],
+            images,
+            size=config.image.eval_size,
+            given=PredictionsProtocol(
+                map_size=maps.map_size,
+                unnamed="wrong" if maps.measure == "segmentation" else "group",
+            ),
+        ),
     )
     predicted = WithPredictions(images, files, values=values, resize=maps.map_size == "nearest")
     data = ImageSetDataModule(
@@ -205,7 +214,7 @@ def _classes(maps: Maps, context: Context) -> tuple[Values, Scorer]:
             names=labels.names,
             truth=getattr(context.image_set, "maps", {}).get(benchmark.label_set),
         )
-    return values, ClassMaps(context, protocol=PredictionsProtocol(map_size=maps.map_size))
+    return values, ClassMaps(context)
 
 
 def _groups(maps: Maps, context: Context) -> tuple[Values, Scorer]:
@@ -214,6 +223,4 @@ def _groups(maps: Maps, context: Context) -> tuple[Values, Scorer]:
         raise ValueError(
             f"--measure grouping: benchmark {name} has no objects, {why}; name another"
         )
-    return group_map, GroupMaps(
-        context, protocol=PredictionsProtocol(map_size=maps.map_size, unnamed="group")
-    )
+    return group_map, GroupMaps(context)

@@ -40,6 +40,7 @@ def context(
     label_set: str = "painted",
     images: Any = None,
     unlabelled: Any = None,
+    protocol: Any = None,
     **evaluation: Any,
 ) -> Context:
     """The context of a measure of a painted set."""
@@ -49,6 +50,7 @@ def context(
         images or Images("painted", labels=labels),
         size=16,
         open_unlabelled=lambda: unlabelled,
+        given=protocol,
     )
 
 

@@ -66,7 +66,7 @@ def scored(
     dataset: PaintedSet, *, flaw: str = "", protocol: TopDownProtocol = PROTOCOL
 ) -> Segmentation:
     """One evaluation on one rank."""
-    callback = Segmentation(context(pictures=2), protocol=protocol)
+    callback = Segmentation(context(pictures=2, protocol=protocol))
     validate(callback, dataset=dataset, flaw=flaw)
     return callback
 
@@ -97,7 +97,7 @@ def test_a_multiple_that_the_patches_do_not_divide_gives_way_to_them():
 
 def test_a_set_without_a_background_class_has_no_constant_background():
     labels = replace(LABELS, background=None)
-    callback = Segmentation(context(labels=labels, pictures=0), protocol=PROTOCOL)
+    callback = Segmentation(context(labels=labels, pictures=0, protocol=PROTOCOL))
     validate(callback, dataset=PaintedSet())
     result = callback.result()
     assert {"painted/miou_shuffled_text", "painted/miou_patch_oracle"} < set(result["metrics"])
@@ -164,13 +164,13 @@ def test_benchmarks_that_share_images_use_separate_label_sets():
             return {**sample, "labels": {"right": label, "wrong": wrong}}
 
     callbacks = [
-        Segmentation(context(f"painted_{name}", label_set=name), protocol=PROTOCOL)
+        Segmentation(context(f"painted_{name}", label_set=name, protocol=PROTOCOL))
         for name in ("right", "wrong")
     ]
     validate(*callbacks, dataset=Shared())
     assert callbacks[0].result()["metrics"]["painted_right/miou"] == 1
     assert callbacks[1].result()["metrics"]["painted_wrong/miou"] < 1
-    callback = Segmentation(context(), protocol=PROTOCOL)
+    callback = Segmentation(context(protocol=PROTOCOL))
     with pytest.raises(
         ValueError, match="no label set 'painted'; they have \\['right', 'wrong'\\]"
     ):
@@ -183,10 +183,10 @@ def test_fit_logs_each_epoch_shows_pictures_and_checkpoints_can_watch(tmp_path):
     logger = TensorBoardLogger(tmp_path, name="", version="run")
     watch = ModelCheckpoint(monitor="painted/miou", mode="max", filename="best")
     callbacks = [
-        Segmentation(context(pictures=2), protocol=PROTOCOL),
+        Segmentation(context(pictures=2, protocol=PROTOCOL)),
         watch,
     ]
-    callbacks += [Retrieval(context(), protocol=PROTOCOL)]
+    callbacks += [Retrieval(context(protocol=PROTOCOL))]
     trainer = quiet(
         devices=1,
         max_epochs=2,
@@ -218,7 +218,7 @@ def test_fit_logs_each_epoch_shows_pictures_and_checkpoints_can_watch(tmp_path):
 
 
 def test_a_sanity_check_logs_nothing(tmp_path):
-    callback = Segmentation(context(), protocol=PROTOCOL)
+    callback = Segmentation(context(protocol=PROTOCOL))
     trainer = quiet(
         devices=1,
         max_epochs=1,
@@ -242,9 +242,9 @@ def _rank(rank: int, world: int, folder: str, port: int) -> None:
     """Validate as one of several ranks; writes this rank's results."""
     if world > 1:
         as_rank(rank, port)
-    segmentation = Segmentation(context(pictures=7), protocol=PROTOCOL)
+    segmentation = Segmentation(context(pictures=7, protocol=PROTOCOL))
     segmentation.folder = Path(folder, f"maps_of_{world}")
-    retrieval = Retrieval(context(), protocol=PROTOCOL)
+    retrieval = Retrieval(context(protocol=PROTOCOL))
     logger = TensorBoardLogger(folder, name="", version=f"of_{world}")
     watch = ModelCheckpoint(monitor="painted/miou", mode="max")
     trainer = quiet(

@@ -88,10 +88,8 @@ def collated(samples: list[dict[str, Any]]) -> dict[str, Any]:
 
 def classification(labels: Words = BIRDS, **changes: Any) -> ClassificationScorer:
     """Under test."""
-    return ClassificationScorer(
-        context(labels=labels),
-        protocol=build_protocol("one_prompt", CLASSIFICATION_PROTOCOLS, **SIZE, **changes),
-    )
+    protocol = build_protocol("one_prompt", CLASSIFICATION_PROTOCOLS, **SIZE, **changes)
+    return ClassificationScorer(context(labels=labels, protocol=protocol))
 
 
 def robustness(
@@ -99,14 +97,14 @@ def robustness(
 ) -> Robustness:
     """Under test."""
     protocol = build_protocol(name, ROBUSTNESS_PROTOCOLS, **SIZE, third_class=third)
-    return Robustness(context(labels=BIRDS, pictures=pictures), protocol=protocol)
+    return Robustness(context(labels=BIRDS, pictures=pictures, protocol=protocol))
 
 
 def matching(*, pictures: int = 2, **changes: Any) -> Matching:
     """Under test."""
     changes = {**SIZE, "upsample": "nearest", "fit_tokens": 9, **changes}
     protocol = build_protocol("clusters_square", MATCHING_PROTOCOLS, **changes)
-    return Matching(context(images=PaintedSet(), pictures=pictures), protocol=protocol)
+    return Matching(context(images=PaintedSet(), pictures=pictures, protocol=protocol))
 
 
 def scored(
@@ -194,7 +192,7 @@ def test_a_model_that_predicts_from_the_background_has_a_drop_of_one():
     protocol = build_protocol("map_majority", ROBUSTNESS_PROTOCOLS, **SIZE, third_class=())
     images = Images("painted", labels=grounds)
     images.train_groups = [[19, 1], [0, 5]]  # type: ignore[attr-defined]
-    callback = Robustness(context(images=images), protocol=protocol)
+    callback = Robustness(context(images=images, protocol=protocol))
     record = scored(callback, birds=True)
     metrics = record["metrics"]
     # right at the usual places, where nearly all training images are
@@ -258,10 +256,7 @@ def everyone() -> list[Any]:
     callbacks += [robustness(name, pictures=7) for name in ROBUSTNESS_PROTOCOLS]
     size = {"input_size": 16, "multiple": 4}
     callbacks += [
-        Grouping(
-            context(pictures=0),
-            protocol=build_protocol(name, GROUPING_PROTOCOLS, **size),
-        )
+        Grouping(context(pictures=0, protocol=build_protocol(name, GROUPING_PROTOCOLS, **size)))
         for name in groups
     ]
     return callbacks

@@ -48,16 +48,14 @@ def stage(**changes):
 
 def scorers():
     """One of each measure of a captioned set with objects and classes, at one size."""
-    on = context(pictures=0)
     sizes = {"input_size": 32}
-    return [
-        Segmentation(on, protocol=top_down_protocol("whole_square", tower_size=32)),
-        Grouping(on, protocol=build_protocol("pca_square", GROUPING_PROTOCOLS, **sizes)),
-        Retrieval(
-            on,
-            protocol=build_protocol("retrieval_square", MEASURES["retrieval"].protocols, **sizes),
-        ),
-    ]
+    retrieval = MEASURES["retrieval"].protocols
+    protocols = {
+        Segmentation: top_down_protocol("whole_square", tower_size=32),
+        Grouping: build_protocol("pca_square", GROUPING_PROTOCOLS, **sizes),
+        Retrieval: build_protocol("retrieval_square", retrieval, **sizes),
+    }
+    return [kind(context(pictures=0, protocol=own)) for kind, own in protocols.items()]
 
 
 def batches():

@@ -237,8 +237,6 @@ class ClassificationScorer(Scorer):
 
     Args:
         context: its benchmark's label set has the C classes and their prompts.
-        protocol: how images are resized and prompts made; by default that of the configuration or
-            the benchmark.
 
     Attributes:
         classes: the classes that compete: those of the labels, and the third of a protocol that has
@@ -253,17 +251,16 @@ class ClassificationScorer(Scorer):
     protocol: PromptProtocol
     labels: LabelSet
 
-    def __init__(self, context: Context, *, protocol: PromptProtocol | None = None) -> None:
-        protocol = protocol or context.protocol(self.measure)
+    def __init__(self, context: Context) -> None:
         labels = context.labels
-        self.classes = with_third(labels, getattr(protocol, "third_class", ()))
+        third = getattr(context.protocol(self.measure), "third_class", ())
+        self.classes = with_third(labels, third)
         places = len(labels.names) if "place" in self.needs else 1
         super().__init__(
             context,
             metrics={"model": GroupAccuracy(len(labels.names), places=places)},
             labels=labels,
             prompted=self.classes,
-            protocol=protocol,
         )
 
     def score(self, model: Any, batch: Batch, truth: Tensor) -> Sequence[Tensor]:

@@ -29,7 +29,6 @@ from gestalt.measures.evaluation.pictures import (
     voc_colours,
 )
 from gestalt.measures.evaluation.predictions import ScoredImage
-from gestalt.measures.evaluation.protocols import ImageProtocol
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.grouping.protocol import BottomUpProtocol
 from gestalt.measures.rows import ImageMetric
@@ -255,7 +254,6 @@ class GroupMaps(Scorer):
 
     Args:
         context: what it is built from.
-        protocol: how the groups were made; by default that of the configuration or the benchmark.
 
     Attributes:
         baselines: those of each Jaccard similarity, as ``<benchmark>/jaccard_<baseline>``.
@@ -268,9 +266,9 @@ class GroupMaps(Scorer):
     baselines: tuple[str, ...] = ("whole_image", "blocks")
     groups: int | None = None
 
-    def __init__(self, context: Context, *, protocol: ImageProtocol | None = None) -> None:
+    def __init__(self, context: Context) -> None:
         metrics = {key: JaccardSimilarity() for key in ("model", *self.baselines)}
-        super().__init__(context, metrics=metrics, protocol=protocol)
+        super().__init__(context, metrics=metrics)
 
     def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Count the groups of a batch."""

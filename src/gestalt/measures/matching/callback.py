@@ -128,8 +128,7 @@ def set_tokens(model: Any, stack: Tensor, protocol: MatchingProtocol) -> Tensor:
     Raises:
         ValueError: a token contains NaN or infinity.
     """
-    tokens = wide_tokens(model, stack, protocol)
-    return functional.normalize(tokens, dim=1) if protocol.normalise else tokens
+    return functional.normalize(wide_tokens(model, stack, protocol), dim=1)
 
 
 def cluster(
@@ -161,8 +160,6 @@ class Matching(Scorer):
     Args:
         context: its benchmark's label set has the classes, whose prompts are not used; centres are
             fitted to its image set before the first batch.
-        protocol: how images are resized, centres fitted and pixels decided; by default that of the
-            configuration or the benchmark.
     """
 
     measure, needs = "matching", ("labels",)
@@ -172,13 +169,12 @@ class Matching(Scorer):
     labels: LabelSet
     _centres: Floats  # of the last evaluation that began
 
-    def __init__(self, context: Context, *, protocol: MatchingProtocol | None = None) -> None:
-        protocol = protocol or context.protocol(self.measure)
+    def __init__(self, context: Context) -> None:
         classes = len(context.labels.names)
-        self.clusters = protocol.clusters or classes
+        self.clusters: int = context.protocol(self.measure).clusters or classes
         sizes = {"model": self.clusters, "one_cluster": 1, "patch_oracle": classes}
         metrics = {key: MatchedIoU(classes, clusters=clusters) for key, clusters in sizes.items()}
-        super().__init__(context, metrics=metrics, labels=context.labels, protocol=protocol)
+        super().__init__(context, metrics=metrics, labels=context.labels)
 
     def begin(self, model: Any, **embedding: Any) -> None:
         """Prepare an evaluation, and fit the protocol to the patches and the centres to the tower,

@@ -168,13 +168,13 @@ class Retrieval(Scorer):
     are embedded as they are written.
 
     Args:
-        context, protocol: those of every scorer.
+        context: that of every scorer.
     """
 
     measure, needs = "retrieval", ("captions",)
 
-    def __init__(self, context: Context, *, protocol: Any = None) -> None:
-        super().__init__(context, metrics={"model": RetrievalRecall()}, protocol=protocol)
+    def __init__(self, context: Context) -> None:
+        super().__init__(context, metrics={"model": RetrievalRecall()})
         self.length = None  # its own count of images is of those with captions
 
     def score(self, model: Any, batch: Batch, truth: Any) -> tuple[()]:

@@ -33,8 +33,6 @@ class Robustness(ClassificationScorer):
 
     Args:
         context: its benchmark's label set has the C classes and their prompts.
-        protocol: how images are resized, prompts made and maps reduced to labels, and the third
-            class; by default that of the configuration or the benchmark.
     """
 
     measure, needs = "robustness", ("class_label", "place")

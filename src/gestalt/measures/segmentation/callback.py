@@ -3,6 +3,7 @@ pictures.  C classes, H W pixels.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -24,9 +25,8 @@ class Segmentation(ClassMaps):
     """Segment the images of one set by its class names, and log numbers and pictures.
 
     Args:
-        context: its benchmark's label set has the classes, which the protocol's vocabulary names.
-        protocol: how images are resized, prompts made and background decided; by default the
-            benchmark's with the changes of the configuration.
+        context: its benchmark's label set has the classes, which the protocol's vocabulary names;
+            its protocol is by default the benchmark's with the changes of the configuration.
 
     Attributes:
         calibration: origin of the protocol's threshold, for the record; None if it was not
@@ -45,10 +45,10 @@ class Segmentation(ClassMaps):
     protocol: TopDownProtocol
     labels: Vocabulary
 
-    def __init__(self, context: Context, *, protocol: TopDownProtocol | None = None) -> None:
+    def __init__(self, context: Context) -> None:
         evaluation, benchmark = context.evaluation, context.benchmark
         assert benchmark.label_set is not None
-        protocol = protocol or segmentation_protocol(
+        protocol: TopDownProtocol = context.given or segmentation_protocol(
             evaluation,
             benchmark,
             size=context.size,
@@ -68,7 +68,7 @@ class Segmentation(ClassMaps):
                 protocol if "reading" in calibration.fields else protocol.plainly(),
                 label_set=labels.digest(),
             )
-        super().__init__(context, labels=labels, prompted=labels, protocol=protocol)
+        super().__init__(replace(context, given=protocol), labels=labels, prompted=labels)
         self.one_thread = protocol.window is not None
         self.calibration = None if calibration is None else calibration.source
         self._unlabelled = None if protocol.debias == "none" else context.open_unlabelled()

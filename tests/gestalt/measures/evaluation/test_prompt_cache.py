@@ -143,8 +143,8 @@ def test_a_measure_reads_the_cache_except_while_the_text_tower_trains(tmp_path, 
     monkeypatch.setenv("GESTALT_CACHE", str(tmp_path))
 
     def scored(*, stage, model, prompt_cache=True):
-        on = context(labels=LABELS, prompt_cache=prompt_cache)
-        scorer = Segmentation(on, protocol=PROTOCOL)
+        on = context(labels=LABELS, prompt_cache=prompt_cache, protocol=PROTOCOL)
+        scorer = Segmentation(on)
         trainer = SimpleNamespace(
             state=SimpleNamespace(fn=stage), is_global_zero=True, progress_bar_callback=None
         )

@@ -60,9 +60,9 @@ class PaintedObjects(Dataset[dict[str, Any]]):
 
 def grouping(name: str = "painted", **changes: Any) -> Grouping:
     """The callback under test."""
+    protocol = dataclasses.replace(PROTOCOL, **changes)
     return Grouping(
-        context(images=Images(name, labels=LABELS), pictures=2),
-        protocol=dataclasses.replace(PROTOCOL, **changes),
+        context(images=Images(name, labels=LABELS), pictures=2, protocol=protocol),
     )
 
 
@@ -86,9 +86,8 @@ def test_a_multiple_that_the_patches_do_not_divide_gives_way_to_them():
 
 
 def test_a_tower_without_heads_is_refused_before_an_epoch_is_spent():
-    callback = Grouping(
-        context(), protocol=build_protocol("attention_square", GROUPING_PROTOCOLS, input_size=16)
-    )
+    protocol = build_protocol("attention_square", GROUPING_PROTOCOLS, input_size=16)
+    callback = Grouping(context(protocol=protocol))
     with pytest.raises(ValueError, match="the image tower is a CNN"):
         quiet(devices=1, callbacks=[callback], max_epochs=1).fit(
             Stub(flaw="no_class_token"),
@@ -130,7 +129,7 @@ def test_written_groups_score_exactly_what_the_model_scored(tmp_path):
             return super().count(predictions, truth, batch=batch, **baselines)
 
     (tmp_path / "p").mkdir()
-    model = Writing(context(), protocol=PROTOCOL)
+    model = Writing(context(protocol=PROTOCOL))
     validate(model, dataset=PaintedObjects(), flaw="transposed")
     files = find_maps(tmp_path, [f"p/{index}" for index in range(LENGTH)])
 
@@ -139,7 +138,7 @@ def test_written_groups_score_exactly_what_the_model_scored(tmp_path):
             path = files[max(index, 0)]
             return super().__getitem__(index) | {"prediction": group_map(read_map(path), path=path)}
 
-    maps = GroupMaps(context(pictures=2), protocol=PredictionsProtocol(unnamed="group"))
+    maps = GroupMaps(context(pictures=2, protocol=PredictionsProtocol(unnamed="group")))
     validate(maps, dataset=Written())
     ours, theirs = model.result(), maps.result()
     for key in ("jaccard", "jaccard_with_background", "jaccard_whole_image"):

@@ -92,8 +92,8 @@ def test_pictures_that_cannot_be_read_are_an_error_only_if_none_can():
 
 
 def scorer(pictures, **changes):
-    on = context(pictures=0, unlabelled=pictures)
-    return Segmentation(on, protocol=protocol(**changes))
+    on = context(pictures=0, unlabelled=pictures, protocol=protocol(**changes))
+    return Segmentation(on)
 
 
 @pytest.mark.parametrize(("debias", "right"), [("none", 0.25), ("largest", 0.94)])
