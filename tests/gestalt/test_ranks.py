@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gestalt.measures.evaluation.predictions import EXTREMES
+from gestalt.measures.evaluation.pictures import EXTREMES
 from gestalt.support.files import file_hash
 from tests import warm
 from tests.gestalt.command import (

@@ -226,7 +226,7 @@ def _statement(folder: Path, names: list[str] | None) -> Fields | None:
     Raises:
         ConfigError: it cannot be read, or the maps are of other classes.
     """
-    from gestalt.measures.evaluation.predictions import STATEMENT
+    from gestalt.measures.evaluation.pictures import STATEMENT
 
     path = folder / STATEMENT
     if not path.exists():

@@ -20,7 +20,7 @@ from gestalt.data_modules.image_sets import LabelSet
 from gestalt.encoders.dense_model import share_passes
 from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.images import SharedImages
-from gestalt.measures.evaluation.predictions import ScoredImage
+from gestalt.measures.evaluation.pictures import ScoredImage
 from gestalt.measures.evaluation.prompts import (
     class_embeddings,
     prompts_folder,

@@ -15,13 +15,14 @@ from PIL import Image
 from gestalt.measures.evaluation.confusion import image_miou, pixel_counts
 from gestalt.measures.evaluation.pictures import (
     PAPER,
+    Predictions,
     class_colours,
     in_row,
     paint,
     pil_image,
+    read_predictions,
     scale_to_panel,
 )
-from gestalt.measures.evaluation.predictions import Predictions, read_predictions
 from gestalt.results.grid import METHOD, Design, GridResults, GridTable, Paper, build_tables
 from gestalt.results.intervals import LEVEL
 from gestalt.results.plots import bars, curves, render_figure

@@ -12,16 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gestalt.measures.evaluation.measures import MEASURES
-from gestalt.measures.evaluation.predictions import (
-    EXTREMES,
-    Predictions,
-    read_arrays,
-    read_predictions,
-)
+from gestalt.measures.evaluation.pictures import EXTREMES, Predictions, read_predictions
 from gestalt.models.names import RESULT
 from gestalt.results.intervals import Contribution, Interval, contribution, deviation, t_interval
 from gestalt.results.record import read_record
-from gestalt.support.arrays import Array
+from gestalt.support.arrays import Array, read_arrays
 from gestalt.support.files import Fields, file_hash
 from gestalt.support.typed import ConfigError
 

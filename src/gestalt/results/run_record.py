@@ -11,11 +11,11 @@ from lightning.pytorch import Callback, Trainer
 from gestalt.config.schema import Experiment, config_hash, to_plain
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.callback import RecordedCallback
-from gestalt.measures.evaluation.predictions import EXTREMES, write_arrays
+from gestalt.measures.evaluation.pictures import EXTREMES
 from gestalt.measures.segmentation.class_maps import write_extremes
 from gestalt.results.record import provenance, write_record
 from gestalt.results.text import images_text
-from gestalt.support.arrays import Array
+from gestalt.support.arrays import Array, write_arrays
 from gestalt.support.files import Fields, file_hash
 
 MANY_CLASSES = 40

@@ -11,7 +11,7 @@ from gestalt.config.check import check_nodes
 from gestalt.config.schema import Experiment
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.encoders.weights import weights_hash
-from gestalt.measures.evaluation.predictions import STATEMENT
+from gestalt.measures.evaluation.pictures import STATEMENT
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.class_maps import ClassMaps
 from gestalt.models import opening as targets

@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 from gestalt.config.schema import Experiment
 from gestalt.encoders.checkpoints import SCALER, read_checkpoint, read_resumable, read_state_dict
 from gestalt.encoders.text_sentence import read_sentence_model
-from gestalt.measures.evaluation.predictions import read_arrays
 from gestalt.models.zoo.clippy import read_state
 from gestalt.models.zoo.open_clip import open_model
 from gestalt.runs import pretraining as pretraining
+from gestalt.support.arrays import read_arrays
 from tests.gestalt.encoders.tiny_text import save_bert
 from tests.gestalt.models.zoo.test_open_clip import saved
 

@@ -9,8 +9,13 @@ import pytest
 from PIL import Image
 
 from gestalt.ablation.grid import read_grid
-from gestalt.measures.evaluation.pictures import MARGIN, PANEL
-from gestalt.measures.evaluation.predictions import Predictions, read_predictions, write_predictions
+from gestalt.measures.evaluation.pictures import (
+    MARGIN,
+    PANEL,
+    Predictions,
+    read_predictions,
+    write_predictions,
+)
 from gestalt.results.grid import GridResults
 from gestalt.results.grid_page import montage, write_page
 from gestalt.results.result import Result

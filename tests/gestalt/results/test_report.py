@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from gestalt.__main__ import main
-from gestalt.measures.evaluation.predictions import (
+from gestalt.measures.evaluation.pictures import (
     EXTREMES,
     Predictions,
     ScoredImage,

@@ -4,8 +4,8 @@ import hashlib
 
 import numpy as np
 
-from gestalt.measures.evaluation.predictions import read_arrays
 from gestalt.results.run_record import print_metrics, write_per_image
+from gestalt.support.arrays import read_arrays
 
 
 def test_only_the_best_and_worst_five_of_many_classes_are_printed(capsys):

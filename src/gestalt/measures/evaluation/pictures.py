@@ -1,17 +1,110 @@
-"""Pictures of a segmentation: image, prediction, truth, legend.  H W pixels; images and masks are
-tensors on the CPU, or arrays.
+"""Images of a set with their predictions: drawn as pictures of image, prediction, truth and legend,
+or kept as arrays: those that a run draws, and its best and worst ones.  H W pixels; images and
+masks are tensors on the CPU, or arrays.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from gestalt.measures.evaluation.confusion import iou_of, pixel_counts
-from gestalt.measures.evaluation.predictions import ScoredImage
-from gestalt.support.arrays import Array, Pixels
+from gestalt.support.arrays import Array, Pixels, read_arrays, write_arrays
 from gestalt.support.label_values import NARROW, ignored_value
+
+EXTREMES = "extremes"
+"""The folder of the best and worst images, beside the arrays of a result."""
+
+STATEMENT = "predictions.json"
+"""The file beside written class maps that states what made them; written last."""
+
+PARTS = ("image", "prediction", "label")
+"""Arrays of a kept image."""
+
+
+class ScoredImage(NamedTuple):
+    """An image of a set with its prediction and label: tensors on the CPU, or a file's arrays.
+
+    Attributes:
+        sample_id: its index in the set.
+        title: its title.
+        image: (3, H, W) uint8.
+        prediction: (H, W) integers, or (n, H, W) bool for groups that overlap.
+        label: (H, W) integers.
+    """
+
+    sample_id: int
+    title: str
+    image: Any
+    prediction: Any
+    label: Any
+
+    @classmethod
+    def of(
+        cls, batch: Mapping[str, Any], position: int, predictions: Any, labels: Any
+    ) -> "ScoredImage":
+        """Take an image of a batch, with its prediction and label."""
+        return cls(
+            int(batch["sample_id"][position]),
+            batch["name"][position],
+            batch["image"][position].cpu(),
+            predictions[position].cpu(),
+            labels[position].cpu(),
+        )
+
+
+class Predictions(NamedTuple):
+    """The kept images of one set.
+
+    Attributes:
+        names: class names.
+        background: the class that is painted black, or None.
+        images: in order of image id.
+    """
+
+    names: tuple[str, ...]
+    background: int | None
+    images: tuple[ScoredImage, ...]
+
+
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    """Write ``<folder>/<benchmark>.npz``, over that of an earlier epoch."""
+    arrays: dict[str, Array] = {
+        "names": np.array(list(predictions.names)),
+        "background": np.array(-1 if predictions.background is None else predictions.background),
+        "ids": np.array([image.sample_id for image in predictions.images]),
+        "titles": np.array([image.title for image in predictions.images]),
+    }
+    for index, image in enumerate(predictions.images):
+        for part in PARTS:
+            arrays[f"{index}_{part}"] = np.asarray(getattr(image, part))
+    write_arrays(path, arrays)
+
+
+def read_predictions(path: Path) -> Predictions | None:
+    """Read the file of ``write_predictions``; None without a file.
+
+    Raises:
+        ValueError: not such a file.
+    """
+    arrays = read_arrays(path)
+    if not arrays:
+        return None
+    try:
+        known = zip(arrays["ids"].tolist(), arrays["titles"].tolist(), strict=True)
+        images = tuple(
+            ScoredImage(*facts, *(arrays[f"{index}_{part}"] for part in PARTS))
+            for index, facts in enumerate(known)
+        )
+        names, background = tuple(arrays["names"].tolist()), int(arrays["background"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: not the predictions of a run ({error}); evaluate again, or restore the file"
+        ) from error
+    return Predictions(names, None if background < 0 else background, images=images)
+
 
 PANEL = 320
 """Height of a panel in pixels."""

@@ -21,6 +21,7 @@ from gestalt.measures.callback import Baseline, Batch, RecordedCallback, Scorer,
 from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.images import sizes_of
 from gestalt.measures.evaluation.pictures import (
+    ScoredImage,
     class_colours,
     in_row,
     paint,
@@ -28,7 +29,6 @@ from gestalt.measures.evaluation.pictures import (
     scale_to_panel,
     voc_colours,
 )
-from gestalt.measures.evaluation.predictions import ScoredImage
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.grouping.protocol import BottomUpProtocol
 from gestalt.measures.rows import ImageMetric

@@ -19,8 +19,7 @@ from gestalt.measures.callback import Batch, Scorer, spread
 from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.confusion import mask_entry, matched_values
 from gestalt.measures.evaluation.images import Size, resize, sizes_of
-from gestalt.measures.evaluation.pictures import segmentation_panels
-from gestalt.measures.evaluation.predictions import ScoredImage
+from gestalt.measures.evaluation.pictures import ScoredImage, segmentation_panels
 from gestalt.measures.grouping.engine import (
     BottomUp,
     kmeans_centres,

@@ -18,8 +18,7 @@ from gestalt.measures.classification.callback import (
 from gestalt.measures.classification.groups import group_metrics
 from gestalt.measures.context import Entry
 from gestalt.measures.evaluation.images import resize, size_of, upsample_nearest
-from gestalt.measures.evaluation.pictures import render_segmentation
-from gestalt.measures.evaluation.predictions import ScoredImage
+from gestalt.measures.evaluation.pictures import ScoredImage, render_segmentation
 from gestalt.measures.robustness.protocol import RobustnessProtocol
 from gestalt.support.arrays import Floats
 

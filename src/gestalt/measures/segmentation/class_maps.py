@@ -25,8 +25,14 @@ from gestalt.measures.evaluation.confusion import (
     mask_values,
     pixel_counts,
 )
-from gestalt.measures.evaluation.pictures import map_image, pil_image, segmentation_panels
-from gestalt.measures.evaluation.predictions import Predictions, ScoredImage, write_predictions
+from gestalt.measures.evaluation.pictures import (
+    Predictions,
+    ScoredImage,
+    map_image,
+    pil_image,
+    segmentation_panels,
+    write_predictions,
+)
 from gestalt.measures.rows import ImageMetric
 from gestalt.support.arrays import Ints
 from gestalt.support.files import replacing

@@ -7,12 +7,12 @@ import torch
 from gestalt.measures.evaluation.pictures import (
     MAX_WIDTH,
     PANEL,
+    ScoredImage,
     class_colours,
     overlay,
     segmentation_panels,
     voc_colours,
 )
-from gestalt.measures.evaluation.predictions import ScoredImage
 from tests.gestalt.painted import NAMES, painted
 from tests.gestalt.panels import first_size, panels
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gestalt.measures.evaluation.predictions import ScoredImage
+from gestalt.measures.evaluation.pictures import ScoredImage
 from gestalt.measures.segmentation.class_maps import PER_END, Extremes, best_and_worst, extremes_of
 
 
