@@ -42,7 +42,7 @@ from gestalt.training.schedule import make_optimizer
 from gestalt.training.trainer import keywords_of
 
 build_loss(Loss())
-tower = build_image_tower(Image("vit_tiny_patch16_224", init="random"), size=32)
+tower = build_image_tower(Image("vit_tiny_patch16_224", init="random", eval_size=32))
 build_text_tower(Text("open_clip", init="random", layers=1, width=16, heads=2))
 make_optimizer(tower, torch.nn.Module(), keys=Optimizer())
 keywords_of(Trainer())

@@ -188,9 +188,8 @@ IMAGE_TOWERS: OpenRegistry[Any] = OpenRegistry(
         Row("cnn", "a CNN of timm", "gestalt.encoders.image:build_timm_tower"),
     ],
 )
-"""Functions of the configuration's ``Image`` and a size; those that a package adds, and of one's
-own code, are called with the ``Image`` alone, and ``gestalt.encoders.towers`` says what they
-return.
+"""Functions of the configuration's ``Image``; ``gestalt.encoders.towers`` says what those that a
+package adds, and of one's own code, return.
 """
 
 TEXT_TOWERS: OpenRegistry[Any] = OpenRegistry(

@@ -30,9 +30,15 @@ from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 
 TOWERS = {  # name: timm's model, and what is changed
-    "ViT-S/16": Image("vit_small_patch16_224", init="random"),
+    "ViT-S/16": Image("vit_small_patch16_224", init="random", eval_size=448),
     "small": Image(
-        "vit_tiny_patch16_224", init="random", width=128, depth=4, heads=4, patch_size=32
+        "vit_tiny_patch16_224",
+        init="random",
+        width=128,
+        depth=4,
+        heads=4,
+        patch_size=32,
+        eval_size=448,
     ),
 }
 CASES = {  # name: protocol, classes, height and width of the label
@@ -50,7 +56,7 @@ class Model(nn.Module):
     def __init__(self, tower: str) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.tower = build_image_tower(TOWERS[tower], size=448).eval()
+        self.tower = build_image_tower(TOWERS[tower]).eval()
         self.patch_stride = self.tower.stride
         self.spent = 0.0  # seconds in the tower
 

@@ -19,7 +19,8 @@ def measure() -> dict[str, Any]:
     """Time forward and backward of a ViT-S/16 at 448 pixels, by the share of tokens kept."""
     batch, rounds = (2, 5) if DEVICE.type == "cpu" else (64, 20)
     torch.manual_seed(0)
-    tower = build_image_tower(Image("vit_small_patch16_224", init="random"), size=SIDE).to(DEVICE)
+    image = Image("vit_small_patch16_224", init="random", eval_size=SIDE)
+    tower = build_image_tower(image).to(DEVICE)
     images = torch.randint(256, (batch, 3, SIDE, SIDE), dtype=torch.uint8, device=DEVICE)
     total = (SIDE // 16) ** 2
     sample_id = torch.arange(batch, device=DEVICE)

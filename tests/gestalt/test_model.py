@@ -82,8 +82,9 @@ def test_max_is_the_largest_projected_patch_token_in_each_channel_and_then_a_uni
 
 def test_max_over_a_real_vit_excludes_the_class_token():
     torch.manual_seed(0)
-    image = Image("vit_tiny_patch16_224", init="random", patch_size=8, width=16, depth=1, heads=2)
-    tower = build_image_tower(image, size=32).eval()
+    sizes = {"patch_size": 8, "width": 16, "depth": 1, "heads": 2, "eval_size": 32}
+    image = Image("vit_tiny_patch16_224", init="random", **sizes)
+    tower = build_image_tower(image).eval()
     images = random_pixels(2, 3, 16, 40)
     # (B, 1 + N, D)
     everything = tower.trunk.forward_features((images.float() / 255 - tower.mean) / tower.std)

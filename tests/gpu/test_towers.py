@@ -33,7 +33,7 @@ def tower_of(backbone: str) -> ImageTower:
     """
     family, side, changes = TOWERS[backbone]
     torch.manual_seed(0)
-    tower = build_image_tower(Image(backbone, family, init="random", **changes), size=side)
+    tower = build_image_tower(Image(backbone, family, init="random", eval_size=side, **changes))
     return tower.double().eval()
 
 

@@ -77,11 +77,11 @@ class ConvStem(nn.Sequential):
         super().__init__(*layers, nn.Conv2d(channels[-1], width, 1))
 
 
-def build_trunk(image: Image, *, size: int) -> Any:
+def build_trunk(image: Image) -> Any:
     """Build a timm model with fresh weights and without a classifier, before ``trim``: its
     parameters have the names of timm's files.
 
-    A ViT's position embeddings are made for square images of ``size`` pixels.
+    A ViT's position embeddings are made for square images of ``eval_size`` pixels.
 
     Raises:
         ValueError: timm rejects the changes, or the stem does not fit the patch.
@@ -90,7 +90,7 @@ def build_trunk(image: Image, *, size: int) -> Any:
 
     options: dict[str, Any] = {}
     if image.family == "vit":
-        options = {"img_size": size, "dynamic_img_size": True}
+        options = {"img_size": image.eval_size, "dynamic_img_size": True}
         options |= {TIMM_KEYS[key]: value for key, value in image.changes().items()}
     try:
         model = timm.create_model(image.backbone, pretrained=False, num_classes=0, **options)
@@ -105,7 +105,7 @@ def build_trunk(image: Image, *, size: int) -> Any:
     return model
 
 
-def inspect_trunk(image: Image, *, size: int) -> tuple[Pair, set[str]]:
+def inspect_trunk(image: Image) -> tuple[Pair, set[str]]:
     """Check a backbone against its family and the image size, on a copy without memory.
 
     Returns:
@@ -116,7 +116,7 @@ def inspect_trunk(image: Image, *, size: int) -> tuple[Pair, set[str]]:
         ValueError: it does not fit; the message names the key.
     """
     with torch.device("meta"):
-        trunk = trim(build_trunk(image, size=size))
+        trunk = trim(build_trunk(image))
     backbone = f"image.backbone {image.backbone!r}"
     if is_vit(trunk) != (image.family == "vit"):
         raise ValueError(
@@ -124,10 +124,10 @@ def inspect_trunk(image: Image, *, size: int) -> tuple[Pair, set[str]]:
             "for timm's VisionTransformer and Eva, cnn for a CNN: choose another"
         )
     stride = token_stride(trunk, subject=backbone)
-    if size % stride[0] or size % stride[1]:
+    if image.eval_size % stride[0] or image.eval_size % stride[1]:
         raise ValueError(
-            f"image.eval_size={size}: choose a multiple of the patch, {stride[0]} x {stride[1]} "
-            f"pixels, of {image.backbone!r}"
+            f"image.eval_size={image.eval_size}: choose a multiple of the patch, {stride[0]} x "
+            f"{stride[1]} pixels, of {image.backbone!r}"
         )
     # on the meta device a pass costs nothing
     pixels = torch.empty(2, 3, 8 * stride[0], 8 * stride[1], device="meta")

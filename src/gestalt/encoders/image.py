@@ -206,16 +206,15 @@ class ImageTower(nn.Module):
         return torch.channels_last if by_pixel else torch.contiguous_format
 
 
-def build_timm_tower(image: Image, *, size: int) -> ImageTower:
+def build_timm_tower(image: Image) -> ImageTower:
     """Build a tower from a timm backbone.
 
     A random CNN's batch norms see each batch twice under ``image.gradient_checkpointing``.
 
     Args:
         image: its configuration; ``init`` is a word or a timm tag, ``weights`` a file in place of
-            the init's own.
-        size: side in pixels of the square images that position embeddings are made for; other sizes
-            interpolate them.
+            the init's own.  Position embeddings are made for square images of ``eval_size``; other
+            sizes interpolate them.
 
     Raises:
         ValueError: the tower cannot be built; the message names the key.
@@ -229,8 +228,8 @@ def build_timm_tower(image: Image, *, size: int) -> ImageTower:
             f"{changed} cannot change {image.backbone!r}: init {image.init!r} fits timm's "
             "architecture only; use random, or image.weights"
         )
-    stride, unused = inspect_trunk(image, size=size)
-    trunk = build_trunk(image, size=size)
+    stride, unused = inspect_trunk(image)
+    trunk = build_trunk(image)
     mean, std, origin = HALF, HALF, WeightsOrigin(image.init, "fresh weights")
     if image.init != "random":
         file = locate(image.init, backbone=image.backbone, weights=image.weights)

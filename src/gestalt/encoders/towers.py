@@ -26,14 +26,13 @@ from gestalt.tables import IMAGE_TOWERS, TEXT_TOWERS
 from gestalt.tokens import Features, Pair, Tokens
 
 
-def build_image_tower(image: Image, *, size: int) -> ImageTower:
+def build_image_tower(image: Image) -> ImageTower:
     """Build an image tower.
 
     Args:
         image: its configuration; ``init`` is a word or a timm tag, ``weights`` a file in place of
-            the init's own.
-        size: side in pixels of the square images that position embeddings are made for; other sizes
-            interpolate them.  A tower of one's own makes them for ``image.eval_size``.
+            the init's own.  Position embeddings are made for square images of ``eval_size``; other
+            sizes interpolate them.
 
     Raises:
         ValueError: the tower cannot be built; the message names the key.
@@ -41,7 +40,7 @@ def build_image_tower(image: Image, *, size: int) -> ImageTower:
     build = IMAGE_TOWERS[image.family]
     if image.family not in IMAGE_TOWERS.built_in:
         return build_own_image_tower(image, build)
-    tower: ImageTower = build(image, size=size)
+    tower: ImageTower = build(image)
     return tower
 
 

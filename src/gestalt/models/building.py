@@ -79,7 +79,7 @@ def check_names(config: Experiment) -> None:
         IMAGE_TOWERS[image.family]
         return
     check_backbone_name(image.backbone)
-    (down, across), _ = inspect_trunk(image, size=image.eval_size)
+    (down, across), _ = inspect_trunk(image)
     if image.subsampling and (image.train_size % down or image.train_size % across):
         raise ConfigError(
             f"image.train_size={image.train_size}: choose a multiple of the patch, {down} x "
@@ -103,7 +103,7 @@ def build_towers(config: Experiment) -> DualEncoder:
     torch.manual_seed(config.seed)
     image = image_weights(config)
     try:
-        tower = build_image_tower(image, size=image.eval_size)
+        tower = build_image_tower(image)
     except ValueError as error:
         if None in (image.weights, RECIPES.get(image.init)) or config.image.weights is not None:
             raise
@@ -216,7 +216,7 @@ def load_model(
     # the package of its loss may be gone
     scalars = {"logit_bias": 0.0} if "logit_bias" in weights else {}
     with SkipInit():
-        image_tower = build_image_tower(random, size=config.image.eval_size)
+        image_tower = build_image_tower(random)
         text_tower = build_text_tower(text or config.text, weights=False)
         model = _join(config, image_tower, text_tower, scalars)
     load_weights(model, weights, misfit=misfit)

@@ -60,9 +60,16 @@ def build_pretraining(config: Experiment) -> tuple[Pretrainer, MultiCropDataModu
         object_centred=recipe.object_centred,
     )
     torch.manual_seed(recipe.seed)
-    fresh = replace(image, init="random", inits={}, weights=None, frozen=False, frozen_blocks=0)
-    untrimmed = build_trunk(fresh, size=recipe.crop_size)
-    tower = build_image_tower(fresh, size=recipe.crop_size)
+    fresh = replace(
+        image,
+        init="random",
+        inits={},
+        weights=None,
+        eval_size=recipe.crop_size,
+        frozen=False,
+        frozen_blocks=0,
+    )
+    untrimmed, tower = build_trunk(fresh), build_image_tower(fresh)
     module: Pretrainer
     views: tuple[View, ...] = two_views(recipe.crop_size)
     if image.init == "dino":

@@ -148,7 +148,7 @@ def test_new_scenes_are_nearer_to_their_like_after_pretraining(tmp_path, init, v
     image = tiny_config().image
     torch.manual_seed(0)
     random, trained = (
-        build_image_tower(replace(image, **changes), size=32).eval()
+        build_image_tower(replace(image, eval_size=32, **changes)).eval()
         for changes in ({"init": "random"}, {"init": init, "weights": str(tmp_path / FILE)})
     )
     assert neighbours_agree(trained, vector) > neighbours_agree(random, vector) + 0.02

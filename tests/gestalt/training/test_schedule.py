@@ -46,13 +46,15 @@ def small() -> Model:
 
 def vit() -> Model:
     image = build_image_tower(
-        Image("vit_tiny_patch16_224", init="random", width=12, depth=2, heads=2), size=32
+        Image("vit_tiny_patch16_224", init="random", width=12, depth=2, heads=2, eval_size=32)
     )
     return Model(image, clip_text())
 
 
 def cnn() -> Model:
-    return Model(build_image_tower(Image("resnet18", "cnn", init="random"), size=64), clip_text())
+    return Model(
+        build_image_tower(Image("resnet18", "cnn", init="random", eval_size=64)), clip_text()
+    )
 
 
 def clip_text() -> nn.Module:

@@ -37,8 +37,9 @@ def test_a_mask_depends_on_seed_epoch_sample_and_view_and_on_nothing_else():
 @pytest.fixture(scope="module")
 def tower():
     torch.manual_seed(0)
-    image = Image("vit_tiny_patch16_224", init="random", patch_size=8, width=16, depth=1, heads=2)
-    return build_image_tower(image, size=32).eval()
+    sizes = {"patch_size": 8, "width": 16, "depth": 1, "heads": 2, "eval_size": 32}
+    image = Image("vit_tiny_patch16_224", init="random", **sizes)
+    return build_image_tower(image).eval()
 
 
 def test_a_masked_patch_does_not_depend_on_its_pixels(tower):

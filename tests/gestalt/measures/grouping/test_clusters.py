@@ -57,8 +57,9 @@ def test_bilinear_attention_is_thresholded_at_the_pixels():
 @torch.no_grad()
 def test_class_attention_equals_the_softmax_of_the_last_block():
     torch.manual_seed(0)
-    keys = Image("vit_tiny_patch16_224", init="random", patch_size=8, width=32, depth=3, heads=2)
-    model = with_image_tower(build_image_tower(keys, size=32)).eval()
+    sizes = {"patch_size": 8, "width": 32, "depth": 3, "heads": 2, "eval_size": 32}
+    keys = Image("vit_tiny_patch16_224", init="random", **sizes)
+    model = with_image_tower(build_image_tower(keys)).eval()
     images = random_pixels(2, 3, 32, 48)
     trunk = model.image_tower.trunk
     seen: list[Tensor] = []
@@ -83,7 +84,7 @@ def test_class_attention_equals_the_softmax_of_the_last_block():
 @torch.no_grad()
 @pytest.mark.parametrize("backbone", ["vit_small_patch14_reg4_dinov2", "eva02_tiny_patch14_224"])
 def test_class_attention_of_towers_with_registers_or_rotary_embeddings_has_the_patch_grid(backbone):
-    image_tower = build_image_tower(Image(backbone, init="random", depth=2), size=28).eval()
+    image_tower = build_image_tower(Image(backbone, init="random", depth=2, eval_size=28)).eval()
     images = torch.zeros(1, 3, 28, 42, dtype=torch.uint8)
     found = with_image_tower(image_tower).class_attention(images)
     assert found.shape[-2:] == (2, 3)
