@@ -43,26 +43,42 @@ SCALER = "MixedPrecision"
 ANEW = "copy the file again, resume from another checkpoint, or train again"
 
 
-def check_fit(state: StateDict, expected: StateDict, *, misfit: str) -> None:
-    """Check that a state dict has the expected keys, no others, and tensors of their shapes, of any
-    shape where an empty one is expected, and none of integers in place of fractions.
+def load_weights(
+    model: nn.Module, weights: StateDict, *, misfit: str, without: tuple[str, ...] = ()
+) -> None:
+    """Load all weights of a model, in place: those of its names and no others, of its shapes, of
+    any shape where it has an empty tensor, and none of integers in place of fractions.  Of tensors
+    that it ties, one suffices.
+
+    Args:
+        model: to be loaded into.
+        weights: its parameters and buffers, by name.
+        misfit: beginning of the message if they are not those of the model.
+        without: names that they may lack.
 
     Raises:
-        ValueError: it differs; the message opens with ``misfit`` and names the keys.
+        ValueError: keys are missing, unexpected, of another shape or of integers; the message names
+            them.
     """
-    both = [key for key in expected.keys() & state.keys() if expected[key].numel()]
+    state = model.state_dict()
+    given = {state[name].data_ptr() for name in weights if name in state}
+    both = [key for key in state.keys() & weights.keys() if state[key].numel()]
     problems = {
-        "missing": expected.keys() - state.keys(),
-        "unexpected": state.keys() - expected.keys(),
+        "missing": [
+            name
+            for name, tensor in state.items()
+            if name not in (*weights, *without) and tensor.data_ptr() not in given
+        ],
+        "unexpected": weights.keys() - state.keys(),
         "of another shape": [
-            f"{key} {tuple(state[key].shape)} for {tuple(expected[key].shape)}"
+            f"{key} {tuple(weights[key].shape)} for {tuple(state[key].shape)}"
             for key in both
-            if state[key].shape != expected[key].shape
+            if weights[key].shape != state[key].shape
         ],
         "of integers": [
-            f"{key} {state[key].dtype}"
+            f"{key} {weights[key].dtype}"
             for key in both
-            if expected[key].is_floating_point() and not state[key].is_floating_point()
+            if state[key].is_floating_point() and not weights[key].is_floating_point()
         ],
     }
     listed = [
@@ -73,30 +89,6 @@ def check_fit(state: StateDict, expected: StateDict, *, misfit: str) -> None:
     ]
     if listed:
         raise ValueError(f"{misfit}: {'; '.join(listed)}")
-
-
-def load_weights(
-    model: nn.Module, weights: StateDict, *, misfit: str, without: tuple[str, ...] = ()
-) -> None:
-    """Load all weights of a model, in place; of tensors that it ties, one suffices.
-
-    Args:
-        model: to be loaded into.
-        weights: its parameters and buffers, by name.
-        misfit: beginning of the message if they are not those of the model.
-        without: names that they may lack.
-
-    Raises:
-        ValueError: keys are missing, unexpected or of another shape; the message names them.
-    """
-    state = model.state_dict()
-    given = {state[name].data_ptr() for name in weights if name in state}
-    expected = {
-        name: tensor
-        for name, tensor in state.items()
-        if name in weights or not (name in without or tensor.data_ptr() in given)
-    }
-    check_fit(weights, expected, misfit=misfit)
     model.load_state_dict(weights, strict=False)
 
 

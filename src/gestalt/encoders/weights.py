@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gestalt.encoders.checkpoints import StateDict, cause, check_fit, read_state_dict, unwrap
+from gestalt.encoders.checkpoints import StateDict, cause, load_weights, read_state_dict, unwrap
 from gestalt.encoders.inits import PACKAGES, Channels, Package, resolve
 from gestalt.support.files import file_hash, read_json
 from gestalt.support.typed import NotThere
@@ -232,8 +232,7 @@ def load_checkpoint(model: nn.Module, file: WeightsFile) -> None:
             raise ValueError(f"{misfit}: {why}") from error
     state = {key: value for key, value in state.items() if not key.startswith(heads)}
     keys = "image.backbone, width, depth and stem; null: the backbone's own"
-    check_fit(state, model.state_dict(), misfit=f"{misfit} ({keys})")
-    model.load_state_dict(state)
+    load_weights(model, state, misfit=f"{misfit} ({keys})")
 
 
 def in_order(state: StateDict, model: nn.Module, *, source: str) -> StateDict:

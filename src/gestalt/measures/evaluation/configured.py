@@ -42,29 +42,6 @@ class Calibration(NamedTuple):
     label_set: str
     source: Keys
 
-    def check_scored(self, evaluation: Evaluation, *, benchmarks: list[str]) -> None:
-        """Check that the calibration fits what is scored: one threshold, its benchmark among the
-        names of those scored, a split that shares no images with its own.
-
-        Raises:
-            ConfigError: it does not.
-        """
-        threshold, split = evaluation.threshold, evaluation.split or "val"
-        if threshold is not None:
-            raise self.error(
-                f"evaluation.threshold={threshold} is another threshold; give only one of the two"
-            )
-        if self.source["benchmark"] not in benchmarks:
-            raise self.error(
-                f"it is for benchmark {self.source['benchmark']}, but evaluation.benchmarks="
-                f"[{', '.join(benchmarks)}]; add it, or leave the file out"
-            )
-        if shares_images(self.source["split"], split):
-            raise self.error(
-                f"it was chosen on split {self.source['split']} of {self.source['image_set']}, "
-                f"which shares images with split {split}; score another"
-            )
-
     def check_settings(self, protocol: ImageProtocol, *, label_set: str) -> None:
         """Check that protocol and classes match those that the threshold was chosen for.
 
@@ -222,7 +199,8 @@ def segmentation_protocol(
 
 
 def check_evaluation(evaluation: Evaluation) -> None:
-    """Refuse benchmarks, splits, protocols and thresholds that do not fit each other.
+    """Refuse benchmarks, splits, protocols and thresholds that do not fit each other; a calibration
+    is the only threshold, for a scored benchmark, of a split that shares no images with the scored.
 
     Raises:
         ConfigError: names the key, the valid choices and the reason.
@@ -234,10 +212,25 @@ def check_evaluation(evaluation: Evaluation) -> None:
             refuse("evaluation.benchmarks", name, hint + nearest(name, sorted(BENCHMARKS)))
     rows = [BENCHMARKS[name] for name in names]
     refuse_first(evaluation, _complaints(evaluation, rows), "evaluation.")
+    threshold, split = evaluation.threshold, evaluation.split or "val"
     if evaluation.calibration is not None:
         calibration = read_calibration(evaluation.calibration)
-        calibration.check_scored(evaluation, benchmarks=[row.name for row in rows])
-    elif evaluation.background == "threshold" and evaluation.threshold is None:
+        source, scored = calibration.source, [row.name for row in rows]
+        if threshold is not None:
+            raise calibration.error(
+                f"evaluation.threshold={threshold} is another threshold; give only one of the two"
+            )
+        if source["benchmark"] not in scored:
+            raise calibration.error(
+                f"it is for benchmark {source['benchmark']}, but evaluation.benchmarks="
+                f"[{', '.join(scored)}]; add it, or leave the file out"
+            )
+        if shares_images(source["split"], split):
+            raise calibration.error(
+                f"it was chosen on split {source['split']} of {source['image_set']}, which shares "
+                f"images with split {split}; score another"
+            )
+    elif evaluation.background == "threshold" and threshold is None:
         why = "background=threshold needs a cosine, such as evaluation.threshold=0.2"
         refuse("evaluation.threshold", None, why)
     for row in rows:
