@@ -67,7 +67,7 @@ def load_weights(
         "missing": [
             name
             for name, tensor in state.items()
-            if name not in (*weights, *without) and tensor.data_ptr() not in given
+            if name not in weights and name not in without and tensor.data_ptr() not in given
         ],
         "unexpected": weights.keys() - state.keys(),
         "of another shape": [

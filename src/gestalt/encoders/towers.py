@@ -53,14 +53,22 @@ def build_text_tower(text: Text, *, weights: bool = True) -> TextTower:
         weights: False where a checkpoint's weights follow; the model's own are then not read.
 
     Raises:
-        ValueError: a size that the family lacks or needs, or a model that is not found.
+        ValueError: a size that the family lacks or needs, or a model that is not found; or a tower
+            of one's own that cannot be built, run or trained as the configuration asks.
     """
-    build = TEXT_TOWERS[text.family]
-    if text.family not in TEXT_TOWERS.built_in:
-        return build_own_text_tower(text if weights else replace(text, init="random"), build)
-    tower: TextTower = build(text, weights=weights) if text.family == "sentence" else build(text)
+    build, said = TEXT_TOWERS[text.family], f"text.family={text.family}"
+    own = text.family not in TEXT_TOWERS.built_in
+    tower: TextTower
+    if own:
+        text = text if weights else replace(text, init="random")
+        tower = make(build, text, said=said, kind=TextTower)
+        tower.origin = _origin_of(tower, text.init, said=said)
+    else:
+        tower = build(text, weights=weights) if text.family == "sentence" else build(text)
     if text.frozen:
         tower.freeze()
+    if own:
+        _settle(tower, ["a dog", "a"], said=said, aggregation=text.aggregation)
     return tower
 
 
@@ -195,21 +203,6 @@ def build_own_image_tower(image: Image, factory: Any) -> OwnImageTower:
     size = image.eval_size
     pixels = torch.zeros(2, 3, size, size, dtype=torch.uint8)
     _settle(tower, pixels, said=said, aggregation=image.aggregation)
-    return tower
-
-
-def build_own_text_tower(text: Text, factory: Any) -> TextTower:
-    """Build the text tower of one's own that ``text.family`` names.
-
-    Raises:
-        ValueError: it cannot be built, run or trained as the configuration asks.
-    """
-    said = f"text.family={text.family}"
-    tower: TextTower = make(factory, text, said=said, kind=TextTower)
-    tower.origin = _origin_of(tower, text.init, said=said)
-    if text.frozen:
-        tower.freeze()
-    _settle(tower, ["a dog", "a"], said=said, aggregation=text.aggregation)
     return tower
 
 

