@@ -17,9 +17,9 @@ from gestalt.models.names import (
     config_of,
     exported_folder,
     external_name,
-    hub_name,
     in_run,
     is_finished,
+    is_hub_name,
     progress,
     record_of,
 )
@@ -176,7 +176,7 @@ def check_target(target: str) -> Path | None:
     external = external_name(target)
     if external is not None:
         check_name(*external)
-    elif exported_folder(target) is None and hub_name(target) is None:
+    elif not (is_hub_name(target) or exported_folder(target)):
         checkpoint = resolve_checkpoint(target)
         if in_run(checkpoint):  # else it is in the checkpoint, which torch reads
             config_of(checkpoint)

@@ -83,16 +83,16 @@ def portable(tree: Any) -> Any:
     return change_texts(tree, shortened)
 
 
-def read_description(path: Path) -> Fields:
-    """Return ``config.json`` of an exported folder.
+def read_description(path: Path) -> tuple[Experiment, Fields]:
+    """Read ``config.json`` of an exported folder.  Returns the configuration and the provenance.
 
     Raises:
         ValueError: missing, too large, not JSON, not of a model that was exported by Gestalt, or of
-            a later format.
+            a later format; or its configuration does not fit the schema.
     """
     file = path / DESCRIPTION
     try:
-        return read_json(file, "exported", most=MAX_BYTES)
+        description = read_json(file, "exported", most=MAX_BYTES)
     except FileNotFoundError as error:
         raise ValueError(
             f"{file}: no such file; an exported model is a folder with {WEIGHTS} and {DESCRIPTION}"
@@ -102,15 +102,7 @@ def read_description(path: Path) -> Fields:
             f"{file}: not of a model exported by Gestalt in format {FORMAT}, which this version "
             f"reads: {error}; export it again, or install a newer version"
         ) from error
-
-
-def read_config(path: Path) -> Experiment:
-    """Return the configuration of an exported folder.
-
-    Raises:
-        ValueError: its description cannot be read, or does not fit the schema.
-    """
-    return load_mapping(read_description(path)["config"], origin=path / DESCRIPTION)
+    return load_mapping(description["config"], origin=file), description.get("provenance", {})
 
 
 def load_folder(path: Path, words: Sequence[str] = ()) -> DualEncoder:
@@ -124,8 +116,7 @@ def load_folder(path: Path, words: Sequence[str] = ()) -> DualEncoder:
         ValueError: a description or weights that cannot be read or do not fit, or a text model
             that is not found.
     """
-    description = read_description(path)
-    config = read_config(path)
+    config, provenance = read_description(path)
     refuse_code(config, words, origin=str(path / DESCRIPTION))
     text = config.text
     if text.family == "sentence":
@@ -143,7 +134,7 @@ def load_folder(path: Path, words: Sequence[str] = ()) -> DualEncoder:
     model.text_tower.origin = replace(
         model.text_tower.origin, init=config.start or config.text.init, source=source
     )
-    expected = description.get("provenance", {}).get("weights_sha256")
+    expected = provenance.get("weights_sha256")
     if expected not in (None, found := weights_hash(model)):
         raise ValueError(
             f"{file}: damaged or replaced: SHA-256 of its weights {found[:12]}, in {DESCRIPTION} "
@@ -222,9 +213,5 @@ class HubModel(nn.Module, huggingface_hub.ModelHubMixin):
         place = str(pretrained_model_name_or_path)
         folder = Path(place) if Path(place).is_dir() else download(place, **choices)
         card = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else ""
-        return cls(
-            load_folder(folder),
-            read_config(folder),
-            origin=read_description(folder)["provenance"],
-            card=card,
-        ).eval()
+        config, provenance = read_description(folder)
+        return cls(load_folder(folder), config, origin=provenance, card=card).eval()

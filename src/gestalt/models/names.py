@@ -58,13 +58,13 @@ def exported_folder(target: str) -> Path | None:
     return folder if (folder / WEIGHTS).is_file() and (folder / DESCRIPTION).is_file() else None
 
 
-def hub_name(target: str) -> str | None:
-    """Return the target if it can only be the name of a model on the Hugging Face hub,
-    ``org/name``; None for anything else.
+def is_hub_name(target: str) -> bool:
+    """Return True if a target can only be the name of a model on the Hugging Face hub,
+    ``org/name``.
     """
     plain = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", target, flags=re.ASCII)
     here = Path(target).parent.exists() or (LOGS / target).exists()
-    return target if plain and not here else None
+    return bool(plain) and not here
 
 
 def runs_of(name: str, scale: str) -> list[Path]:

@@ -19,7 +19,7 @@ from gestalt.encoders.weights import WeightsOrigin
 from gestalt.model import DualEncoder
 from gestalt.models.building import build_towers, load_model
 from gestalt.models.finding import resolve_checkpoint
-from gestalt.models.folder import download, load_folder, read_config, read_description
+from gestalt.models.folder import download, load_folder, read_description
 from gestalt.models.names import (
     CHECKPOINT,
     DESCRIPTION,
@@ -29,9 +29,9 @@ from gestalt.models.names import (
     config_of,
     exported_folder,
     external_name,
-    hub_name,
     in_run,
     is_finished,
+    is_hub_name,
     progress_of,
     record_of,
     run_folder,
@@ -157,10 +157,8 @@ def open_target(
     words = overrides or []
     if external := external_name(target):
         opened = _open_external(target, *external, words, check)
-    elif folder := exported_folder(target):
-        opened = _open_folder(target, folder, words, check)
-    elif name := hub_name(target):
-        opened = _open_folder(target, download(name), words, check)
+    elif is_hub_name(target) or exported_folder(target):
+        opened = _open_folder(target, words, check)
     else:
         opened = _open_run(resolve_checkpoint(target), words, check)
     opened.model.eval()
@@ -251,11 +249,11 @@ def _open_run(checkpoint: Path, overrides: list[str], check: Check) -> Target:
     return Target(config, model, folder, identity, trained=saved)
 
 
-def _open_folder(target: str, folder: Path, overrides: list[str], check: Check) -> Target:
-    saved = read_config(folder)
+def _open_folder(target: str, overrides: list[str], check: Check) -> Target:
+    folder = exported_folder(target) or download(target)
+    saved, provenance = read_description(folder)
     config = _for_scoring(saved, overrides, origin=folder / DESCRIPTION)
     check(config)
-    provenance = read_description(folder).get("provenance", {})
     identity = _identity(target, file_hash(folder / WEIGHTS), provenance)
     return Target(
         config,

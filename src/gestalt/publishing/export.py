@@ -222,7 +222,7 @@ def export_checkpoint(
     place = folder.resolve()  # a symbolic link stays: the folder that it names is written
     with partial_folder(place) as partial:
         save_folder(model, config, path=partial, provenance=provenance)
-        written = read_description(partial)["provenance"]
+        written = read_description(partial)[1]
         facts = CardFacts(folder.name, config, parameters, written, license, datasets)
         (partial / CARD).write_text(write_card(facts, results), encoding="utf-8")
         # which compares the weights with their hash

@@ -12,7 +12,7 @@ import torch
 from gestalt.config.schema import config_hash
 from gestalt.encoders.keys import Text
 from gestalt.encoders.towers import build_text_tower
-from gestalt.models.folder import load_folder, portable, read_config, save_folder
+from gestalt.models.folder import load_folder, portable, read_description, save_folder
 from gestalt.models.start import build_model
 from tests.gestalt.encoders.tiny_text import save_bert, save_t5
 from tests.gestalt.painted import random_pixels
@@ -121,5 +121,6 @@ def test_paths_and_addresses_are_cut_to_their_last_part():
 def test_cut_paths_leave_the_hash_of_the_configuration(tmp_path):
     config = tiny_config(*WORDS, f"benchmark_root={tmp_path}")
     folder = save_folder(build_model(config), config, path=tmp_path / "exported", provenance={})
-    assert read_config(folder).benchmark_root == tmp_path.name
-    assert config_hash(read_config(folder)) == config_hash(config)
+    read = read_description(folder)[0]
+    assert read.benchmark_root == tmp_path.name
+    assert config_hash(read) == config_hash(config)
