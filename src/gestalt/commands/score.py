@@ -162,7 +162,7 @@ def run(arguments: Namespace) -> int:
 
     from gestalt.results.record import provenance
     from gestalt.results.run_record import entries_of, metrics_of
-    from gestalt.runs.evaluation import Maps, build_predictions
+    from gestalt.runs.evaluation import build_predictions
     from gestalt.runs.folders import check_writable
     from gestalt.runs.score import run_scorers, write_evaluation
     from gestalt.support.ranks import tell
@@ -170,16 +170,16 @@ def run(arguments: Namespace) -> int:
     start = time.monotonic()
     config: Experiment = arguments.config
     kind = {"measure": arguments.measure, "values": arguments.values, "suffix": arguments.suffix}
-    maps = Maps(arguments.maps, **kind, map_size=arguments.resize or "native")
+    folder = arguments.maps
     name = arguments.name or Path(arguments.folder).resolve().name
     output = Path(arguments.output) if arguments.output else LOGS / "predictions" / file_name(name)
     check_writable(output)  # before the time that scoring takes
-    data, scorer, files = build_predictions(config, maps)
-    stated = _statement(
-        maps.folder, names=None if scorer.labels is None else list(scorer.labels.names)
+    data, scorer, files = build_predictions(
+        config, folder, **kind, map_size=arguments.resize or "native"
     )
+    stated = _statement(folder, names=None if scorer.labels is None else list(scorer.labels.names))
     parts = data.parts_scored(limit=config.evaluation.limit)
-    tell("\n".join([f"scoring {len(files)} label maps in {maps.folder}", *parts]))
+    tell("\n".join([f"scoring {len(files)} label maps in {folder}", *parts]))
     trainer = run_scorers(
         None,
         data,
@@ -199,9 +199,9 @@ def run(arguments: Namespace) -> int:
         "config": keys_below(config, ("evaluation.benchmarks=", *SCORE_KEYS)),
         "config_hash": None,
         "predictions": {
-            "folder": str(maps.folder),
+            "folder": str(folder),
             "files": len(files),
-            "sha256": files_hash(files, maps.folder),
+            "sha256": files_hash(files, folder),
             **kind,
             "notes": arguments.notes,
             "stated": stated,

@@ -4,7 +4,7 @@ folder.
 
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from lightning.pytorch import Callback
 
@@ -143,30 +143,26 @@ def build_evaluation(
     return data, callbacks
 
 
-class Maps(NamedTuple):
-    """Label maps in a folder.
+def build_predictions(
+    config: Experiment,
+    folder: Path,
+    *,
+    measure: str,
+    values: str | dict[int, str | None],
+    suffix: str,
+    map_size: MapSize,
+) -> tuple[ImageSetDataModule, Scorer, list[Path]]:
+    """Build the data and the callback that score label maps by the configuration's only benchmark.
+    Returns them and the files, in order of image.
 
-    Attributes:
+    Args:
+        config: configuration of the score.
         folder: holds the files, in sub-folders or not.
         measure: ``segmentation``, or ``grouping`` for maps whose every value is a group.
         values: what ``value_map`` takes, or ``voc_colours`` for maps painted in the colours of
             PASCAL VOC.
         suffix: end of the files' stems behind the image's name.
         map_size: ``nearest`` to scale a map of another size than its truth.
-    """
-
-    folder: Path
-    measure: str
-    values: str | dict[int, str | None]
-    suffix: str
-    map_size: MapSize
-
-
-def build_predictions(
-    config: Experiment, maps: Maps
-) -> tuple[ImageSetDataModule, Scorer, list[Path]]:
-    """Build the data and the callback of the configuration's only benchmark.  Returns them and the
-    files, in order of image.
 
     Raises:
         ValueError: the image set does not list its names or has no truth of the measure, an image
@@ -179,48 +175,40 @@ def build_predictions(
         raise ValueError(
             f"image set {images.name} has no attribute names, by which label maps are found; add it"
         )
-    files = find_maps(maps.folder, names, suffix=maps.suffix)
-    values, scorer = (_classes if maps.measure == "segmentation" else _groups)(
-        maps,
-        Context(
-            config.evaluation,
-            BENCHMARKS[name],
-            images,
-            size=config.image.eval_size,
-            given=PredictionsProtocol(
-                map_size=maps.map_size,
-                unnamed="wrong" if maps.measure == "segmentation" else "group",
-            ),
+    files = find_maps(folder, names, suffix=suffix)
+    context = Context(
+        config.evaluation,
+        BENCHMARKS[name],
+        images,
+        size=config.image.eval_size,
+        given=PredictionsProtocol(
+            map_size=map_size, unnamed="wrong" if measure == "segmentation" else "group"
         ),
     )
-    predicted = WithPredictions(images, files, values=values, resize=maps.map_size == "nearest")
+    if measure == "segmentation":
+        read = _class_values(values, context)
+        scorer: Scorer = ClassMaps(context)
+    elif (why := images.no_instances) is not None:
+        raise ValueError(
+            f"--measure grouping: benchmark {name} has no objects, {why}; name another"
+        )
+    else:
+        read = group_map
+        scorer = GroupMaps(context)
+    predicted = WithPredictions(images, files, values=read, resize=map_size == "nearest")
     data = ImageSetDataModule(
         [predicted], batch_size=config.evaluation.batch_size, workers=reading_processes(config)
     )
     return data, scorer, files
 
 
-def _classes(maps: Maps, context: Context) -> tuple[Values, Scorer]:
-    labels, benchmark = context.labels, context.benchmark
-    if maps.values == "voc_colours":
+def _class_values(values: str | dict[int, str | None], context: Context) -> Values:
+    """Return the classes of the values in label maps of classes."""
+    labels = context.labels
+    if values == "voc_colours":
         # VOC's background, which this set does not score
         black = [] if labels.background is not None else [(0, 0, 0)]
-        values: Values = colour_map(
-            class_colours(len(labels.names), background=labels.background), unnamed=[VOID, *black]
-        )
-    else:
-        values = value_map(
-            maps.values,
-            names=labels.names,
-            truth=getattr(context.image_set, "maps", {}).get(benchmark.label_set),
-        )
-    return values, ClassMaps(context)
-
-
-def _groups(maps: Maps, context: Context) -> tuple[Values, Scorer]:
-    name, why = context.benchmark.name, context.image_set.no_instances
-    if why is not None:
-        raise ValueError(
-            f"--measure grouping: benchmark {name} has no objects, {why}; name another"
-        )
-    return group_map, GroupMaps(context)
+        colours = class_colours(len(labels.names), background=labels.background)
+        return colour_map(colours, unnamed=[VOID, *black])
+    truth = getattr(context.image_set, "maps", {}).get(context.benchmark.label_set)
+    return value_map(values, names=labels.names, truth=truth)

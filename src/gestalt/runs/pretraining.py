@@ -5,7 +5,6 @@ from pathlib import Path
 from time import monotonic
 
 import torch
-from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
@@ -27,22 +26,16 @@ from gestalt.support.files import Fields, file_hash, replacing
 from gestalt.support.keys import refuse
 from gestalt.training.checkpoints import EpochCheckpoint, SaveOnSignal, StepCheckpoint, restoring
 from gestalt.training.progress import Clock, RunProgressBar, Speed
-from gestalt.training.trainer import make_trainer
+from gestalt.training.trainer import keywords_of, make_trainer
 
-TRAINER = (
-    "accelerator",
-    "strategy",
-    "devices",
-    "num_nodes",
-    "precision",
-    "log_every_n_steps",
-    "deterministic",
-    "benchmark",
-    "detect_anomaly",
-    "enable_progress_bar",
-    "enable_model_summary",
-)
-"""Keys of ``trainer`` that pretraining reads."""
+NOT_READ = {
+    "max_epochs": -1,
+    "max_time": None,
+    "limit_train_batches": None,
+    "gradient_clip_val": None,
+    "limit_val_batches": 0,
+}
+"""Keywords of the trainer in place of keys that pretraining does not read."""
 
 
 def build_pretraining(config: Experiment) -> tuple[Pretrainer, MultiCropDataModule, nn.Module]:
@@ -114,7 +107,19 @@ def make(file: Path, config: Experiment, command: str) -> None:
     source = data.source
     bad_samples = build_bad_samples(config, samples=len(source))
     clock = Clock(monotonic())
-    trainer = build_trainer(folder, config, [bad_samples, clock], steps=module.recipe.steps)
+    speed = Speed()
+    bar = [RunProgressBar(speed)] if config.trainer.enable_progress_bar else []
+    steps = StepCheckpoint(every_steps=config.pretraining.save_every_steps)
+    saving = [SaveOnSignal(), EpochCheckpoint(), steps]
+    trainer = make_trainer(
+        folder,
+        rank_timeout=config.rank_timeout,
+        logger=TensorBoardLogger(
+            folder.parent, name="", version=folder.name, default_hp_metric=False
+        ),
+        callbacks=[bad_samples, clock, speed, *saving, *bar],
+        **keywords_of(config.trainer) | NOT_READ | {"max_steps": module.recipe.steps},
+    )
     with restoring(checkpoint):
         trainer.fit(
             module,
@@ -141,33 +146,6 @@ def make(file: Path, config: Experiment, command: str) -> None:
     size = module.recipe.crop_size
     write_init(file, module.trained_tower, untrimmed=untrimmed, size=size, record=record)
     checkpoint.unlink(missing_ok=True)
-
-
-def build_trainer(
-    folder: Path, config: Experiment, counting: list[Callback], *, steps: int
-) -> Trainer:
-    """Return the trainer of a run in its folder, with some callbacks that count."""
-    speed = Speed()
-    callbacks = [
-        *counting,
-        speed,
-        SaveOnSignal(),
-        EpochCheckpoint(),
-        StepCheckpoint(every_steps=config.pretraining.save_every_steps),
-    ]
-    callbacks += [RunProgressBar(speed)] if config.trainer.enable_progress_bar else []
-    return make_trainer(
-        folder,
-        rank_timeout=config.rank_timeout,
-        **{key: getattr(config.trainer, key) for key in TRAINER},
-        max_epochs=-1,
-        max_steps=steps,
-        limit_val_batches=0,
-        logger=TensorBoardLogger(
-            folder.parent, name="", version=folder.name, default_hp_metric=False
-        ),
-        callbacks=callbacks,
-    )
 
 
 def write_init(
