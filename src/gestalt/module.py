@@ -23,7 +23,7 @@ from gestalt.losses.terms import Term
 from gestalt.model import DualEncoder
 from gestalt.subsampling import keep_indices, kept_tokens
 from gestalt.support.devices import send
-from gestalt.training.finite import FirstBadStep, NonFiniteLoss, check_weights, is_logging_step
+from gestalt.training.finite import FirstBadStep, check_weights, is_logging_step
 from gestalt.training.micro_batches import Batch, MicroBatches, image_size
 from gestalt.training.schedule import PAPER, by_step, clip_in_step, make_optimizer, warmup_cosine
 
@@ -376,11 +376,10 @@ class ContrastiveModule(LightningModule):
         """
         if not self._first_bad.unread:
             return
-        bad = self._first_bad.read(self.trainer)
-        if bad is not None:
-            assert self.rate_factor is not None
-            rate = self.optimizers().param_groups[0]["initial_lr"] * self.rate_factor(bad.step)  # type: ignore[union-attr]
-            raise NonFiniteLoss(bad.message(rate))
+        factor = self.rate_factor
+        assert factor is not None
+        peak: float = self.optimizers().param_groups[0]["initial_lr"]  # type: ignore[union-attr]
+        self._first_bad.check(self.trainer, lambda step: peak * factor(step))
         self.last_loss = float(self.trainer.strategy.reduce(self._loss.clone(), reduce_op="mean"))
 
     on_validation_start = on_train_end = read_steps

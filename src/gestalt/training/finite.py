@@ -7,8 +7,8 @@ device until the next reading.
 """
 
 import math
-from collections.abc import Mapping
-from typing import NamedTuple, cast
+from collections.abc import Callable, Mapping
+from typing import cast
 
 import torch
 from lightning.pytorch import Trainer
@@ -22,30 +22,6 @@ NO_STEP = 2**62
 
 class NonFiniteLoss(StoppedRun):
     """The loss, its gradient or a weight is NaN or infinite; the message names the step."""
-
-
-class BadStep(NamedTuple):
-    """The first step whose loss or gradient norm is NaN or infinite, with their values, and the
-    logit scale before it.
-    """
-
-    step: int
-    loss: float
-    gradient_norm: float
-    logit_scale: float
-
-    def message(self, learning_rate: float) -> str:
-        """Return the message of a run that stops for it, with the hyperparameters to change."""
-        name = "loss"
-        value = self.loss
-        if math.isfinite(value):
-            name = "gradient norm"
-            value = self.gradient_norm
-        return (
-            f"{name} is {value} at step {self.step} (learning rate {learning_rate:.3g}, logit "
-            f"scale {math.exp(self.logit_scale):.3g}); no checkpoint contains it. Try a lower "
-            "optimizer.learning_rate, a longer warm-up or trainer.gradient_clip_val"
-        )
 
 
 class FirstBadStep:
@@ -80,21 +56,30 @@ class FirstBadStep:
         self._values = torch.where(first, values, self._values)
         self.unread = True
 
-    def read(self, trainer: Trainer) -> BadStep | None:
-        """Return the first bad step of all ranks, which call this together; None if all were
-        good.
+    def check(self, trainer: Trainer, rate: Callable[[int], float]) -> None:
+        """Read the first bad step of all ranks, which call this together; ``rate`` gives the
+        learning rate of a step.
+
+        Raises:
+            NonFiniteLoss: names the step, and the hyperparameters to change.
         """
         self.unread = False
         step = _reduced(trainer, self._step, "min")
         number = int(step)
         if number == NO_STEP:
-            return None
+            return
         # on the rank whose loss is NaN; on all if the gradient is, which they share
         here = self._step == step
         values = _reduced(trainer, torch.where(here, self._values, 0), "sum") / _reduced(
             trainer, here.float(), "sum"
         )
-        return BadStep(number, *values.tolist())
+        loss, norm, scale = values.tolist()
+        name, value = ("gradient norm", norm) if math.isfinite(loss) else ("loss", loss)
+        raise NonFiniteLoss(
+            f"{name} is {value} at step {number} (learning rate {rate(number):.3g}, logit scale "
+            f"{math.exp(scale):.3g}); no checkpoint contains it. Try a lower "
+            "optimizer.learning_rate, a longer warm-up or trainer.gradient_clip_val"
+        )
 
 
 def check_weights(weights: Mapping[str, Tensor], *, step: int) -> None:
