@@ -1,4 +1,9 @@
-"""TensorBoard: a run's description, its hyperparameters and pictures."""
+"""TensorBoard: the tags of a run's metrics, its description, its hyperparameters and pictures.
+
+TensorBoard sorts charts by their tags, groups them by the part before the first slash, and opens
+the first two groups.  A tag is therefore a numbered group and the key under which a metric is
+logged: ``1 overview/train/loss``.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,7 +20,6 @@ from torch.utils.tensorboard.summary import hparams
 from gestalt.support.files import replacing
 from gestalt.support.keys import Keys
 from gestalt.training.progress import WINDOW, Speed
-from gestalt.training.tags import PICTURES, board_tag
 
 COLUMNS = {
     "image.aggregation": "Aggregation",
@@ -24,6 +28,31 @@ COLUMNS = {
     "seed": "Seed",
 }
 """Keys that tell runs apart -> their columns on the HParams page, which capitals put first."""
+
+
+# the groups of tags, in the order of the board
+OVERVIEW = "1 overview"
+SCORES = "2 scores"
+TRAINING = "3 training"
+PICTURES = "4 pictures"
+CLASSES = "5 classes"
+
+FIRST_OF_TRAINING = ("train/loss", "speed/images_per_second")
+FIRST_SCORES = ("miou", "accuracy", "recall_at_10")
+"""Metrics of the overview: keys of training, and names of a benchmark's metrics."""
+
+TRAINING_KEYS = ("train", "speed", "tokens", "bad_samples", "epoch")
+"""First parts of the keys that training logs; those of scores are names of benchmarks."""
+
+
+def board_tag(key: str) -> str:
+    """Return the tag under which TensorBoard has the metric of a key."""
+    first, _, name = key.partition("/")
+    if "/iou/" in key:
+        return f"{CLASSES}/{key}"
+    if first in TRAINING_KEYS:
+        return f"{OVERVIEW if key in FIRST_OF_TRAINING else TRAINING}/{key}"
+    return f"{OVERVIEW if name in FIRST_SCORES else SCORES}/{key}"
 
 
 class BoardLogger(TensorBoardLogger):

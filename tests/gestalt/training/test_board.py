@@ -5,9 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from gestalt.training.board import Board, BoardLogger
+from gestalt.training.board import Board, BoardLogger, board_tag
 from gestalt.training.progress import Speed
-from gestalt.training.tags import board_tag
 
 SCORES = [f"scenes/{name}" for name in ("miou", "miou_shuffled_text", "miou_patch_oracle")]
 SCORES += [f"scenes/{name}" for name in ("jaccard", "jaccard_blocks", "jaccard_patch_oracle")]
