@@ -5,7 +5,7 @@ write the page; failures are recorded, and no process is left behind.
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from gestalt.results.record import commit, write_record
 from gestalt.results.text import span
 from gestalt.support.files import Fields
 from gestalt.support.process import STOPPING, Interrupted, handle
+from gestalt.support.ranks import tell
 from gestalt.support.typed import ConfigError
 
 ATTEMPTS = "cells.json"
@@ -38,7 +39,6 @@ class Study:
         seeds: reported runs of each cell, with seeds 0 to seeds - 1.
         launcher: starts runs.
         folder: folder of the page.
-        say: called with each line of progress.
         allow_mixed: True to compare runs that are not comparable.
         chosen: cell -> its best values of ``choose``, as overrides.
         remarks: lines for the page.
@@ -49,7 +49,6 @@ class Study:
     seeds: int
     launcher: LocalLauncher | ClusterLauncher
     folder: Path
-    say: Callable[[str], None]
     allow_mixed: bool = False
     chosen: dict[str, tuple[str, ...]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
@@ -187,14 +186,14 @@ class Study:
                 self._end(job)
             elif state.kind == "busy":
                 if job not in self._busy:
-                    self.say(f"{job.label}: another process trains it in {state.folder}; waiting")
+                    tell(f"{job.label}: another process trains it in {state.folder}; waiting")
                     self._busy.append(job)
                 waiting.append(job)
             else:
                 process = self.launcher.start(job, state, slot)
                 self._running[slot] = (job, process, time.monotonic())
                 begins = f"resumes in {state.folder}" if state.kind == "stopped" else "starts"
-                self.say(f"{job.label}: {begins}; log {process.log}")
+                tell(f"{job.label}: {begins}; log {process.log}")
 
     def _end(self, job: Job, process: Process | None = None, seconds: float = 0.0) -> None:
         """Write and say how a job ended.
@@ -242,7 +241,7 @@ class Study:
                 self.failures.append(
                     f"{job.cell}, seed {job.seed}: failed: {why} (log {process.log})"
                 )
-        self.say(f"{job.label}: {line}; {self._left} to come")
+        tell(f"{job.label}: {line}; {self._left} to come")
 
     def _stop(self, received: list[int]) -> None:
         """Stop all processes, unless they are left to the cluster, and raise; a second signal kills
@@ -252,7 +251,7 @@ class Study:
         left = "the submitted jobs go on"
         if not self.launcher.detached:
             left = "all runs have stopped and can be resumed from their last checkpoints"
-            self.say(
+            tell(
                 f"stopping {len(processes)} runs after their step; press Ctrl-C again to kill them"
             )
             for process in processes:

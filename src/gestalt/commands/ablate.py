@@ -123,7 +123,6 @@ def run(arguments: Namespace) -> int:
             arguments.seeds,
             launcher,
             folder,
-            say=tell,
             allow_mixed=arguments.allow_mixed,
             remarks=remarks,
         )

@@ -31,10 +31,7 @@ def launcher(cluster="local", **parameters):
 @pytest.mark.slow
 def test_a_grid_runs_through_submitit_and_a_failed_job_has_a_reason(monkeypatch):
     monkeypatch.setenv("FAKE", "fail:image.aggregation=avg")
-    lines = []
-    made = Study(
-        read_grid("aggregation", scale="tiny"), 1, launcher(), Path("page"), say=lines.append
-    )
+    made = Study(read_grid("aggregation", scale="tiny"), 1, launcher(), Path("page"))
     page = made.run()
     assert made.failures
     assert "| max | 1 |" in page

@@ -28,20 +28,16 @@ pytestmark = pytest.mark.usefixtures("fakes")
 
 
 def study(name="aggregation", *, seeds=1, jobs=1, overrides=(), choose=(), allow_mixed=False):
-    """A grid over fake runs; ``said`` holds its lines."""
+    """A grid over fake runs."""
     grid = read_grid(name, scale="tiny", overrides=overrides, choose=choose)
     folder = Path("page")
-    lines = []
-    made = Study(
+    return Study(
         grid,
         seeds,
         LocalLauncher(jobs, folder / "logs"),
         folder,
-        say=lines.append,
         allow_mixed=allow_mixed,
     )
-    made.said = lines
-    return made
 
 
 def started():
@@ -58,7 +54,7 @@ def entries():
     }
 
 
-def test_a_grid_runs_every_cell_once_and_a_second_call_runs_nothing():
+def test_a_grid_runs_every_cell_once_and_a_second_call_runs_nothing(capsys):
     other = Path("lightning_logs/clippy_dino_max/tiny/version_0")
     other.mkdir(parents=True)
     (other / "result.json").write_text('{"format": 1, "config_hash": "of another run"}')
@@ -69,10 +65,10 @@ def test_a_grid_runs_every_cell_once_and_a_second_call_runs_nothing():
         CLS,
     ]
     assert "| max | 1 | 0.4" in page
-    again = study()
-    assert again.run() == page
+    capsys.readouterr()
+    assert study().run() == page
     assert len(started()) == 3
-    assert all("finished before" in line for line in again.said)
+    assert capsys.readouterr().err.count("finished before") == 3
 
 
 def test_a_failed_cell_is_recorded_with_its_reason_and_the_rest_go_on(monkeypatch):
@@ -143,10 +139,13 @@ def test_a_run_in_another_process_is_waited_for_and_not_started_twice(monkeypatc
         time.sleep(0.02)
     assert job.read_state().kind == "busy"
     seen = []
-    made.say = lambda line: (
-        seen.append(line),
-        orphan.send_signal(signal.SIGINT) if "waiting" in line else None,
-    )
+
+    def say(line):
+        seen.append(line)
+        if "waiting" in line:
+            orphan.send_signal(signal.SIGINT)
+
+    monkeypatch.setattr("gestalt.ablation.study.tell", say)
     made.run()
     orphan.wait()
     assert any("another process trains it in" in line for line in seen)
