@@ -147,13 +147,13 @@ def hashed_keys(config: Experiment) -> Keys:
     flat |= {f"loss.terms.{name}": weight for name, weight in terms.items()}
     flat["data.batch_size"] *= flat["trainer.accumulate_grad_batches"]
     flat["trainer.accumulate_grad_batches"] = 1
-    flat["data.mixture"] = [_last_parts(part, "root", "manifest") for part in flat["data.mixture"]]
+    flat["data.mixture"] = [last_parts(part, "root", "manifest") for part in flat["data.mixture"]]
     flat["evaluation.benchmarks"] = [Path(name).name for name in flat["evaluation.benchmarks"]]
     files = "data.root", "data.captions.root", "data.manifest", "data.include", "image.weights"
-    return _last_parts(flat, *files)
+    return last_parts(flat, *files)
 
 
-def _last_parts(keys: Keys, *paths: str) -> Keys:
+def last_parts(keys: Keys, *paths: str) -> Keys:
     """Return the keys, with each path cut to its last part."""
     return keys | {key: Path(keys[key]).name for key in paths if keys.get(key) is not None}
 

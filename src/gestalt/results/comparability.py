@@ -8,9 +8,9 @@ the code, the requested images, the training data and the starting weights must 
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from gestalt.config.schema import last_parts
 from gestalt.encoders.keys import ARCHITECTURE
 from gestalt.results.record import CHANGED
 from gestalt.results.result import Result
@@ -215,17 +215,7 @@ def _requested_data(result: Result) -> Fields:
     """Return the keys that must lead to the same training data; of a path, its last part."""
     data = result.record["config"].get("data", {})
     parts = [{key: data.get(key) for key in TRAINING_DATA}, *data.get("mixture", ())]
-    return {
-        "data": [
-            part
-            | {
-                key: Path(part[key]).name
-                for key in ("root", "manifest", "include")
-                if part.get(key)
-            }
-            for part in parts
-        ]
-    }
+    return {"data": [last_parts(part, "root", "manifest", "include") for part in parts]}
 
 
 def _requested_start(result: Result) -> Fields:

@@ -89,18 +89,6 @@ class Comparison(NamedTuple):
     columns: Sequence[Column]
     notes: Sequence[str]
 
-    def pairs(self) -> list[Table]:
-        """Return a table for each column that has several results."""
-        return [
-            Table(
-                column.title,
-                ["run", column.metric, f"difference to {column.against}"],
-                [[label, *column.texts(label)] for label in column.scores],
-            )
-            for column in self.columns
-            if len(column.scores) > 1
-        ]
-
     def table(self) -> Table:
         """Return the table as text: for each column the value, and the difference to its first
         result if there are several.

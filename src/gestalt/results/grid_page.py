@@ -150,10 +150,7 @@ class GridPage(NamedTuple):
     @property
     def addresses(self) -> dict[str, Markup]:
         """The pictures as data URLs, by title."""
-        return {
-            name.replace("_", " "): data_url(picture, "image/png")
-            for name, picture in self.pictures.items()
-        }
+        return {name: data_url(picture, "image/png") for name, picture in self.pictures.items()}
 
 
 def grid_page(grid: GridResults, tables: Sequence[GridTable]) -> GridPage:

@@ -131,14 +131,8 @@ def render_section(result: Result, number: int) -> Markup:
     parts: list[Markup] = []
     for entry in result.record["benchmarks"]:
         parts += _entry(result, entry)
-    parts.append(BLOCKS.definitions("Provenance", _provenance(result)))
-    return Markup(BLOCKS.section(number, result.label, _origin(result), parts))
-
-
-def _provenance(result: Result) -> list[tuple[str, str]]:
-    """Return where a result comes from, as text."""
     record, source = result.record, result.record["provenance"]
-    return _texts(
+    texts = _texts(
         {"file": str(result.path)},
         {key: record.get(key) for key in FILES},
         {"overrides": " ".join(record["overrides"]) or NONE, "ranks": record.get("ranks")},
@@ -146,6 +140,8 @@ def _provenance(result: Result) -> list[tuple[str, str]]:
         source["packages"],
         source["machine"],
     )
+    parts.append(BLOCKS.definitions("Provenance", texts))
+    return Markup(BLOCKS.section(number, result.label, _origin(result), parts))
 
 
 def _texts(*parts: Fields) -> list[tuple[str, str]]:
@@ -203,9 +199,14 @@ def _entry(result: Result, entry: Fields) -> Iterator[Markup]:
     for key in ("objects", "groups", "captions", "ignored_pixels"):
         if key in entry:
             scored.append(f"{entry[key]:,} {key.replace('_', ' ')}")
+    metrics = entry["metric_keys"]
+    baselines = {
+        f"{key}_{name}" for key in metrics for name in companions(result.record["metrics"], key)
+    }
     rows = [
         [metric.partition("/")[2].replace("_", " "), *numbers(result, metric)]
-        for metric in metrics_of(result, entry)
+        for metric in metrics
+        if metric not in baselines  # of others
     ]
     title = f"{measure} by {protocol['name']}, {', '.join(scored)}"
     yield BLOCKS.table(Table(title, ["metric", *HEADS], rows, range(1, 3)))
@@ -227,15 +228,6 @@ def _segmentation(result: Result, entry: Fields) -> Iterator[Markup]:
     for end, images in extremes(result, entry).items():
         if images:
             yield BLOCKS.images(end, images)
-
-
-def metrics_of(result: Result, entry: Fields) -> list[str]:
-    """Return the keys of an entry's metrics, without the baselines of others."""
-    keys = entry["metric_keys"]
-    baselines = {
-        f"{key}_{name}" for key in keys for name in companions(result.record["metrics"], key)
-    }
-    return [key for key in keys if key not in baselines]
 
 
 def confusions(confusion: Ints, names: Sequence[str]) -> Table:
