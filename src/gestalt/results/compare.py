@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 from gestalt.results.comparability import run_notes, split_by_measurement
-from gestalt.results.intervals import LEVEL
-from gestalt.results.result import Difference, Result, Score, headlines, measured, score_rows
+from gestalt.results.intervals import LEVEL, Interval
+from gestalt.results.result import Result, Score, headlines, measured, score_rows
 from gestalt.results.text import (
     NONE,
     OVER_IMAGES,
@@ -70,9 +70,9 @@ class Column(NamedTuple):
             interval = interval_text(score.over_images, sign="", none="")
             value = f"{score.mean:.3f} {interval}".rstrip()
             difference = "base"
-            if score.difference.mean is not None:
-                interval = interval_text(score.difference.over_images, none="")
-                difference = f"{score.difference.mean:+.3f} {interval}".rstrip()
+            if score.difference is not None:
+                interval = interval_text(score.difference_over_images, none="")
+                difference = f"{score.difference:+.3f} {interval}".rstrip()
         return [value, difference] if len(self.scores) > 1 else [value]
 
 
@@ -119,8 +119,8 @@ class Comparison(NamedTuple):
                         "value": score.mean,
                         **csv_bounds(score.over_images),
                         "against": column.against,
-                        "difference": score.difference.mean,
-                        **csv_bounds(score.difference.over_images, "difference_"),
+                        "difference": score.difference,
+                        **csv_bounds(score.difference_over_images, "difference_"),
                         "images": entry["images"],
                         "images_official": entry.get("images_official"),
                     }
@@ -207,12 +207,11 @@ def select_metrics(results: Sequence[Result], metrics: Sequence[str]) -> list[st
     return list(dict.fromkeys(selected))
 
 
-def _outside(number: Score | Difference) -> bool:
+def _outside(number: float | None, interval: Interval | None) -> bool:
     """Return True if a number is not in its own interval."""
-    if number.mean is None or number.over_images is None:
+    if number is None or interval is None:
         return False
-    low, high = number.over_images
-    return not low - ROUNDING <= number.mean <= high + ROUNDING
+    return not interval.low - ROUNDING <= number <= interval.high + ROUNDING
 
 
 def _joined(pairs: Iterable[tuple[Key, str]]) -> dict[Key, str]:
@@ -249,6 +248,7 @@ def _notes(results: Sequence[Result], columns: Sequence[Column]) -> list[str]:
             f"{label}: {column.title} lies outside its interval, which corrects the bias of few "
             "images."
             for label, score in column.scores.items()
-            if _outside(score) or _outside(score.difference)
+            if _outside(score.mean, score.over_images)
+            or _outside(score.difference, score.difference_over_images)
         ]
     return notes

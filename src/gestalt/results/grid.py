@@ -247,11 +247,10 @@ class GridTable(NamedTuple):
         rows = []
         values = []
         for cell, score in self.scores.items():
-            difference = score.difference
             texts = ["base" if cell == design.against else NONE, NONE, NONE]
-            if difference.mean is not None:
-                over = difference.over_images, difference.over_seeds
-                texts = [f"{difference.mean:+.3f}", *map(interval_text, over)]
+            if score.difference is not None:
+                over = score.difference_over_images, score.difference_over_seeds
+                texts = [f"{score.difference:+.3f}", *map(interval_text, over)]
             rows.append(
                 [
                     *design.cells[cell],
@@ -275,9 +274,9 @@ class GridTable(NamedTuple):
                     "deviation": score.deviation,
                     **csv_bounds(score.over_images, "images_"),
                     "against": design.against,
-                    "difference": difference.mean,
-                    **csv_bounds(difference.over_images, "difference_images_"),
-                    **csv_bounds(difference.over_seeds, "difference_seeds_"),
+                    "difference": score.difference,
+                    **csv_bounds(score.difference_over_images, "difference_images_"),
+                    **csv_bounds(score.difference_over_seeds, "difference_seeds_"),
                     "paper": self.papers.get(cell),
                     "paper_is": self.paper,
                 }

@@ -209,20 +209,6 @@ Rows = Mapping[str, Mapping[int, Result]]
 """Results by row and seed."""
 
 
-class Difference(NamedTuple):
-    """The score of a row minus that of the base row, over the seeds that both have.
-
-    Attributes:
-        mean: over seeds; None for the base row, or if either has no result.
-        over_images: paired over images; None as for a ``Score``.
-        over_seeds: by Student's t; None for a single seed.
-    """
-
-    mean: float | None = None
-    over_images: Interval | None = None
-    over_seeds: Interval | None = None
-
-
 class Score(NamedTuple):
     """A metric of a row.
 
@@ -230,12 +216,17 @@ class Score(NamedTuple):
         values: by seed; empty if no run is finished.
         over_images: 95 % interval of the mean over seeds; None if a result kept no arrays, or has
             too few images of a class or a group.
-        difference: to the base row.
+        difference: mean minus that of the base row, over the seeds that both have; None for the
+            base row, or if either has no result.
+        difference_over_images: its interval, paired over images; None as ``over_images``.
+        difference_over_seeds: its interval by Student's t; None for a single seed.
     """
 
     values: dict[int, float]
     over_images: Interval | None = None
-    difference: Difference = Difference()
+    difference: float | None = None
+    difference_over_images: Interval | None = None
+    difference_over_seeds: Interval | None = None
 
     @property
     def mean(self) -> float | None:
@@ -290,13 +281,15 @@ def score_rows(
     base = values.get(against, {})
     scores = {}
     for row, by_seed in values.items():
+        scores[row] = Score(by_seed, interval(by_seed, row))
         seeds = [seed for seed in by_seed if seed in base]
-        difference = Difference()
         if row != against and seeds:
             differences = [by_seed[seed] - base[seed] for seed in seeds]
-            over_images = interval(seeds, row, against)
-            difference = Difference(fmean(differences), over_images, t_interval(differences))
-        scores[row] = Score(by_seed, interval(by_seed, row), difference)
+            scores[row] = scores[row]._replace(
+                difference=fmean(differences),
+                difference_over_images=interval(seeds, row, against),
+                difference_over_seeds=t_interval(differences),
+            )
     return scores
 
 

@@ -71,7 +71,7 @@ def test_results_measured_differently_are_refused_or_put_in_separate_columns(run
         [found[0].label, found[1].label],
         [found[2].label],
     )
-    assert second.scores[found[2].label].difference.mean is None
+    assert second.scores[found[2].label].difference is None
     assert first.title != second.title
 
 
@@ -160,7 +160,7 @@ def calibrated(threshold, **chosen):
 def test_thresholds_that_were_calibrated_alike_share_a_column_though_they_differ(run):
     found = results(run(0.6, change=calibrated(0.3)), run(0.5, change=calibrated(0.4)))
     (column,) = compare(found, metrics=["miou"]).columns
-    assert column.scores[found[1].label].difference.over_images is not None
+    assert column.scores[found[1].label].difference_over_images is not None
     assert "scenes was calibrated with other weights." in str(compare(found).notes)
     other = results(run(0.6, change=calibrated(0.3)), run(0.5, change=calibrated(0.3, images=9)))
     with pytest.raises(ConfigError, match=r"calibration\.images is 307 vs 9"):
@@ -202,8 +202,8 @@ def test_a_metric_without_an_interval_has_the_reason_in_a_note(run, monkeypatch)
     table = compare(results(run(0.6), run(0.5)))
     for column in table.columns:
         base, other = column.scores.values()
-        assert [base.over_images, other.over_images, other.difference.over_images] == [None] * 3
-    assert other.difference.mean == pytest.approx(-0.1)
+        assert [base.over_images, other.over_images, other.difference_over_images] == [None] * 3
+    assert other.difference == pytest.approx(-0.1)
     runs = "clippy_dino_max tiny version_0, clippy_dino_max tiny version_1"
     assert f"{runs}: no interval of scenes/miou, 29 images are fewer than 30." in table.notes
     kept = "none is computed from the arrays that were kept"
@@ -249,7 +249,7 @@ def test_markdown_latex_and_csv_hold_the_same_numbers(run):
     row = f"{cell.mean:.3f} [{cell.over_images.low:.3f}, {cell.over_images.high:.3f}]"
     written = {kind: write([table.table()], METHOD) for kind, write in WRITERS.items()}
     assert (
-        f"| clippy_dino_max tiny version_1 | {row} | {cell.difference.mean:+.3f} ["
+        f"| clippy_dino_max tiny version_1 | {row} | {cell.difference:+.3f} ["
         in written["markdown"]
     )
     assert r"clippy\_dino\_max tiny version\_1 & " + row in written["latex"]
@@ -257,7 +257,7 @@ def test_markdown_latex_and_csv_hold_the_same_numbers(run):
     assert [float(line["value"]) for line in lines] == [
         score.mean for score in column.scores.values()
     ]
-    assert float(lines[1]["difference_low"]) == cell.difference.over_images.low
+    assert float(lines[1]["difference_low"]) == cell.difference_over_images.low
     assert set(WRITERS) == {"markdown", "latex", "csv"}
 
 
