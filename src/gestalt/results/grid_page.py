@@ -4,7 +4,7 @@ Its montage has a row for each image and a panel for each cell, from the predict
 """
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,10 +23,10 @@ from gestalt.measures.evaluation.pictures import (
     read_predictions,
     scale_to_panel,
 )
-from gestalt.results.grid import METHOD, Design, GridResults, GridTable, Paper, build_tables
+from gestalt.results.grid import METHOD, Design, GridResults, GridTable, build_tables
 from gestalt.results.intervals import LEVEL
-from gestalt.results.plots import bars, curves, render_figure
-from gestalt.results.result import Result
+from gestalt.results.plots import bars, lines, render_figure
+from gestalt.results.result import Result, Score
 from gestalt.results.templates import HERE, data_url, render
 from gestalt.results.text import NONE, Table, baselines_text, csv_text, latex, span
 from gestalt.support.files import write_whole
@@ -161,7 +161,15 @@ def grid_page(grid: GridResults, tables: Sequence[GridTable]) -> GridPage:
         for note in (tables[0].notes if tables else ())
         if all(note in table.notes for table in tables)
     ]
-    paper = grid.design.paper
+    paper = None
+    if theirs := grid.design.paper:
+        rows = [
+            [cell, *(str(theirs.cells[cell].get(metric, NONE)) for metric in theirs.metrics)]
+            for cell in grid.design.cells
+            if cell in theirs.cells
+        ]
+        heads = ["cell", *theirs.metrics.values()]
+        paper = Table(f"{theirs.source}; {theirs.scale}", heads, rows)
     return GridPage(
         grid.design,
         len(results),
@@ -172,19 +180,9 @@ def grid_page(grid: GridResults, tables: Sequence[GridTable]) -> GridPage:
             table._replace(notes=[note for note in table.notes if note not in shared])
             for table in tables
         ],
-        None if paper is None else _paper_table(paper, grid.design.cells),
+        paper,
         _times(grid),
     )
-
-
-def _paper_table(paper: Paper, cells: Iterable[str]) -> Table:
-    """Return the numbers of the paper for the cells that it has."""
-    rows = [
-        [cell, *(str(paper.cells[cell].get(metric, NONE)) for metric in paper.metrics)]
-        for cell in cells
-        if cell in paper.cells
-    ]
-    return Table(f"{paper.source}; {paper.scale}", ["cell", *paper.metrics.values()], rows)
 
 
 def _pictures(grid: GridResults, tables: Sequence[GridTable]) -> dict[str, bytes]:
@@ -198,7 +196,13 @@ def _pictures(grid: GridResults, tables: Sequence[GridTable]) -> dict[str, bytes
         for cell, score in tables[0].scores.items()
         if score.values
     }
-    several_sizes = len(tables[1:]) == len(design.sizes) > 1
+    by_size: dict[str, dict[int, Score]] = {}
+    if len(tables[1:]) == len(design.sizes) > 1:
+        for size, table in zip(design.sizes, tables[1:], strict=True):
+            for cell, score in table.scores.items():
+                if score.values:
+                    by_size.setdefault(cell, {})[size] = score
+    label = f"test size, pixels a side   (bars: {LEVEL:.0%} over test images)"
     pictures = {
         "bars": render_figure(
             bars(
@@ -214,7 +218,11 @@ def _pictures(grid: GridResults, tables: Sequence[GridTable]) -> dict[str, bytes
                 },
             )
         ),
-        "resolution": curves(tables[1:]) if several_sizes else None,
+        "resolution": render_figure(
+            lines(by_size, title=design.title, x_label=label, y_label=design.metric)
+        )
+        if by_size
+        else None,
         "montage": montage(first_runs, image_set=design.metric.partition("/")[0]),
     }
     return {name: picture for name, picture in pictures.items() if picture is not None}

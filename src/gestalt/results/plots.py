@@ -1,14 +1,12 @@
 """Plots by matplotlib: bars with intervals, lines."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gestalt.results.grid import GridTable
-from gestalt.results.intervals import LEVEL
 from gestalt.results.result import Score
 
 if TYPE_CHECKING:
@@ -90,21 +88,6 @@ def bars(
     axes.set_xlim(left=0)
     axes.set(title=title, xlabel=x_label)
     return figure
-
-
-def curves(tables: Sequence[GridTable]) -> bytes:
-    """Draw one metric over test sizes, a line for each cell; ``tables`` has one for each size of
-    the design.
-    """
-    series: dict[str, dict[int, Score]] = {}
-    for size, table in zip(tables[0].design.sizes, tables, strict=True):
-        for cell, score in table.scores.items():
-            if score.values:
-                series.setdefault(cell, {})[size] = score
-    label = f"test size, pixels a side   (bars: {LEVEL:.0%} over test images)"
-    return render_figure(
-        lines(series, title=tables[0].design.title, x_label=label, y_label=tables[0].metric)
-    )
 
 
 @with_style()
