@@ -152,7 +152,7 @@ def map_pictures(arguments: Namespace) -> int:
         tell(f"model: {mapper.model.origin}")
     images: list[Fields] = []  # of the page
     protocols = [protocol for mapper in mappers for protocol in mapper.protocols]
-    for batch in _batches(_read_pictures(arguments, skipped, protocols)):
+    for batch in _read_pictures(arguments, skipped, protocols):
         mapped = [mapper.map([picture.pixels for picture in batch]) for mapper in mappers]
         for picture, *shown in zip(batch, *mapped, strict=True):
             for mapper, maps, folder in zip(mappers, shown, arguments.folders, strict=False):
@@ -210,10 +210,11 @@ def _write_page(path: Path, images: list[Fields], mappers: list[Mapper]) -> None
 
 def _read_pictures(
     arguments: Namespace, skipped: dict[str, str], protocols: list[ImageProtocol]
-) -> Iterator[LoadedImage]:
-    """Read pictures one by one, under a progress bar on a terminal; name those that cannot be
-    mapped, and put them into ``skipped``.
+) -> Iterator[list[LoadedImage]]:
+    """Read pictures in order, a few at a time, under a progress bar on a terminal; name those that
+    cannot be mapped, and put them into ``skipped``.
     """
+    batch: list[LoadedImage] = []
     pairs = list(zip(arguments.pictures, arguments.names, strict=True))
     for path, name in tqdm(pairs, unit=" pictures", disable=None if len(pairs) > 1 else True):
         try:
@@ -223,7 +224,13 @@ def _read_pictures(
         except ValueError as error:
             _skip(path, str(error), skipped)
             continue
-        yield picture
+        pixels = sum(each.pixels[0].numel() for each in (*batch, picture))
+        if batch and (len(batch) == MAX_PICTURES or pixels > MAX_PIXELS):
+            yield batch
+            batch = []
+        batch.append(picture)
+    if batch:
+        yield batch
 
 
 def _skip(path: Path, why: str, skipped: dict[str, str]) -> None:
@@ -248,16 +255,3 @@ def check_elongated(picture: LoadedImage, protocol: ImageProtocol) -> None:
             f"{protocol.name}, which would see {columns} x {rows} at once; crop the picture, or "
             "choose a protocol of squares, such as whole_square to segment or pca_square to group"
         )
-
-
-def _batches(pictures: Iterator[LoadedImage]) -> Iterator[list[LoadedImage]]:
-    """Yield pictures in order, a few at a time."""
-    batch: list[LoadedImage] = []
-    for picture in pictures:
-        pixels = sum(each.pixels[0].numel() for each in (*batch, picture))
-        if batch and (len(batch) == MAX_PICTURES or pixels > MAX_PIXELS):
-            yield batch
-            batch = []
-        batch.append(picture)
-    if batch:
-        yield batch

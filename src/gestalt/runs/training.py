@@ -27,7 +27,7 @@ from gestalt.runs.source import check_shared, loading_processes, pairs_a_step
 from gestalt.support.keys import refuse
 from gestalt.tables import TERMS
 from gestalt.training.bad_samples import FIRST_SAMPLES, BadSamples
-from gestalt.training.micro_batches import check_separable
+from gestalt.training.micro_batches import batch_statistics
 from gestalt.training.schedule import make_optimizer, rate_factor
 from gestalt.training.trainer import on_cuda
 
@@ -46,8 +46,14 @@ def module_arguments(
     Raises:
         ValueError: batches are accumulated and the model's embeddings depend on the batch.
     """
-    optimizer = config.optimizer
-    check_separable(model, parts=config.trainer.accumulate_grad_batches)
+    optimizer, parts = config.optimizer, config.trainer.accumulate_grad_batches
+    mixing = batch_statistics(model)
+    if parts > 1 and mixing:
+        raise ValueError(
+            f"trainer.accumulate_grad_batches={parts}: the batch norm {mixing[0]} takes its "
+            "statistics from the images beside it, so that micro-batches would change the loss; "
+            "choose 1, pretrained weights, whose statistics stay, or a backbone without batch norms"
+        )
     if config.projection.order == "classifier":
         projection: Any = model.image.projection
         projection.train_names(optimizer.names_rate > 0)
@@ -60,7 +66,7 @@ def module_arguments(
         "rate_factor": partial(rate_factor, keys=optimizer, total=total_steps),
         "keep_share": kept_share(config.image),
         "seed": config.seed,
-        "micro_batches": config.trainer.accumulate_grad_batches,
+        "micro_batches": parts,
         "terms": build_terms(config, model, nouns),
         "weights": {"pairs": config.loss.pairs, **terms_of(config.loss)},
         "crops": config.data.crops,

@@ -140,7 +140,8 @@ def check_loggers(entries: Entries) -> None:
 def build_loggers(
     entries: Entries, folder: Path, *, keys: Keys, saved: Mapping[str, Any] | None
 ) -> Loggers:
-    """Build the loggers beside TensorBoard.
+    """Build the loggers beside TensorBoard.  Their arguments are the configuration's, else the run
+    to continue, else the run's folder and name.
 
     Args:
         entries: the value of ``logger``.
@@ -155,7 +156,21 @@ def build_loggers(
     loggers = {}
     for number, (part, kind) in enumerate(classes_of("logger", entries, Logger)):
         place = f"{number} {part.class_path}"
-        arguments = _arguments(part, kind, keys, folder=folder, run=earlier.get(place))
+        taken = inspect.signature(kind).parameters
+        arguments: dict[str, Any] = {
+            "save_dir": str(folder),
+            "name": f"{keys['name']}-{keys['scale']}-{folder.name}",
+        }
+        # csv/ in the run's folder; in another folder, Lightning's next free version
+        if issubclass(kind, CSVLogger):
+            arguments |= {"name": "", "version": "csv"}
+            if "save_dir" in part.init_args:
+                arguments.clear()
+        if place in earlier:
+            run_arguments = [name for name in RUN_ARGUMENTS if name in taken]
+            arguments |= dict.fromkeys(run_arguments[:1], earlier[place])
+        arguments = {name: value for name, value in arguments.items() if name in taken}
+        arguments |= part.init_args
         with making("logger", part):
             logger = loggers[place] = kind(**arguments)
             if first_rank():
@@ -164,27 +179,6 @@ def build_loggers(
                 # a service that cannot be reached says so here, not after the first epoch
                 getattr(logger, "experiment", None)
     return Loggers(keys, loggers)
-
-
-def _arguments(
-    part: ClassPath, kind: type[Logger], keys: Keys, *, folder: Path, run: str | int | None
-) -> dict[str, Any]:
-    """Return the arguments of a logger: the configuration's, else the run to continue, else the
-    run's folder and name.
-    """
-    taken = inspect.signature(kind).parameters
-    defaults: dict[str, Any] = {
-        "save_dir": str(folder),
-        "name": f"{keys['name']}-{keys['scale']}-{folder.name}",
-    }
-    # csv/ in the run's folder; in another folder, Lightning's next free version
-    if issubclass(kind, CSVLogger):
-        defaults |= {"name": "", "version": "csv"}
-        if "save_dir" in part.init_args:
-            defaults.clear()
-    if run is not None:
-        defaults |= dict.fromkeys([name for name in RUN_ARGUMENTS if name in taken][:1], run)
-    return {name: value for name, value in defaults.items() if name in taken} | part.init_args
 
 
 class _ContinuedWriter(ExperimentWriter):

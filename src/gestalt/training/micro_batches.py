@@ -149,19 +149,27 @@ class MicroBatches:
     def _in_parts(
         self, function: Callable[[Any], Any], part_of: Callable[[slice], Any], *, count: int
     ) -> list[Any]:
-        """Call a function of the model with each part of ``count`` rows; with fewer than ``parts``
-        where there are fewer rows.
+        """Call a function of the model with each part of ``count`` rows, with activation
+        checkpointing where there are several; with fewer than ``parts`` where there are fewer rows.
+
+        Autocast casts the weights anew for each part: with its cache, their gradients would be
+        summed in the lower precision.
         """
         if self.parts == 1:
             return [function(part_of(slice(None)))]
         ends = [count * part // self.parts for part in range(self.parts + 1)]
-        return [
-            checkpointed(
-                partial(function, part_of(slice(start, end))), device=self.model.logit_scale.device
-            )
-            for start, end in pairwise(ends)
-            if start < end
-        ]
+        device = self.model.logit_scale.device.type
+        with torch.autocast(
+            device,
+            dtype=torch.get_autocast_dtype(device),
+            enabled=torch.is_autocast_enabled(device),
+            cache_enabled=False,
+        ):
+            return [
+                checkpoint(function, part_of(slice(start, end)), use_reentrant=False)
+                for start, end in pairwise(ends)
+                if start < end
+            ]
 
     def _scatter(self, parts: list[Tensor]) -> Tensor:
         """Put vectors, or the patches of images, at their rows of the batch."""
@@ -187,21 +195,6 @@ def image_size(batch: Batch) -> tuple[int, int]:
     return tuple(batch["image"].shape[-2:])
 
 
-def checkpointed(function: Callable[[], Any], *, device: torch.device) -> Any:
-    """Run with activation checkpointing.
-
-    Autocast casts the weights anew for each micro-batch: with its cache, their gradients would be
-    summed in the lower precision.
-    """
-    with torch.autocast(
-        device.type,
-        dtype=torch.get_autocast_dtype(device.type),
-        enabled=torch.is_autocast_enabled(device.type),
-        cache_enabled=False,
-    ):
-        return checkpoint(function, use_reentrant=False)
-
-
 def batch_statistics(model: DualEncoder) -> list[str]:
     """Return the names of the batch norms that take their statistics from the batch in training;
     the model is set to train.
@@ -211,19 +204,3 @@ def batch_statistics(model: DualEncoder) -> list[str]:
         for name, module in model.train().named_modules()
         if isinstance(module, _BatchNorm) and module.training
     ]
-
-
-def check_separable(model: DualEncoder, *, parts: int) -> None:
-    """Check that the embedding of a pair does not depend on the other pairs of the batch, if there
-    are several parts.
-
-    Raises:
-        ValueError: names a batch norm that takes its statistics from the batch.
-    """
-    mixing = batch_statistics(model)
-    if parts > 1 and mixing:
-        raise ValueError(
-            f"trainer.accumulate_grad_batches={parts}: the batch norm {mixing[0]} takes its "
-            "statistics from the images beside it, so that micro-batches would change the loss; "
-            "choose 1, pretrained weights, whose statistics stay, or a backbone without batch norms"
-        )

@@ -59,11 +59,6 @@ class HfModel(Adapter):
         """The image tower."""
         return self.model.vision_model
 
-    @staticmethod
-    def stride_of(config: Any) -> Pair:
-        """Return pixels from one location to the next of a vision configuration."""
-        return int(config.patch_size), int(config.patch_size)
-
     def text_features(self, texts: list[str]) -> Tensor:
         """Embed K texts, (K, E), not normalised."""
         words = self.tokenizer(
@@ -209,12 +204,6 @@ class HfSiglip2(HfSiglip):
 class HfAlign(HfModel):
     """ALIGN: an EfficientNet whose pooled map is the embedding."""
 
-    @staticmethod
-    def stride_of(config: Any) -> Pair:
-        """Return pixels from one location to the next: of the stem and of the stages."""
-        stride = 2 * math.prod(map(int, config.strides))
-        return stride, stride
-
     def encode(self, pixels: Tensor) -> Tokens:
         """Encode normalised pixels (B, 3, H, W) to the map before pooling."""
         return tokens_of(self.vision(pixel_values=pixels).last_hidden_state)
@@ -306,7 +295,9 @@ def open_model(name: str) -> HfModel:
         )
     check_vocabulary(tokenizer, rows=model.config.text_config.vocab_size, name=f"hf:{name}")
     vision = model.config.vision_config
-    stride = adapter.stride_of(vision)
+    # of ALIGN, the stem's stride times those of the stages
+    step = 2 * math.prod(vision.strides) if adapter is HfAlign else vision.patch_size
+    stride = (int(step), int(step))
     # ALIGN's 289 pixels become 288
     side = getattr(vision, "image_size", None) or int(vision.num_patches**0.5) * stride[0]
     mean, std = normalisation(processor)
