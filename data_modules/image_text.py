@@ -181,6 +181,8 @@ class ImageTextDataModule(TrainingData):
         if facts["left_over"]:
             parts.append(f"{facts['left_over']} pairs left over by an epoch begin the next")
         parts += source_notes(facts)
+        if "features" in facts:
+            parts.append(f"cached features in {facts['features']['stored']}")
         if self.source.in_sequence:
             parts.append(
                 "read in sequence, not shuffled: after a resume each worker reads from the epoch's "

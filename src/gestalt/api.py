@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gestalt.config.schema import Experiment
-from gestalt.data_modules.keys import ONLY_SCENES
+from gestalt.data_modules.keys import ONLY_SCENES, only_scenes
 from gestalt.data_modules.pixels.pictures import Picture, read_pictures
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.evaluation.images import embed_images
@@ -76,7 +76,7 @@ def load(
         fspath(target),
         opened.origin,
         opened.identity,
-        only_scenes=opened.only_scenes,
+        only_scenes=opened.trained is not None and only_scenes(opened.trained.data),
     ).to(place, dtype=kind)
 
 

@@ -80,4 +80,4 @@ def test_a_file_finds_no_code_in_the_working_directory(path, tmp_path, refusal):
     assert f"; in {tmp_path} it is looked for if the command line names" in refusal(line)
     assert "towers" not in sys.modules
     said = refusal(f"features ./mine.yaml --scale tiny --to a {CODE[0]} image.frozen=true")
-    assert f"{CODE[0]}: the cache holds what the first half" in said
+    assert f"{CODE[0]}: a cache of data.features holds what the first half" in said

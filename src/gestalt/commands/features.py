@@ -38,7 +38,7 @@ def check(arguments: Namespace) -> None:
         scale=arguments.scale,
         overrides=[*arguments.overrides, "data.features=null"],
     )
-    check_features(arguments.config, name="the cache")
+    check_features(arguments.config)
     check_run(arguments.config)
 
 

@@ -47,27 +47,30 @@ def check_scoring(config: Experiment) -> None:
     refuse_first(config, _of_benchmarks(config))
 
 
-def check_features(config: Experiment, *, name: str = "data.features") -> None:
+CACHE = "a cache of data.features"
+
+
+def check_features(config: Experiment) -> None:
     """Check that features of images can be kept: something is frozen, and there is a fixed number
     of crops of numbered images.
 
     Raises:
         ConfigError: names the key and what to choose.
     """
-    refuse_first(config, _of_features(config, name))
+    refuse_first(config, _of_features(config))
 
 
-def _of_features(config: Experiment, name: str) -> Complaints:
+def _of_features(config: Experiment) -> Complaints:
     if config.image.family not in IMAGE_TOWERS.built_in:
-        why = f"{name} holds what the first half of a tower of timm computes; choose vit or cnn"
+        why = f"{CACHE} holds what the first half of a tower of timm computes; choose vit or cnn"
         yield "image.family", why
     if not (config.image.frozen or config.image.frozen_blocks):
-        why = f"{name} holds the output of frozen blocks; choose 1 or more, or image.frozen=true"
+        why = f"{CACHE} holds the output of frozen blocks; choose 1 or more, or image.frozen=true"
         yield "image.frozen_blocks", why
     if config.data.crops is None:
-        yield "data.crops", f"{name} holds a number of crops of each image; choose it, such as 1"
+        yield "data.crops", f"{CACHE} holds a number of crops of each image; choose it, such as 1"
     if config.data.source == "mixture":
-        why = f"its parts have epochs of their own, and {name} has those of one source"
+        why = f"its parts have epochs of their own, and {CACHE} has those of one source"
         yield "data.source", f"{why}; choose one of them"
 
 

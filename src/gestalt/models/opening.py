@@ -11,7 +11,6 @@ from torch import Tensor
 
 from gestalt.config.loading import ALL_IMAGES, LOGS, load, load_mapping, refuse_code
 from gestalt.config.schema import Experiment, keys_below, to_plain
-from gestalt.data_modules.keys import only_scenes
 from gestalt.encoders.checkpoints import AGAIN, beside, read_checkpoint
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.encoders.keys import train_size
@@ -103,11 +102,6 @@ class Target(NamedTuple):
     def trained_at(self) -> int | None:
         """The side of the training images, pixels; None for another library's model."""
         return None if self.trained is None else train_size(self.trained.image)
-
-    @property
-    def only_scenes(self) -> bool:
-        """True if the run trained on generated scenes alone."""
-        return self.trained is not None and only_scenes(self.trained.data)
 
     @property
     def origin(self) -> str:

@@ -3,7 +3,7 @@ in training, and writing them.  B batch, S image side.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
@@ -65,12 +65,9 @@ def connect_loader(
     model: DualEncoder,
     data: ImageTextDataModule,
     nouns: NounList | None,
-) -> list[str]:
+) -> None:
     """Let the loading processes tokenise captions, read what the loss terms need, and read the
     cached features of ``data.features``.
-
-    Returns:
-        Lines that say which features are read.
 
     Raises:
         ConfigError: the cache is incomplete, or of other weights, data, keys or shape; the message
@@ -78,7 +75,7 @@ def connect_loader(
     """
     data.pairs.read_captions = caption_reader(model, nouns)
     if config.data.features is None:
-        return []
+        return
     assert config.data.crops is not None
     folder, source = Path(config.data.features).expanduser(), data.source
     cache = Description.read(folder)
@@ -94,7 +91,6 @@ def connect_loader(
     data.pairs.features = CachedImages(
         cache, folder, side=train_size(config.image), crops=config.data.crops, pairs=len(source)
     )
-    return [f"data.features: {cache.written:,} images in {cache.stored} from {folder}"]
 
 
 @dataclass
@@ -147,24 +143,10 @@ class CachedImages:
         return torch.from_numpy(rows).to(getattr(torch, self.cache.computed))
 
 
-Loaded = tuple[Tensor, dict[str, list[str]]]
-"""Images (B, 3, S, S) uint8 of consecutive rows, black where they are bad; and row -> reason, where
-and key of each bad one.
-"""
-
-
-def load_crops(spans: list[range], *, source: Source, size: int, workers: int) -> Iterator[Loaded]:
-    """Yield the images of each range of rows of a cache, read by loading processes."""
-    yield from DataLoader(
-        spans,  # type: ignore[arg-type]  # a list stands in for a data set
-        batch_size=None,
-        num_workers=workers,
-        collate_fn=partial(_read_crops, source=source, size=size),
-        worker_init_fn=leave_group,
-    )
-
-
-def _read_crops(rows: range, *, source: Source, size: int) -> Loaded:
+def _read_crops(rows: range, *, source: Source, size: int) -> tuple[Tensor, dict[str, list[str]]]:
+    """Read images (B, 3, S, S) uint8 of consecutive rows of a cache, black where they are bad.
+    Returns them, and row -> reason, where and key of each bad one.
+    """
     images = torch.zeros(len(rows), 3, size, size, dtype=torch.uint8)
     bad = {}
     for number, row in enumerate(rows):
@@ -318,8 +300,12 @@ def _write(
         sums[:first] = [crc32(row) for row in file[:first]]
     spans = [range(number, min(number + BATCH, count)) for number in range(first, count, BATCH)]
     each = max(1, SAVED_BYTES // (BATCH * row_bytes))
-    loaded = load_crops(
-        spans, source=source, size=train_size(config.image), workers=loading_processes(config)
+    loaded: DataLoader[Any] = DataLoader(
+        spans,  # type: ignore[arg-type]  # a list stands in for a data set
+        batch_size=None,
+        num_workers=loading_processes(config),
+        collate_fn=partial(_read_crops, source=source, size=train_size(config.image)),
+        worker_init_fn=leave_group,
     )
     for number, (span, (images, faults)) in enumerate(zip(spans, loaded, strict=True), start=1):
         features = encode(images, span)

@@ -57,7 +57,6 @@ class Run:
         steps_per_epoch: number of steps in an epoch.
         scorers: the callbacks that score the benchmarks.
         bad_samples: the callback that counts unreadable samples.
-        feature_lines: lines on the cached features that are read, if any.
     """
 
     config: Experiment
@@ -67,7 +66,6 @@ class Run:
     steps_per_epoch: int
     scorers: list[Callback] = field(repr=False)
     bad_samples: BadSamples = field(repr=False)
-    feature_lines: list[str] = field(repr=False)
 
     @property
     def callbacks(self) -> list[Callback]:
@@ -114,7 +112,7 @@ def build(
     data = build_data(experiment, source, validation)
     nouns = list_nouns(experiment.loss, source)
     model = build_model(experiment, resumed)
-    feature_lines = connect_loader(experiment, model, data, nouns)
+    connect_loader(experiment, model, data, nouns)
     built = module(**module_arguments(experiment, model, total_steps, nouns))
     compile_training(built, experiment.trainer.compile)
     return Run(
@@ -125,7 +123,6 @@ def build(
         steps_per_epoch,
         scorers,
         build_bad_samples(experiment, samples=len(source)),
-        feature_lines,
     )
 
 

@@ -78,7 +78,7 @@ def loading_processes(config: Experiment, pairs: int | None = None) -> int:
     """Return ``data.workers``, or the number that is chosen for this machine and a source of so
     many pairs.
     """
-    return _chosen(config, pairs)[0]
+    return choose_workers(config, pairs)[0]
 
 
 def reading_processes(config: Experiment) -> int:
@@ -86,12 +86,6 @@ def reading_processes(config: Experiment) -> int:
     core, at most ``MAX_WORKERS``.
     """
     return min(MAX_WORKERS if config.data.workers is None else config.data.workers, usable_cores())
-
-
-def describe_workers(config: Experiment, pairs: int | None = None) -> str:
-    """Return one line about the number of loading processes and its reason."""
-    number, reason = _chosen(config, pairs)
-    return f"data.workers: {number} a rank, {reason}"
 
 
 def shared_bytes(config: Experiment, workers: int) -> int:
@@ -141,7 +135,10 @@ def usable_cores() -> int:
         return cores
 
 
-def _chosen(config: Experiment, pairs: int | None) -> tuple[int, str]:
+def choose_workers(config: Experiment, pairs: int | None = None) -> tuple[int, str]:
+    """Return the number of loading processes of a rank, as ``loading_processes``, and its reason in
+    words.
+    """
     if config.data.workers is not None:
         return config.data.workers, "as set"
     ranks = ranks_here(config)

@@ -25,7 +25,7 @@ from gestalt.runs.process import prepare
 from gestalt.runs.resume import DIVERGED, resolve_resume
 from gestalt.runs.run import Run, build
 from gestalt.runs.score import open_target, score
-from gestalt.runs.source import describe_workers, pairs_a_step
+from gestalt.runs.source import choose_workers, pairs_a_step
 from gestalt.support.files import file_hash, write_whole
 from gestalt.support.process import Interrupted
 from gestalt.support.ranks import first_rank, tell
@@ -109,8 +109,9 @@ def _train(config: Experiment, resumed: Path | None) -> dict[str, Any]:
     folder = run_folder(resumed) if resumed else new_version(config)
     with _held(None if resumed else folder), _noting_end(folder):
         lines = _first_lines(parts)
-        workers = describe_workers(config, len(data.source))
-        more = (data.summary(), *parts.feature_lines, workers, f"run: {folder}")
+        number, why = choose_workers(config, len(data.source))
+        workers = f"data.workers: {number} a rank, {why}"
+        more = (data.summary(), workers, f"run: {folder}")
         tell("\n".join((*lines, *more)))
         if folder is not None and not (folder / "config.yaml").exists():
             write_whole(folder / "config.yaml", to_yaml(config))

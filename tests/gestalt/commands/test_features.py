@@ -114,16 +114,16 @@ def test_a_resumed_features_command_writes_identical_files(
     config = made(RANDOM, root=photographs)
     words = f"features {RANDOM} {QUIET} --scale tiny data.root={photographs} --to".split()
     assert main([*words, str(tmp_path / "whole")]) == 0
-    load_crops = command.load_crops
+    loader = command.DataLoader
 
     def stopping(spans, **options):
-        for number, loaded in enumerate(load_crops(spans, **options)):
+        for number, loaded in enumerate(loader(spans, **options)):
             if number == 3:
                 raise KeyboardInterrupt
             yield loaded
 
     with monkeypatch.context() as patch:
-        patch.setattr(command, "load_crops", stopping)
+        patch.setattr(command, "DataLoader", stopping)
         with pytest.raises(KeyboardInterrupt):
             cache(config, tmp_path / "stopped", stored="float32")
     assert not Description.read(tmp_path / "stopped").complete

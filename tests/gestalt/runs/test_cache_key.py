@@ -76,13 +76,13 @@ def test_an_incomplete_missing_or_invalid_cache_is_refused(tmp_path):
     [
         (
             ["image.frozen_blocks=0"],
-            r"image\.frozen_blocks=0: data\.features holds the output of frozen blocks; choose 1 "
-            r"or more",
+            r"image\.frozen_blocks=0: a cache of data\.features holds the output of frozen blocks; "
+            r"choose 1 or more",
         ),
         (
             ["data.crops=null"],
-            r"data\.crops=None: data\.features holds a number of crops of each image; choose it, "
-            r"such as 1",
+            r"data\.crops=None: a cache of data\.features holds a number of crops of each image; "
+            r"choose it, such as 1",
         ),
     ],
 )

@@ -7,7 +7,7 @@ from gestalt.config.schema import config_hash
 from gestalt.runs import source
 from gestalt.runs.source import (
     check_shared,
-    describe_workers,
+    choose_workers,
     loading_processes,
     reading_processes,
     usable_cores,
@@ -39,8 +39,9 @@ def test_workers_leave_a_core_free_and_bound_the_batches_that_are_ready(
     config = load(
         "clippy_dino_max", scale="cc12m", overrides=[*PLACES, *words, f"data.batch_size={pairs}"]
     )
-    assert loading_processes(config, batches * pairs) == number
-    assert describe_workers(config, batches * pairs).endswith(f"accelerator; bound by {bound}")
+    found, why = choose_workers(config, batches * pairs)
+    assert found == number
+    assert why.endswith(f"accelerator; bound by {bound}")
 
 
 @pytest.mark.parametrize("number", [0, 2, 8])
@@ -66,10 +67,9 @@ def test_the_description_names_the_inputs_of_the_choice(monkeypatch):
     monkeypatch.setattr(source, "usable_cores", lambda: 64)
     monkeypatch.setattr(source, "free_room", lambda: (512 * GIB, 256 * GIB))
     config = load("clippy_dino_max", scale="cc12m", overrides=[*PLACES, *EIGHT])
-    assert loading_processes(config) == 7
-    assert describe_workers(config) == (
-        "data.workers: 7 a rank, chosen: 8 cores, batches of 256 images of 448 px, steps on an "
-        "accelerator; bound by cores"
+    assert choose_workers(config) == (
+        7,
+        "chosen: 8 cores, batches of 256 images of 448 px, steps on an accelerator; bound by cores",
     )
     assert loading_processes(config, pairs=3 * 8192) == 3
     parts = load(
@@ -77,15 +77,14 @@ def test_the_description_names_the_inputs_of_the_choice(monkeypatch):
         scale="cc12m",
         overrides=[*PLACES, *EIGHT, "data.batch_size=512", "trainer.accumulate_grad_batches=16"],
     )
-    assert describe_workers(parts) == describe_workers(config)  # a loader's batch is that of a step
+    assert choose_workers(parts) == choose_workers(config)  # a loader's batch is that of a step
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert "16 cores" in describe_workers(config)
+    assert "16 cores" in choose_workers(config)[1]
 
 
 def test_a_configured_number_of_workers_is_kept():
     config = load("clippy_dino_max", scale="cc12m", overrides=[*PLACES, "data.workers=3"])
-    assert loading_processes(config) == 3
-    assert describe_workers(config) == "data.workers: 3 a rank, as set"
+    assert choose_workers(config) == (3, "as set")
     assert reading_processes(config) == min(3, usable_cores())
     assert config_hash(config) == config_hash(
         load("clippy_dino_max", scale="cc12m", overrides=PLACES)
@@ -96,8 +95,9 @@ def test_training_on_the_cpu_uses_one_loading_process():
     config = load(
         "clippy_supervised_max", scale="photos", overrides=[*PLACES, "trainer.accelerator=cpu"]
     )
-    assert loading_processes(config) == 1
-    assert "take the cores themselves" in describe_workers(config)
+    number, why = choose_workers(config)
+    assert number == 1
+    assert "take the cores themselves" in why
 
 
 @pytest.mark.parametrize(("content", "cores"), [("150000 100000", 1), ("max 100000", None)])
