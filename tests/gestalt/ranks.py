@@ -60,7 +60,7 @@ class Threads:
     def __init__(self, ranks: int) -> None:
         self._ranks = ranks
         self._own = threading.local()
-        self._given: dict[int, Tensor] = {}
+        self._given: dict[int, Any] = {}
         self._barrier = threading.Barrier(ranks, timeout=60)
 
     def be_rank(self, rank: int, work: Callable[[int], dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -86,14 +86,17 @@ class Threads:
         return "gloo"
 
     def all_gather(self, parts: list[Tensor], value: Tensor) -> None:
-        for part, given in zip(parts, self._exchanged(value), strict=True):
+        for part, given in zip(parts, self._exchanged(value.detach().clone()), strict=True):
             part.copy_(given)
 
-    def all_reduce(self, value: Tensor) -> None:
-        value.copy_(torch.stack(self._exchanged(value)).sum(dim=0))
+    def all_gather_object(self, parts: list[Any], value: Any) -> None:
+        parts[:] = self._exchanged(value)
 
-    def _exchanged(self, value: Tensor) -> list[Tensor]:
-        self._given[self.get_rank()] = value.detach().clone()
+    def all_reduce(self, value: Tensor) -> None:
+        value.copy_(torch.stack(self._exchanged(value.detach().clone())).sum(dim=0))
+
+    def _exchanged(self, value: Any) -> list[Any]:
+        self._given[self.get_rank()] = value
         self._barrier.wait()
         given = [self._given[rank] for rank in range(self._ranks)]
         self._barrier.wait()
@@ -115,6 +118,7 @@ def mean_over_threads(work: Callable[[int], dict[str, Tensor]], *, ranks: int) -
             "get_rank",
             "get_backend",
             "all_gather",
+            "all_gather_object",
             "all_reduce",
         ):
             patch.setattr(distributed, name, getattr(threads, name))

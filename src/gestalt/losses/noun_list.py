@@ -2,7 +2,6 @@
 captions of a source name.
 """
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Container, Iterable, Sequence
@@ -13,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.support.ranks import gather_rows, world_size
+from gestalt.support.files import short_digest
+from gestalt.support.ranks import objects_of_ranks
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,50 +79,27 @@ def similar_nouns(embeddings: Tensor, *, level: float) -> Tensor:
     return (vectors @ vectors.T >= level) | torch.eye(len(vectors), dtype=torch.bool)
 
 
-class SameOnRanks:
-    """Check, once, that all ranks read the same nouns and find the same ones alike.
+def check_same_on_ranks(nouns: NounList) -> None:
+    """Check that all ranks read the same nouns and find the same ones alike; all ranks must call it
+    together.
 
-    Args:
-        nouns: the nouns of this rank.
-        term: name of the term that reads them, for the message.
+    Raises:
+        ValueError: a rank could not read the captions that others read, or rounds a cosine to the
+            other side of the level.
     """
-
-    def __init__(self, nouns: NounList, *, term: str) -> None:
-        self._digests = [
-            _number(nouns.nouns),
-            _number(None if nouns.similar is None else nouns.similar.tolist()),
-        ]
-        self._term = term
-        self._checked = False
-
-    def check(self, device: torch.device) -> None:
-        """Compare the nouns of all ranks.
-
-        Raises:
-            ValueError: a rank could not read the captions that others read, or rounds a cosine to
-                the other side of the level.
-        """
-        if self._checked or world_size() == 1:
-            return
-        nouns, similar = zip(
-            *gather_rows(torch.tensor([self._digests], device=device)).tolist(), strict=True
+    similar = None if nouns.similar is None else nouns.similar.tolist()
+    digests = [short_digest(str(value)) for value in (nouns.nouns, similar)]
+    names, alike = zip(*objects_of_ranks(digests), strict=True)
+    if len(set(names)) > 1:
+        raise ValueError(
+            "loss.terms.nouns: the ranks read different captions; make all of the data readable on "
+            "every node"
         )
-        if len(set(nouns)) > 1:
-            raise ValueError(
-                f"loss.terms.{self._term}: the ranks read different captions; make all of the data "
-                "readable on every node"
-            )
-        if len(set(similar)) > 1:
-            raise ValueError(
-                f"loss.terms.{self._term}: the ranks find different nouns alike; change "
-                "loss.nouns_alike by a little"
-            )
-        self._checked = True
-
-
-def _number(value: object) -> int:
-    """Return a number of 56 bits that tells values apart."""
-    return int.from_bytes(hashlib.blake2b(repr(value).encode(), digest_size=7).digest(), "little")
+    if len(set(alike)) > 1:
+        raise ValueError(
+            "loss.terms.nouns: the ranks find different nouns alike; change loss.nouns_alike by a "
+            "little"
+        )
 
 
 LETTERS = "[a-z]+(?:-[a-z]+)*"

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.losses.matrix import widen
-from gestalt.losses.noun_list import SameOnRanks
+from gestalt.losses.noun_list import NounList, check_same_on_ranks
 from gestalt.losses.terms import Pairs, Parts, Term, mean_over_ranks
 from gestalt.support.devices import without_autocast
 from gestalt.support.ranks import logsumexp_over_ranks, sum_over_ranks
@@ -49,7 +49,7 @@ class Nouns(Term):
         self.pooling = loss.nouns_pooling
         self.temperature = loss.nouns_temperature
         self._encoded: Tokens | None = None
-        self.same = SameOnRanks(nouns, term="nouns")
+        self._unchecked: NounList | None = nouns
         self.register_buffer("ids", phrases.ids, persistent=False)
         self.register_buffer("mask", phrases.mask, persistent=False)
         self.register_buffer("similar", nouns.similar, persistent=False)
@@ -58,8 +58,10 @@ class Nouns(Term):
         """Return this rank's share of the sum of both contrasts' means over the named nouns of all
         captions.
         """
+        if self._unchecked is not None:
+            check_same_on_ranks(self._unchecked)
+            self._unchecked = None
         nouns = pairs.embed_text(self._phrases(pairs))
-        self.same.check(nouns.device)
         with without_autocast(nouns.device.type):
             image, patches, nouns = widen(pairs.image, pairs.patches, nouns)
             nearness = self._nearness(image, patches, nouns)

@@ -5,7 +5,7 @@ import torch
 
 from gestalt.losses.noun_list import (
     NounList,
-    SameOnRanks,
+    check_same_on_ranks,
     frequent_nouns,
     may_be_noun,
     similar_nouns,
@@ -106,22 +106,12 @@ def test_nouns_are_alike_by_their_cosine_and_each_is_alike_itself():
 
 
 def test_ranks_that_find_different_nouns_alike_are_refused(monkeypatch):
-    similar = torch.eye(2, dtype=torch.bool)
-    other = SameOnRanks(NounList(["cat", "dog"], similar=~similar), term="nouns")
-    monkeypatch.setattr("gestalt.losses.noun_list.world_size", lambda: 2)
+    similar, digests = torch.eye(2, dtype=torch.bool), []
     monkeypatch.setattr(
-        "gestalt.losses.noun_list.gather_rows",
-        lambda rows: torch.cat([rows, torch.tensor([other._digests])]),
+        "gestalt.losses.noun_list.objects_of_ranks", lambda own: digests.append(own) or digests
     )
-    with pytest.raises(
-        ValueError,
-        match=r"loss\.terms\.nouns: the ranks find different nouns .*by a little",
-    ):
-        SameOnRanks(NounList(["cat", "dog"], similar=similar), term="nouns").check(
-            torch.device("cpu")
-        )
+    check_same_on_ranks(NounList(["cat", "dog"], similar=~similar))
+    with pytest.raises(ValueError, match=r"loss\.terms\.nouns: the ranks find .*by a little"):
+        check_same_on_ranks(NounList(["cat", "dog"], similar=similar))
     with pytest.raises(ValueError, match="the ranks read different captions"):
-        SameOnRanks(NounList(["cat", "fox"], similar=~similar), term="nouns").check(
-            torch.device("cpu")
-        )
-    other.check(torch.device("cpu"))
+        check_same_on_ranks(NounList(["cat", "fox"], similar=~similar))
