@@ -1,6 +1,4 @@
-"""MultiCropDataModule: streams random crops of images to pretraining, resumable at any step.  B
-batch, V crops of an image.
-"""
+"""Random crops of images for pretraining.  B batch, V crops of an image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +9,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from gestalt.data_modules.corpora.bad_samples import BadSample
-from gestalt.data_modules.loading import MultiCropBatch, TrainingData, validity
+from gestalt.data_modules.loading import MultiCropBatch, validity
 from gestalt.data_modules.pairs import Key, Source
 from gestalt.data_modules.pixels.augment import View, draw_crop
 
@@ -68,13 +66,3 @@ class MultiCropDataset(Dataset[MultiCropBatch]):
         if self.source.classes:
             batch["label"] = torch.tensor([self.source.label(index) for _, index in readable])
         return batch
-
-
-class MultiCropDataModule(TrainingData):
-    """Batches of crops of a source's images."""
-
-    def __init__(
-        self, source: Source, *, views: tuple[View, ...], seed: int, **loading: Any
-    ) -> None:
-        """Take the parameters of each crop; the other arguments are those of ``TrainingData``."""
-        super().__init__(source, MultiCropDataset(source, views, seed), seed=seed, **loading)

@@ -7,7 +7,8 @@ from PIL import Image
 
 from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
 from gestalt.data_modules.keys import MixturePart
-from gestalt.data_modules.multi_crop import MultiCropDataModule, MultiCropDataset
+from gestalt.data_modules.loading import TrainingData
+from gestalt.data_modules.multi_crop import MultiCropDataset
 from gestalt.data_modules.pixels import augment
 from gestalt.data_modules.pixels.augment import two_views
 from gestalt.data_modules.sources import Source, open_source
@@ -36,9 +37,9 @@ class Noise(Source):
         return index % 3
 
 
-def module(source=None, **changes):
-    options = {"views": VIEWS, "batch_size": 4, "workers": 0, "seed": 0, **changes}
-    return MultiCropDataModule(source or Noise(), **options)
+def module(source=None, views=VIEWS, batch_size=4):
+    source = source or Noise()
+    return TrainingData(source, MultiCropDataset(source, views, seed=0), batch_size=batch_size)
 
 
 def test_a_batch_holds_every_crop_of_every_image_and_labels_if_the_source_has_them():

@@ -53,16 +53,16 @@ class Pretrainer(LightningModule):
 
     Args:
         recipe: steps and learning rate.
+
+    Attributes:
+        tower: the tower that is scored and saved.
     """
+
+    tower: ImageTower
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         self.recipe = recipe
-
-    @property
-    def trained_tower(self) -> ImageTower:
-        """The tower that is scored and saved."""
-        raise NotImplementedError
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return AdamW, and a learning rate that warms up and follows a cosine by step."""
@@ -153,7 +153,7 @@ class PatchDistillation(Pretrainer):
         self.train()
 
     @property
-    def trained_tower(self) -> ImageTower:
+    def tower(self) -> ImageTower:  # type: ignore[override]
         """The teacher's tower."""
         return self.teacher.tower
 
@@ -213,11 +213,6 @@ class Classification(Pretrainer):
         self.classifier = nn.Linear(tower.width, classes)
         nn.init.trunc_normal_(self.classifier.weight, std=0.02)
         nn.init.zeros_(self.classifier.bias)
-
-    @property
-    def trained_tower(self) -> ImageTower:
-        """The tower that is trained."""
-        return self.tower
 
     def training_step(self, batch: Mapping[str, Any], batch_index: int) -> Tensor:
         """Take one step on the first crop of a ``MultiCropBatch`` with labels."""

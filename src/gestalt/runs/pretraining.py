@@ -9,7 +9,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from gestalt.config.schema import Experiment, to_plain
-from gestalt.data_modules.multi_crop import MultiCropDataModule
+from gestalt.data_modules.loading import TrainingData
+from gestalt.data_modules.multi_crop import MultiCropDataset
 from gestalt.data_modules.pixels.augment import USUAL, View, two_views
 from gestalt.data_modules.sources import open_data
 from gestalt.encoders.backbones import build_trunk
@@ -38,7 +39,7 @@ NOT_READ = {
 """Keywords of the trainer in place of keys that pretraining does not read."""
 
 
-def build_pretraining(config: Experiment) -> tuple[Pretrainer, MultiCropDataModule, nn.Module]:
+def build_pretraining(config: Experiment) -> tuple[Pretrainer, TrainingData, nn.Module]:
     """Build the module that trains the tower, its images, and the trunk of ``build_trunk``, which
     names every tensor of the file; random weights are drawn from ``pretraining.seed``.
 
@@ -76,9 +77,9 @@ def build_pretraining(config: Experiment) -> tuple[Pretrainer, MultiCropDataModu
             f"needs labels, and data.source={config.data.source} has none; choose "
             "data.source=scenes, or --init dino",
         )
-    data = MultiCropDataModule(
+    data = TrainingData(
         source,
-        views=views,
+        MultiCropDataset(source, views, recipe.seed),
         batch_size=recipe.batch_size,
         workers=loading_processes(config),
         seed=recipe.seed,
@@ -144,7 +145,7 @@ def make(file: Path, config: Experiment, command: str) -> None:
         "provenance": provenance(),
     }
     size = module.recipe.crop_size
-    write_init(file, module.trained_tower, untrimmed=untrimmed, size=size, record=record)
+    write_init(file, module.tower, untrimmed=untrimmed, size=size, record=record)
     checkpoint.unlink(missing_ok=True)
 
 

@@ -130,7 +130,7 @@ def test_the_teacher_is_the_students_moving_average_and_its_tower_is_the_result(
             torch.testing.assert_close(
                 states[step + 1][name], momentum * states[step][name] + (1 - momentum) * student
             )
-    assert module.trained_tower is module.teacher.tower
+    assert module.tower is module.teacher.tower
     assert not module.train().teacher.training
 
 
@@ -163,7 +163,6 @@ def test_classification_learns_labels_and_saves_the_tower_alone():
     module = supervised()
     losses = fit(module, batches(1) * STEPS).losses
     assert losses[-1] < losses[0]
-    assert module.trained_tower is module.tower
 
 
 def test_the_weight_decay_follows_its_cosine_for_matrices_only():
