@@ -242,11 +242,13 @@ def _refusal(member: tarfile.TarInfo, shard: Shard) -> str | None:
 
 
 Header = dict[str, Any]
-"""Facts about a tar, without its records: ``size``, ``stamp`` and ``changed``, as of its shard;
-``format`` of the index file; number of ``samples``; ``digest`` over keys, sizes and locations of
-all samples; digest over the bytes of all ``captions``, the ``.txt`` and ``.json``; ``truncated``
-if the tar lacks its closing blocks.
+"""Facts about a tar, without its records: number of ``samples``; ``digest`` over keys, sizes and
+locations of all samples; digest over the bytes of all ``captions``, the ``.txt`` and ``.json``;
+``truncated`` if the tar lacks its closing blocks.
 """
+
+CONTENT = {"samples", "digest", "captions", "truncated"}
+"""Keys of a header."""
 
 
 class TarIndex:
@@ -276,30 +278,22 @@ class TarIndex:
 
 
 def index_place(shard: Shard, cache: Path) -> Path:
-    """Return the path of a tar's index, which is another for another tar of the same address, such
-    as on the disk of another node.
+    """Return the path of a tar's index, which is another for another state of the tar, another tar
+    of the same address, such as on the disk of another node, and another format of the index.
     """
-    state = f"{_address(shard)}\0{tar_state(shard)}"
+    facts = {
+        "format": FORMAT,
+        "size": shard.size,
+        "stamp": shard.stamp,
+        "changed": shard.changed,
+    }
+    state = f"{_address(shard)}\0{facts}"
     return cache / "indices" / short_digest(state) / f"{shard.name}.index"
 
 
 def _address(shard: Shard) -> str:
     """Return a shard's URL or absolute path."""
     return shard.path if is_remote(shard.path) else os.path.abspath(shard.path)
-
-
-def tar_state(shard: Shard) -> Header:
-    """Return the part of the header by which an index belongs to a tar's present state."""
-    return {
-        "format": FORMAT,
-        "size": shard.size,
-        "stamp": shard.stamp,
-        "changed": shard.changed,
-    }
-
-
-CONTENT = {"samples", "digest", "captions", "truncated"}
-"""Keys of a header besides ``tar_state``."""
 
 
 def find_index(shard: Shard, cache: Path) -> tuple[Path, Header] | None:
@@ -315,8 +309,7 @@ def find_index(shard: Shard, cache: Path) -> tuple[Path, Header] | None:
             keys = HEADER + header["samples"] * (HASHED.itemsize + 4)
             file.seek(keys - 4)  # the end of the last key
             size = keys + int.from_bytes(file.read(4), "little") * bool(header["samples"])
-        whole = path.stat().st_size == size and header.keys() >= CONTENT
-        if whole and tar_state(shard).items() <= header.items():
+        if path.stat().st_size == size and header.keys() >= CONTENT:
             return path, header
     except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
         pass  # cut short, or not an index: it is made anew
@@ -343,7 +336,6 @@ def index_tar(shard: Shard, cache: Path) -> tuple[Path, Header]:
     rest = ends.tobytes() + b"".join(keys)
     located = records[[*(RECORD.names or ())]].astype(RECORD).tobytes() + rest
     header = {
-        **tar_state(shard),
         "samples": len(keys),
         "digest": hashlib.sha256(located).hexdigest()[:32],
         "captions": captions[:32],
