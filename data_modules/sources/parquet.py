@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,18 +70,19 @@ for path in sys.stdin.buffer.read().split(b"\\0"):
 """Program that reads the metadata of every column: arrow ends the process at a damaged footer."""
 
 
-def read_parquet(root: str, url: str, read: Callable[[Any], Any]) -> Any:
-    """Return the result of ``read`` for a parquet file, opened by the file system of ``root``; a
-    remote file is read again after a failure.
+def read_parquet(url: str, read: Callable[[Any], Any]) -> Any:
+    """Return the result of ``read`` for a parquet file; a remote file is read again after a
+    failure.
 
     Raises:
         OSError, pa.ArrowException: it cannot be read, or a page differs from its checksum, where
             the file has checksums.
     """
+    system, path = filesystem(url)
 
     def request() -> Any:
         with (
-            filesystem(root)[0].open(url, "rb") as file,
+            system.open(path, "rb") as file,
             pq.ParquetFile(file, page_checksum_verification=True) as parquet,
         ):
             return read(parquet)
@@ -157,14 +157,14 @@ def _check_footers(paths: Sequence[str]) -> None:
     )
 
 
-def read_footer(root: str, shard: Shard) -> Any:
+def read_footer(shard: Shard) -> Any:
     """Return the footer of a parquet file.
 
     Raises:
         ValueError: it cannot be read, or states more rows than values of a column.
     """
     try:
-        footer = read_parquet(root, shard.url, lambda parquet: parquet.metadata)
+        footer = read_parquet(shard.url, lambda parquet: parquet.metadata)
         for group in map(footer.row_group, range(footer.num_row_groups)):
             columns = map(group.column, range(group.num_columns))
             values = min((column.num_values for column in columns), default=0)
@@ -233,13 +233,13 @@ class ParquetRows(ShardedStore):
             ValueError: no file, a file that is not parquet, no such column, or ``window`` row
                 groups exceed ``CACHED`` bytes: almost every row would read a row group again.
         """
-        self._root, self._remote = root, is_remote(root)
+        self._remote = is_remote(root)
         self._shards = find_parquet(root)
         self._groups: list[tuple[str, int]] = []  # path, row group in it
         self._columns: list[str] = []
         lengths, sizes, facts = [], [], []
         with ThreadPoolExecutor(THREADS) as pool:
-            footers = list(pool.map(partial(read_footer, root), self._shards))
+            footers = list(pool.map(read_footer, self._shards))
         for shard, footer in zip(self._shards, footers, strict=True):
             path = shard.url
             names = footer.schema.to_arrow_schema().names
@@ -322,7 +322,7 @@ class ParquetRows(ShardedStore):
         key = f"row group {in_file}, row {row}"
         with bad_sample_at(where, key):
             try:
-                table = self._tables.get(group, lambda: self._read(group))
+                table = self._tables.get(group, lambda: self._read(group, self._columns))
                 image, caption = (table.column(name)[row].as_py() for name in self._columns)
             except UnicodeDecodeError as error:
                 raise BadSample("caption_encoding", f"byte {error.start} is not UTF-8") from error
@@ -337,20 +337,15 @@ class ParquetRows(ShardedStore):
 
     def join_values(self, name: str) -> Iterator[Any]:
         """Yield a column's values."""
-        for path, group in self._groups:
-            table = read_parquet(
-                self._root, path, partial(pq.ParquetFile.read_row_group, i=group, columns=[name])
-            )
+        for group in range(len(self._groups)):
+            table, _ = self._read(group, [name])
             yield from (row.get(name) for row in table.to_pylist())
 
-    def _read(self, group: int) -> tuple[pa.Table, int]:
+    def _read(self, group: int, columns: list[str]) -> tuple[pa.Table, int]:
         path, in_file = self._groups[group]
         table = read_parquet(
-            self._root,
             path,
-            lambda parquet: parquet.read_row_group(
-                in_file, columns=self._columns, use_threads=False
-            ),
+            lambda parquet: parquet.read_row_group(in_file, columns=columns, use_threads=False),
         )
         return table, table.nbytes
 
