@@ -6,23 +6,11 @@ since 2025, thor.robots.ox.ac.uk, or a mirror, by its SHA-256.  Photographs from
 Flickr's terms; for research.
 
 ``VOCdevkit/VOC2012/{JPEGImages,SegmentationClass,SegmentationObject,ImageSets/Segmentation}``;
-masks are palette PNGs whose values are the classes, 255 the void border.  Grey masks with the same
-values, as in SBD, are accepted.
+masks are palette PNGs whose values are the classes, or the objects from 1 on, and 255 the void
+border.  Grey masks with the same values, as in SBD, are accepted.
 """
 
-from pathlib import Path
-
-import torch
-from torch import Tensor
-
 from gestalt.data_modules.labels.labelled_photographs import opener_of
-from gestalt.data_modules.labels.masks import read_mask
-
-
-def _read_objects(path: Path, image: Tensor) -> Tensor:
-    """Read the stored numbers: 0 background, 1..n the objects, 255 void."""
-    return torch.from_numpy(read_mask(path, image=image))
-
 
 open_here = opener_of(
     "pascal_voc",
@@ -34,5 +22,4 @@ open_here = opener_of(
     masks="SegmentationClass",
     listed="ImageSets/Segmentation/{split}.txt",
     objects="SegmentationObject",
-    read_objects=_read_objects,
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from gestalt.data_modules.image_sets import ImageSetSample, LabelSet, select_split
@@ -143,6 +144,11 @@ def files_by_name(
     ]
 
 
+def stored_objects(path: Path, image: Tensor) -> Tensor:
+    """Read a file of objects whose stored values are those of an instance map."""
+    return torch.from_numpy(read_mask(path, image=image))
+
+
 @dataclass(eq=False)
 class LabelledPhotographs:
     """Photographs with class maps, and with instance maps if they have files of objects.
@@ -174,7 +180,7 @@ class LabelledPhotographs:
     official_length: int | None
     no_instances: str | None = "its masks do not tell objects apart"
     modes: Sequence[str] = ("P", "L")
-    read_objects: Callable[[Path, Tensor], Tensor] | None = None
+    read_objects: Callable[[Path, Tensor], Tensor] = stored_objects
     panoptic: Panoptic | None = None
     definition: str | None = None
 
@@ -214,7 +220,7 @@ class LabelledPhotographs:
             labels = {key: classes(values, path=files.mask) for key, classes in self.maps.items()}
         if self.panoptic is not None:
             labels[PANOPTIC], sample["instance"] = self.panoptic.read(files.name, image=image)
-        elif files.objects is not None and self.read_objects is not None:
+        elif files.objects is not None:
             sample["instance"] = self.read_objects(files.objects, image)
         sample["labels"] = {key: labels[key] for key in self.label_sets}
         return sample
