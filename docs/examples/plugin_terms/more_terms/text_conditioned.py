@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from gestalt.losses.matrix import BLOCK, compare
+from gestalt.losses.matrix import BLOCK, compare, widen
 from gestalt.losses.terms import Pairs, Parts, Term, mean_over_ranks
 from gestalt.support.devices import without_autocast
 from gestalt.support.ranks import logsumexp_over_ranks
@@ -37,18 +37,10 @@ class TextConditioned(Term):
     def forward(self, pairs: Pairs) -> Tensor:
         """Return this rank's share of the sum of both directions' means over valid pairs."""
         with without_autocast(pairs.patches.device.type):
-            wide = torch.promote_types(pairs.patches.dtype, torch.float32)
-            patches = functional.normalize(pairs.patches.to(wide), dim=-1)
+            patches, image, text = widen(pairs.patches, pairs.image, pairs.text)
+            patches = functional.normalize(patches, dim=-1)
             valid = pairs.valid_rows()
-            texts, matrix = compare(
-                pairs.image.to(wide),
-                pairs.text.to(wide),
-                text_id=pairs.text_id,
-                valid=valid,
-                equal_texts="negatives",
-                chunk=None,
-                measure=False,
-            )
+            texts, matrix = compare(image, text, text_id=pairs.text_id, valid=valid, measure=False)
             grams = patches @ patches.transpose(1, 2)  # (B, N, N)
             size = max(1, BLOCK // max(1, patches.shape[0] * patches.shape[1]))
             pool = _pool if len(texts) <= size else partial(checkpoint, _pool, use_reentrant=False)
@@ -56,7 +48,7 @@ class TextConditioned(Term):
             logits = torch.cat(blocks, dim=1) * pairs.logit_scale.exp()  # (B, G)
             further = matrix.same_caption()  # pairs with an equal caption
             matrix.positives(further).fill_(False)
-            logits = matrix.masked(logits).masked_fill(further, torch.finfo(wide).min / 4)
+            logits = matrix.masked(logits).masked_fill(further, torch.finfo(logits.dtype).min / 4)
             normaliser = logsumexp_over_ranks(logits.logsumexp(dim=0))
             columns = normaliser[matrix.first : matrix.first + len(logits)]
             losses = logits.logsumexp(dim=1) + columns - 2 * matrix.positives(logits)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gestalt.losses.matrix import widen
 from gestalt.support.ranks import rank_share, sum_over_ranks
 
 TEACHER_TEMPERATURE = 0.04
@@ -44,7 +45,8 @@ def sinkhorn(
 
     Source: Cuturi 2013 (arXiv:1306.0895); Caron et al. 2020 (arXiv:2006.09882).
     """
-    scaled = logits.detach().to(torch.promote_types(logits.dtype, torch.float32)) / temperature
+    (wide,) = widen(logits.detach())
+    scaled = wide / temperature
     # a factor of each row, which the first round of rows would remove
     plan = (scaled - scaled.amax(dim=-1, keepdim=True)).exp()
     tiny = torch.finfo(plan.dtype).tiny
@@ -56,8 +58,8 @@ def sinkhorn(
 
 def student_logs(logits: Tensor) -> Tensor:
     """Return the student's log-probabilities, (..., K), in float32 or wider."""
-    scaled = logits.to(torch.promote_types(logits.dtype, torch.float32)) / STUDENT_TEMPERATURE
-    return scaled.log_softmax(dim=-1)
+    (wide,) = widen(logits)
+    return (wide / STUDENT_TEMPERATURE).log_softmax(dim=-1)
 
 
 def entropies(targets: Tensor) -> tuple[Tensor, Tensor]:
