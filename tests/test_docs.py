@@ -22,7 +22,7 @@ from gestalt.losses.contrastive import contrastive_loss
 from gestalt.losses.terms import Pairs
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
 from gestalt.measures.evaluation.measures import MEASURES
-from gestalt.support.keys import fields_below
+from gestalt.support.typed import fields_below
 from gestalt.tables import Aggregation
 from gestalt.tokens import Tokens
 from tests.test_imports import LADDER

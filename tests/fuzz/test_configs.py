@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gestalt.config.loading import EXPERIMENTS, load, load_saved
 from gestalt.config.schema import Experiment
-from gestalt.support.keys import fields_below
+from gestalt.support.typed import fields_below
 from tests.fuzz.law import FUZZ, held, json_values, mutated
 
 KEYS = [name for name, _ in fields_below(Experiment)]

@@ -17,10 +17,10 @@ from gestalt.config.start import folder_of, keys_of, refuse_misfit
 from gestalt.data_modules.keys import Data
 from gestalt.losses.keys import Loss
 from gestalt.measures.evaluation.benchmarks import present
-from gestalt.support.keys import Keys, fields_below, flatten, unflatten
+from gestalt.support.keys import Keys, flatten, unflatten
 from gestalt.support.names import is_path, nearest, stem
 from gestalt.support.plugins import CODE, code_complaint
-from gestalt.support.typed import ConfigError, convert, read_keys, read_values
+from gestalt.support.typed import ConfigError, convert, fields_below, read_keys, read_values
 
 ALL_IMAGES = "evaluation.limit=null"
 """Override put before the command line of an evaluation: it scores all images, even if training

@@ -20,7 +20,8 @@ from gestalt.losses.keys import NOUN_LIST, Loss, terms_of
 from gestalt.measures.keys import Evaluation
 from gestalt.pretraining.keys import Pretraining
 from gestalt.support.addresses import change_texts, without_secrets
-from gestalt.support.keys import Keys, fields_below, flatten, key, unflatten, unhashed
+from gestalt.support.keys import Keys, flatten, key, unflatten, unhashed
+from gestalt.support.typed import fields_below
 from gestalt.tables import TERMS
 from gestalt.training.keys import ENTRIES, ClassPath, Optimizer, Trainer
 

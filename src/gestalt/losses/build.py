@@ -1,7 +1,7 @@
 """Build the loss of pairs, and the list of nouns that some of its terms read."""
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -67,17 +67,12 @@ def list_nouns(loss: Loss, source: Source) -> NounList | None:
 
 
 def _captions(source: Source) -> Iterator[list[str]]:
-    """Yield the captions of pairs that can be read."""
-    for index in _read_indices(len(source)):
+    """Yield the captions of pairs that can be read, by ascending number."""
+    length = len(source)
+    starts = [number * (length - RUN) // (RUNS - 1) for number in range(RUNS)]
+    spread = [start + offset for start in starts for offset in range(RUN)]
+    for index in range(length) if length <= RUNS * RUN else spread:
         try:
             yield source.texts(index)
         except BadSample:
             continue
-
-
-def _read_indices(length: int) -> Iterable[int]:
-    """Return the numbers of the pairs that are read, ascending."""
-    if length <= RUNS * RUN:
-        return range(length)
-    starts = [number * (length - RUN) // (RUNS - 1) for number in range(RUNS)]
-    return [start + offset for start in starts for offset in range(RUN)]

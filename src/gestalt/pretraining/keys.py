@@ -69,11 +69,6 @@ class Recipe:
     learning_rate: float = 1.5e-3
     seed: int = 0
 
-    @property
-    def warmup_steps(self) -> int:
-        """Steps in which the learning rate rises."""
-        return round(self.warmup * self.steps)
-
 
 RECIPES = {
     "dino": Recipe(

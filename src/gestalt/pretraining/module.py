@@ -72,7 +72,8 @@ class Pretrainer(LightningModule):
         )
         optimizer = make_optimizer(self, nn.ModuleDict(), keys=keys)
         final = FINAL_LEARNING_RATE / recipe.learning_rate
-        factor = partial(warmup_cosine, warmup=recipe.warmup_steps, total=recipe.steps, final=final)
+        warmup = round(recipe.warmup * recipe.steps)
+        factor = partial(warmup_cosine, warmup=warmup, total=recipe.steps, final=final)
         return by_step(optimizer, factor)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:

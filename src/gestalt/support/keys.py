@@ -115,15 +115,6 @@ unhashed = partial(key, hashed=False)
 """Makes a field that the hash of a configuration leaves out."""
 
 
-def fields_below(group: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any]]]:
-    """Yield every key of a dataclass and of the groups in it, as ``group.key`` with its field."""
-    for item in dataclasses.fields(group):
-        if dataclasses.is_dataclass(item.type):
-            yield from fields_below(item.type, f"{prefix}{item.name}.")
-        else:
-            yield prefix + item.name, item
-
-
 def refuse(name: str, value: Any, why: str) -> NoReturn:
     """Raise a ConfigError that names the key, its value, and why it is refused."""
     raise ConfigError(f"{name}={value}: {why}")

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from itertools import islice
 from pathlib import Path
 from types import UnionType
@@ -64,12 +64,15 @@ def in_words(kind: Any) -> str:
     )
 
 
-def names_below(group: Any, prefix: str = "") -> Iterator[str]:
-    """Yield the names of the keys of a group, and of the groups in it, such as ``image.init``."""
+def fields_below(group: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any]]]:
+    """Yield every key of a dataclass and of the groups in it, such as ``image.init``, with its
+    field.
+    """
     for item in fields(group):
-        yield prefix + item.name
         if is_dataclass(item.type):
-            yield from names_below(item.type, f"{prefix}{item.name}.")
+            yield from fields_below(item.type, f"{prefix}{item.name}.")
+        else:
+            yield prefix + item.name, item
 
 
 def convert(value: Any, kind: Any, *, origin: str, key: str = "", root: Any = None) -> Any:
@@ -137,7 +140,7 @@ def _group(values: dict[str, Any], group: Any, origin: str, key: str, root: Any)
             below = inner.rpartition("].")[2]  # a list begins at its own root
             raise ConfigError(
                 f"{inner}: {key or called} has no key {name!r} (in {origin}); "
-                f"{nearest(below, sorted(kinds), known=names_below(root))}"
+                f"{nearest(below, sorted(kinds), known=kinds | dict(fields_below(root)))}"
             )
         built[name] = convert(value, kinds[name], origin=origin, key=inner, root=root)
     for item in fields(group):

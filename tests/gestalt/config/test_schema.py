@@ -6,8 +6,8 @@ import pytest
 
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.keys import Data, MixturePart, only_scenes
-from gestalt.support.keys import Key, check_values, fields_below, key
-from gestalt.support.typed import ConfigError
+from gestalt.support.keys import Key, check_values, key
+from gestalt.support.typed import ConfigError, fields_below
 from gestalt.training.keys import Optimizer
 
 
