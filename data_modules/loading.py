@@ -1,22 +1,26 @@
-"""Types of batches, and the loading of training batches of this rank, from the trainer's step on.
-B batch, in training over all ranks; H W pixels.  Images are uint8: the image tower normalises.
+"""Types of batches, the batches of pretraining, and the loading of training batches of this rank,
+from the trainer's step on.  B batch, in training over all ranks; V crops of an image, H W pixels.
+Images are uint8: the image tower normalises.
 """
 
 import math
 import multiprocessing
 import os
 import signal
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, NotRequired, TypedDict
 
 import torch
 from lightning.pytorch import LightningDataModule
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from gestalt.data_modules.corpora.bad_samples import GOOD, REASONS, BadSample
 from gestalt.data_modules.order import EndlessOrder, ShuffledBatches, check_order
-from gestalt.data_modules.pairs import Source
+from gestalt.data_modules.pairs import Key, Source
+from gestalt.data_modules.pixels.augment import View, draw_crop
 from gestalt.support.process import end_with, keep_freed_memory
 
 
@@ -124,6 +128,60 @@ def validity(bad: list[BadSample | None]) -> dict[str, Any]:
     reason = torch.tensor([GOOD if why is None else REASONS.index(why.reason) for why in bad])
     places = ["" if why is None else f"{why.where}: {why.key}" for why in bad]
     return {"valid": reason == GOOD, "reason": reason, "place": places}
+
+
+@dataclass
+class MultiCropDataset(Dataset[MultiCropBatch]):
+    """Batches of crops of a source's images, each drawn by its view, by (epoch, index), so that
+    workers need no state.
+    """
+
+    source: Source
+    views: tuple[View, ...]
+    seed: int
+
+    def __getitem__(self, keys: Sequence[Key]) -> MultiCropBatch:
+        """Return the crops of the readable images as drawn in those epochs, one crop number after
+        the other.
+
+        Raises:
+            ValueError: no image is readable.
+        """
+        bad: list[BadSample | None] = []
+        crops, places, readable = [], [], []
+        for epoch, index in keys:
+            try:
+                pixels = self.source.image(index, epoch)  # its captions do not matter
+            except BadSample as reason:
+                bad.append(reason)
+                continue
+            bad.append(None)
+            readable.append((epoch, index))
+            image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+            drawn = (
+                draw_crop(image, view, seed=self.seed, epoch=epoch, index=index, crop=number)
+                for number, view in enumerate(self.views)
+            )
+            pixels_of, places_of = zip(*drawn, strict=True)
+            crops.append(torch.stack(pixels_of))
+            places.append(places_of)
+        fields = validity(bad)
+        if not readable:
+            raise ValueError(
+                f"none of the {len(keys)} images of a batch can be read; the first is "
+                f"{fields['place'][0]}; "
+                "check the source with `gestalt data inspect`"
+            )
+        batch: Any = {
+            "crops": torch.stack(crops, dim=1),
+            "places": torch.tensor(places).transpose(0, 1).contiguous(),
+            "sample_id": torch.tensor([index for _, index in readable]),
+            "epoch": torch.tensor([epoch for epoch, _ in readable]),
+            **fields,
+        }
+        if self.source.classes:
+            batch["label"] = torch.tensor([self.source.label(index) for _, index in readable])
+        return batch
 
 
 GRACE = 20.0

@@ -62,7 +62,7 @@ BUGS = (
     ),
     Bug(
         "balance_of_one_rank",
-        "src/gestalt/losses/distillation/patch_loss.py",
+        "src/gestalt/losses/distillation.py",
         old="sum_over_ranks(plan.sum(dim=-2, keepdim=True))",
         new="plan.sum(dim=-2, keepdim=True)",
         test="tests/gestalt/losses/distillation/test_ranks.py::test_the_mean_over_two_threads_equals_one_process",

@@ -7,8 +7,7 @@ from PIL import Image
 
 from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
 from gestalt.data_modules.keys import MixturePart
-from gestalt.data_modules.loading import TrainingData
-from gestalt.data_modules.multi_crop import MultiCropDataset
+from gestalt.data_modules.loading import MultiCropDataset, TrainingData
 from gestalt.data_modules.pixels import augment
 from gestalt.data_modules.pixels.augment import two_views
 from gestalt.data_modules.sources import Source, open_source

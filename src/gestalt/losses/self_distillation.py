@@ -7,8 +7,14 @@ import copy
 import torch
 from torch import Tensor
 
-from gestalt.losses.distillation.masks import MaskToken, ProjectionHead, move_average
-from gestalt.losses.distillation.patch_loss import MASK_SHARE, sinkhorn, student_logs
+from gestalt.losses.distillation import (
+    MASK_SHARE,
+    MaskToken,
+    ProjectionHead,
+    move_average,
+    sinkhorn,
+    student_logs,
+)
 from gestalt.losses.terms import Pairs, Parts, Term, mean_over_ranks
 
 MOMENTUM = 0.994

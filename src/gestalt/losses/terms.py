@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gestalt.losses.distillation.masks import MaskToken
+from gestalt.losses.distillation import MaskToken
 from gestalt.losses.keys import Loss
 from gestalt.losses.noun_list import NounList
 from gestalt.support.ranks import rank_share

@@ -15,13 +15,14 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from gestalt.encoders.image import ImageTower
-from gestalt.losses.distillation.masks import (
+from gestalt.losses.distillation import (
+    MASK_SHARE,
     MaskToken,
     ProjectionHead,
     masked_patches,
     move_average,
+    patch_loss,
 )
-from gestalt.losses.distillation.patch_loss import MASK_SHARE, patch_loss
 from gestalt.pretraining.keys import Recipe
 from gestalt.tokens import Tokens
 from gestalt.training.finite import NonFiniteLoss

@@ -9,8 +9,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from gestalt.config.schema import Experiment, to_plain
-from gestalt.data_modules.loading import TrainingData
-from gestalt.data_modules.multi_crop import MultiCropDataset
+from gestalt.data_modules.loading import MultiCropDataset, TrainingData
 from gestalt.data_modules.pixels.augment import USUAL, View, two_views
 from gestalt.data_modules.sources import open_data
 from gestalt.encoders.backbones import build_trunk

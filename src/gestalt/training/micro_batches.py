@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from gestalt.losses.distillation.masks import MaskToken, masked_patches
+from gestalt.losses.distillation import MaskToken, masked_patches
 from gestalt.losses.terms import Pairs
 from gestalt.model import DualEncoder, Embeddings
 from gestalt.tokens import Features, Padded, Tokens

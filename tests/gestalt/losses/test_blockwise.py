@@ -14,8 +14,12 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gestalt.losses import contrastive, matrix
-from gestalt.losses.contrastive import ContrastiveTerms, contrastive_loss, text_ids
-from gestalt.losses.sigmoid import sigmoid_loss
+from gestalt.losses.contrastive import (
+    ContrastiveTerms,
+    contrastive_loss,
+    sigmoid_loss,
+    text_ids,
+)
 
 CAPTIONS = ["a dog", "a cat", "a dog", "two apples on grass", "a dog", "a red kite", "a cat"]
 SCALE, BIAS = math.log(10), -3.0

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gestalt.losses.distillation.masks import MaskToken, masked_patches
+from gestalt.losses.distillation import MaskToken, masked_patches
 from gestalt.losses.keys import Loss
 from gestalt.losses.noun_list import NounList
 from gestalt.losses.terms import Pairs, Parts, Term

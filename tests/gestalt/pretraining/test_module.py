@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from gestalt.encoders.keys import Image
 from gestalt.encoders.towers import build_image_tower
-from gestalt.losses.distillation.masks import ProjectionHead
+from gestalt.losses.distillation import ProjectionHead
 from gestalt.pretraining import module as room
 from gestalt.pretraining.keys import RECIPES
 from gestalt.pretraining.module import Classification, PatchDistillation, summary_of

@@ -5,7 +5,7 @@ import torch
 
 from gestalt.encoders.keys import Image
 from gestalt.encoders.towers import build_image_tower
-from gestalt.losses.distillation.masks import MaskToken, ProjectionHead, masked_patches
+from gestalt.losses.distillation import MaskToken, ProjectionHead, masked_patches
 from gestalt.subsampling import GOLDEN, keep_indices
 from tests.gestalt.painted import random_pixels
 

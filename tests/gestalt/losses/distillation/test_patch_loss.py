@@ -5,7 +5,7 @@ patches, K prototypes.
 import pytest
 import torch
 
-from gestalt.losses.distillation.patch_loss import (
+from gestalt.losses.distillation import (
     STUDENT_TEMPERATURE,
     balanced_by_position,
     cross_view,

@@ -5,7 +5,7 @@ prototypes.
 import torch
 from torch import Tensor, nn
 
-from gestalt.losses.distillation.patch_loss import patch_loss, sinkhorn
+from gestalt.losses.distillation import patch_loss, sinkhorn
 from tests.gestalt.ranks import mean_over_threads
 
 RANKS, LOCAL, STEPS, K = 2, 3, 3, 6

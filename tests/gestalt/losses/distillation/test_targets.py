@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from gestalt.losses.distillation.patch_loss import entropies, sinkhorn
+from gestalt.losses.distillation import entropies, sinkhorn
 
 
 def logits(*shape):
