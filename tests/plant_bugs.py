@@ -185,7 +185,7 @@ BUGS = (
         "src/gestalt/subsampling.py",
         old="    scores = _mix(_mix(key + _signed(GOLDEN)).unsqueeze(1) + counter)  # (B, N)\n",
         new="    scores = torch.rand(len(key), len(counter))\n",
-        test="tests/gestalt/test_subsampling.py::test_a_sample_keeps_the_same_tokens_in_any_batch",
+        test="tests/gestalt/test_subsampling.py::test_each_row_of_a_batch_equals_a_reference_with_unbounded_integers",
     ),
     Bug(
         "masks_without_the_epoch",
@@ -487,7 +487,7 @@ BUGS = (
         "src/gestalt/subsampling.py",
         old="return (x >> bits) & ((1 << (64 - bits)) - 1)",
         new="return x >> bits",
-        test="tests/gestalt/test_subsampling.py::test_the_hash_equals_a_reference_with_unbounded_integers",
+        test="tests/gestalt/test_subsampling.py::test_each_row_of_a_batch_equals_a_reference_with_unbounded_integers",
     ),
     Bug(
         "captions_not_in_the_digest_of_tars",

@@ -100,13 +100,10 @@ def test_places_give_the_image_region_of_each_crop(monkeypatch):
     )
 
 
-def scenes(**options):
-    return open_source("scenes", root=None, size=32, seed=0, limit=6, recipe="prototype", **options)
-
-
 @pytest.mark.parametrize("split", ["train", "val", "tune"])
 def test_object_centred_scenes_are_labelled_by_its_class(split):
-    source = scenes(object_centred=True, split=split)
+    options = {"recipe": "prototype", "object_centred": True, "split": split}
+    source = open_source("scenes", size=32, **options)
     for index in range(6):
         (placed,) = source.maker.plan(
             index, seed=0 if split == "train" else source.maker.recipe.validation_seed, split=split

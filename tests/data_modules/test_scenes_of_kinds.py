@@ -37,16 +37,13 @@ def test_every_class_occurs_and_always_on_its_held_out_background():
     assert labels.names == tuple(noun.name for noun in recipe.classes)
     seen = Counter()
     for index in range(len(images)):
-        layout = images.maker.plan(index, seed=recipe.validation_seed, split="val")
+        layout = images.layout(index)
         (placed,) = layout.objects
         assert images.maker.held_backgrounds[placed.kind, layout.background]
         seen[placed.kind] += 1
     assert set(seen) == set(range(len(labels.names)))
     for index in range(20):
-        assert (
-            images.sample(index)["class_label"]
-            == images.maker.plan(index, seed=recipe.validation_seed, split="val").objects[0].kind
-        )
+        assert images.sample(index)["class_label"] == images.layout(index).objects[0].kind
 
 
 def test_the_twins_test_set_is_balanced_over_the_four_groups():

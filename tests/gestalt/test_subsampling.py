@@ -55,16 +55,11 @@ def test_more_tokens_than_there_are_cannot_be_kept(kept):
 
 
 @pytest.mark.parametrize("seed", [0, 7, 2**40 + 1, -1])
-def test_the_hash_equals_a_reference_with_unbounded_integers(seed):
-    for sample_id, epoch in [(0, 0), (1, 0), (2**33, 5), (10_968_538, 31)]:
-        expected = unbounded_keep(sample_id, epoch, seed=seed, total=49, kept=10)
-        assert draw([sample_id], epoch=epoch, seed=seed, total=49, kept=10)[0].tolist() == expected
-
-
-def test_a_sample_keeps_the_same_tokens_in_any_batch():
-    alone = draw([11])
-    beside = draw([4, 11, 9])
-    assert torch.equal(alone[0], beside[1])
+def test_each_row_of_a_batch_equals_a_reference_with_unbounded_integers(seed):
+    drawn = [(0, 0), (1, 0), (2**33, 5), (10_968_538, 31)]
+    expected = [unbounded_keep(*one, seed=seed, total=49, kept=10) for one in drawn]
+    ids, epochs = torch.tensor(drawn).T
+    assert keep_indices(ids, epochs, seed=seed, total=49, kept=10).tolist() == expected
 
 
 def test_each_pair_of_tokens_is_kept_together_equally_often():

@@ -20,9 +20,6 @@ def test_choice_first_takes_the_first_caption_and_random_choice_follows_the_epoc
     several = ["one", "two", "three"]
     assert {chosen(several, choice="first", epoch=epoch) for epoch in range(20)} == {"one"}
     assert {chosen(several, epoch=epoch) for epoch in range(20)} == set(several)
-    assert [chosen(several, epoch=epoch) for epoch in range(20)] == [
-        chosen(several, epoch=epoch) for epoch in range(20)
-    ]
 
 
 def test_an_unusable_caption_among_several_is_not_drawn_and_the_other_draws_stay():

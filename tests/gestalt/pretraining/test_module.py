@@ -158,7 +158,7 @@ def test_training_is_reproducible(build):
     assert all(same(first, second, name) for name in first)
 
 
-def test_classification_learns_labels_and_saves_the_tower_alone():
+def test_classification_learns_labels():
     torch.manual_seed(0)
     module = supervised()
     losses = fit(module, batches(1) * STEPS).losses

@@ -9,7 +9,6 @@ from gestalt.losses.distillation import (
     STUDENT_TEMPERATURE,
     balanced_by_position,
     cross_view,
-    find_places,
     patch_loss,
     sinkhorn,
 )
@@ -54,23 +53,6 @@ def test_no_gradient_flows_into_the_teacher_and_all_of_the_student_learns():
     (terms.same + terms.across).backward()
     assert teacher.grad is None
     assert (student.grad.abs().sum(dim=-1) > 0).all()
-
-
-def test_corresponding_maps_a_view_to_itself_and_to_its_mirror():
-    middles = [-0.75, -0.25, 0.25, 0.75]
-    grid, seen = find_places(WHOLE, WHOLE, side=4)
-    torch.testing.assert_close(
-        grid[0].reshape(4, 4, 2)[1], torch.tensor([[x, -0.25] for x in middles])
-    )
-    mirrored, _ = find_places(WHOLE, MIRRORED, side=4)
-    torch.testing.assert_close(mirrored, grid * torch.tensor([-1.0, 1.0]))
-    assert seen.all()
-
-
-def test_places_outside_the_other_view_do_not_count():
-    grid, seen = find_places(WHOLE, LEFT_HALF, side=4)
-    assert seen.reshape(4, 4).tolist() == [[True, True, False, False]] * 4
-    torch.testing.assert_close(grid.reshape(4, 4, 2)[0, :2, 0], torch.tensor([-0.5, 0.5]))
 
 
 def test_cross_view_loss_of_mirrored_views_pairs_each_patch_with_its_mirror():
