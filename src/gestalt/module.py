@@ -95,7 +95,7 @@ class ContrastiveModule(LightningModule):
         self.seed = seed
         self.micro_batches = micro_batches
         self.terms = ModuleDict(dict(terms or {}))
-        self.weights = dict(weights or {})
+        self.weights = {"pairs": 1.0, **(weights or {})}
         self.crops = crops
         self.config = config
         self.token_count = ""
@@ -152,10 +152,8 @@ class ContrastiveModule(LightningModule):
             else send(text_ids(batch["text"]), embeddings.text.device)
         )
         valid = None if batch["valid_count"] == len(batch["text"]) else batch["valid"]
-        bias = {} if self.model.logit_bias is None else {"logit_bias": self.model.logit_bias}
-        # DDP needs every parameter in the graph, those of the image's aggregation too
-        terms = ContrastiveTerms(0 * embeddings.image.sum(), None, None)
         if captions:
+            bias = {} if self.model.logit_bias is None else {"logit_bias": self.model.logit_bias}
             terms = self.loss(
                 embeddings.image,
                 embeddings.text,
@@ -165,7 +163,9 @@ class ContrastiveModule(LightningModule):
                 measure=self._is_logged(),
                 **bias,
             )
-        shares = {"pairs": self.weights.get("pairs", 1.0) * terms.loss}
+        else:  # DDP needs every parameter in the graph, those of the image's aggregation too
+            terms = ContrastiveTerms(0 * embeddings.image.sum(), None, None)
+        shares = {"pairs": self.weights["pairs"] * terms.loss}
         if self.terms:
             pairs = towers.pairs(embeddings, text_id=ids, valid=valid)
             shares |= {name: self.weights[name] * term(pairs) for name, term in self.terms.items()}
@@ -179,7 +179,7 @@ class ContrastiveModule(LightningModule):
         scores, which DDP needs in the graph.
         """
         return (
-            self.weights.get("pairs") != 0
+            self.weights["pairs"] != 0
             or self.model.logit_bias is not None
             or any(term.reads_captions for term in self.terms.values())
         )
