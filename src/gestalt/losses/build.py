@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from gestalt.data_modules.corpora.bad_samples import BadSample
@@ -69,9 +70,11 @@ def list_nouns(loss: Loss, source: Source) -> NounList | None:
 def _captions(source: Source) -> Iterator[list[str]]:
     """Yield the captions of pairs that can be read, by ascending number."""
     length = len(source)
-    starts = [number * (length - RUN) // (RUNS - 1) for number in range(RUNS)]
-    spread = [start + offset for start in starts for offset in range(RUN)]
-    for index in range(length) if length <= RUNS * RUN else spread:
+    runs = [range(length)]
+    if length > RUNS * RUN:
+        starts = (number * (length - RUN) // (RUNS - 1) for number in range(RUNS))
+        runs = [range(start, start + RUN) for start in starts]
+    for index in chain.from_iterable(runs):
         try:
             yield source.texts(index)
         except BadSample:
