@@ -136,8 +136,8 @@ def usable_cores() -> int:
 
 
 def choose_workers(config: Experiment, pairs: int | None = None) -> tuple[int, str]:
-    """Return the number of loading processes of a rank, as ``loading_processes``, and its reason in
-    words.
+    """Return ``data.workers``, or the number that is chosen for this machine and a source of so
+    many pairs, and the reason in words.
     """
     if config.data.workers is not None:
         return config.data.workers, "as set"

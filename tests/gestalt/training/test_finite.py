@@ -33,7 +33,7 @@ def trainer(step: int = 0, *, every: int = 3) -> Any:
 
 
 def watched(losses: tuple[float, ...], norms: tuple[float, ...] = (1.0, 1.0, 1.0)) -> str:
-    """What the reading after three steps says; empty if all were good."""
+    """Return the message of the reading after three steps; empty if all were good."""
     watch = FirstBadStep()
     for step, (loss, norm) in enumerate(zip(losses, norms, strict=True)):
         watch.note(
