@@ -150,6 +150,15 @@ def test_segmenting_by_one_label_requires_a_threshold(model):
     assert np.array_equal(np.asarray(nothing.overlay()), nothing.image.permute(1, 2, 0).numpy())
 
 
+def test_the_prior_of_a_model_weighs_a_label_background_alone(model):
+    weighed = gestalt.load(model.name, device="cpu", overrides=["evaluation.prior=0.5"])
+    pair = weighed, model
+    same, plain = (one.segment("photo.jpg", ["dog", "cat"]).map for one in pair)
+    assert torch.equal(same, plain)
+    more, plain = (one.segment("photo.jpg", ["background", "dog"]).areas for one in pair)
+    assert more["background"] > plain["background"]
+
+
 def test_every_protocol_takes_a_picture_with_and_without_a_threshold(model):
     from gestalt.api import segmentation_protocol
 

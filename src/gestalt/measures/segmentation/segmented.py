@@ -198,6 +198,8 @@ def segment_images(
     Raises:
         ValueError: no labels or too many; a window that the tower cannot take.
     """
+    if "background" not in labels:
+        protocol = replace(protocol, prior=0.0)
     prompts = label_prompts(model, labels, protocol)
     on_device = SharedImages(image.to(prompts.vectors.device) for image in images)
     found = top_down(model, on_device, prompts, protocol)
