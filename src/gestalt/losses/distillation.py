@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from itertools import permutations
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -181,35 +181,7 @@ def student_logs(logits: Tensor) -> Tensor:
     return (wide / STUDENT_TEMPERATURE).log_softmax(dim=-1)
 
 
-def entropies(targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean entropy of distributions (..., K) and the entropy of their mean, in nats,
-    which reveal a collapse.
-
-    The first is ln K if they are uniform; the second is near 0 if every sample gets the same
-    prototype.
-    """
-    flat = targets.flatten(0, -2)
-    return torch.special.entr(flat).sum(dim=-1).mean(), torch.special.entr(flat.mean(dim=0)).sum()
-
-
-class PatchTerms(NamedTuple):
-    """Losses of a batch's patches, and entropies that reveal a collapse.
-
-    Attributes:
-        same: mean cross-entropy to the teacher's patch at the same position of the same view.
-        across: mean cross-entropy to the teacher's patches of the other view at the same place of
-            the image.
-        entropy: entropy of the teacher's distribution of a patch, mean over patches.
-        entropy_of_mean: entropy of the teacher's mean distribution.
-    """
-
-    same: Tensor
-    across: Tensor
-    entropy: Tensor
-    entropy_of_mean: Tensor
-
-
-def patch_loss(student: Tensor, teacher: Tensor, places: Tensor) -> PatchTerms:
+def patch_loss(student: Tensor, teacher: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
     """Compare each patch of the student, masked or visible, with distributions of the teacher.
 
     Args:
@@ -217,12 +189,16 @@ def patch_loss(student: Tensor, teacher: Tensor, places: Tensor) -> PatchTerms:
         teacher: (V, B, N, K), of the same views without masks; it gets no gradient.
         places: (V, B, 4), where views lie in their image (``find_places``).
 
+    Returns:
+        The mean cross-entropy to the teacher's patch at the same position of the same view, and
+        that to the teacher's patches of the other view at the same place of the image.
+
     Source: iBOT (arXiv:2111.07832), equation 2, with visible patches as in iBOT++ of TIPSv2.
     """
     targets = balanced_by_position(teacher)
     logs = student_logs(student)
     same = -(targets * logs).sum(dim=-1).mean()
-    return PatchTerms(same, cross_view(logs, targets, places), *entropies(targets))
+    return same, cross_view(logs, targets, places)
 
 
 def balanced_by_position(teacher: Tensor) -> Tensor:

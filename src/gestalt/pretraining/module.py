@@ -180,9 +180,9 @@ class PatchDistillation(Pretrainer):
         mask = torch.stack([draw(view=view) for view in range(len(crops))])  # (V, B, N)
         with torch.no_grad():
             teacher = self.teacher(crops)
-        terms = patch_loss(self.student(crops, mask), teacher, places=batch["places"])
-        loss = terms.same + terms.across
-        self.log_step(loss, **terms._asdict())
+        same, across = patch_loss(self.student(crops, mask), teacher, places=batch["places"])
+        loss = same + across
+        self.log_step(loss, same=same, across=across)
         return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:

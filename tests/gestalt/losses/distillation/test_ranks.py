@@ -37,9 +37,9 @@ def found_on(model: nn.Module, rows: slice) -> dict[str, Tensor]:
         corners = torch.rand(2, RANKS * LOCAL, 2, generator=generator) * 0.5
         places = torch.cat([corners, corners + 0.5], dim=-1)
         model.zero_grad()
-        terms = patch_loss(model(patches[:, rows]), teacher[:, rows], places=places[:, rows])
-        (terms.same + 2 * terms.across).backward()
-        losses.append(torch.stack([terms.same, terms.across]).detach())
+        same, across = patch_loss(model(patches[:, rows]), teacher[:, rows], places=places[:, rows])
+        (same + 2 * across).backward()
+        losses.append(torch.stack([same, across]).detach())
         gradients.append(
             torch.cat(
                 [
