@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gestalt.data_modules.pairs import Source
-from gestalt.data_modules.scenes.composition import SPLITS, Layout, SceneMaker
+from gestalt.data_modules.scenes.composition import Layout, SceneMaker
 from gestalt.data_modules.scenes.recipes import SpuriousRecipe, find_recipe
 
 
@@ -21,7 +21,6 @@ class Scenes(Source):
         size: side in pixels.
         seed: of layouts and captions.
         length: number of scenes.
-        split: of the recipe.
         crops: 1; a scene is the same in each epoch.
         classes: the recipe's classes if every scene shows exactly one object, whose class labels
             the scene; None otherwise.
@@ -31,7 +30,6 @@ class Scenes(Source):
     size: int
     seed: int
     length: int
-    split: str
     crops = 1
 
     def __post_init__(self) -> None:
@@ -67,7 +65,7 @@ class Scenes(Source):
         return placed.kind
 
     def _layout(self, index: int) -> Layout:
-        return self.maker.plan(index, seed=self.seed, split=self.split)
+        return self.maker.plan(index, seed=self.seed, split="train")
 
 
 def open_here(
@@ -77,7 +75,6 @@ def open_here(
     seed: int,
     limit: int | None,
     recipe: str = "scenes_v1",
-    split: str = "train",
     object_centred: bool = False,
     correlation: float | None = None,
 ) -> Scenes:
@@ -86,21 +83,17 @@ def open_here(
     Args:
         root: a folder of cut-outs; None for OpenMoji.
         size: side of a scene, pixels.
-        seed: seed of the training scenes; the other splits use the recipe's.
+        seed: seed of the scenes.
         limit: number of scenes in an epoch; None for the recipe's.
         recipe: a name in ``RECIPES``.
-        split: ``train``; or ``val`` or ``tune``, whose scenes all show a combination that is held
-            out from training.
         object_centred: draw one large object a scene, which labels it, instead of the recipe's
             numbers and sizes.
         correlation: share, 0.5 to 1, of the training scenes of a ``_spurious`` recipe's twins that
             have the usual background; None for the recipe's.
 
     Raises:
-        ValueError: unknown recipe or split, or a correlation that the recipe does not have.
+        ValueError: unknown recipe, or a correlation that the recipe does not have.
     """
-    if split not in SPLITS:
-        raise ValueError(f"scenes split {split!r} is unknown; known: {', '.join(SPLITS)}")
     scenes = find_recipe(recipe, object_centred)
     if correlation is not None:
         if not isinstance(scenes, SpuriousRecipe) or not 0.5 <= correlation <= 1:
@@ -110,7 +103,4 @@ def open_here(
             )
         scenes = replace(scenes, correlation=correlation)
     maker = SceneMaker(scenes, root=root)
-    training = split == "train"
-    length = scenes.train_scenes if training else scenes.validation_scenes
-    seed = seed if training else scenes.validation_seed
-    return Scenes(maker, size, seed, length if limit is None else limit, split)
+    return Scenes(maker, size, seed, scenes.train_scenes if limit is None else limit)
