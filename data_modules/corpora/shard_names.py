@@ -44,10 +44,20 @@ def expand(pattern: str) -> list[str]:
             a line.  A folder or glob leaves out a compressed tar whose plain tar it has as well.
 
     Raises:
-        ValueError: a folder or glob without such a file; or a file that is named twice, compressed
-            or not.
+        ValueError: a list that cannot be read, more than ``MAX_NAMES`` files, a folder or glob
+            without such a file; or a file that is named twice, compressed or not.
     """
-    urls = _expand(pattern)
+    lines = [pattern]
+    urls: list[str] = []
+    if pattern.endswith(".txt"):
+        try:
+            lines = read_list(Path(pattern))
+        except ValueError as error:
+            raise ValueError(f"data.root: {error}; a .txt lists shards, one a line") from error
+    for line in lines:
+        urls += _expand(line)
+        if len(urls) > MAX_NAMES:
+            raise ValueError(f"data.root={pattern}: lists more than {MAX_NAMES:,} files")
     for url, times in Counter(map(unpacked_name, urls)).items():
         if times > 1:
             raise ValueError(
@@ -57,25 +67,8 @@ def expand(pattern: str) -> list[str]:
     return urls
 
 
-def _expand(pattern: str, lists: tuple[str, ...] = ()) -> list[str]:
-    """List the URLs without checking for duplicates; ``lists`` are the ``.txt`` files that led
-    here.
-    """
-    if pattern.endswith(".txt"):
-        if pattern in lists:
-            raise ValueError(
-                f"data.root={lists[0]}: {pattern} lists itself; a .txt lists shards, one a line"
-            )
-        try:
-            lines = read_list(Path(pattern))
-        except ValueError as error:
-            raise ValueError(f"data.root: {error}; a .txt lists shards, one a line") from error
-        listed: list[str] = []
-        for line in lines:
-            listed += _expand(line, lists=(*lists, pattern))
-            if len(listed) > MAX_NAMES:
-                raise ValueError(f"data.root={pattern}: lists more than {MAX_NAMES:,} files")
-        return listed
+def _expand(pattern: str) -> list[str]:
+    """List the URLs that a pattern other than a list names."""
     try:
         _check_count(pattern)
         names = list(braceexpand(pattern))
