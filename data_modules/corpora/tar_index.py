@@ -266,10 +266,6 @@ class TarIndex:
         self._key_ends = mapped[ends : ends + 4 * samples].view("<u4")
         self._keys = mapped[ends + 4 * samples :]
 
-    def record(self, row: int) -> dict[str, int]:
-        """Return the fields of a sample's record."""
-        return dict(zip(HASHED.names or (), self.records[row].item(), strict=True))
-
     def key(self, row: int) -> str:
         """Return the key of a sample."""
         start = self._key_ends[row - 1] if row else 0

@@ -112,7 +112,7 @@ class TarStore(ShardedStore):
         number, row = self.place(index)
         shard, _ = self.tars[number]
         tar_index = self._indices.get(number, lambda: (self._open_index(number), 1))
-        record, key = tar_index.record(row), tar_index.key(row)
+        record, key = tar_index.records[row], tar_index.key(row)
         with bad_sample_at(shard.url, key):
             if record["reason"] != GOOD:
                 raise BadSample(REASONS[record["reason"]])
@@ -122,11 +122,11 @@ class TarStore(ShardedStore):
                 ("image", BYTE_LIMIT, "too_large"),
                 ("json" if json_first else "text", MAX_TEXT, "caption_too_long"),
             ):
-                size = record[f"{part}_size"]
+                size = int(record[f"{part}_size"])
                 if size > limit:
                     raise BadSample(reason, f"{part} of {size:,} bytes")
                 if record[part]:
-                    ranges.append((record[part] * TAR_BLOCK, size))
+                    ranges.append((int(record[part]) * TAR_BLOCK, size))
             image, *captions = self._read(shard, ranges)
             text: object = captions[0] if captions else None
             if json_first and captions:
