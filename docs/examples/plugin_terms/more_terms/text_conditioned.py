@@ -3,8 +3,6 @@
 B pairs on this rank, G pairs on all ranks, N patches, E shared width.
 """
 
-from functools import partial
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -43,8 +41,10 @@ class TextConditioned(Term):
             texts, matrix = compare(image, text, text_id=pairs.text_id, valid=valid, measure=False)
             grams = patches @ patches.transpose(1, 2)  # (B, N, N)
             size = max(1, BLOCK // max(1, patches.shape[0] * patches.shape[1]))
-            pool = _pool if len(texts) <= size else partial(checkpoint, _pool, use_reentrant=False)
-            blocks = [pool(patches, grams, part, self.temperature) for part in texts.split(size)]
+            blocks = [
+                checkpoint(_pool, patches, grams, part, self.temperature, use_reentrant=False)
+                for part in texts.split(size)
+            ]
             logits = torch.cat(blocks, dim=1) * pairs.logit_scale.exp()  # (B, G)
             further = matrix.same_caption()  # pairs with an equal caption
             matrix.positives(further).fill_(False)
