@@ -215,9 +215,6 @@ def export_checkpoint(
     """
     folder = folder.absolute()
     provenance, results = gather(config, checkpoint, weights=weights_hash(model))
-    name = config.data.options.get("name")
-    if not datasets and config.data.source == "hub" and isinstance(name, str):
-        datasets = [name]
     parameters = sum(parameter.numel() for parameter in model.parameters())
     place = folder.resolve()  # a symbolic link stays: the folder that it names is written
     with partial_folder(place) as partial:
