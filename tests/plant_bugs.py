@@ -277,8 +277,8 @@ BUGS = (
     Bug(
         "shares_of_the_scored_split",
         "data_modules/image_sets/waterbirds.py",
-        old='listed[_SPLITS["train"]]',
-        new="listed[_SPLITS[split]]",
+        old='rows[rows["split"] == _SPLITS["train"]]',
+        new="chosen",
         test="tests/test_benchmarks.py::test_training_groups_come_from_the_table_for_any_split_or_limit",
     ),
     Bug(

@@ -9,7 +9,6 @@ test split is balanced by place and the training split is not, so the original p
 accuracies of the groups by their shares of the training split, which the table gives.
 """
 
-import csv
 import io
 
 from gestalt.data_modules.image_sets import plain_labels, select_label_sets, select_split
@@ -38,6 +37,8 @@ def open_here(
     Raises:
         ValueError: no root, unknown split or label set, an invalid table, or a missing photograph.
     """
+    import pandas as pd
+
     split = select_split("waterbirds", split, known=_SPLITS, default="test")
     folder = find_folder(
         root,
@@ -47,45 +48,38 @@ def open_here(
         get=f"unpack {_FOLDER}.tar.gz there",
     )
     table = folder / "metadata.csv"
-    listed: dict[str, list[Described]] = {number: [] for number in _SPLITS.values()}
-    known = {"y": ("0", "1"), "place": ("0", "1"), "split": tuple(listed)}
+    known = {"y": ("0", "1"), "place": ("0", "1"), "split": tuple(_SPLITS.values())}
     try:
-        reader = csv.DictReader(io.StringIO(read_whole(table).decode(), newline=""))
-        rows = [(reader.line_num, row) for row in reader]
-    except (OSError, ValueError, csv.Error) as error:
+        content = io.BytesIO(read_whole(table))
+        rows = pd.read_csv(content, dtype=str, index_col=False, na_filter=False)
+    except (OSError, ValueError) as error:
         raise ValueError(f"waterbirds: {table} cannot be read: {error}") from error
     for name in ("img_filename", *known):
-        if name not in (reader.fieldnames or ()):
+        if name not in rows:
+            raise ValueError(f"waterbirds: {table} has no column {name!r}; it has {list(rows)}")
+    for name, values in known.items():
+        for row in rows.index[~rows[name].isin(values)]:
             raise ValueError(
-                f"waterbirds: {table} has no column {name!r}; it has {reader.fieldnames}"
+                f"waterbirds: {table}, row {row + 1}: {name} is {rows[name][row]!r}, "
+                f"not one of {', '.join(values)}"
             )
-    for line, row in rows:
-        for name, values in known.items():
-            if row[name] not in values:
-                raise ValueError(
-                    f"waterbirds: {table}, line {line}: {name} is {row[name]!r}, "
-                    f"not one of {', '.join(values)}"
-                )
-        listed[row["split"]].append(
-            (
-                folder / row["img_filename"],
-                {"class_label": int(row["y"]), "place": int(row["place"])},
-            )
-        )
-    photographs = listed[_SPLITS[split]]
+    chosen = rows[rows["split"] == _SPLITS[split]]
+    photographs: list[Described] = [
+        (folder / name, {"class_label": int(y), "place": int(place)})
+        for name, y, place in zip(chosen["img_filename"], chosen["y"], chosen["place"], strict=True)
+    ]
     check_files([path for path, _ in photographs], required_by=table)
-    train = [facts for _, facts in listed[_SPLITS["train"]]]
-    if not train:
+    train = rows[rows["split"] == _SPLITS["train"]]
+    if train.empty:
         raise ValueError(
             f"waterbirds: {table} names no photograph of split 0, train, whose groups weight the "
             "adjusted accuracy"
         )
+    groups = list(train["y"] + train["place"])
     return DescribedPhotographs(
         "waterbirds",
         evenly(photographs, limit),
         label_sets=select_label_sets(LABELS, label_sets),
         official_length=_OFFICIAL[split],
-        train_groups=[
-            [train.count({"class_label": y, "place": place}) for place in (0, 1)] for y in (0, 1)
-        ],
+        train_groups=[[groups.count(y + place) for place in known["place"]] for y in known["y"]],
     )

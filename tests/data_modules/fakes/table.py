@@ -238,7 +238,7 @@ CLASSIFIED: dict[str, Fake] = {
         photograph="waterbird_complete95_forest2water2/012.Bird/Bird_12.jpg",
         truth="waterbird_complete95_forest2water2/metadata.csv",
         wrong=_cell("Bird_12.jpg,0,2,1", "Bird_12.jpg,0,3,1"),
-        complaint=r"metadata\.csv, line \d+: split is '3', not one of 0, 1, 2",
+        complaint=r"metadata\.csv, row \d+: split is '3', not one of 0, 1, 2",
     ),
 }
 """Benchmarks of one class a photograph."""
