@@ -35,7 +35,7 @@ def unpacked_name(url: str) -> str:
     return re.sub(r"\.(tar\.gz|tgz)\Z", ".tar", url)
 
 
-def expand(pattern: str) -> list[str]:
+def expand(pattern: str | None) -> list[str]:
     """List the URLs that a pattern names, in order, without checking that they exist.
 
     Args:
@@ -44,9 +44,14 @@ def expand(pattern: str) -> list[str]:
             a line.  A folder or glob leaves out a compressed tar whose plain tar it has as well.
 
     Raises:
-        ValueError: a list that cannot be read, more than ``MAX_NAMES`` files, a folder or glob
-            without such a file; or a file that is named twice, compressed or not.
+        ValueError: no pattern, a list that cannot be read, more than ``MAX_NAMES`` files, a folder
+            or glob without such a file; or a file that is named twice, compressed or not.
     """
+    if pattern is None:
+        raise NotThere(
+            "tars need data.root, such as data.root='cc12m-train-{0000..2175}.tar', a folder, or a "
+            ".txt that lists one a line; `gestalt data get` downloads some"
+        )
     lines = [pattern]
     urls: list[str] = []
     if pattern.endswith(".txt"):

@@ -30,7 +30,6 @@ from gestalt.data_modules.corpora.shard_names import COMPRESSED, expand, unpacke
 from gestalt.data_modules.corpora.shards import Shard, is_remote, open_binary
 from gestalt.support.addresses import without_secrets
 from gestalt.support.files import free_bytes, replacing, short_digest, value_hash, write_whole
-from gestalt.support.typed import NotThere
 
 FORMAT = 4
 HEADER = 4096
@@ -74,21 +73,6 @@ def open_tar(file: Any, url: str) -> tarfile.TarFile:
         raise
     except Exception as error:  # the library's reader of headers raises many types
         raise ValueError(f"{url}: not a tar: {str(error)[:200]}") from error
-
-
-def list_tars(root: str | None) -> list[str]:
-    """Return the tars that a pattern names: files, braces, a folder, a glob, or a ``.txt`` of
-    these.
-
-    Raises:
-        ValueError: no pattern, no tar that it names, or one that it names twice.
-    """
-    if root is None:
-        raise NotThere(
-            "tars need data.root, such as data.root='cc12m-train-{0000..2175}.tar', a folder, or a "
-            ".txt that lists one a line; `gestalt data get` downloads some"
-        )
-    return expand(root)
 
 
 def unpack_tar(shard: Shard, cache: Path) -> Shard:
@@ -137,7 +121,7 @@ def check_first_tar(root: str | None) -> None:
     """
     if root is not None and is_remote(root):
         return
-    plain = [url for url in list_tars(root) if not without_secrets(url).endswith(COMPRESSED)]
+    plain = [url for url in expand(root) if not without_secrets(url).endswith(COMPRESSED)]
     first = next(filter(os.path.isfile, plain), None)
     if first is not None and os.path.getsize(first):
         with open(first, "rb") as file:

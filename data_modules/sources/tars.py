@@ -27,7 +27,7 @@ from gestalt.data_modules.corpora.bad_samples import (
     bad_sample_at,
 )
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
-from gestalt.data_modules.corpora.shard_names import COMPRESSED, unread
+from gestalt.data_modules.corpora.shard_names import COMPRESSED, expand, unread
 from gestalt.data_modules.corpora.shards import (
     OPEN_FILES,
     THREADS,
@@ -47,7 +47,6 @@ from gestalt.data_modules.corpora.tar_index import (
     TarIndex,
     find_index,
     index_tar,
-    list_tars,
     unpack_tar,
 )
 from gestalt.data_modules.pairs import StoredPair
@@ -230,7 +229,7 @@ def open_here(
         ValueError: no root, no shard, a file that is not a tar, or too many missing or empty
             shards.
     """
-    urls = list_tars(root)
+    urls = expand(root)
     with ThreadPoolExecutor(THREADS) as pool:
         shards = dict(zip(urls, pool.map(look_up, urls), strict=True))
     missing = [url for url, shard in shards.items() if shard is None]
