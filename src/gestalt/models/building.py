@@ -222,6 +222,6 @@ def load_model(
     load_weights(model, weights, misfit=misfit)
     init = config.start or image_weights(config).init
     image_tower.origin = replace(image_tower.origin, init=init, source=source)
-    if config.text.family not in TEXT_TOWERS.built_in:
+    if text is not None or config.text.family not in TEXT_TOWERS.built_in:
         text_tower.origin = WeightsOrigin(config.start or config.text.init, source)
     return model.eval()

@@ -123,16 +123,13 @@ def load_folder(path: Path, words: Sequence[str] = ()) -> DualEncoder:
         if not (path / TEXT).is_dir():  # another folder's, or the hub's, is not taken instead
             raise ValueError(f"{path}: has no {TEXT}/, its text model; export it again")
         text = replace(text, init="random", model=str(path / TEXT), layers=None)
-    file, source = path / WEIGHTS, f"exported folder {path}"
+    file = path / WEIGHTS
     model = load_model(
         config,
         read_state_dict(file),
         text=text,
-        source=source,
+        source=f"exported folder {path}",
         misfit=f"{file}: does not fit the model of {DESCRIPTION}",
-    )
-    model.text_tower.origin = replace(
-        model.text_tower.origin, init=config.start or config.text.init, source=source
     )
     expected = provenance.get("weights_sha256")
     if expected not in (None, found := weights_hash(model)):
