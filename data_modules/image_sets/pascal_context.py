@@ -3,9 +3,8 @@ W pixels.
 
 ``gestalt data get pascal_context_images pascal_context_masks`` downloads the photographs,
 ``VOCtrainval_03-May-2010.tar`` (thor.robots.ox.ac.uk), and ``trainval_merged.json`` of PASCAL in
-Detail, of which only the Wayback Machine has a copy, both by their MD5, and writes masks and lists,
-as ``python -m gestalt.data_modules.labels.context_masks`` and mmsegmentation's converter do.  For
-research.
+Detail, of which only the Wayback Machine has a copy, both by their MD5, and writes masks and lists
+as mmsegmentation's converter does.  For research.
 
 ``VOCdevkit/VOC2010/{JPEGImages,SegmentationClassContext,ImageSets/SegmentationContext}``; masks are
 grey PNGs, 0 none of the 59, 1 to 59 the classes in alphabetical order.
@@ -22,8 +21,7 @@ open_here = opener_of(
     table="pascal_context",
     official=_OFFICIAL,
     places=("VOCdevkit/VOC2010", "VOC2010"),
-    get="unpack VOCtrainval_03-May-2010.tar there, then run"
-    " python -m gestalt.data_modules.labels.context_masks trainval_merged.json VOC2010",
+    get="run `gestalt data get pascal_context_images pascal_context_masks`",
     images="JPEGImages",
     masks="SegmentationClassContext",
     listed="ImageSets/SegmentationContext/{split}.txt",

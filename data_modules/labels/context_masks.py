@@ -1,13 +1,11 @@
-"""Write PASCAL Context's masks from the published file: python -m
-gestalt.data_modules.labels.context_masks trainval_merged.json VOC2010
+"""Write PASCAL Context's masks from the published file, for ``gestalt data get``.
 
 Writes ``SegmentationClassContext/<id>.png`` and ``ImageSets/SegmentationContext/{train,val}.txt``
-into the folder VOC2010, like the converter of mmsegmentation
-(tools/convert_datasets/pascal_context.py @ 159db2f), but without its reader, which loses images of
-each split. The file has 10,103 images in 0.6 GB, which take several GB of memory in Python.
+into a folder, like the converter of mmsegmentation (tools/convert_datasets/pascal_context.py @
+159db2f), but without its reader, which loses images of each split. The file has 10,103 images in
+0.6 GB, which take several GB of memory in Python.
 """
 
-import argparse
 import json
 from collections import defaultdict
 from pathlib import Path
@@ -55,20 +53,12 @@ def run_length_mask(segmentation: dict[str, Any]) -> NDArray[np.bool_]:
     return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(width, height).T
 
 
-def convert(annotation_file: Path, folder: Path) -> dict[str, int]:
-    """Write masks and lists.  Returns the number of images in each split.
+def convert(annotation_file: Path, folder: Path) -> None:
+    """Write masks and lists.
 
     Raises:
-        ValueError: no such file or folder, an unreadable annotation, or a category that is none of
-            the 59.
+        ValueError: an unreadable annotation, or a category that is none of the 59.
     """
-    if not annotation_file.is_file():
-        raise ValueError(f"no file {annotation_file}")
-    if not (folder / "JPEGImages").is_dir():
-        raise ValueError(
-            f"no folder {folder / 'JPEGImages'}; unpack VOCtrainval_03-May-2010.tar and choose its "
-            "VOC2010"
-        )
     content = json.loads(read_whole(annotation_file, most=MAX_LISTING))
     annotations = defaultdict(list)
     for annotation in content["annos_segmentation"]:
@@ -95,21 +85,3 @@ def convert(annotation_file: Path, folder: Path) -> dict[str, int]:
         (lists / f"{split}.txt").write_text(
             "".join(f"{stem}\n" for stem in stems), encoding="utf-8"
         )
-    return {split: len(stems) for split, stems in names.items()}
-
-
-def main(words: list[str] | None = None) -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(description="write PASCAL Context's masks and lists")
-    parser.add_argument("annotation_file", type=Path, help="trainval_merged.json")
-    parser.add_argument("folder", type=Path, help="VOCdevkit/VOC2010")
-    arguments = parser.parse_args(words)
-    try:
-        counts = convert(arguments.annotation_file, arguments.folder)
-    except ValueError as error:
-        parser.exit(2, f"context_masks: {error}\n")
-    print(", ".join(f"{split} {count}" for split, count in counts.items()))
-
-
-if __name__ == "__main__":
-    main()

@@ -45,7 +45,6 @@ def unpack(archive: Path, folder: Path) -> None:
     if archive.suffix == ".json":
         from gestalt.data_modules.labels.context_masks import convert
 
-        (folder / "JPEGImages").mkdir()  # the photographs are another download
         convert(archive, folder)
     elif zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as zipped:

@@ -67,10 +67,7 @@ def folder(tmp_path):
 
 
 def test_converted_masks_and_lists_are_readable_by_the_image_set(folder):
-    assert convert(folder / "trainval_merged.json", folder / "VOCdevkit" / "VOC2010") == {
-        "train": 1,
-        "val": 2,
-    }
+    convert(folder / "trainval_merged.json", folder / "VOCdevkit" / "VOC2010")
     images = opened_set("pascal_context", folder)
     names = images.label_sets["context60"].names
     first, second = (images.sample(index)["labels"]["context60"] for index in range(2))
