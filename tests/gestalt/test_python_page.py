@@ -38,6 +38,9 @@ def test_the_examples_of_a_page_run(page):
     text = (ROOT / page).read_text()
     names = run_all(re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL), page)
     assert page == "docs/lightning.md" or Path("photo_segmented.png").is_file()
+    if page == "docs/lightning.md":
+        origin = names["gestalt"].load("mine/last.ckpt", "cpu").origin
+        assert origin == "mine/last.ckpt, step 8 of 8"
     if page == "docs/python.md":
         assert len(names["results"]) == 3
         assert names["last"].shape == names["second_last"].shape == (1, 32, 8, 12)

@@ -1,1 +1,1 @@
-"""Two more terms of the loss."""
+"""A further term of the loss."""
