@@ -206,30 +206,30 @@ def _legend(kind: str, results: Sequence[SegmentedImage]) -> Fields:
     """Return the table of a kind of map: of each name its position, colour, and area under every
     model.
     """
-    most = max(len(result.labels) for result in results)
-    colours = class_colours(most, background=None)
+    count = len(results[0].labels)
+    colours = class_colours(count, background=None)
     rows = [
         {
             "index": index,
             "name": name,
             "colour": bytes(colours[index]).hex(),
-            "areas": [100 * result.areas.get(name, 0.0) for result in results],
+            "areas": [100 * result.areas[name] for result in results],
         }
         for index, name in _listed(results).items()
     ]
-    heat = any(len(result.similarity) for result in results)
-    return {"kind": kind, "heat": heat, "rows": rows, "unlisted": most - len(rows)}
+    heat = len(results[0].similarity) > 0
+    return {"kind": kind, "heat": heat, "rows": rows, "unlisted": count - len(rows)}
 
 
 def _listed(results: Sequence[SegmentedImage]) -> dict[int, str]:
     """Return the labels that the page lists by their positions: all, or of many those with pixels
-    in any of the maps.
+    in any of the maps, which have the same labels.
     """
-    names = max((result.labels for result in results), key=len)
+    names = results[0].labels
     return {
         index: name
         for index, name in enumerate(names)
-        if len(names) <= MAX_LISTED or any(result.areas.get(name) for result in results)
+        if len(names) <= MAX_LISTED or any(result.areas[name] for result in results)
     }
 
 
