@@ -42,7 +42,6 @@ class HeldOutScenes(ABC):
         limit: int | None,
         label_sets: Sequence[str] | None,
         recipe: str = "scenes_v1",
-        size: int | None = None,
     ) -> None:
         """Open the scenes.
 
@@ -52,7 +51,6 @@ class HeldOutScenes(ABC):
             limit: largest number of scenes; None for all.
             label_sets: names of the label sets to use; None for all.
             recipe: a name in ``RECIPES``.
-            size: S; None for the recipe's size.
 
         Raises:
             ValueError: unknown split, label set or recipe.
@@ -62,7 +60,7 @@ class HeldOutScenes(ABC):
         self.split = select_split(self.name, split, known=("val", "tune"))
         self.official_length: int | None = self.scenes or self.recipe.validation_scenes
         self.label_sets = select_label_sets(self.labels(), label_sets)
-        self.size = size or self.recipe.native_size
+        self.size = self.recipe.native_size
         self._length = min(limit or self.official_length, self.official_length)
 
     def __len__(self) -> int:
