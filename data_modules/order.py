@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DistributedSampler
 
-from gestalt.data_modules.pairs import Key as Key
+from gestalt.data_modules.pairs import Key
 from gestalt.support.arrays import Ints
 from gestalt.support.label_values import PADDING
 
