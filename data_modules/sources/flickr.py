@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.stored_pairs import ImageFiles
+from gestalt.data_modules.image_sets import select_split
 from gestalt.data_modules.labels.folders import check_files, read_list
 from gestalt.support.files import short_digest
 
@@ -23,8 +24,7 @@ def read_split(root: Path, split: str) -> list[tuple[Path, list[str]]]:
     Raises:
         ValueError: an unknown split, a missing file, or a name without photograph or captions.
     """
-    if split not in SPLITS:
-        raise ValueError(f"flickr split {split!r} is unknown; known: {', '.join(SPLITS)}")
+    select_split("flickr", split, known=SPLITS)
     images = root / "Images"
     if not images.is_dir():
         raise ValueError(
