@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from joblib import cpu_count
 from lightning.pytorch.callbacks import Timer
 
 from gestalt.config.check import check_training
@@ -27,7 +28,6 @@ from gestalt.runs.source import (
     ranks_here,
     shared_bytes,
     steps,
-    usable_cores,
 )
 from gestalt.runs.trial import (
     MAX_PAIRS,
@@ -282,7 +282,7 @@ class Stations:
             raise ConfigError(f"{text}; gestalt data inspect {self.config.data.source} says why")
         if self.device.type == "cuda" and self.workers < wanted:
             raise ConfigError(
-                f"{text}; choose {wanted}, of {usable_cores() // self.local} cores a device, or "
+                f"{text}; choose {wanted}, of {cpu_count() // self.local} cores a device, or "
                 "store smaller images"
             )
         return text

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from joblib import cpu_count
 
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.sources import Source, open_data
@@ -68,11 +69,6 @@ SHARE = 4
 
 SHARED = Path("/dev/shm")
 
-QUOTA = Path("/sys/fs/cgroup/cpu.max")
-"""File with the processor time that a container may use in each period, and the period, both in
-microseconds.
-"""
-
 
 def loading_processes(config: Experiment, pairs: int | None = None) -> int:
     """Return ``data.workers``, or the number that is chosen for this machine and a source of so
@@ -85,7 +81,7 @@ def reading_processes(config: Experiment) -> int:
     """Return the number of processes for work that only reads: ``data.workers``, or one for each
     core, at most ``MAX_WORKERS``.
     """
-    return min(MAX_WORKERS if config.data.workers is None else config.data.workers, usable_cores())
+    return min(MAX_WORKERS if config.data.workers is None else config.data.workers, cpu_count())
 
 
 def shared_bytes(config: Experiment, workers: int) -> int:
@@ -121,20 +117,6 @@ def free_room() -> tuple[int, int]:
     return memory, free_bytes(SHARED) if SHARED.is_dir() else memory
 
 
-def usable_cores() -> int:
-    """Return the cores that this process may use, by its affinity and the quota of its
-    container.
-    """
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    try:
-        quota, period = QUOTA.read_text().split()
-        return max(1, min(cores, int(quota) // int(period)))
-    except (OSError, ValueError):  # no such file, or "max"
-        return cores
-
-
 def choose_workers(config: Experiment, pairs: int | None = None) -> tuple[int, str]:
     """Return ``data.workers``, or the number that is chosen for this machine and a source of so
     many pairs, and the reason in words.
@@ -142,7 +124,7 @@ def choose_workers(config: Experiment, pairs: int | None = None) -> tuple[int, s
     if config.data.workers is not None:
         return config.data.workers, "as set"
     ranks = ranks_here(config)
-    cores = max(1, usable_cores() // ranks)
+    cores = max(1, cpu_count() // ranks)  # of the affinity and the container's quota
     share = -(-pairs_a_step(config) // (ranks * config.trainer.num_nodes))
     side = train_size(config.image)
     reason = (

@@ -64,7 +64,7 @@ def test_a_station_says_what_is_there_what_is_missing_and_what_to_mend(
     clock = iter([0.0, 0.25])  # 64 pairs
     monkeypatch.setattr(command.time, "monotonic", lambda: next(clock))
     monkeypatch.setattr(command, "read_pairs", lambda trial, first: {"text": [""] * 64})
-    monkeypatch.setattr(command, "usable_cores", lambda: 6)
+    monkeypatch.setattr(command, "cpu_count", lambda: 6)
     monkeypatch.setattr(command, "free_bytes", lambda folder: 4 * GB)
     run = stations("trainer.max_time=00:02:00:00", **given)
     if kind is None:

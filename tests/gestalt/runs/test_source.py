@@ -10,7 +10,6 @@ from gestalt.runs.source import (
     choose_workers,
     loading_processes,
     reading_processes,
-    usable_cores,
 )
 from gestalt.support.typed import ConfigError
 
@@ -32,7 +31,7 @@ PLACES = ("benchmark_root=DIR", "data.root=DIR")
 def test_workers_leave_a_core_free_and_bound_the_batches_that_are_ready(
     cores, pairs, memory, shared, batches, chosen, monkeypatch
 ):
-    monkeypatch.setattr(source, "usable_cores", lambda: cores)
+    monkeypatch.setattr(source, "cpu_count", lambda: cores)
     monkeypatch.setattr(source, "free_room", lambda: (memory * GIB, int(shared * GIB)))
     number, bound = chosen
     words = ("trainer.accelerator=gpu", "trainer.devices=1", "image.train_size=224")
@@ -64,7 +63,7 @@ EIGHT = ("trainer.accelerator=gpu", "trainer.devices=8", "trainer.num_nodes=4")
 
 def test_the_description_names_the_inputs_of_the_choice(monkeypatch):
     monkeypatch.delenv("SLURM_NTASKS_PER_NODE", raising=False)
-    monkeypatch.setattr(source, "usable_cores", lambda: 64)
+    monkeypatch.setattr(source, "cpu_count", lambda: 64)
     monkeypatch.setattr(source, "free_room", lambda: (512 * GIB, 256 * GIB))
     config = load("clippy_dino_max", scale="cc12m", overrides=[*PLACES, *EIGHT])
     assert choose_workers(config) == (
@@ -85,7 +84,7 @@ def test_the_description_names_the_inputs_of_the_choice(monkeypatch):
 def test_a_configured_number_of_workers_is_kept():
     config = load("clippy_dino_max", scale="cc12m", overrides=[*PLACES, "data.workers=3"])
     assert choose_workers(config) == (3, "as set")
-    assert reading_processes(config) == min(3, usable_cores())
+    assert reading_processes(config) == min(3, source.cpu_count())
     assert config_hash(config) == config_hash(
         load("clippy_dino_max", scale="cc12m", overrides=PLACES)
     )
@@ -98,12 +97,3 @@ def test_training_on_the_cpu_uses_one_loading_process():
     number, why = choose_workers(config)
     assert number == 1
     assert "take the cores themselves" in why
-
-
-@pytest.mark.parametrize(("content", "cores"), [("150000 100000", 1), ("max 100000", None)])
-def test_a_containers_quota_bounds_the_cores(content, cores, tmp_path, monkeypatch):
-    monkeypatch.setattr(source, "QUOTA", tmp_path / "none")
-    whole = usable_cores()
-    (tmp_path / "cpu.max").write_text(content)
-    monkeypatch.setattr(source, "QUOTA", tmp_path / "cpu.max")
-    assert usable_cores() == (whole if cores is None else cores)
