@@ -4,7 +4,7 @@ E shared width.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pkgutil import resolve_name
 from typing import Any, Self
@@ -25,7 +25,7 @@ from gestalt.subsampling import keep_indices, kept_tokens
 from gestalt.support.devices import send
 from gestalt.training.finite import FirstBadStep, check_weights, is_logging_step
 from gestalt.training.micro_batches import Batch, MicroBatches, image_size
-from gestalt.training.schedule import PAPER, by_step, clip_in_step, make_optimizer, warmup_cosine
+from gestalt.training.schedule import PAPER, by_step, clip_in_step, make_optimizer, rate_factor
 
 ARGUMENTS = "gestalt.runs.run:arguments_of"
 """Function of a checkpoint that returns the arguments of the module that wrote it."""
@@ -252,7 +252,9 @@ class ContrastiveModule(LightningModule):
                     "max_epochs, or the module a rate_factor"
                 )
             warmup = min(PAPER.warmup_steps, int(WARMUP * total))
-            self.rate_factor = partial(warmup_cosine, warmup=warmup, total=total)
+            self.rate_factor = partial(
+                rate_factor, keys=replace(PAPER, warmup_steps=warmup), total=total
+            )
         optimizer = self.make_optimizer(self.model, self.terms)
         return by_step(optimizer, self.rate_factor)
 

@@ -27,7 +27,7 @@ from gestalt.pretraining.keys import Recipe
 from gestalt.tokens import Tokens
 from gestalt.training.finite import NonFiniteLoss
 from gestalt.training.keys import Optimizer as OptimizerKeys
-from gestalt.training.schedule import by_step, half_cosine, make_optimizer, warmup_cosine
+from gestalt.training.schedule import by_step, half_cosine, make_optimizer, rate_factor
 
 BETAS = (0.9, 0.999)  # PyTorch's defaults for AdamW, which DINO's public code keeps
 EPS = 1e-8
@@ -69,13 +69,15 @@ class Pretrainer(LightningModule):
         """Return AdamW, and a learning rate that warms up and follows a cosine by step."""
         recipe = self.recipe
         keys = OptimizerKeys(
-            learning_rate=recipe.learning_rate, weight_decay=WEIGHT_DECAY, betas=BETAS, eps=EPS
+            learning_rate=recipe.learning_rate,
+            weight_decay=WEIGHT_DECAY,
+            betas=BETAS,
+            eps=EPS,
+            warmup_steps=round(recipe.warmup * recipe.steps),
+            final_rate=FINAL_LEARNING_RATE / recipe.learning_rate,
         )
         optimizer = make_optimizer(self, nn.ModuleDict(), keys=keys)
-        final = FINAL_LEARNING_RATE / recipe.learning_rate
-        warmup = round(recipe.warmup * recipe.steps)
-        factor = partial(warmup_cosine, warmup=warmup, total=recipe.steps, final=final)
-        return by_step(optimizer, factor)
+        return by_step(optimizer, partial(rate_factor, keys=keys, total=recipe.steps))
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set this step's weight decay."""

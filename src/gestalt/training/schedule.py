@@ -186,32 +186,10 @@ def clip_in_step(optimizer: Optimizer, *, norm: Tensor, largest: float) -> bool:
     return True
 
 
-def warmup_cosine(step: int, *, warmup: int, total: int, final: float = 0.0) -> float:
-    """Return the factor on the learning rate: linear warm-up to 1, half a cosine down to ``final``,
-    then constant.
-
-    Args:
-        step: optimiser steps taken so far, from 0.
-        warmup: steps of warm-up, from 1 / warmup to 1; 0 starts at 1.
-        total: step from which the factor is ``final``.
-        final: in [0, 1].
-
-    Raises:
-        ValueError: a warm-up that is negative or longer than the run, or a run without steps.
-    """
-    if not 0 <= warmup <= total or total < 1:
-        raise ValueError(
-            f"optimizer.warmup_steps={warmup}: the run has {total} steps; choose 0 to {total}"
-        )
-    if step < warmup:
-        return (step + 1) / warmup
-    if step >= total:
-        return final
-    return half_cosine(step - warmup, start=1.0, end=final, total=total - warmup)
-
-
 def rate_factor(step: int, *, keys: OptimizerKeys, total: int) -> float:
-    """Return the factor on the learning rate by the schedule of a configuration.
+    """Return the factor on the learning rate by the schedule of a configuration: a linear warm-up
+    from 1 / ``warmup_steps`` to 1, then half a cosine down to ``final_rate``, 1, or 1 with a line
+    down to ``final_rate`` at the end.
 
     Args:
         step: optimiser steps taken so far, from 0.
@@ -219,20 +197,27 @@ def rate_factor(step: int, *, keys: OptimizerKeys, total: int) -> float:
         total: steps of the run, after which the factor is constant.
 
     Raises:
-        ValueError: a warm-up longer than the run, or a cooldown that does not fit after it.
+        ValueError: a run without steps, a warm-up that is negative or longer than the run, or a
+            cooldown that does not fit after it.
 
     Source: open_clip's ``const_lr`` and ``const_lr_cooldown``, with power 1.
     """
-    cosine = warmup_cosine(step, warmup=keys.warmup_steps, total=total, final=keys.final_rate)
+    warmup = keys.warmup_steps
     cooldown = keys.cooldown_steps or 0
-    longest = total - keys.warmup_steps
+    longest = total - warmup
+    if longest < 0 or warmup < 0 or total < 1:
+        raise ValueError(
+            f"optimizer.warmup_steps={warmup}: the run has {total} steps; choose 0 to {total}"
+        )
     if cooldown > longest:
         raise ValueError(
             f"optimizer.cooldown_steps={cooldown}: the run has {longest} steps after its warm-up; "
             f"choose at most {longest}"
         )
-    if keys.schedule == "cosine" or step < keys.warmup_steps:
-        return cosine
+    if step < warmup:
+        return (step + 1) / warmup
+    if keys.schedule == "cosine":
+        return half_cosine(step - warmup, start=1.0, end=keys.final_rate, total=longest)
     left = min(1.0, max(0, total - step) / cooldown) if cooldown else 1.0
     return keys.final_rate + (1 - keys.final_rate) * left
 
@@ -243,7 +228,7 @@ def half_cosine(step: int, *, start: float, end: float, total: int) -> float:
     Source: Caron et al. 2021 (arXiv:2104.14294), section 3.2, for the teacher's momentum, and its
     implementation details for weight decay.
     """
-    progress = min(step, total) / total
+    progress = min(step, total) / total if total else 1.0
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
 
 

@@ -15,7 +15,6 @@ from gestalt.training.schedule import (
     make_optimizer,
     parameter_groups,
     rate_factor,
-    warmup_cosine,
 )
 
 
@@ -212,7 +211,12 @@ def test_refuses_a_cooldown_without_its_schedule_or_without_room():
         rate_factor(0, keys=keys, total=20)
 
 
-@pytest.mark.parametrize("wrong", [{"warmup": 11}, {"warmup": -1}, {"warmup": 0, "total": 0}])
-def test_refuses_an_impossible_schedule(wrong):
+@pytest.mark.parametrize(("warmup", "total"), [(11, 10), (-1, 10), (0, 0)])
+def test_refuses_an_impossible_schedule(warmup, total):
     with pytest.raises(ValueError, match=r"optimizer\.warmup_steps"):
-        warmup_cosine(0, **{"total": 10, **wrong})
+        rate_factor(0, keys=Optimizer(warmup_steps=warmup), total=total)
+
+
+def test_a_run_that_is_all_warm_up_ends_at_the_final_rate():
+    keys = Optimizer(warmup_steps=4, final_rate=0.1)
+    assert [rate_factor(step, keys=keys, total=4) for step in (3, 4, 9)] == [1.0, 0.1, 0.1]
