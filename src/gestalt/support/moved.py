@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -14,7 +15,7 @@ MOVED = {
 """Old name of a module, or of a package with all that is in it -> its name now."""
 
 
-class Forward:
+class Forward(Loader):
     """Finds and loads the modules of :data:`MOVED`.
 
     It stands first in ``sys.meta_path``: a moved package has files that Python would find again
@@ -27,14 +28,10 @@ class Forward:
         """Return the specification of a module that has moved; None for any other."""
         for old, new in MOVED.items():
             if f"{name}.".startswith(f"{old}."):
-                return ModuleSpec(name, self, origin=new + name.removeprefix(old))  # type: ignore[arg-type]
-        return None
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """Let Python make an empty module, which ``exec_module`` replaces."""
+                return ModuleSpec(name, self, origin=new + name.removeprefix(old))
         return None
 
     def exec_module(self, module: ModuleType) -> None:
-        """Put the module at its new place under the old name."""
+        """Put the module at its new place under the old name, where Python made an empty one."""
         assert module.__spec__ is not None
         sys.modules[module.__name__] = import_module(str(module.__spec__.origin))

@@ -19,7 +19,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -180,9 +179,8 @@ def import_code(name: str) -> Any:
     """
     if complaint := code_complaint(name):
         raise PluginError(f"{name}: {complaint}")
-    module, attribute = CODE.fullmatch(name).groups()  # type: ignore[union-attr]
     try:
-        return getattr(import_module(module), attribute)
+        return resolve_name(name.removeprefix("python:"))
     except Exception as error:  # code of others may raise anything
         raise PluginError(f"{name}: {in_one_line(error)}") from error
 

@@ -50,9 +50,9 @@ def handle(*numbers: int, by: Any) -> Iterator[None]:
 
 
 @contextmanager
-def defer() -> Iterator[None]:
-    """Defer the stopping signals to the end of the block, where Interrupted is raised: an import
-    that is cut short cannot be repeated.
+def noting() -> Iterator[list[int]]:
+    """Yield a list of the stopping signals that come in the block; a second one of a kind has the
+    system's default action.
     """
     received: list[int] = []
 
@@ -61,6 +61,15 @@ def defer() -> Iterator[None]:
         signal.signal(number, signal.SIG_DFL)
 
     with handle(*STOPPING, by=receive):
+        yield received
+
+
+@contextmanager
+def defer() -> Iterator[None]:
+    """Defer the stopping signals to the end of the block, where Interrupted is raised: an import
+    that is cut short cannot be repeated.
+    """
+    with noting() as received:
         yield
         if received:
             raise Interrupted(received[-1])

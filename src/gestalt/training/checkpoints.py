@@ -3,13 +3,11 @@ and on Ctrl-C.
 """
 
 import shutil
-import signal
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -19,7 +17,7 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 
 from gestalt.encoders.checkpoints import ANEW, cause
 from gestalt.support.files import replacing
-from gestalt.support.process import STOPPING, Interrupted, handle
+from gestalt.support.process import Interrupted, noting
 from gestalt.training.finite import is_logging_step
 from gestalt.training.keys import LAST
 
@@ -175,12 +173,12 @@ class SaveOnSignal(Callback):
     """
 
     def __init__(self) -> None:
-        self.signal_number = 0
+        self._received: list[int] = []
         self._handlers = ExitStack()
 
     def on_train_start(self, *_: Any) -> None:
         """Install the handlers."""
-        self._handlers.enter_context(handle(*STOPPING, by=self._receive))
+        self._received = self._handlers.enter_context(noting())
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Save and stop if any rank got a signal, except at the epoch's last step."""
@@ -209,15 +207,12 @@ class SaveOnSignal(Callback):
         """Return the highest signal that a rank got, 0 if none did: a rank that it has not reached
         yet stops for the same reason as the others.
         """
+        own = self._received[-1] if self._received else 0
         if trainer.world_size == 1:
-            return self.signal_number
-        number = torch.tensor(self.signal_number, device=trainer.strategy.root_device)
+            return own
+        number = torch.tensor(own, device=trainer.strategy.root_device)
         highest: Any = trainer.strategy.reduce(number, reduce_op="max")
         return int(highest)
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.signal_number = number
-        signal.signal(number, signal.SIG_DFL)
 
 
 def _last_path(trainer: Trainer) -> Path:
