@@ -1,7 +1,7 @@
 """The runs of a grid as jobs, with their states."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -189,7 +189,7 @@ def read_state_file(path: Path, schema: str) -> Fields:
         raise ConfigError(f"{path}: damaged ({error}); remove it") from error
 
 
-@lru_cache(maxsize=4096)
+@cache
 def _hash_of_words(base: str, scale: str, words: Overrides) -> str:
     return config_hash(load(base, scale=scale, overrides=words))
 

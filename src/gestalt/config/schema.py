@@ -116,7 +116,7 @@ def to_plain(config: Experiment) -> Keys:
     """Return the resolved configuration as dicts and lists, to be written or compared: URLs have no
     user info, query or fragment.
     """
-    return change_texts(json.loads(json.dumps(asdict(config))), without_secrets)
+    return change_texts(asdict(config), without_secrets)
 
 
 def keys_below(config: Experiment, prefixes: tuple[str, ...]) -> Keys:

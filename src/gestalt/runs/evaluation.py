@@ -117,13 +117,12 @@ def build_evaluation(
             open_unlabelled=opener,
             open_vision=open_vision,
         )
-        measures = [measure for measure in benchmark.measures if only in (None, measure)]
-        named = [] if has_text else [measure for measure in measures if MEASURES[measure].names]
         callbacks += [
-            SkippedMeasure(benchmark.name, measure=measure, why=NO_TEXT) for measure in named
-        ]
-        callbacks += [
-            MEASURES[measure].build(context) for measure in measures if measure not in named
+            MEASURES[measure].build(context)
+            if has_text or not MEASURES[measure].names
+            else SkippedMeasure(benchmark.name, measure=measure, why=NO_TEXT)
+            for measure in benchmark.measures
+            if only in (None, measure)
         ]
     left_out = [callback for callback in callbacks if isinstance(callback, SkippedMeasure)]
     if not has_text and left_out and len(left_out) == len(callbacks):

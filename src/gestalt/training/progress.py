@@ -112,8 +112,7 @@ class Clock(Callback):
 
     def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
         """Switch back to training, if it has begun."""
-        training = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
-        self._switch("training" if training else "other")
+        self._switch("training" if trainer.state.fn == TrainerFn.FITTING else "other")
 
     def on_train_end(self, *_: Any) -> None:
         """Switch to other work."""

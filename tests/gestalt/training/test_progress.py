@@ -111,7 +111,7 @@ def now(monkeypatch):
 
 def fit(clock, now, *, training, validation):
     """One epoch with its validation."""
-    trainer = SimpleNamespace(state=SimpleNamespace(fn=TrainerFn.FITTING), sanity_checking=False)
+    trainer = SimpleNamespace(state=SimpleNamespace(fn=TrainerFn.FITTING))
     clock.on_train_start(trainer, None)
     now.seconds += training
     clock.on_validation_start(trainer, None)
