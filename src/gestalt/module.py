@@ -171,7 +171,7 @@ class ContrastiveModule(LightningModule):
             shares |= {name: self.weights[name] * term(pairs) for name, term in self.terms.items()}
         loss = torch.stack([*shares.values()]).sum()
         self._loss = loss.detach().float()
-        self._log_step(terms, shares, parts=embeddings.parts, total=total)
+        self._log_step(terms, shares)
         return loss
 
     def _reads_captions(self) -> bool:
@@ -214,11 +214,9 @@ class ContrastiveModule(LightningModule):
         """Return True within a step whose numbers are logged."""
         return is_logging_step(self.trainer)
 
-    def _log_step(
-        self, terms: ContrastiveTerms, shares: Mapping[str, Tensor], *, parts: int, total: int
-    ) -> None:
-        """Log means over ranks, the logit scale, the learning rate and the token count, at the
-        steps that are logged.
+    def _log_step(self, terms: ContrastiveTerms, shares: Mapping[str, Tensor]) -> None:
+        """Log means over ranks, the logit scale and the learning rate, at the steps that are
+        logged.
         """
         if not self._is_logged():
             return
@@ -240,7 +238,6 @@ class ContrastiveModule(LightningModule):
         if self.model.logit_bias is not None:
             self.log("train/logit_bias", self.model.logit_bias.detach())
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
-        self.log_dict({"tokens/kept": float(parts), "tokens/share": parts / total})
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimiser and its learning rate schedule by step."""

@@ -210,12 +210,9 @@ def test_the_run_stops_when_the_tower_keeps_another_number_of_tokens_than_the_co
         trained(FewWeights(parts=parts), share=share)
 
 
-def test_kept_tokens_are_counted_each_step():
-    module, watch = trained(FewWeights(), share=0.5)
+def test_kept_tokens_are_counted():
+    module, _ = trained(FewWeights(), share=0.5)
     assert module.token_count == "8/16"
-    assert [(step["tokens/kept"], step["tokens/share"]) for step in watch.logged] == [
-        (8, 0.5)
-    ] * STEPS
 
 
 @pytest.mark.parametrize(("crops", "epoch"), [(None, 5), (2, 1)])

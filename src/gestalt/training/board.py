@@ -41,7 +41,7 @@ FIRST_OF_TRAINING = ("train/loss", "speed/images_per_second")
 FIRST_SCORES = ("miou", "accuracy", "recall_at_10")
 """Metrics of the overview: keys of training, and names of a benchmark's metrics."""
 
-TRAINING_KEYS = ("train", "speed", "tokens", "bad_samples", "epoch")
+TRAINING_KEYS = ("train", "speed", "bad_samples", "epoch")
 """First parts of the keys that training logs; those of scores are names of benchmarks."""
 
 

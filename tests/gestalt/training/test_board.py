@@ -27,7 +27,6 @@ TRAINING = [
 TRAINING += [
     "speed/images_per_second",
     "speed/memory_gib",
-    "tokens/kept",
     "bad_samples/too_small",
     "epoch",
 ]
