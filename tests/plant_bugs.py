@@ -394,8 +394,8 @@ BUGS = (
     Bug(
         "logged_loss_of_this_rank_alone",
         "src/gestalt/module.py",
-        old='self.trainer.strategy.reduce(torch.stack([*values.values()]), reduce_op="mean")',
-        new="torch.stack([*values.values()])",
+        old="self.log_dict(values, sync_dist=True)",
+        new="self.log_dict(values)",
         test="tests/gestalt/test_ranks.py::test_two_ranks_log_the_rows_of_one_rank_without_duplicates",
     ),
     Bug(

@@ -230,10 +230,9 @@ class ContrastiveModule(LightningModule):
         values = {
             name: value.detach().float() for name, value in measured.items() if value is not None
         }
-        means = self.trainer.strategy.reduce(torch.stack([*values.values()]), reduce_op="mean")
         # not for the progress bar, of whose metrics Lightning reads the latest value after each
         # step
-        self.log_dict(dict(zip(values, means, strict=True)))
+        self.log_dict(values, sync_dist=True)
         self.log("train/logit_scale", self.model.logit_scale.detach().exp())
         if self.model.logit_bias is not None:
             self.log("train/logit_bias", self.model.logit_bias.detach())
