@@ -4,7 +4,7 @@ N images, C classes, P places, K prompts, E shared width, h w patch grid.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -17,7 +17,6 @@ from gestalt.measures.callback import Batch, Scorer
 from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.confusion import divide_or_nan
 from gestalt.measures.evaluation.images import (
-    as_map_type,
     by_size,
     embed_images,
     finite,
@@ -74,32 +73,28 @@ def ranks(logits: Tensor, truth: Tensor) -> Tensor:
 @torch.no_grad()
 def reduced_labels(
     model: Any, images: Sequence[Tensor], prompts: ClassEmbeddings, protocol: RobustnessProtocol
-) -> tuple[Tensor, list[Tensor]]:
+) -> Tensor:
     """Label B images, (3, H, W) uint8 of any sizes, by the protocol's rule.
 
     The model must be in eval mode; the prompts, on the images' device, are those of the classes,
     then of the third if there is one.
 
     Returns:
-        (B,) int64 classes, and B maps (h, w), the nearest class of each patch, in the ``map_type``
-        of the classes.
+        (B,) int64 classes.
 
     Raises:
         ValueError: an embedding contains NaN or infinity.
     """
 
-    def reduce(stack: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        cosines = torch.einsum("behw,ke->bhwk", model.embed_patches(stack).float(), prompts.vectors)
-        logits = by_class(finite(cosines, NO_CLASS), prompts)
+    def reduce(stack: Tensor) -> Tensor:
         if protocol.reduction == "pooled":
             pooled = finite(model.embed_image(stack).float() @ prompts.vectors.T, NO_CLASS)
-            labels = by_class(pooled, prompts).argmax(dim=1)
-        else:
-            labels = reduce_map(logits.flatten(1, 2), protocol)
-        return zip(labels, as_map_type(logits.argmax(dim=3), classes=logits.shape[3]), strict=True)
+            return by_class(pooled, prompts).argmax(dim=1)
+        cosines = torch.einsum("behw,ke->bhwk", model.embed_patches(stack).float(), prompts.vectors)
+        logits = by_class(finite(cosines, NO_CLASS), prompts)
+        return reduce_map(logits.flatten(1, 2), protocol)
 
-    labels, maps = zip(*by_size(resize_all(images, protocol), reduce), strict=True)
-    return torch.stack(labels), list(maps)
+    return torch.stack(by_size(resize_all(images, protocol), reduce))
 
 
 def reduce_map(logits: Tensor, protocol: RobustnessProtocol) -> Tensor:
@@ -186,7 +181,7 @@ class GroupAccuracy(RowMetric):
         prediction: Tensor,
         rank: Tensor,
         sample_id: Tensor,
-        place: Tensor | None = None,
+        place: Tensor,
     ) -> None:
         """Count a batch.
 
@@ -195,9 +190,8 @@ class GroupAccuracy(RowMetric):
             prediction: (B,) int64.
             rank: (B,) int64; 0 is right.
             sample_id: (B,), the ids in the set; ``PADDING`` is not scored.
-            place: (B,) int64 in [0, P); None for 0.
+            place: (B,) int64 in [0, P).
         """
-        place = torch.zeros_like(truth) if place is None else place
         columns = [
             part.to(device=self.device, dtype=torch.int64)
             for part in (sample_id, truth, place, prediction, rank)
@@ -263,17 +257,27 @@ class ClassificationScorer(Scorer):
             prompted=self.classes,
         )
 
-    def score(self, model: Any, batch: Batch, truth: Tensor) -> Sequence[Tensor]:
+    def score(self, model: Any, batch: Batch, truth: Tensor) -> tuple[()]:
         """Classify a batch and count; nothing is drawn."""
-        images = embed_images(model, batch["image"], self.protocol)
-        logits = by_class(images @ self.prompts.vectors.T, self.prompts)
+        prediction, rank = self.classify(model, batch["image"], truth)
         self.metrics["model"].update(
             truth,
-            prediction=logits.argmax(dim=1),
-            rank=ranks(logits, truth),
+            prediction=prediction,
+            rank=rank,
             sample_id=batch["sample_id"],
+            place=batch["place"] if "place" in self.needs else torch.zeros_like(truth),
         )
         return ()
+
+    def classify(
+        self, model: Any, images: Sequence[Tensor], truth: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the class that each image is given, and the rank of its true one, both (B,)
+        int64.
+        """
+        vectors = embed_images(model, images, self.protocol)
+        logits = by_class(vectors @ self.prompts.vectors.T, self.prompts)
+        return logits.argmax(dim=1), ranks(logits, truth)
 
     def values(self, score: AccuracyScore) -> dict[str, float]:
         """Return accuracy, top 5, and the scores of chance and of always the commonest class."""

@@ -189,30 +189,6 @@ def overlay(
     return Image.fromarray(mixed.round().astype(np.uint8))
 
 
-def render_segmentation(
-    image: Any,
-    mask: Any,
-    names: Sequence[str],
-    *,
-    background: int | None = None,
-    caption: str = "",
-    alpha: float = 0.6,
-) -> Image.Image:
-    """Draw a mask over its image (3, H, W) uint8 beside the names of the classes in it, largest
-    first, with their share of the pixels.
-    """
-    colours = class_colours(len(names), background)
-    values = np.asarray(mask)
-    pixels = np.bincount(values.ravel(), minlength=len(names))[: len(names)]
-    entries = [
-        (names[index], f"{100 * (pixels[index] / values.size):.0f} %", colours[index])
-        for index in np.argsort(-pixels, kind="stable")
-        if pixels[index]
-    ]
-    panel = scale_to_panel(overlay(image, mask, colours=colours, alpha=alpha), smooth=True)
-    return in_row({"": panel}, entries=entries, caption=caption)
-
-
 def segmentation_panels(
     scored: ScoredImage, names: Sequence[str], background: int | None
 ) -> Image.Image:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
@@ -19,7 +18,6 @@ from gestalt.measures.callback import Batch, Scorer, spread
 from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.confusion import mask_entry, matched_values
 from gestalt.measures.evaluation.images import Size, resize, sizes_of
-from gestalt.measures.evaluation.pictures import ScoredImage, segmentation_panels
 from gestalt.measures.grouping.engine import (
     BottomUp,
     kmeans_centres,
@@ -32,7 +30,6 @@ from gestalt.measures.matching.protocol import MatchingProtocol
 from gestalt.measures.segmentation.baselines import patch_oracle
 from gestalt.measures.segmentation.class_maps import MeanIoU, SegmentationScore
 from gestalt.support.arrays import Floats, Ints
-from gestalt.support.label_values import ignored_value
 from gestalt.support.ranks import shared_by_ranks
 
 NO_CLASS = -1
@@ -154,7 +151,7 @@ def cluster(
 
 
 class Matching(Scorer):
-    """Cluster the patches of one set, match clusters to classes once, and log numbers and pictures.
+    """Cluster the patches of one set, match clusters to classes once, and log numbers.
 
     Args:
         context: its benchmark's label set has the classes, whose prompts are not used; centres are
@@ -162,7 +159,6 @@ class Matching(Scorer):
     """
 
     measure, needs = "matching", ("labels",)
-    tag, suffix = "clusters", "_clusters"
     fixed = frozenset({"one_cluster", "patch_oracle"})
     protocol: MatchingProtocol
     labels: LabelSet
@@ -225,18 +221,3 @@ class Matching(Scorer):
         match. ``matched_confusion``: (K, C) labelled pixels of the whole set, clusters by classes.
         """
         return {"matched_miou": score.image_counts, "matched_confusion": score.confusion}
-
-    def picture(self, shown: ScoredImage) -> Image.Image:
-        """Draw image, clusters in the colours of their classes, and truth."""
-        match = self.scores["model"].match
-        names = (*self.labels.names, "no class")
-        table = np.where(match == NO_CLASS, len(names) - 1, match)
-        prediction = table[shown.prediction.numpy()]
-        truth = shown.label.long()
-        # one name more may need another type
-        truth = truth.masked_fill(truth == ignored_value(len(names) - 1), ignored_value(len(names)))
-        return segmentation_panels(
-            shown._replace(prediction=prediction, label=truth),
-            names,
-            self.labels.background,
-        )

@@ -1,15 +1,13 @@
-"""Robustness to misleading backgrounds of one image set at each evaluation.  N images, C classes, h
-w patch grid.
+"""Robustness to misleading backgrounds of one image set at each evaluation.  B batch, N images, C
+classes.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
-from gestalt.measures.callback import Batch
 from gestalt.measures.classification.callback import (
     AccuracyScore,
     ClassificationScorer,
@@ -17,8 +15,6 @@ from gestalt.measures.classification.callback import (
 )
 from gestalt.measures.classification.groups import group_metrics
 from gestalt.measures.context import Entry
-from gestalt.measures.evaluation.images import resize, size_of, upsample_nearest
-from gestalt.measures.evaluation.pictures import ScoredImage, render_segmentation
 from gestalt.measures.robustness.protocol import RobustnessProtocol
 from gestalt.support.arrays import Floats
 
@@ -35,7 +31,6 @@ class Robustness(ClassificationScorer):
     """
 
     measure, needs = "robustness", ("class_label", "place")
-    tag, suffix = "maps", "_map"
     protocol: RobustnessProtocol
 
     @property
@@ -45,17 +40,14 @@ class Robustness(ClassificationScorer):
         """
         return getattr(self.context.image_set, "train_groups", None)
 
-    def score(self, model: Any, batch: Batch, truth: Tensor) -> list[Tensor]:
-        """Classify a batch and count.  Returns the nearest class of each patch."""
-        label, maps = reduced_labels(model, batch["image"], self.prompts, self.protocol)
-        self.metrics["model"].update(
-            truth,
-            prediction=label,
-            rank=(label != truth).long(),
-            sample_id=batch["sample_id"],
-            place=batch["place"],
-        )
-        return maps
+    def classify(
+        self, model: Any, images: Sequence[Tensor], truth: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the class that each image is given, and 0 where it is right, else 1, both (B,)
+        int64.
+        """
+        label = reduced_labels(model, images, self.prompts, self.protocol)
+        return label, (label != truth).long()
 
     def values(self, score: AccuracyScore) -> dict[str, float]:
         """Return accuracy over images, over groups by training share or equally, of the worst;
@@ -97,21 +89,3 @@ class Robustness(ClassificationScorer):
     def _third(self, score: AccuracyScore) -> Floats:
         """Return 1 for each image that was given the third class, else 0, (N,)."""
         return (score.prediction >= len(self.labels.names)).astype(np.float64)
-
-    def picture(self, shown: ScoredImage) -> Image.Image:
-        """Draw each location in the colour of its class, over the image as the tower saw it."""
-        score = self.scores["model"]
-        row = int(np.searchsorted(score.sample_id, shown.sample_id))
-        predicted, true = (
-            self.classes.names[int(values[row])] for values in (score.prediction, score.truth)
-        )
-        usual = "usual" if score.truth[row] == score.place[row] else "other"
-        title = f"{shown.title}: a {true} at its {usual} place, named {predicted}"
-        seen, names = resize(shown.image, self.protocol), self.classes.names
-        return render_segmentation(
-            seen,
-            upsample_nearest(shown.prediction, size_of(seen)),
-            names,
-            background=len(self.labels.names) if self.protocol.third_class else None,
-            caption=title,
-        )

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from gestalt.measures.evaluation.images import SharedImages, as_map_type, size_of
-from gestalt.measures.evaluation.pictures import class_colours, overlay, render_segmentation
+from gestalt.measures.evaluation.pictures import class_colours, in_row, overlay, scale_to_panel
 from gestalt.measures.evaluation.prompts import ClassEmbeddings, class_embeddings, expand
 from gestalt.measures.evaluation.vocabularies import Vocabulary
 from gestalt.measures.segmentation.dense.scores import cosines, pieces_of
@@ -147,20 +147,30 @@ class SegmentedImage:
 
         Args:
             alpha: share of the colour, 0 to 1.
-            legend: draw it at the size of a page, beside the labels and their areas.
+            legend: draw it at the size of a page, beside the labels and their areas, largest
+                first.
 
         Example:
             >>> model.segment("photo.jpg", ["dog", "grass"]).overlay().size
             (50, 33)
         """
-        if legend:
-            return render_segmentation(self.image, self.map, self.labels, alpha=alpha)
-        return overlay(
-            self.image,
-            self.map,
-            colours=class_colours(len(self.labels), background=None),
-            alpha=alpha,
-        )
+        colours = class_colours(len(self.labels), background=None)
+        picture = overlay(self.image, self.map, colours=colours, alpha=alpha)
+        if not legend:
+            return picture
+        pixels = torch.bincount(self.map.flatten(), minlength=len(self.labels)).tolist()
+        largest_first = sorted(range(len(self.labels)), key=lambda index: -pixels[index])
+        entries = [
+            (
+                self.labels[index],
+                f"{100 * (pixels[index] / self.map.numel()):.0f} %",
+                colours[index],
+            )
+            for index in largest_first
+            if pixels[index]
+        ]
+        panel = scale_to_panel(picture, smooth=True)
+        return in_row({"": panel}, entries=entries, caption="")
 
     def save(self, path: str | Path) -> Path:
         """Write the overlay with its legend, and return the path; the ending is that of a format,

@@ -77,6 +77,7 @@ def test_predicting_the_third_class_is_wrong_and_not_counted_as_a_class():
         prediction=torch.tensor([2, 1, 2]),
         rank=torch.tensor([1, 0, 1]),
         sample_id=torch.arange(3),
+        place=torch.zeros_like(truth),
     )
     assert metric.compute().top(1) == 1 / 3
     assert metric.compute().right.tolist() == [[0], [1]]
