@@ -3,10 +3,8 @@ counted once.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
@@ -16,25 +14,17 @@ from gestalt.support.label_values import PADDING
 
 
 class RowMetric(Metric):
-    """A metric whose state is a list of (n, ``width``) int64 rows, gathered over ranks.
+    """A metric whose state is a list of (n, width) int64 rows, gathered over ranks, each of which
+    has some, since loaders pad.
 
     Padding stays in the rows through the sync, and is dropped when the score is computed.
     """
 
     rows: list[Tensor]
 
-    def __init__(self, width: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.add_state("rows", default=[], dist_reduce_fx="cat")
-        self._padding = torch.tensor([[PADDING] + [0] * (width - 1)])
-
-    def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Sync over ranks; a rank that saw no image adds a row of padding, so that all ranks send
-        tensors of one type and width.
-        """
-        if not self.rows:
-            self.rows.append(self._padding.to(self.device))
-        super().sync(*args, **kwargs)
 
     def unique_rows(self, key: int = 1) -> Ints:
         """Return the rows of all ranks without padding and duplicates, in ascending order of their
@@ -50,7 +40,7 @@ class ImageMetric(RowMetric):
     """A metric that counts the pixels of one image at a time."""
 
     def rows_of(self, prediction: Tensor, label: Tensor, index: int) -> Tensor:
-        """Count an image.  Returns its rows (n, ``width``) int64, on any device."""
+        """Count an image.  Returns its rows (n, width) int64, on any device."""
         raise NotImplementedError
 
     def update(

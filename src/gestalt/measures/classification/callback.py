@@ -170,7 +170,7 @@ class GroupAccuracy(RowMetric):
     """
 
     def __init__(self, classes: int, *, places: int = 1) -> None:
-        super().__init__(5)
+        super().__init__()
         self.classes = classes
         self.places = places
 

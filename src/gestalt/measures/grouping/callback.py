@@ -158,9 +158,6 @@ class JaccardSimilarity(ImageMetric):
     how they score.
     """
 
-    def __init__(self) -> None:
-        super().__init__(4)
-
     def rows_of(self, prediction: Tensor, label: Tensor, index: int) -> Tensor:
         """Count the groups, (H, W), or (C, H, W) bool for masks that may overlap, of an image with
         objects (H, W).

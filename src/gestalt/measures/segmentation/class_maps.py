@@ -100,11 +100,6 @@ def _reduced(scored: ScoredImage) -> ScoredImage:
     return scored._replace(image=image.transpose(2, 0, 1), prediction=prediction, label=label)
 
 
-ROW = 4
-"""Integers of a row of counts: the image's id, a true class, a predicted one, and the pixels of the
-image that have both.
-"""
-
 OF_IMAGE = -1
 """In place of a class in the row of the image itself, which holds its labelled and its ignored
 pixels.
@@ -119,8 +114,7 @@ class SegmentationScore(MaskScore):
     Attributes:
         sample_id: (N,) int64, ascending.
         confusion: int64, labelled pixels of the set, by truth and prediction.
-        rows: (m, ``ROW``) int64, the pixels of each pair of a true and a predicted class that
-            occurs in an image, a few of many; C or -1 is no class.
+        rows: (m, 4) int64, those of ``MeanIoU`` without the images' own; C or -1 is no class.
         ignored_pixels: the number of pixels of the set that were not scored.
     """
 
@@ -156,9 +150,10 @@ def class_counts(rows: Ints, image: Ints, *, images: int, classes: int) -> Ints:
 class MeanIoU(ImageMetric):
     """Mean intersection over union of a whole set, over its classes.
 
-    The state is a list of (m, ``ROW``) int64 rows, one for each pair of a true and a predicted
-    class that occurs in an image and one with ``OF_IMAGE`` for each image: the memory of an image's
-    counts grows with the classes in it, not with C.
+    The state is a list of (m, 4) int64 rows: the image's id, a true class, a predicted one, and the
+    pixels of the image that have both, for each pair of classes that occurs in it, and one with
+    ``OF_IMAGE`` for each image: the memory of an image's counts grows with the classes in it, not
+    with C.
 
     Args:
         classes: C, 2 to ``MAX_CLASSES``.
@@ -174,7 +169,7 @@ class MeanIoU(ImageMetric):
     """
 
     def __init__(self, classes: int, *, clusters: int | None = None, unnamed: bool = False) -> None:
-        super().__init__(ROW)
+        super().__init__()
         if not 2 <= classes <= MAX_CLASSES:
             raise ValueError(
                 f"{classes} classes: a segmentation has 2 to {MAX_CLASSES}, since its confusion "
