@@ -13,6 +13,7 @@ from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs
 from gestalt.data_modules.keys import Data, check_options
 from gestalt.data_modules.opening import find_opener
 from gestalt.data_modules.pairs import Source as Source
+from gestalt.data_modules.pairs import StoredPair as StoredPair
 from gestalt.data_modules.pixels.augment import USUAL, Augmentation
 
 
