@@ -97,6 +97,9 @@ class ImageSetDataModule(LightningDataModule):
     def val_dataloader(self) -> list[ValidationLoader]:
         """Return one loader for each image set; without a trainer, each loads its whole set."""
         trainer = self.trainer
+        for image_set in self.image_sets if self.workers else ():
+            if hasattr(image_set, "prepare"):
+                image_set.prepare()
         return [
             ValidationLoader(
                 ImageSetDataset(image_set),

@@ -116,6 +116,14 @@ class SceneSet(HeldOutScenes):
         """Names of the samples, in order."""
         return [f"{index:05d}" for index in range(len(self))]
 
+    def prepare(self) -> None:
+        """Draw the cut-outs of all scenes, for the loading processes that are forked from this one
+        at each validation.
+        """
+        for index in range(len(self)):
+            for placed in self.layout(index).objects:
+                self.maker.cut_out(placed, self.size)
+
     def sample(self, index: int) -> ImageSetSample:
         """Draw a scene: (3, S, S) image, (S, S) maps, captions."""
         layout, seed = self.layout(index), self.recipe.validation_seed

@@ -25,7 +25,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from gestalt.data_modules.scenes.backgrounds import VARIANTS, paint_tile
-from gestalt.data_modules.scenes.cutouts import CutOut, CutOuts, read_folder
+from gestalt.data_modules.scenes.cutouts import CutOut, open_cutouts, read_folder
 from gestalt.data_modules.scenes.recipes import SceneRecipe, SpuriousRecipe
 from gestalt.support.arrays import Pixels
 
@@ -207,7 +207,7 @@ class SceneMaker:
             classes, digest = read_folder(Path(root), limit=len(recipe.classes))
             recipe = replace(recipe, classes=classes, pictures=f"folder:{digest}")
         self.recipe = recipe
-        self.cutouts = CutOuts(None if root is None else Path(root))
+        self.cutouts = open_cutouts(None if root is None else Path(root))
         kinds, backgrounds = np.arange(len(recipe.classes)), len(recipe.backgrounds)
         self.held_pairs = (kinds[:, None] + kinds) % recipe.pair_period == recipe.pair_rest
         self.held_backgrounds = kinds[:, None] % backgrounds == np.arange(backgrounds)

@@ -104,7 +104,7 @@ def _resized(image: Image.Image, longest: int, resampling: Image.Resampling) -> 
 
 def _solid_box(image: Image.Image) -> tuple[int, int, int, int] | None:
     """Return the box of alpha of at least one half."""
-    return image.getchannel("A").point(lambda alpha: 255 * (alpha >= 128)).getbbox()
+    return image.getchannel("A").point([0] * 128 + [255] * 128).getbbox()
 
 
 class CutOuts:
@@ -113,7 +113,8 @@ class CutOuts:
     def __init__(self, root: Path | None) -> None:
         """Take the folder of PNG files; None for OpenMoji."""
         self._open = open_openmoji if root is None else partial(open_file, root=root)
-        self._drawn: LRUCache[CutOut] = LRUCache(_CACHE_PIXELS)
+        self._drawn: LRUCache[CutOut] = LRUCache(_CACHE_PIXELS, shared=True)
+        self._shapes: dict[tuple[str, int], tuple[int, int]] = {}
 
     def draw(self, picture: str, *, side: int, degrees: int) -> CutOut:
         """Draw the picture of a name with longest side ``side`` pixels before the rotation.
@@ -127,14 +128,23 @@ class CutOuts:
         """Draw the picture.  Returns its number of pixels too."""
         master = self._open(picture)
         # the shape is measured at one size, so that an object has the same shape at any size
-        shape = _rotated(master, side=_EXTENT, degrees=degrees).size
-        width, height = (max(1, round(edge / _EXTENT * side)) for edge in shape)
+        if (picture, degrees) not in self._shapes:
+            shape = _rotated(master, side=_EXTENT, degrees=degrees).size
+            self._shapes[picture, degrees] = shape
+        edges = self._shapes[picture, degrees]
+        width, height = (max(1, round(edge / _EXTENT * side)) for edge in edges)
         image = _rotated(master, side=min(2 * side, MASTER), degrees=degrees)
         image = image.resize((width, height), Image.Resampling.BOX)
         pixels = np.asarray(image, dtype=np.uint16)
         alpha = pixels[..., 3:]
         colour = (pixels[..., :3] * alpha + 127) // 255
         return CutOut(colour, 255 - alpha, alpha[..., 0] >= 128), alpha.size
+
+
+@cache
+def open_cutouts(root: Path | None) -> CutOuts:
+    """Return the ``CutOuts`` of a folder, one for all scenes of a process."""
+    return CutOuts(root)
 
 
 _NOUN = re.compile(r"an? ([a-z]+(?:[ -][a-z]+)?)")
