@@ -25,6 +25,9 @@ def check(arguments: Namespace) -> None:
     if not arguments.plan:
         arguments.config = experiment(name, *words, scale=scale)
         check_nodes(arguments.config)
+        from gestalt.training.machine import check_machine  # after what needs no torch
+
+        check_machine(arguments.config.trainer)
         return
     try:
         arguments.config = load(name, scale=scale, overrides=words)

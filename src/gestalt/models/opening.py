@@ -73,7 +73,8 @@ ONLY_TRAINING = (
 TRAINED = ("run", "steps", "steps_planned")
 """Fields of the identity of a model that Gestalt trained."""
 
-Check = Callable[[Experiment], None]
+Check = Callable[[Experiment, bool], None]
+"""A check of a configuration, and of whether its model has text as far as its name tells."""
 
 Identity = dict[str, Any]
 """The fields of a record that identify weights, as JSON."""
@@ -130,7 +131,7 @@ def step_of(identity: Identity) -> str:
 
 
 def open_target(
-    target: str, *, overrides: list[str] | None = None, check: Check = lambda config: None
+    target: str, *, overrides: list[str] | None = None, check: Check = lambda *_: None
 ) -> Target:
     """Resolve a target to its model and configuration.
 
@@ -142,7 +143,8 @@ def open_target(
             run, an exported folder, its name on the hub as ``org/name``, or another library's model
             as ``kind:name``.
         overrides: ``key=value`` words on the saved configuration, such as ``image.eval_size=448``.
-        check: is called with the configuration as soon as that is known, and may refuse it.
+        check: is called as soon as the configuration is known, before weights are read, and may
+            refuse it.
 
     Raises:
         ValueError: no such target, a configuration that cannot be used, or weights that do not fit
@@ -188,7 +190,7 @@ def _open_external(target: str, kind: str, name: str, overrides: list[str], chec
     if kind == "classifier":  # a run of no steps
         defaults += [f"start={kind}:{name}"]
     config = load_scoring(overrides, defaults=defaults)
-    check(config)
+    check(config, EXTERNAL[kind].has_text)
     digest = None
     if kind == "clippy":  # whose towers are ours
         fresh = replace(
@@ -228,7 +230,7 @@ def _open_run(checkpoint: Path, overrides: list[str], check: Check) -> Target:
         refuse_code(saved, overrides, origin=str(checkpoint))
     folder = run_folder(checkpoint) if inside else checkpoint.parent
     config = _for_scoring(saved, overrides, origin=checkpoint)
-    check(config)
+    check(config, True)
     sha256 = file_hash(checkpoint)
     content = read_checkpoint(checkpoint, verified=is_recorded(checkpoint, sha256))
     steps, planned = progress_of(content)
@@ -247,7 +249,7 @@ def _open_folder(target: str, overrides: list[str], check: Check) -> Target:
     folder = exported_folder(target) or download(target)
     saved, provenance = read_description(folder)
     config = _for_scoring(saved, overrides, origin=folder / DESCRIPTION)
-    check(config)
+    check(config, True)
     identity = _identity(target, file_hash(folder / WEIGHTS), provenance)
     return Target(
         config,

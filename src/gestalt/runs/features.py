@@ -42,7 +42,7 @@ from gestalt.support.keys import refuse
 from gestalt.support.process import keep_freed_memory
 from gestalt.support.ranks import tell
 from gestalt.support.typed import ConfigError
-from gestalt.training.trainer import check_machine
+from gestalt.training.machine import check_machine
 
 
 def whole_key(config: Experiment, model: DualEncoder, source: Source) -> dict[str, Any]:

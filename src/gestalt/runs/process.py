@@ -12,7 +12,7 @@ from gestalt.config.schema import Experiment
 from gestalt.support.process import keep_freed_memory
 from gestalt.support.typed import ConfigError
 from gestalt.training.classes import CALLBACKS, check_loggers, classes_of
-from gestalt.training.trainer import check_machine
+from gestalt.training.machine import check_machine
 
 QUIET = (  # warnings of Lightning and torch that do not concern a user of this program, and why
     ".*does not have many workers.*",  # a scale says how many

@@ -25,7 +25,8 @@ from gestalt.support.label_values import ignored_value
 from gestalt.support.process import keep_freed_memory
 from gestalt.support.ranks import first_rank, tell
 from gestalt.support.typed import ConfigError
-from gestalt.training.trainer import check_machine, keywords_of, make_trainer
+from gestalt.training.machine import check_machine
+from gestalt.training.trainer import keywords_of, make_trainer
 
 ENTRY_KEYS = (
     "image_set",
@@ -160,10 +161,11 @@ def open_target(target: str, *, overrides: list[str], output: str | None = None)
     return opened
 
 
-def _check_here(config: Experiment) -> None:
-    """Check that this machine can score as the configuration asks."""
+def _check_here(config: Experiment, has_text: bool) -> None:
+    """Check that this machine can score as the configuration asks, on images that are there."""
     check_nodes(config)
     check_machine(config.trainer)
+    build_evaluation(config, has_text=has_text)
 
 
 def score(

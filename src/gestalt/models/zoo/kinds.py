@@ -57,6 +57,7 @@ class Kind:
         defaults: overrides of the schema's defaults, before those of the command line.
         reads: prefixes of the overrides that scoring such a model reads; the other keys of its
             configuration are placeholders.
+        has_text: False if its models are vision-only.
         in_files: True if a file may name such a model: it runs no code, and no towers are built.
     """
 
@@ -64,6 +65,7 @@ class Kind:
     complaint: Callable[[str], str]
     defaults: tuple[str, ...] = DEFAULTS
     reads: tuple[str, ...] = SCORING
+    has_text: bool = True
     in_files: bool = True
 
 
@@ -141,7 +143,9 @@ EXTERNAL = {
         in_files=False,
     ),
     "timm": Kind(
-        line="timm's models, vision-only, named `timm:ARCHITECTURE.TAG`.", complaint=_of_timm
+        line="timm's models, vision-only, named `timm:ARCHITECTURE.TAG`.",
+        complaint=_of_timm,
+        has_text=False,
     ),
 }
 
