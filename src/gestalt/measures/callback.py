@@ -190,7 +190,7 @@ class Scorer(RecordedCallback):
         """
         if self._prompted is not None:
             self.prompts = class_embeddings(
-                model, self._prompted, protocol=self.protocol, **embedding
+                model, self._prompted, protocol=self.protocol, kept=self.context.kept, **embedding
             )
 
     def gather(self) -> None:

@@ -106,6 +106,8 @@ class Context:
             where nothing is read by a model.
         open_unlabelled: opens unlabelled images, for a protocol that asks for some; gives None
             where there are none.
+        kept: vectors of prompts, for several evaluations of one model with the same weights; None
+            to embed at each.
         given: protocol in place of that of the configuration or the benchmark; None for theirs.
     """
 
@@ -115,6 +117,7 @@ class Context:
     size: int
     open_vision: Callable[[str], DenseModel] | None = None
     open_unlabelled: Callable[[], FolderImages | SourceImages | None] = lambda: None
+    kept: dict[str, Tensor] | None = None
     given: Any = None
 
     @property

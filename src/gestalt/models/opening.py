@@ -91,6 +91,7 @@ class Target(NamedTuple):
             messages, and of a model that Gestalt trained ``run``, ``steps`` and ``steps_planned``,
             as far as its files say.
         trained: configuration of the run that trained it; None for another library's model.
+        kept: the vectors of prompts of its evaluations so far.
     """
 
     config: Experiment
@@ -98,6 +99,7 @@ class Target(NamedTuple):
     folder: Path
     identity: Identity
     trained: Experiment | None
+    kept: dict[str, Tensor] | None = None
 
     @property
     def trained_at(self) -> int | None:
@@ -158,7 +160,7 @@ def open_target(
     else:
         opened = _open_run(resolve_checkpoint(target), words, check)
     opened.model.eval()
-    return opened
+    return opened._replace(kept={})
 
 
 def load_scoring(overrides: list[str], *, defaults: Sequence[str] = DEFAULTS) -> Experiment:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback
+from torch import Tensor
 
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.image_sets import ImageSet, open_image_set
@@ -95,10 +96,14 @@ def open_unlabelled(config: Experiment) -> FolderImages | SourceImages:
 
 
 def build_evaluation(
-    config: Experiment, *, has_text: bool = True, only: str | None = None
+    config: Experiment,
+    *,
+    has_text: bool = True,
+    only: str | None = None,
+    kept: dict[str, Tensor] | None = None,
 ) -> tuple[ImageSetDataModule, list[Callback]]:
     """Build validation data, and the callbacks that score it exactly; ``only`` names one measure,
-    all by default.
+    all by default, and ``kept`` is of ``Context``.
 
     A model without text leaves out the measures that name classes, and the record says so.
 
@@ -116,6 +121,7 @@ def build_evaluation(
             size=config.image.eval_size,
             open_unlabelled=opener,
             open_vision=open_vision,
+            kept=kept,
         )
         callbacks += [
             MEASURES[measure].build(context)

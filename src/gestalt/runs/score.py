@@ -189,7 +189,9 @@ def score(
     model = target.model
     split = "" if config.evaluation.split is None else f", split {config.evaluation.split}"
     tell(f"scoring {target.identity['checkpoint']}{split}")
-    validation, callbacks = build_evaluation(config, has_text=model.has_text, only=only)
+    validation, callbacks = build_evaluation(
+        config, has_text=model.has_text, only=only, kept=target.kept
+    )
     written = [] if predictions is None else write_maps(callbacks, Path(predictions))
     for line in validation.parts_scored(limit=config.evaluation.limit):
         tell(line)

@@ -173,6 +173,7 @@ def class_embeddings(
     *,
     protocol: PromptProtocol,
     cache: Path | None = None,
+    kept: dict[str, Tensor] | None = None,
     progress: bool = False,
 ) -> ClassEmbeddings:
     """Embed a label set's prompts with a model in eval mode, each the mean over the protocol's
@@ -185,6 +186,7 @@ def class_embeddings(
         protocol: templates and their ensembling.
         cache: folder for the vectors of large sets of prompts of a ``DualEncoder``, whose text side
             is known apart; None embeds them all.
+        kept: vectors of earlier calls with this model, to which these are added; None embeds anew.
         progress: True to show a bar once it takes more than a few seconds.
 
     Raises:
@@ -201,11 +203,16 @@ def class_embeddings(
             vectors = functional.normalize(vectors, dim=-1)
         return vectors.reshape(-1, len(protocol.templates), vectors.shape[-1]).mean(dim=1)
 
-    if cache is None or len(texts) < LARGE or not hasattr(model, "text_tower"):
+    key = templates_digest(protocol) + short_digest(json.dumps(texts))
+    if kept is not None and key in kept:
+        vectors = kept[key]
+    elif cache is None or len(texts) < LARGE or not hasattr(model, "text_tower"):
         vectors = embed()
     else:
         vectors = cached_vectors(cache / f"{prompts_key(model, texts, protocol)}.npy", embed)
         vectors = vectors.to(model.logit_scale.device)
+    if kept is not None:
+        kept[key] = vectors
     phrases = [phrase for phrase, _ in pairs]
     first = [phrases.index(phrase) for phrase in phrases]
     return ClassEmbeddings(
