@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from gestalt.config.loading import LOGS
-from gestalt.measures.evaluation.pictures import class_colours, map_image, pil_image
+from gestalt.measures.evaluation.pictures import map_image, pil_image
 from gestalt.measures.segmentation.segmented import SegmentedImage
 from gestalt.models.folder import portable
 from gestalt.results.templates import image_url, render
@@ -29,14 +29,14 @@ COLUMNS = ("picture", "name", "area", "mean", "max")
 
 def indexed(result: SegmentedImage) -> Image.Image:
     """Return the map as a picture whose values are positions in the labels, in their colours."""
-    return map_image(result.map.numpy(), classes=len(result.labels), background=None)
+    return map_image(result.map.numpy(), result.colours)
 
 
 def numbers(result: SegmentedImage, *, picture: Path, kind: str) -> Fields:
     """Return a picture's numbers as JSON: its size, and of each label the value in the map, colour,
     area and scores.
     """
-    colours = class_colours(len(result.labels), background=None)
+    colours = result.colours
     rows = [
         {
             "name": name,
@@ -178,15 +178,16 @@ def _layers(kind: str, result: SegmentedImage, size: tuple[int, int]) -> Fields:
     import matplotlib
 
     values = np.asarray(Image.fromarray(result.map.numpy()).resize(size, Image.Resampling.NEAREST))
-    colours = class_colours(len(result.labels), background=None)
     inferno = matplotlib.colormaps["inferno"](range(256), bytes=True)[:, :3]
+    colours = result.colours
     masks, heat = {}, {}
     least, most = 0.0, 0.0
     if len(result.similarity):
         least, most = (end.item() for end in result.similarity.aminmax())
     for index in _listed([result]):
-        palette = np.stack([np.zeros(3, dtype=np.uint8), colours[index]])
-        masks[index] = _png(values == index, palette, transparency=0, bits=1)
+        if colours[index].any():
+            palette = np.stack([np.zeros(3, dtype=np.uint8), colours[index]])
+            masks[index] = _png(values == index, palette, transparency=0, bits=1)
         if len(result.similarity):
             shades = (result.similarity[index].numpy() - least) / max(most - least, 1e-9) * 255
             heat[index] = _png(np.rint(shades), palette=inferno)
@@ -206,8 +207,7 @@ def _legend(kind: str, results: Sequence[SegmentedImage]) -> Fields:
     """Return the table of a kind of map: of each name its position, colour, and area under every
     model.
     """
-    count = len(results[0].labels)
-    colours = class_colours(count, background=None)
+    count, colours = len(results[0].labels), results[0].colours
     rows = [
         {
             "index": index,

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from gestalt.commands.pictures import model_folders, pictures_of, result_names
-from gestalt.measures.evaluation.pictures import class_colours
+from gestalt.measures.evaluation.pictures import label_colours
 from gestalt.support.typed import ConfigError
 from tests.gestalt.command import run_here
 from tests.gestalt.tiny_model import export, save_photo
@@ -144,7 +144,10 @@ def test_every_picture_has_an_overlay_of_its_size_a_map_with_a_palette_and_numbe
             assert (overlay.size, indexed.size, indexed.mode) == (size, size, "P")
             values = np.load(f"out/{name}_labels.npy")
             assert np.array_equal(np.asarray(indexed), values)
-            assert indexed.getpalette()[:9] == class_colours(3, background=None).flatten().tolist()
+            assert (
+                indexed.getpalette()[:9]
+                == label_colours(["dog", "cat", "grass"]).flatten().tolist()
+            )
             assert indexed.getpalette()[-3:] == [224, 224, 192]
         entry = json.loads(Path(f"out/{name}_labels.json").read_text())
         assert (entry["picture"], entry["width"], entry["height"]) == (f"frames/{file}", *size)

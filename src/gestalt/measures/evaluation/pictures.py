@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from gestalt.measures.evaluation.confusion import iou_of, pixel_counts
 from gestalt.support.arrays import Array, Pixels, read_arrays, write_arrays
+from gestalt.support.files import short_digest
 from gestalt.support.label_values import NARROW, ignored_value
 
 EXTREMES = "extremes"
@@ -114,6 +115,17 @@ MAX_WIDTH = 2 * PANEL
 
 FONT_SIZE = 15
 MARGIN = 10
+BACKGROUND = "background"
+"""The label of pixels that are no thing: a protocol's prior weighs it, and it is not painted."""
+
+BRIGHT = np.frombuffer(
+    bytes.fromhex(
+        "e6194b 3cb44b ffe119 4363d8 f58231 911eb4 42d4f4 f032e6 bfef45 469990 9a6324 000075"
+    ),
+    dtype=np.uint8,
+).reshape(-1, 3)
+"""Colours of labels, which are seen over photographs."""
+
 PAPER = (255, 255, 255)
 INK = (20, 20, 20)
 VOID = (224, 224, 192)
@@ -132,8 +144,8 @@ def voc_colours(count: int) -> Pixels:
 
 
 def class_colours(count: int, background: int | None) -> Pixels:
-    """Return one colour per class, (count, 3): the background is black; the others take the VOC map
-    in order, from its second colour on.
+    """Return one colour per class, (count, 3): the background is black, which an overlay leaves
+    unpainted; the others take the VOC map in order, from its second colour on.
 
     ``VOID``, which the map has at 255, is left out.
     """
@@ -143,16 +155,34 @@ def class_colours(count: int, background: int | None) -> Pixels:
     return np.insert(colours[:-1], background, 0, axis=0)
 
 
-def map_image(values: Array, *, classes: int, background: int | None) -> Image.Image:
-    """Return a map (H, W) as a picture of its values: indexed by the classes' colours, ``VOID`` for
-    no class; of more than 255 16-bit grey.
+def label_colours(labels: Sequence[str]) -> Pixels:
+    """Return one colour per label of a user's picture, (K, 3): that of its name in every list of
+    few labels, unless an earlier label has taken it; black for ``background``.
+    """
+    named = [label for label in labels if label != BACKGROUND]
+    if len(named) > len(BRIGHT):
+        background = labels.index(BACKGROUND) if BACKGROUND in labels else None
+        return class_colours(len(labels), background)
+    places: dict[str, int] = {}
+    for label in named:
+        place = int(short_digest(label), 16) % len(BRIGHT)
+        while place in places.values():
+            place = (place + 1) % len(BRIGHT)
+        places[label] = place
+    black = np.zeros(3, dtype=np.uint8)
+    return np.stack([BRIGHT[places[label]] if label in places else black for label in labels])
+
+
+def map_image(values: Array, colours: Pixels) -> Image.Image:
+    """Return a map (H, W) as a picture of its values: indexed by the colours of C classes, (C, 3),
+    ``VOID`` for no class; of more than 255 classes 16-bit grey.
 
     A palette has 256 places, so the 16-bit map has no colours; its value for no class is 65535.
     """
-    if classes > NARROW:
+    if len(colours) > NARROW:
         return Image.fromarray(values.astype(np.uint16))
     palette = np.full((NARROW + 1, 3), VOID, dtype=np.uint8)
-    palette[:classes] = class_colours(classes, background)
+    palette[: len(colours)] = colours
     picture = Image.fromarray(values.astype(np.uint8))
     picture.putpalette(palette.tobytes())
     return picture
@@ -163,10 +193,10 @@ def overlay(
     mask: Any,
     *,
     colours: Pixels,
-    alpha: float = 0.6,
+    alpha: float = 0.5,
     void: bool = False,
 ) -> Image.Image:
-    """Lay a mask's colours over its image.
+    """Lay a mask's colours over its image; black leaves the image as it is.
 
     Args:
         image: (3, H, W) uint8; of another size than the mask it is resized.
@@ -183,9 +213,9 @@ def overlay(
     ignored = ignored_value(len(colours))
     table = np.full((ignored + 1, 3), VOID, dtype=np.float32)
     table[: len(colours)] = colours
-    mixed = (1 - alpha) * pixels + alpha * table[classes]
-    if not void:
-        mixed = np.where((classes == ignored)[..., None], pixels, mixed)
+    painted: Any = table.any(axis=1)
+    painted[ignored] = void
+    mixed = np.where(painted[classes, None], (1 - alpha) * pixels + alpha * table[classes], pixels)
     return Image.fromarray(mixed.round().astype(np.uint8))
 
 
@@ -274,7 +304,8 @@ def in_row(
         left += panel.width + MARGIN
     for position, (text, (_, _, colour)) in enumerate(zip(texts, entries, strict=True)):
         x, y = legend + (position // lines) * column, top + (position % lines) * line
-        draw.rectangle((x, y, x + swatch, y + swatch), fill=tuple(colour.tolist()), outline=INK)
+        fill = tuple(colour.tolist()) if colour.any() else PAPER
+        draw.rectangle((x, y, x + swatch, y + swatch), fill=fill, outline=INK)
         draw.text((x + swatch + 8, y), text, fill=INK)
     draw.text((MARGIN, height - line), caption, fill=INK)
     return page

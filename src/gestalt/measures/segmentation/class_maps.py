@@ -28,6 +28,7 @@ from gestalt.measures.evaluation.confusion import (
 from gestalt.measures.evaluation.pictures import (
     Predictions,
     ScoredImage,
+    class_colours,
     map_image,
     pil_image,
     segmentation_panels,
@@ -287,7 +288,7 @@ class ClassMaps(Scorer):
             shown = ScoredImage.of(batch, position, predictions, truth)
             values = shown.prediction.numpy()
             if self.folder is not None:
-                picture = map_image(values, classes=classes, background=background)
+                picture = map_image(values, class_colours(classes, background))
                 with replacing(self.folder / f"{shown.title}.png") as partial:
                     picture.save(partial, format="PNG")
             counts = pixel_counts(values, shown.label.numpy(), classes)

@@ -15,13 +15,20 @@ from PIL import Image
 from torch import Tensor
 
 from gestalt.measures.evaluation.images import SharedImages, as_map_type, size_of
-from gestalt.measures.evaluation.pictures import class_colours, in_row, overlay, scale_to_panel
+from gestalt.measures.evaluation.pictures import (
+    BACKGROUND,
+    in_row,
+    label_colours,
+    overlay,
+    scale_to_panel,
+)
 from gestalt.measures.evaluation.prompts import ClassEmbeddings, class_embeddings, expand
 from gestalt.measures.evaluation.vocabularies import Vocabulary
 from gestalt.measures.segmentation.dense.scores import cosines, pieces_of
 from gestalt.measures.segmentation.dense.winners import place_maps
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.protocol import TopDownProtocol
+from gestalt.support.arrays import Pixels
 from gestalt.support.faults import Caveat
 from gestalt.support.files import replacing
 from gestalt.support.label_values import WIDE, ignored_value
@@ -53,8 +60,8 @@ def label_prompts(model: Any, labels: Sequence[str], protocol: TopDownProtocol) 
             f"{len(labels)} labels were given; give 1 to {WIDE - 1}, such as 'dog, cat, grass'"
         )
     phrases: tuple[tuple[str, ...], ...] = tuple((label,) for label in labels)
-    weighed = protocol.prior != 0 and "background" in labels
-    background = labels.index("background") if weighed else None
+    weighed = protocol.prior != 0 and BACKGROUND in labels
+    background = labels.index(BACKGROUND) if weighed else None
     words = Vocabulary(tuple(labels), prompts=phrases, background=background)
     if protocol.background == "threshold":
         words = Vocabulary((*labels, "background"), prompts=(*phrases, ()), background=len(labels))
@@ -142,7 +149,14 @@ class SegmentedImage:
     image: Tensor = field(repr=False)
     similarity: Tensor = field(repr=False)
 
-    def overlay(self, *, alpha: float = 0.6, legend: bool = False) -> Image.Image:
+    @property
+    def colours(self) -> Pixels:
+        """The colour of each label in every picture of the result, (K, 3) uint8; black is not
+        painted.
+        """
+        return label_colours(self.labels)
+
+    def overlay(self, *, alpha: float = 0.5, legend: bool = False) -> Image.Image:
         """Draw the labels' colours over the picture.
 
         Args:
@@ -154,7 +168,7 @@ class SegmentedImage:
             >>> model.segment("photo.jpg", ["dog", "grass"]).overlay().size
             (50, 33)
         """
-        colours = class_colours(len(self.labels), background=None)
+        colours = self.colours
         picture = overlay(self.image, self.map, colours=colours, alpha=alpha)
         if not legend:
             return picture
@@ -208,7 +222,7 @@ def segment_images(
     Raises:
         ValueError: no labels or too many; a window that the tower cannot take.
     """
-    if "background" not in labels:
+    if BACKGROUND not in labels:
         protocol = replace(protocol, prior=0.0)
     prompts = label_prompts(model, labels, protocol)
     on_device = SharedImages(image.to(prompts.vectors.device) for image in images)

@@ -73,7 +73,7 @@ def test_panels_have_the_full_height_or_the_largest_width_whatever_the_image(siz
 
 def mixed(grey: int, colours: object) -> list[list[int]]:
     """Colours as they are laid over a grey image."""
-    return (0.4 * grey + 0.6 * np.array(colours, dtype=np.float32)).round().tolist()
+    return (0.5 * grey + 0.5 * np.array(colours, dtype=np.float32)).round().tolist()
 
 
 def test_a_prediction_and_a_truth_of_another_size_than_the_image_are_drawn_over_it():
@@ -88,6 +88,7 @@ def test_a_prediction_and_a_truth_of_another_size_than_the_image_are_drawn_over_
     # a pixel of each location of the truth
     shown, predicted, true = (panel[8::16, 8::16] for panel in panels(page, size=(480, 320)))
     colours = np.array(mixed(100, class_colours(4, background=0)))
+    colours[0] = 100  # the background is not painted
     assert (shown == 100).all()
     np.testing.assert_array_equal(predicted, colours[prediction.numpy()])
     np.testing.assert_array_equal(true, colours[truth.numpy()])
