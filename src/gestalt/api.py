@@ -27,7 +27,7 @@ from gestalt.measures.segmentation.fitting import Choices, picture_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.measures.segmentation.segmented import SegmentedImage, segment_images, similarity_maps
 from gestalt.models.opening import open_target
-from gestalt.models.zoo.kinds import open_vision
+from gestalt.models.zoo.kinds import EXTERNAL, open_vision
 from gestalt.support.devices import find_device, find_dtype, keep_random_state
 from gestalt.support.faults import Caveat
 
@@ -51,7 +51,8 @@ def load(
             another library's model (``timm:vit_base_patch8_224.dino``).
         device: such as ``cpu`` or ``cuda:1``; by default the GPU, if torch can use one.
         dtype: type of the weights, such as ``bfloat16``; float32 by default.
-        overrides: ``key=value`` words on the model's configuration.
+        overrides: ``key=value`` words on the model's configuration; without one of the prior, a
+            ``classifier:`` has the prior that was chosen for it, of a label ``background``.
 
     Raises:
         ValueError: no such model, weights that do not fit, a device that this machine does not
@@ -68,8 +69,12 @@ def load(
             f"[{overrides!r}]"
         )
     place, kind = find_device(device), find_dtype(dtype or torch.float32)
+    words = list(overrides)
+    library, separator, _ = fspath(target).partition(":")
+    if separator and library in EXTERNAL and "evaluation.prior" not in " ".join(words):
+        words = [*EXTERNAL[library].of_pictures, *words]
     with keep_random_state(), hide_bars():  # building draws weights, which are then replaced
-        opened = open_target(fspath(target), overrides=list(overrides))
+        opened = open_target(fspath(target), overrides=words)
     return Model(
         opened.model.requires_grad_(False),
         opened.config,

@@ -19,6 +19,7 @@ from gestalt.api import load, partition_protocol, segmentation_protocol
 from gestalt.commands.pictures import result_files
 from gestalt.data_modules.pixels.pictures import read_picture
 from gestalt.encoders.weights import weights_hash
+from gestalt.measures.evaluation.pictures import BACKGROUND
 from gestalt.measures.evaluation.protocols import ImageProtocol
 from gestalt.measures.segmentation.segmented import SegmentedImage
 from gestalt.models.opening import TRAINED, Identity, place_of, step_of
@@ -42,6 +43,11 @@ MAX_PIXELS = 1 << 23
 pixel while it is mapped.
 """
 
+ONE_OF_THEM = (
+    "each pixel has one of the labels, also where none fits; add the label background, or give a "
+    "--threshold"
+)
+
 MAX_ELONGATION = 16.0
 """Largest ratio of the sides of a picture that is seen whole with its aspect kept: attention's cost
 grows with the ratio's square.
@@ -62,6 +68,7 @@ class Mapper:
         protocols: how the model sees a picture, for each map.
         entries: the numbers of the pictures so far, for the summary in a folder.
         caveats: the warnings so far.
+        unnamed: True if pixels that no label fits have one all the same.
     """
 
     def __init__(self, target: str, arguments: Namespace) -> None:
@@ -73,6 +80,7 @@ class Mapper:
         self.protocols: list[ImageProtocol] = []
         self.entries: list[Fields] = []
         self.caveats: list[str] = []
+        self.unnamed = False
         if arguments.command == "segment":
             chosen = segmentation_protocol(
                 model,
@@ -87,6 +95,7 @@ class Mapper:
                 pictures, arguments.labels, protocol=chosen
             )
             name = None  # of the groups: the model's
+            self.unnamed = arguments.threshold is None and BACKGROUND not in arguments.labels
         if groups is not None:
             self.protocols.append(partition_protocol(model, groups, name=name))
             self.maps["groups"] = lambda pictures: [
@@ -112,6 +121,8 @@ class Mapper:
         """
         with warnings.catch_warnings(record=True, action="always", category=Caveat) as caught:
             mapped = [maps(pictures) for maps in self.maps.values()]
+            if self.unnamed:
+                warnings.warn(ONE_OF_THEM, Caveat, stacklevel=2)
         for warning in caught:
             text = str(warning.message)
             if not issubclass(warning.category, Caveat):

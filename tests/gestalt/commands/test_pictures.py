@@ -303,7 +303,11 @@ def test_a_picture_whose_name_is_not_utf8_gets_its_results_and_its_name_back(cap
         (
             "segment --labels 'dog, Dog'",
             "labels",
-            ["generated scenes alone", 'cannot tell the labels "dog", "Dog" apart'],
+            [
+                "generated scenes alone",
+                'cannot tell the labels "dog", "Dog" apart',
+                "add the label background",
+            ],
         ),
         ("group --groups 3", "groups", ["generated scenes alone"]),
     ],
@@ -317,7 +321,7 @@ def test_the_caveats_of_a_model_are_printed_once_and_stand_in_the_summary_and_on
     lines = [
         line
         for line in capsys.readouterr().err.splitlines()
-        if line.startswith(f"gestalt: {target}: the ")
+        if line.startswith(f"gestalt: {target}: ")
     ]
     caveats = json.loads(Path(f"out/{kind}.json").read_text())["caveats"]
     assert [f"gestalt: {target}: {caveat}" for caveat in caveats] == lines

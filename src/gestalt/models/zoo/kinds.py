@@ -55,6 +55,7 @@ class Kind:
         line: description, for ``gestalt list``.
         complaint: why a name means no model, as far as the name alone tells; empty if it may.
         defaults: overrides of the schema's defaults, before those of the command line.
+        of_pictures: overrides for pictures of one's own, before those of the caller.
         reads: prefixes of the overrides that scoring such a model reads; the other keys of its
             configuration are placeholders.
         has_text: False if its models are vision-only.
@@ -64,6 +65,7 @@ class Kind:
     line: str
     complaint: Callable[[str], str]
     defaults: tuple[str, ...] = DEFAULTS
+    of_pictures: tuple[str, ...] = ()
     reads: tuple[str, ...] = SCORING
     has_text: bool = True
     in_files: bool = True
@@ -117,6 +119,8 @@ EXTERNAL = {
             "image.eval_size=448",
             "image.aggregation=avg",
         ),
+        # chosen on a tuning split of photographs; weighs a label "background"
+        of_pictures=("evaluation.prior=0.1", "evaluation.prior_offset=0.16"),
         reads=(*SCORING, "image.aggregation=", "text.", "projection.width="),
         in_files=False,
     ),
