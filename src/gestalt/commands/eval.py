@@ -7,7 +7,7 @@ import json
 import os
 from argparse import ArgumentParser, Namespace
 
-from gestalt.commands.flags import MODEL, add_keys
+from gestalt.commands.flags import MODEL, add_keys, add_verbose
 from gestalt.config.check import check_scoring
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS, check_has_masks
 from gestalt.measures.segmentation.presets import PRESETS
@@ -43,6 +43,7 @@ def flags(parser: ArgumentParser) -> None:
     )
     add("--split", help="images for --calibrate to choose on (default: train; scenes: tune)")
     add("--output", metavar="DIR", help="folder for the records (default: the run's)")
+    add_verbose(parser)
     add_keys(parser, WORDS)
 
 
@@ -141,14 +142,16 @@ def run(arguments: Namespace) -> int:
             print("record:", calibrate(target, arguments.calibrate, arguments.split))
     elif arguments.sizes is not None:
         for target in opened:
-            sweep_sizes(target, arguments.sizes, words)
+            sweep_sizes(target, arguments.sizes, words, verbose=arguments.verbose)
     elif arguments.protocols is not None:
         for target in opened:
-            sweep_protocols(target, arguments.protocols, words)
+            sweep_protocols(target, arguments.protocols, words, verbose=arguments.verbose)
     else:
         # of names, which need not be paths
         shared = os.path.commonprefix(targets).rpartition("/")[0]  # noqa: RUF071
         labels = (word.removeprefix(f"{shared}/") for word in targets)
         rows = ((label, target, words) for label, target in zip(labels, opened, strict=True))
-        score_each(rows, predictions=arguments.predictions)
+        score_each(
+            rows, of=len(targets), verbose=arguments.verbose, predictions=arguments.predictions
+        )
     return 0

@@ -26,6 +26,11 @@ def add_scale(parser: argparse.ArgumentParser, default: str = "demo") -> None:
     )
 
 
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    """Add ``--verbose``."""
+    parser.add_argument("--verbose", action="store_true", help="print the IoU of each class too")
+
+
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Add what names the configuration of a run: an experiment, a scale, and key=value words."""
     parser.add_argument(

@@ -161,7 +161,7 @@ def run(arguments: Namespace) -> int:
     import torch
 
     from gestalt.results.record import provenance
-    from gestalt.results.run_record import entries_of, metrics_of
+    from gestalt.results.run_record import entries_of, metrics_of, print_result
     from gestalt.runs.evaluation import build_predictions
     from gestalt.runs.folders import check_writable
     from gestalt.runs.score import run_scorers, write_evaluation
@@ -212,7 +212,7 @@ def run(arguments: Namespace) -> int:
         "metrics": metrics_of([scorer]),
         "seconds": round(time.monotonic() - start, 1),
     }
-    write_evaluation(output, record, [scorer])
+    print_result(write_evaluation(output, record, [scorer]))
     return 0
 
 

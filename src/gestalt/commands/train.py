@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 
-from gestalt.commands.flags import add_run
+from gestalt.commands.flags import add_run, add_verbose
 from gestalt.config.check import check_nodes
 from gestalt.config.loading import load
 from gestalt.runs.experiment import experiment
@@ -12,6 +12,7 @@ from gestalt.support.typed import ConfigError
 def flags(parser: ArgumentParser) -> None:
     """Declare the flags."""
     add_run(parser)
+    add_verbose(parser)
     parser.add_argument(
         "--plan",
         action="store_true",
@@ -43,5 +44,5 @@ def run(arguments: Namespace) -> int:
         return plan(arguments.config)
     from gestalt.runs.train import train
 
-    train(arguments.config)
+    train(arguments.config, verbose=arguments.verbose)
     return 0

@@ -18,15 +18,13 @@ from gestalt.results.compare import METHOD, compare, differing
 from gestalt.results.grid import METHOD as GRID_METHOD
 from gestalt.results.grid import GridResults, build_tables
 from gestalt.results.grid_page import grid_page
-from gestalt.results.result import Result, companions, headlines
+from gestalt.results.result import HEADS, Result, headlines
 from gestalt.results.templates import BLOCKS, HERE, image_url, render
 from gestalt.results.text import (
     NONE,
     OVER_IMAGES,
     Table,
-    baselines_text,
     images_text,
-    interval_text,
 )
 from gestalt.support.arrays import Ints
 from gestalt.support.files import Fields, write_whole
@@ -100,7 +98,7 @@ def _headline_rows(result: Result) -> list[list[str]]:
         protocol = entry["protocol"]
         size = "" if "map_size" in protocol else f", {protocol.get('input_size', '?')} px"
         how = f"{protocol['name']}{size} ({protocol['digest'][:8]})"
-        rows.append([result.label, metric, *numbers(result, metric), how, images_text(entry)])
+        rows.append([result.label, metric, *result.numbers(metric), how, images_text(entry)])
     return rows
 
 
@@ -121,9 +119,6 @@ FILES = (
 
 SCORED = ("label_set", "vocabulary", "templates", "calibration")
 """Fields of an entry on how its set was scored, beside the protocol."""
-
-HEADS = ("value", "95 % over images", "baselines")
-"""Heads of ``numbers``."""
 
 
 def render_section(result: Result, number: int) -> Markup:
@@ -174,15 +169,6 @@ def _origin(result: Result) -> str:
     )
 
 
-def numbers(result: Result, metric: str) -> list[str]:
-    """Return a metric's value, its interval, and its baselines."""
-    return [
-        f"{result.value(metric):.3f}",
-        interval_text(result.interval(metric), sign=""),
-        baselines_text(companions(result.record["metrics"], metric)) or NONE,
-    ]
-
-
 def _entry(result: Result, entry: Fields) -> Iterator[Markup]:
     """Yield the parts of a section on an entry of the record."""
     name = entry["set"]
@@ -199,14 +185,9 @@ def _entry(result: Result, entry: Fields) -> Iterator[Markup]:
     for key in ("objects", "groups", "captions", "ignored_pixels"):
         if key in entry:
             scored.append(f"{entry[key]:,} {key.replace('_', ' ')}")
-    metrics = entry["metric_keys"]
-    baselines = {
-        f"{key}_{name}" for key in metrics for name in companions(result.record["metrics"], key)
-    }
     rows = [
-        [metric.partition("/")[2].replace("_", " "), *numbers(result, metric)]
-        for metric in metrics
-        if metric not in baselines  # of others
+        [metric.partition("/")[2].replace("_", " "), *numbers]
+        for metric, *numbers in result.metric_rows(entry["metric_keys"])
     ]
     title = f"{measure} by {protocol['name']}, {', '.join(scored)}"
     yield BLOCKS.table(Table(title, ["metric", *HEADS], rows, range(1, 3)))

@@ -16,9 +16,13 @@ from gestalt.measures.evaluation.pictures import EXTREMES, Predictions, read_pre
 from gestalt.models.names import RESULT
 from gestalt.results.intervals import Contribution, Interval, contribution, deviation, t_interval
 from gestalt.results.record import read_record
+from gestalt.results.text import NONE, baselines_text, interval_text
 from gestalt.support.arrays import Array, read_arrays
 from gestalt.support.files import Fields, file_hash
 from gestalt.support.typed import ConfigError
+
+HEADS = ("value", "95 % over images", "baselines")
+"""Heads of the columns after the first of ``Result.metric_rows``."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,22 @@ class Result:
     def entry(self, metric: str) -> Fields:
         """Return the first of these entries."""
         return self.entries(metric)[0]
+
+    def numbers(self, metric: str) -> list[str]:
+        """Return a metric's value, its interval and its baselines as text."""
+        return [
+            f"{self.value(metric):.4f}",
+            interval_text(self.interval(metric), sign=""),
+            baselines_text(companions(self.record["metrics"], metric)) or NONE,
+        ]
+
+    def metric_rows(self, metrics: Collection[str]) -> list[list[str]]:
+        """Return a row for each of some metrics that is no baseline of another: its key and its
+        ``numbers``.
+        """
+        values = self.record["metrics"]
+        baselines = {f"{key}_{name}" for key in metrics for name in companions(values, key)}
+        return [[key, *self.numbers(key)] for key in metrics if key not in baselines]
 
     def arrays(self, name: str) -> dict[str, Array]:
         """Return the arrays of a set; empty if none were kept.

@@ -1,9 +1,9 @@
 """The record of ``train`` and of ``eval``: the fields that they share, the files beside it, and the
-closing printout.
+closing table.
 """
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from lightning.pytorch import Callback, Trainer
@@ -14,15 +14,10 @@ from gestalt.measures.callback import RecordedCallback
 from gestalt.measures.evaluation.pictures import EXTREMES
 from gestalt.measures.segmentation.class_maps import write_extremes
 from gestalt.results.record import provenance, write_record
-from gestalt.results.text import images_text
+from gestalt.results.result import HEADS, read_result
+from gestalt.results.text import NONE, Table, images_text
 from gestalt.support.arrays import Array, write_arrays
 from gestalt.support.files import Fields, file_hash
-
-MANY_CLASSES = 40
-"""Largest number of classes of a benchmark whose IoUs are all printed."""
-
-EXTREME_CLASSES = 5
-"""Number of the best and of the worst classes that are printed if there are more."""
 
 
 def scorers_of(callbacks: list[Callback]) -> list[RecordedCallback]:
@@ -91,8 +86,7 @@ def scored_images(record: Fields) -> dict[str, str]:
 def write_results(
     path: Path, record: Fields, callbacks: list[Callback], *, arrays: Path, extremes: Path
 ) -> None:
-    """Write a record and the files beside it; print its path, how many images of each benchmark
-    were scored, and the metrics.
+    """Write a record and the files beside it, and print its path.
 
     Args:
         path: path of the record.
@@ -105,7 +99,6 @@ def write_results(
     write_extremes(extremes / EXTREMES, scorers)
     write_record(path, {**record, "arrays": write_per_image(arrays, scorers)})
     print(f"result: {path}", file=sys.stderr, flush=True)
-    print_metrics(record["metrics"], scored_images(record))
 
 
 def write_per_image(folder: Path, scorers: Iterable[RecordedCallback]) -> dict[str, dict[str, str]]:
@@ -134,23 +127,29 @@ def write_per_image(folder: Path, scorers: Iterable[RecordedCallback]) -> dict[s
     return written
 
 
-def print_metrics(metrics: Mapping[str, float], images: Mapping[str, str]) -> None:
-    """Print how many images of each benchmark were scored, then a line for each metric; of many
-    classes, the best and the worst.
+def print_result(path: Path, *, verbose: bool = False) -> None:
+    """Print a result: how many images of each benchmark were scored, and one table of its metrics
+    with their intervals, baselines and the value of the best checkpoint.
+
+    Args:
+        path: path of the record.
+        verbose: True to print the IoU of each class below the table.
     """
-    for name, text in images.items():
+    result = read_result(path)
+    record = result.record
+    for name, text in scored_images(record).items():
         print(f"{name}: {text}")
-    left_out = set()
-    for name in {key.partition("/iou/")[0] for key in metrics if "/iou/" in key}:
-        keys = [key for key in metrics if key.startswith(f"{name}/iou/")]
-        if len(keys) > MANY_CLASSES:
-            left_out.update(
-                sorted(keys, key=metrics.__getitem__, reverse=True)[
-                    EXTREME_CLASSES:-EXTREME_CLASSES
-                ]
-            )
-    for key, value in metrics.items():
-        if key not in left_out:
+    keys = (key for entry in record["benchmarks"] for key in entry.get("metric_keys", ()))
+    rows = result.metric_rows(list(keys))
+    heads = ["metric", *HEADS]
+    if best := record.get("best"):
+        heads.append(best["checkpoint"])
+        for row in rows:
+            row.append(f"{best['value']:.4f}" if row[0] == best["monitor"] else NONE)
+    print(Table("", heads, rows).markdown(aligned=True))
+    classes = {key: value for key, value in record["metrics"].items() if "/iou/" in key}
+    if verbose:
+        for key, value in classes.items():
             print(f"{key} {value:.4f}")
-    if left_out:
-        print(f"(IoU of {len(left_out)} further classes: in the record)")
+    elif classes:
+        print(f"IoU of {len(classes)} classes: in the record, or by --verbose")

@@ -111,13 +111,12 @@ class Table:
     notes: Sequence[str] = ()
     values: Sequence[Mapping[str, object]] = ()
 
-    def markdown(self) -> str:
-        """Return heads and rows in Markdown."""
-        first, *others = (
-            [text.replace("|", r"\|") for text in row] for row in (self.heads, *self.rows)
-        )
-        lines = (first, ["---"] * len(first), *others)
-        return "\n".join(f"| {' | '.join(row)} |" for row in lines)
+    def markdown(self, *, aligned: bool = False) -> str:
+        """Return heads and rows in Markdown; ``aligned`` pads the columns for a terminal."""
+        lines = [[text.replace("|", r"\|") for text in row] for row in (self.heads, *self.rows)]
+        widths = [max(map(len, column)) if aligned else 0 for column in zip(*lines, strict=True)]
+        lines.insert(1, ["---".ljust(width, "-") for width in widths])
+        return "\n".join(f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines)
 
     def latex(self) -> str:
         """Return a tabular for ``\\usepackage{booktabs}``."""

@@ -171,8 +171,8 @@ def _check_here(config: Experiment, has_text: bool) -> None:
 def score(
     target: Target, *, overrides: list[str], only: str | None = None, predictions: str | None = None
 ) -> Scored:
-    """Score a model on the benchmarks of its configuration, print the metrics and write
-    ``evaluations/<n>.json`` in its folder.
+    """Score a model on the benchmarks of its configuration, and write ``evaluations/<n>.json`` in
+    its folder.
 
     Args:
         target: the model with its configuration.

@@ -27,42 +27,53 @@ from gestalt.results.compare import METHOD, Column, Comparison, compare
 from gestalt.results.plots import QUIET, bars, lines, render_figure
 from gestalt.results.record import provenance, write_record
 from gestalt.results.result import measured, read_result
-from gestalt.results.run_record import scored_images
+from gestalt.results.run_record import print_result, scored_images
 from gestalt.results.text import OVER_IMAGES, images_text, markdown
 from gestalt.runs.evaluation import build_evaluation
 from gestalt.runs.folders import new_evaluation
 from gestalt.runs.score import score
 from gestalt.support.files import Fields, write_whole
+from gestalt.support.ranks import tell
 from gestalt.support.typed import ConfigError
 
 
 def score_each(
     rows: Iterable[tuple[str, Target, list[str]]],
     *,
+    of: int,
     together: bool = False,
+    verbose: bool = False,
     **options: str | None,
 ) -> Comparison | None:
     """Score each row, a label with a model and the words that it was opened with, and print their
-    table if there are several.  Returns it; None without one, and on ranks after the first.
+    metrics, of several as one table.  Returns it; None without one, and on ranks after the first.
 
     Args:
         rows: with different labels; a model is opened when it is its turn.
+        of: number of rows.
         together: see ``compare``.
+        verbose: see ``print_result``.
         options: those of ``score``.
     """
     results = []
-    for label, target, words in rows:
+    for number, (label, target, words) in enumerate(rows, start=1):
+        if of > 1:
+            tell(f"{number} of {of}: {label}")
         path = score(target, overrides=words, **options).path
         if path:
             results.append(replace(read_result(path), label=label))
-    if not results or (len(results) == 1 and not together):
+        if path and (of == 1 or verbose):
+            print_result(path, verbose=verbose)
+    if not results or (of == 1 and not together):
         return None
     compared = compare(results, allow_mixed=True, together=together)
     print(markdown([compared.table()], METHOD), end="")
     return compared
 
 
-def sweep_sizes(target: Target, sizes: list[int], overrides: list[str]) -> None:
+def sweep_sizes(
+    target: Target, sizes: list[int], overrides: list[str], *, verbose: bool = False
+) -> None:
     """Score a checkpoint at each size, print a table, and write ``sweeps/<n>.json`` and ``.png``,
     which are named at the end.
 
@@ -70,6 +81,7 @@ def sweep_sizes(target: Target, sizes: list[int], overrides: list[str]) -> None:
         target: the model.
         sizes: pixels a side, ascending.
         overrides: the words that it was opened with.
+        verbose: see ``print_result``.
 
     Raises:
         ConfigError: a size that the tower's patches do not divide, a protocol that fixes its own
@@ -78,7 +90,9 @@ def sweep_sizes(target: Target, sizes: list[int], overrides: list[str]) -> None:
     image = target.config.image
     configs = {size: replace(target.config, image=replace(image, eval_size=size)) for size in sizes}
     _check_sizes(target, configs)
-    compared = _score_values(target, configs, key="image.eval_size", overrides=overrides)
+    compared = _score_values(
+        target, configs, key="image.eval_size", overrides=overrides, verbose=verbose
+    )
     if compared is None:
         return
     results = compared.results
@@ -94,7 +108,9 @@ def sweep_sizes(target: Target, sizes: list[int], overrides: list[str]) -> None:
     _write(target, fields, figure, overrides, kind="sweeps")
 
 
-def sweep_protocols(target: Target, protocols: list[str], overrides: list[str]) -> None:
+def sweep_protocols(
+    target: Target, protocols: list[str], overrides: list[str], *, verbose: bool = False
+) -> None:
     """Score a checkpoint's segmentation under each protocol, print a table, and write
     ``protocols/<n>.json`` and ``.png``.
 
@@ -102,6 +118,7 @@ def sweep_protocols(target: Target, protocols: list[str], overrides: list[str]) 
         target: the model.
         overrides: the words that it was opened with.
         protocols: names; equal settings otherwise.
+        verbose: see ``print_result``.
 
     Raises:
         ConfigError: no benchmark that measures segmentation, a threshold that was calibrated under
@@ -120,7 +137,12 @@ def sweep_protocols(target: Target, protocols: list[str], overrides: list[str]) 
     for config in configs.values():  # All are checked before the first is scored.
         check_scoring(config)
     compared = _score_values(
-        target, configs, key="evaluation.protocol", overrides=overrides, only="segmentation"
+        target,
+        configs,
+        key="evaluation.protocol",
+        overrides=overrides,
+        verbose=verbose,
+        only="segmentation",
     )
     if compared is None:
         return
@@ -145,14 +167,14 @@ def _score_values(
     *,
     key: str,
     overrides: list[str],
-    **options: str | None,
+    **options: Any,
 ) -> Comparison | None:
     """Score a model with each value of a key, by which the configurations are listed; the rows are
     labelled ``key=value``.
     """
     words = {f"{key}={value}": target._replace(config=config) for value, config in configs.items()}
     rows = ((word, changed, [*overrides, word]) for word, changed in words.items())
-    return score_each(rows, together=True, **options)
+    return score_each(rows, of=len(words), together=True, **options)
 
 
 def _files(target: Target, compared: Comparison) -> list[str]:

@@ -18,7 +18,7 @@ from gestalt.models.names import CHECKPOINT, RESULT, is_finished, run_folder
 from gestalt.models.opening import ONLY_TRAINING
 from gestalt.module import ContrastiveModule
 from gestalt.results.result import headlines_of
-from gestalt.results.run_record import describe, metrics_of, write_results
+from gestalt.results.run_record import describe, metrics_of, print_result, write_results
 from gestalt.runs.folders import new_version
 from gestalt.runs.locks import hold
 from gestalt.runs.process import prepare
@@ -42,13 +42,19 @@ from gestalt.training.finite import NonFiniteLoss
 from gestalt.training.progress import Clock, RunProgressBar, Speed
 from gestalt.training.trainer import STATIC_GRAPH, keywords_of, make_trainer
 
+NEXT = """next: gestalt report {0}   # one HTML page
+      gestalt segment photo.jpg --labels "background, dog, cat" --model {0}
+      gestalt compare {0} OTHER_RUN   # tensorboard --logdir lightning_logs: the curves"""
+"""What to type after a run, for its folder."""
 
-def train(experiment: Experiment) -> dict[str, Any]:
-    """Train, score after each epoch, and write ``result.json`` in the run's folder; score a
-    finished run that is to be resumed as an evaluation of its own.
+
+def train(experiment: Experiment, *, verbose: bool = False) -> dict[str, Any]:
+    """Train, score after each epoch, write ``result.json`` in the run's folder and print its
+    metrics; score a finished run that is to be resumed as an evaluation of its own.
 
     Args:
         experiment: configuration of the run, of ``gestalt.experiment``.
+        verbose: True to print the IoU of each class too.
 
     Returns:
         The record, that of the run or of the evaluation.
@@ -66,10 +72,13 @@ def train(experiment: Experiment) -> dict[str, Any]:
     # The lock comes first: another process may be finishing the run.
     with _held(folder):
         if folder is None or not is_finished(folder):
-            return _train(experiment, resumed)
+            return _train(experiment, resumed, verbose)
     tell(f"{folder} is finished; scoring it again as an evaluation")
     words = [word for word in experiment.overrides if not word.startswith(ONLY_TRAINING)]
-    return score(open_target(str(resumed), overrides=words), overrides=words).record
+    scored = score(open_target(str(resumed), overrides=words), overrides=words)
+    if scored.path:
+        print_result(scored.path, verbose=verbose)
+    return scored.record
 
 
 def _held(folder: Path | None) -> Any:
@@ -100,7 +109,7 @@ def _noting_end(folder: Path | None) -> Iterator[None]:
         raise
 
 
-def _train(config: Experiment, resumed: Path | None) -> dict[str, Any]:
+def _train(config: Experiment, resumed: Path | None, verbose: bool) -> dict[str, Any]:
     """Train a new run, or resume one whose folder is locked.  Returns its record."""
     start = time.monotonic()
     parts = build(config, resumed=resumed)
@@ -139,6 +148,8 @@ def _train(config: Experiment, resumed: Path | None) -> dict[str, Any]:
         }
         if folder is not None and trainer.is_global_zero:
             _write(trainer, folder, record, config)
+            print_result(folder / RESULT, verbose=verbose)
+            tell(NEXT.format(folder))
     return record
 
 

@@ -18,9 +18,11 @@ from gestalt.measures.evaluation.pictures import (
     ScoredImage,
     write_predictions,
 )
+from gestalt.models.names import RESULT
 from gestalt.results.grid import read_results
 from gestalt.results.report import confusions, write_report
 from gestalt.results.result import companions
+from gestalt.results.run_record import print_result
 from gestalt.support.typed import ConfigError
 from tests.gestalt.ablation.fake_run import leave, record
 from tests.gestalt.tiny_config import tiny_config
@@ -120,6 +122,26 @@ def run(cwd):
         return folder
 
     return make
+
+
+def test_the_closing_table_has_intervals_baselines_and_the_best_checkpoint(run, capsys):
+    path = run(0.5) / RESULT
+    record = json.loads(path.read_text())
+    record["metrics"]["scenes/iou/dog"] = 0.5
+    record["benchmarks"][0]["metric_keys"] = ["scenes/miou", "scenes/miou_constant_background"]
+    record["best"] = {"checkpoint": "best.ckpt", "monitor": "scenes/miou", "value": 0.375}
+    path.write_text(json.dumps(record))
+    print_result(path)
+    table = [
+        "scenes: 30 of 1449 images",
+        "| metric      | value  | 95 % over images | baselines                 | best.ckpt |",
+        "| ----------- | ------ | ---------------- | ------------------------- | --------- |",
+        "| scenes/miou | 0.2500 | –                | constant background 0.010 | 0.3750    |",
+    ]
+    said = capsys.readouterr().out.splitlines()
+    assert said == [*table, "IoU of 1 classes: in the record, or by --verbose"]
+    print_result(path, verbose=True)
+    assert capsys.readouterr().out.splitlines() == [*table, "scenes/iou/dog 0.5000"]
 
 
 def test_the_page_is_valid_and_self_contained(run):

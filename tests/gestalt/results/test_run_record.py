@@ -1,23 +1,11 @@
-"""The files of a run or an evaluation: its arrays, once for each set, and the closing printout."""
+"""The files of a run or an evaluation: its arrays, once for each set."""
 
 import hashlib
 
 import numpy as np
 
-from gestalt.results.run_record import print_metrics, write_per_image
+from gestalt.results.run_record import write_per_image
 from gestalt.support.arrays import read_arrays
-
-
-def test_only_the_best_and_worst_five_of_many_classes_are_printed(capsys):
-    print_metrics({f"voc/iou/{number}": 0.1 for number in range(21)}, images={})
-    assert len(capsys.readouterr().out.splitlines()) == 21
-    metrics = {"ade20k/miou": 0.5} | {f"ade20k/iou/{number}": number / 150 for number in range(150)}
-    print_metrics(metrics, images={"ade20k": "all 2000 images"})
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[:2] == ["ade20k: all 2000 images", "ade20k/miou 0.5000"]
-    numbers = [int(line.split()[0].rpartition("/")[2]) for line in lines[2:-1]]
-    assert numbers == [*range(5), *range(145, 150)]
-    assert lines[-1] == "(IoU of 140 further classes: in the record)"
 
 
 class Scorer:
