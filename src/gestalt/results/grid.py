@@ -13,7 +13,15 @@ from typing import NamedTuple
 from gestalt.results.comparability import run_notes, setup_differences, split_by_measurement
 from gestalt.results.intervals import LEVEL
 from gestalt.results.record import result_paths, write_record
-from gestalt.results.result import Result, Score, companions, headlines, read_result, score_rows
+from gestalt.results.result import (
+    Result,
+    Score,
+    companions,
+    finding,
+    headlines,
+    read_result,
+    score_rows,
+)
 from gestalt.results.text import (
     NONE,
     OVER_IMAGES,
@@ -215,6 +223,11 @@ class GridTable(NamedTuple):
     def title(self) -> str:
         """Metric and view."""
         return f"{self.metric}, {self.view}" if self.view else self.metric
+
+    @property
+    def finding(self) -> str:
+        """The finding as a sentence."""
+        return finding(self.metric, self.scores, against=self.design.against)
 
     @property
     def paper(self) -> str:

@@ -130,6 +130,7 @@ class GridPage(NamedTuple):
     Attributes:
         design: the grid.
         runs: number of its results.
+        finding: the finding by the grid's metric, a sentence; empty without intervals.
         commits: commits of the code.
         remarks: lines on the runs, and the notes that all tables share.
         pictures: PNG by name.
@@ -140,6 +141,7 @@ class GridPage(NamedTuple):
 
     design: Design
     runs: int
+    finding: str
     commits: str
     remarks: list[str]
     pictures: dict[str, bytes]
@@ -173,6 +175,7 @@ def grid_page(grid: GridResults, tables: Sequence[GridTable]) -> GridPage:
     return GridPage(
         grid.design,
         len(results),
+        next((table.finding for table in tables if table.metric == grid.design.metric), ""),
         ", ".join(sorted({result.commit for result in results})),
         [*grid.remarks, *shared],
         _pictures(grid, tables),

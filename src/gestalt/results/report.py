@@ -14,17 +14,20 @@ import numpy as np
 from markupsafe import Markup
 
 from gestalt.measures.evaluation.pictures import segmentation_panels
-from gestalt.results.compare import METHOD, compare, differing
+from gestalt.results.compare import METHOD, Comparison, compare, differing
 from gestalt.results.grid import METHOD as GRID_METHOD
 from gestalt.results.grid import GridResults, build_tables
 from gestalt.results.grid_page import grid_page
-from gestalt.results.result import HEADS, Result, headlines
-from gestalt.results.templates import BLOCKS, HERE, image_url, render
+from gestalt.results.plots import bars, render_figure
+from gestalt.results.result import HEADS, Result, Score, finding, headlines
+from gestalt.results.templates import BLOCKS, HERE, data_url, image_url, render
 from gestalt.results.text import (
     NONE,
     OVER_IMAGES,
     Table,
     images_text,
+    interval_text,
+    metric_words,
 )
 from gestalt.support.arrays import Ints
 from gestalt.support.files import Fields, write_whole
@@ -69,6 +72,8 @@ def write_report(
         title += f" and {len(results) - 1} more"
     # the tables of a grid compare its cells
     compared = len(results) > max([1, *(page.runs for page in shown)])
+    comparison = compare(results, allow_mixed=True) if compared else None
+    opening, pictures = _opening(results[0], comparison)
     page = render(
         HERE / "report.html",
         title=shown[0].design.title if shown else title,
@@ -76,30 +81,37 @@ def write_report(
         results=results,
         grids=shown,
         grid_method=GRID_METHOD,
-        headline=Table(
-            f"Headline numbers, in [0, 1]. {OVER_IMAGES}",
-            ["result", "metric", *HEADS, "protocol", "images"],
-            [row for result in results for row in _headline_rows(result)],
-            numbers=range(2, 4),
-        ),
-        comparison=compare(results, allow_mixed=True) if compared else None,
+        finding=opening,
+        pictures=pictures,
+        comparison=comparison,
         differing=differing(results) if compared else (),
-        method=METHOD,
+        method=METHOD if compared else OVER_IMAGES,
         sections=sections,
     )
     write_whole(output, page)
 
 
-def _headline_rows(result: Result) -> list[list[str]]:
-    """Return a row for each headline metric of a result."""
-    rows = []
-    for metric in headlines([result]):
-        entry = result.entry(metric)
-        protocol = entry["protocol"]
-        size = "" if "map_size" in protocol else f", {protocol.get('input_size', '?')} px"
-        how = f"{protocol['name']}{size} ({protocol['digest'][:8]})"
-        rows.append([result.label, metric, *result.numbers(metric), how, images_text(entry)])
-    return rows
+def _opening(first: Result, comparison: Comparison | None) -> tuple[str, dict[str, Markup]]:
+    """Return what a page opens with, a sentence and its picture by title: of one result its
+    headline metrics, of several the first metric that is compared.
+    """
+    if comparison is not None:
+        column = comparison.columns[0]
+        scores, against = column.scores, column.against
+        title = column.title
+        sentence = finding(column.metric, scores, against=against)
+    else:
+        scores, against, title = {}, "", first.label
+        for metric in headlines([first]):
+            scores[metric] = Score({0: first.record["metrics"][metric]}, first.interval(metric))
+        sentence = "; ".join(
+            f"{metric_words(metric)} {score.text()} {interval_text(score.over_images, sign='')}"
+            for metric, score in scores.items()
+        )
+    if not scores:
+        return "", {}
+    figure = bars(scores, title=title, base=against, x_label="line: 95 % over images")
+    return sentence, {title: data_url(render_figure(figure), "image/png")}
 
 
 WORST_PAIRS = 12

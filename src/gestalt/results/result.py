@@ -16,7 +16,7 @@ from gestalt.measures.evaluation.pictures import EXTREMES, Predictions, read_pre
 from gestalt.models.names import RESULT
 from gestalt.results.intervals import Contribution, Interval, contribution, deviation, t_interval
 from gestalt.results.record import read_record
-from gestalt.results.text import NONE, baselines_text, interval_text
+from gestalt.results.text import NONE, baselines_text, interval_text, metric_words
 from gestalt.support.arrays import Array, read_arrays
 from gestalt.support.files import Fields, file_hash
 from gestalt.support.typed import ConfigError
@@ -264,6 +264,38 @@ class Score(NamedTuple):
     def deviation(self) -> float | None:
         """Sample standard deviation over seeds; None for fewer than two."""
         return deviation(list(self.values.values()))
+
+
+def finding(metric: str, scores: Mapping[str, Score], *, against: str) -> str:
+    """Return the finding of a comparison as a sentence: which rows are clearly ahead of the base
+    row or behind it, by how much, and which are neither; empty without intervals.
+
+    An interval is over seeds, or for single seeds over images.
+    """
+    ahead, behind, unclear = [], [], []
+    kinds = []
+    for row, score in scores.items():
+        interval = score.difference_over_seeds or score.difference_over_images
+        if score.difference is None or interval is None:
+            continue
+        kinds.append("seeds" if score.difference_over_seeds else "images")
+        low, high = sorted(map(abs, interval))
+        by = f"by {abs(score.difference):.3f} [{low:.3f}, {high:.3f}]"
+        if interval.low > 0:
+            ahead.append(f"{row} is ahead of {against} {by}")
+        elif interval.high < 0:
+            behind.append(f"{row} {by}")
+        else:
+            unclear.append(f"{row} {interval_text(interval)}")
+    parts = [
+        *([f"{against} is ahead of {' and of '.join(behind)}"] if behind else []),
+        *ahead,
+        *([f"no difference is clear to {' and to '.join(unclear)}"] if unclear else []),
+    ]
+    if not parts:
+        return ""
+    over = " or ".join(sorted(set(kinds)))
+    return f"By {metric_words(metric)}, {'; '.join(parts)} (95 %, paired over {over})."
 
 
 def score_rows(

@@ -22,6 +22,9 @@ OVER_IMAGES = (
 )
 """Method of the intervals over images, and how often those of few photographs hold."""
 
+WORDS = {"miou": "mIoU", "jaccard": "JS"}
+"""Names of metrics in papers, where they are not the key's."""
+
 _LATEX = str.maketrans(
     {character: f"\\{character}" for character in "_%&#${}"}
     | {
@@ -44,6 +47,12 @@ def interval_text(interval: Interval | None, *, sign: str = "+", none: str = NON
         return none
     equal = " (all equal)" * (interval.low == interval.high)
     return f"[{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]{equal}"
+
+
+def metric_words(metric: str) -> str:
+    """Return a metric's key as a paper names it, such as ``scenes mIoU``."""
+    name, _, kind = metric.partition("/")
+    return f"{name} {WORDS.get(kind, kind)}".replace("_", " ")
 
 
 def baselines_text(baselines: Mapping[str, float]) -> str:

@@ -11,7 +11,7 @@ from gestalt.ablation.grid import read_grid
 from gestalt.results.comparability import setup_differences, split_by_measurement
 from gestalt.results.grid import METHOD, Design, GridTable, Paper, build_table
 from gestalt.results.intervals import Interval, pseudo_values, t_interval
-from gestalt.results.result import Result, Score
+from gestalt.results.result import Result, Score, finding
 from gestalt.results.text import csv_text, latex
 from gestalt.support.typed import ConfigError
 from tests.gestalt.ablation.fake_run import leave, leave_arrays, record
@@ -235,6 +235,19 @@ WRITTEN = {
     "csv": csv_text([TABLE]),
     "tex": latex([TABLE], METHOD),
 }
+
+
+def test_a_finding_says_who_is_ahead_by_how_much_and_what_is_not_clear():
+    scores = GOLDEN_SCORES | {
+        "top, dino": Score({0: 0.3}, None, 0.07, Interval(0.01, 0.13)),
+        "sum, dino": Score({0: 0.2}, None, -0.03, Interval(-0.1, 0.04)),
+    }
+    assert finding("scenes/miou", scores, against="max, dino") == (
+        "By scenes mIoU, max, dino is ahead of avg, dino by 0.110 [0.085, 0.135]; top, dino is "
+        "ahead of max, dino by 0.070 [0.010, 0.130]; no difference is clear to sum, dino [-0.100, "
+        "+0.040] (95 %, paired over images or seeds)."
+    )
+    assert finding("scenes/miou", {"cls, dino": Score({})}, against="max, dino") == ""
 
 
 def test_a_table_is_written_like_the_golden_files(request):
