@@ -4,7 +4,9 @@ Its montage has a row for each image and a panel for each cell, from the predict
 """
 
 import io
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +32,7 @@ from gestalt.results.result import Result, Score
 from gestalt.results.templates import HERE, data_url, render
 from gestalt.results.text import NONE, Table, baselines_text, csv_text, latex, span
 from gestalt.support.files import write_whole
+from gestalt.support.names import file_name
 
 
 def montage(runs: Mapping[str, Result], image_set: str) -> bytes | None:
@@ -121,7 +124,20 @@ def write_page(grid: GridResults, folder: Path, allow_mixed: bool) -> str:
         image = np.array(Image.open(io.BytesIO(picture)).convert("RGB"))
         writer.add_image(name, image, dataformats="HWC")
     writer.close()
+    _link_runs(grid, folder / "runs")
     return text
+
+
+def _link_runs(grid: GridResults, folder: Path) -> None:
+    """Link the runs of the grid by cell and seed, as TensorBoard is to name their curves; without
+    links on a file system that has none.
+    """
+    with suppress(OSError):
+        folder.mkdir(exist_ok=True)
+        for (cell, seed), result in grid.views[""].items():
+            link = folder / file_name(f"{cell} seed {seed}")
+            link.unlink(missing_ok=True)
+            link.symlink_to(os.path.relpath(result.run, folder), target_is_directory=True)
 
 
 class GridPage(NamedTuple):

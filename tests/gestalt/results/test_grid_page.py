@@ -58,8 +58,11 @@ def test_the_page_has_tables_pictures_failures_and_times(view, tmp_path):
     page = report(view, tmp_path / "page")
     assert {path.name for path in (tmp_path / "page").iterdir() if "events" not in path.name} == {
         *("table.md", "table.csv", "table.tex", "bars.png", "montage.png"),
-        "page.json",
+        *("page.json", "runs"),
     }
+    links = {link.name: link for link in (tmp_path / "page/runs").iterdir()}
+    assert len(links) == len(view)
+    assert links["max__dino_seed_0"].resolve() == view["max, dino", 0].run.resolve()
     assert page == (tmp_path / "page" / "table.md").read_text()
     assert "| max | supervised | 0 | no result |" in page
     assert "- max, random: no luck at s3://h/x\n" in page
