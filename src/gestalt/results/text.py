@@ -127,20 +127,6 @@ class Table:
         lines.insert(1, ["---".ljust(width, "-") for width in widths])
         return "\n".join(f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines)
 
-    def latex(self) -> str:
-        """Return a tabular for ``\\usepackage{booktabs}``."""
-        import pandas as pd
-
-        heads = list(map(_escaped, self.heads))
-        sides = ["r" if column in self.numbers else "l" for column in range(len(heads))]
-        text = (
-            pd.DataFrame(self.rows, columns=heads)
-            .map(_escaped)
-            .to_latex(index=False, escape=False, column_format="".join(sides))
-        )
-        # a bracket or a star would be an argument of the command before it
-        return re.sub(r"^(?=[\[*])", "{}", text, flags=re.MULTILINE)
-
 
 def markdown(tables: Sequence[Table], method: str) -> str:
     """Return all tables with their notes, and how their intervals are computed."""
@@ -151,13 +137,27 @@ def markdown(tables: Sequence[Table], method: str) -> str:
 
 
 def latex(tables: Sequence[Table], method: str) -> str:
-    """Return a tabular for each table, with its title, ``method`` and its notes as comments."""
-    texts = []
-    for table in tables:
-        head = f"{table.title}. {method}" if table.title else method
-        notes = [f"% {note}\n" for note in table.notes]
-        texts.append(f"% {head}\n{table.latex()}{''.join(notes)}")
-    return "\n".join(texts)
+    """Return the values of all tables as one tabular for ``\\usepackage{booktabs}``, in per cent: a
+    row for each cell or run, a column for each metric; ``method`` and the notes are comments.
+    """
+    import pandas as pd
+
+    numbers: dict[str, dict[str, str]] = {}
+    for value in (value for table in tables for value in table.values):
+        row = _escaped(str(value.get("cell", value.get("run"))))
+        kind = value.get("view") or value.get("measured_by")
+        column = _escaped(metric_words(str(value["metric"])) + (f", {kind}" if kind else ""))
+        parts = value.get("mean", value.get("value")), value.get("deviation")
+        shown = [f"{100 * number:.1f}" for number in parts if isinstance(number, float)]
+        numbers.setdefault(row, {})[column] = _escaped(" ± ".join(shown) or NONE)
+        if value.get("paper") is not None:
+            numbers[row][f"{column}, the paper's"] = str(value["paper"])
+    frame = pd.DataFrame.from_dict(numbers, orient="index").fillna(_escaped(NONE))
+    text = frame.to_latex(escape=False, column_format="l" + "r" * frame.shape[1])
+    notes = dict.fromkeys(note for table in tables for note in table.notes)
+    lines = [f"% {line}\n" for line in ("In %.", method, *notes)]
+    # a bracket or a star would be an argument of the command before it
+    return "".join(lines) + re.sub(r"^(?=[\[*])", "{}", text, flags=re.MULTILINE)
 
 
 def csv_text(tables: Sequence[Table], method: str = "") -> str:

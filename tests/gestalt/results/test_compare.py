@@ -252,7 +252,7 @@ def test_markdown_latex_and_csv_hold_the_same_numbers(run):
         f"| clippy_dino_max tiny version_1 | {row} | {cell.difference:+.3f} ["
         in written["markdown"]
     )
-    assert r"clippy\_dino\_max tiny version\_1 & " + row in written["latex"]
+    assert rf"clippy\_dino\_max tiny version\_1 & {100 * cell.mean:.1f} \\" in written["latex"]
     lines = list(csv.DictReader(io.StringIO(written["csv"])))
     assert [float(line["value"]) for line in lines] == [
         score.mean for score in column.scores.values()

@@ -3,7 +3,7 @@
 import pytest
 
 from gestalt.results.intervals import t_interval
-from gestalt.results.text import Table, images_text, interval_text, part_text
+from gestalt.results.text import Table, images_text, interval_text, latex, part_text
 
 
 @pytest.mark.parametrize(
@@ -41,10 +41,25 @@ def test_an_interval_of_equal_values_says_so(values, said):
     assert interval_text(t_interval(values)) == said
 
 
-def test_a_latex_row_that_begins_with_a_bracket_is_no_argument_of_the_command_before_it():
-    rows = [["[cls]", "[0.1, 0.2]"], ["*", "-0.2"]]
-    lines = Table("", ["cell", "miou"], rows).latex().splitlines()
-    assert lines[4:6] == [r"{}[cls] & [0.1, 0.2] \\", r"{}* & $-$0.2 \\"]
+def tabular(*values):
+    """The lines of a tabular of values, after its comments."""
+    text = latex([Table("", [], [], values=values)], method="how")
+    comments, _, lines = text.partition("\\toprule\n")
+    assert comments.startswith("% In %.\n% how\n")
+    return lines.splitlines()
+
+
+def test_latex_prints_cells_as_rows_and_metrics_as_columns_in_per_cent():
+    first = {"cell": "[cls]", "metric": "scenes/miou", "mean": 0.1234, "deviation": 0.01}
+    second = {"cell": "*", "metric": "scenes/recall_at_10", "mean": -0.2, "deviation": None}
+    assert tabular(first, second) == [
+        r" & scenes mIoU & scenes recall at 10 \\",
+        r"\midrule",
+        r"{}[cls] & 12.3 $\pm$ 1.0 & -- \\",
+        r"{}* & -- & $-$20.0 \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
 
 
 def test_special_characters_are_escaped():
@@ -66,10 +81,7 @@ def test_special_characters_are_escaped():
         "<": r"\textless{}",
     }
     text, escaped = (" ".join(part) for part in (special, special.values()))
-    assert Table("", [text], [[text]]).latex().splitlines()[2:5] == [
-        rf"{escaped} \\",
-        r"\midrule",
-        rf"{escaped} \\",
-    ]
+    row = tabular({"cell": text, "metric": "miou", "mean": 0.5})[2]
+    assert row == rf"{escaped} & 50.0 \\"
     table = Table("", ["cell", "score"], [["a|b", "0.1"]])
     assert table.markdown().splitlines()[2] == r"| a\|b | 0.1 |"
