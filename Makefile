@@ -31,7 +31,9 @@ help: ## list the targets
 
 $(READY): setup.cfg pyproject.toml requirements.lock
 	test -x $(VENV)/bin/python || $(PYTHON) -I -m venv $(VENV)
+	@echo "installing the packages of requirements.lock in $(VENV), 1.2 GB, a minute or two"
 	$(PIP) --require-hashes --only-binary :all: --no-deps -r requirements.lock
+	@echo "installing torch, unless it is there"
 	$(PIP) $(TORCH)
 	$(PIP) --no-deps --no-build-isolation -e .
 	touch $@

@@ -1,4 +1,4 @@
-"""The site of ``make docs``: the pages of this folder, with README as the first, and the reference
+"""The site of ``make docs``: README's first sections, the pages of this folder, and the reference
 from docstrings.
 """
 
@@ -16,6 +16,8 @@ exclude_patterns = ["examples/plugin_terms"]
 html_theme = "furo"
 html_title = f"Gestalt {release}"
 html_copy_source = False
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 highlight_language = "text"
 
 myst_heading_anchors = 4  # headings are link targets, as on GitHub
