@@ -178,13 +178,18 @@ def _build_side(tower: ImageTower | TextTower, projection: Projection, aggregati
 class SkipInit(TorchFunctionMode):
     """Leaves memory as it is where a parameter's initial values would be drawn; buffers that are
     computed are computed.
+
+    Normal values are their mean: ``trunc_normal_`` draws until all are in its range, so that with
+    what the memory held before it might never end.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call a function of torch, unless it initialises in place."""
         keywords = kwargs or {}
+        if func is Tensor.normal_:
+            return args[0].fill_(args[1] if len(args) > 1 else keywords.get("mean", 0.0))
         if (
-            func in (Tensor.normal_, Tensor.uniform_, Tensor.erfinv_)
+            func in (Tensor.uniform_, Tensor.erfinv_)
             or getattr(func, "__module__", "") == "torch.nn.init"
         ):
             return args[0] if args else keywords["tensor"]

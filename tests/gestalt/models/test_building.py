@@ -1,9 +1,10 @@
 """Names that only timm knows are checked before any data or weights are read."""
 
 import pytest
+import torch
 
 from gestalt.config.loading import load
-from gestalt.models.building import check_names
+from gestalt.models.building import SkipInit, check_names
 from gestalt.support.typed import ConfigError
 
 CC12M = ["data.root=x", "benchmark_root=x"]
@@ -26,3 +27,9 @@ def test_a_training_size_that_patches_do_not_divide_is_refused_with_its_key():
         ConfigError, match=r"image\.train_size=450: choose a multiple of .* 16 x 16"
     ):
         check_names(config)
+
+
+def test_a_truncated_normal_ends_whatever_the_memory_held():
+    held = torch.full((4,), 1e30)
+    with SkipInit():
+        assert torch.nn.init.trunc_normal_(held, mean=0.5).tolist() == [0.5] * 4
