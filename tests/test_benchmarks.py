@@ -263,7 +263,9 @@ def test_an_empty_place_is_refused(spoilable, tmp_path):
     (tmp_path / "empty").mkdir()
     spoilable.root = tmp_path / "empty"
     files_of = BENCHMARKS[spoilable.name].image_set.removesuffix("_curated")
-    with pytest.raises(ValueError, match=f"{files_of}: no .* in any of .*; (unpack|sort) "):
+    with pytest.raises(
+        ValueError, match=f"{files_of}: no .* in any of .*; (unpack|sort|run `gestalt data get) "
+    ):
         spoilable.open()
 
 

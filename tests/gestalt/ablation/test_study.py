@@ -206,8 +206,8 @@ def test_compare_and_report_take_the_folder_of_the_page_and_name_its_cells(
     folder, output = str(tmp_path / "page"), tmp_path / "all.html"
     assert main(["report", folder, "--output", str(output)]) == 0
     page = output.read_text()
-    assert "<caption>scenes/miou, tested at 32 px</caption>" in page
-    assert page.count("difference, over seeds") == 6  # two metrics in three views
+    assert ">scenes/miou, tested at 32 px</p>" in page
+    assert page.count(">difference, over seeds</th>") == 6  # two metrics in three views
     (tmp_path / "page" / "page.json").write_text("{")
     assert main(["compare", folder]) == 2
     assert "page.json: damaged" in capsys.readouterr().err

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from gestalt.measures.evaluation.pictures import label_colours
 from gestalt.measures.segmentation.segmented import SegmentedImage, Similarity
 from gestalt.publishing.picture_page import page_entry, titles, write_page
 from tests.gestalt.browser import browsing, needs_chromium
@@ -68,7 +69,7 @@ def test_a_mask_covers_the_pixels_of_its_label(page):
     assert (np.asarray(left.convert("RGBA"))[..., 3] > 0)[:, :30].all()
     assert not (np.asarray(left.convert("RGBA"))[..., 3] > 0)[:, 30:].any()
     pixels = np.asarray(right.convert("RGBA"))
-    assert (pixels[:, 30:] == (0, 128, 0, 255)).all()
+    assert (pixels[:, 30:] == (*label_colours(result().labels)[1], 255)).all()
     assert not pixels[:, :30, 3].any()
 
 
