@@ -23,12 +23,12 @@ from gestalt.measures.segmentation.calibration import Sweep
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.models.opening import TRAINED, Target
-from gestalt.results.compare import METHOD, Column, Comparison, compare
+from gestalt.results.compare import Column, Comparison, compare
 from gestalt.results.plots import QUIET, bars, lines, render_figure
 from gestalt.results.record import provenance, write_record
 from gestalt.results.result import measured, read_result
 from gestalt.results.run_record import print_result, scored_images
-from gestalt.results.text import OVER_IMAGES, images_text, markdown
+from gestalt.results.text import OVER_IMAGES, images_text
 from gestalt.runs.evaluation import build_evaluation
 from gestalt.runs.folders import new_evaluation
 from gestalt.runs.score import score
@@ -67,7 +67,8 @@ def score_each(
     if not results or (of == 1 and not together):
         return None
     compared = compare(results, allow_mixed=True, together=together)
-    print(markdown([compared.table()], METHOD), end="")
+    table = compared.table()
+    print(table.markdown(aligned=True), *table.notes, sep="\n\n")
     return compared
 
 
