@@ -4,6 +4,7 @@ a shell does.
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -156,3 +157,8 @@ def slow(self, batch, index):
 {owner}.training_step = slow
 sys.exit(main(sys.argv[1:]))
 """
+
+
+def printed(metric: str, said: str) -> float:
+    """The value of a metric in a closing table."""
+    return float(re.search(rf"^\| {metric} +\| (\S+)", said, flags=re.MULTILINE)[1])

@@ -16,6 +16,7 @@ from tests.gestalt.command import (
     TRAIN,
     ended_by,
     killed,
+    printed,
     refused,
     result,
     run_here,
@@ -34,12 +35,9 @@ def whole(tmp_path_factory):
     return folder, succeed(TRAIN, folder=folder), result(folder)
 
 
-def test_a_run_ends_with_its_metrics_as_lines_and_as_json(whole):
+def test_a_run_ends_with_its_metrics_as_a_table_and_as_json(whole):
     folder, done, record = whole
-    assert "scenes/miou " in done.stdout
-    assert record["metrics"]["scenes/miou"] == pytest.approx(
-        float(done.stdout.split("scenes/miou ")[1].split()[0]), abs=1e-4
-    )
+    assert printed("scenes/miou", done.stdout) == round(record["metrics"]["scenes/miou"], 4)
     assert record["image_init"]["requested"] == "dino"
     assert record["image_init"]["resolved"] == "random"
     assert "image.init: requested dino, resolved to random" in done.stderr
@@ -68,7 +66,7 @@ def test_a_run_that_max_steps_ends_within_an_epoch_is_scored_at_its_last_step(tm
     record = result(tmp_path)
     assert record["steps"] == 3
     evaluated = succeed("eval lightning_logs/clippy_dino_max evaluation.limit=7", folder=tmp_path)
-    assert f"scenes/miou {record['metrics']['scenes/miou']:.4f}" in evaluated.stdout
+    assert printed("scenes/miou", evaluated.stdout) == round(record["metrics"]["scenes/miou"], 4)
     assert record["best"]["value"] == pytest.approx(record["metrics"]["scenes/miou"])
     last, best = (
         next(tmp_path.glob(f"lightning_logs/*/*/*/checkpoints/{name}.ckpt"))
@@ -173,8 +171,8 @@ def test_a_loss_that_is_not_a_number_stops_with_the_step_and_keeps_the_last_good
 def test_eval_scores_all_images_where_training_scored_a_part_and_both_print_counts(whole):
     folder, trained, record = whole
     done = succeed("eval clippy_dino_max evaluation.batch_size=32", folder=folder)
-    assert "scenes: 7 of 307 images\nscenes/miou " in trained.stdout
-    assert "scenes: all 307 images\nscenes/miou " in done.stdout
+    assert "scenes: 7 of 307 images\n| metric " in trained.stdout
+    assert "scenes: all 307 images\n| metric " in done.stdout
     newest = max(
         folder.glob("lightning_logs/*/*/version_0/evaluations/*.json"),
         key=lambda path: int(path.stem),

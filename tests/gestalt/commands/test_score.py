@@ -8,7 +8,7 @@ import pytest
 
 from gestalt.results.result import read_result
 from tests.data_modules.fakes.masks import draw_voc
-from tests.gestalt.command import TINY, refused, succeed
+from tests.gestalt.command import TINY, printed, refused, succeed
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +46,7 @@ def test_maps_of_another_system_are_recorded_compared_and_reported(tmp_path):
     words = "--bench pascal_voc benchmark_root=. benchmark_subset=true data.workers=1"
     facts = "--name 'An Oracle' --note 'protocol=read off the truth' --values truth"
     done = succeed(f"score {masks} {words} {facts}", folder=tmp_path)
-    assert "pascal_voc/miou 1.0000" in done.stdout
+    assert printed("pascal_voc/miou", done.stdout) == 1
     path = tmp_path / "lightning_logs/predictions/An_Oracle/evaluations/0.json"
     record = json.loads(path.read_text())
     assert record["predictions"] | {"sha256": ""} == {
@@ -64,7 +64,7 @@ def test_maps_of_another_system_are_recorded_compared_and_reported(tmp_path):
     assert "of 21 classes are in fewer than two of the 3 images." in done.stdout
     objects = masks.replace("Class", "Object")
     line = f"score {objects} {words} --measure grouping --output groups"
-    assert "pascal_voc/jaccard 1.0000" in succeed(line, folder=tmp_path).stdout
+    assert printed("pascal_voc/jaccard", succeed(line, folder=tmp_path).stdout) == 1
     succeed(f"report {path} groups/evaluations/0.json", folder=tmp_path)
     assert "Their maker states protocol: read off the truth." in " ".join(
         (tmp_path / "report.html").read_text().split()
