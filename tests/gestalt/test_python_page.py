@@ -37,7 +37,7 @@ def run_all(blocks, name):
 def test_the_examples_of_a_page_run(page):
     text = (ROOT / page).read_text()
     names = run_all(re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL), page)
-    assert page == "docs/lightning.md" or Path("photo_segmented.png").is_file()
+    assert page != "docs/python.md" or Path("photo_segmented.png").is_file()
     if page == "docs/lightning.md":
         origin = names["gestalt"].load("mine/last.ckpt", "cpu").origin
         assert origin == "mine/last.ckpt, step 8 of 8"
