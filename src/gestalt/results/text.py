@@ -50,7 +50,9 @@ def interval_text(interval: Interval | None, *, sign: str = "+", none: str = NON
 
 
 def metric_words(metric: str) -> str:
-    """Return a metric's key as a paper names it, such as ``scenes mIoU``."""
+    """Return the set and the metric's name in papers for a key: ``scenes mIoU`` for
+    ``scenes/miou``.
+    """
     name, _, kind = metric.partition("/")
     return f"{name} {WORDS.get(kind, kind)}".replace("_", " ")
 

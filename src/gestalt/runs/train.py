@@ -45,7 +45,7 @@ from gestalt.training.trainer import STATIC_GRAPH, keywords_of, make_trainer
 NEXT = """next: gestalt report {0}   # one HTML page
       gestalt segment photo.jpg --labels "background, dog, cat" --model {0}
       gestalt compare {0} OTHER_RUN   # tensorboard --logdir lightning_logs: the curves"""
-"""What to type after a run, for its folder."""
+"""Commands that read a run, printed at its end; ``{0}`` is its folder."""
 
 
 def train(experiment: Experiment, *, verbose: bool = False) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Whether this machine can run a trainer; Lightning is not imported."""
+"""Check of a trainer's accelerator, devices and precision on this machine, without Lightning."""
 
 import os
 

@@ -203,7 +203,8 @@ def class_embeddings(
             vectors = functional.normalize(vectors, dim=-1)
         return vectors.reshape(-1, len(protocol.templates), vectors.shape[-1]).mean(dim=1)
 
-    key = templates_digest(protocol) + short_digest(json.dumps(texts))
+    # the texts of ImageNet's templates are 80,000, so their digest is for kept vectors alone
+    key = "" if kept is None else templates_digest(protocol) + short_digest(json.dumps(texts))
     if kept is not None and key in kept:
         vectors = kept[key]
     elif cache is None or len(texts) < LARGE or not hasattr(model, "text_tower"):
