@@ -137,6 +137,7 @@ class ZeroShot(Callback):
                 for loader in self._data.val_dataloader():
                     for batch in loader:
                         moved = move_data_to_device(batch, scored.device)
+                        call("on_validation_batch_start", moved, 0)
                         call("on_validation_batch_end", None, moved, 0)
                 call("on_validation_epoch_end")
         finally:

@@ -77,8 +77,8 @@ class DenseModel(nn.Module):
     logit_scale: nn.Parameter | Tensor | None
     proxy: "DenseModel | None" = None
     proxy_name = ""
-    _last_pass: tuple[Tensor, Tokens] | None = None  # images and tokens, while passes are shared
-    _shares_passes = False
+    # reading, positions, images and tokens of each, while passes are shared
+    _passes: list[tuple[str, str, Tensor, Tokens]] | None = None
 
     @abstractmethod
     def tokens(self, images: Tensor) -> Tokens:
@@ -169,29 +169,32 @@ class DenseModel(nn.Module):
         """Return tokens of locations, not normalised: (B, D, h, w) of the tower, or (B, E, h, w)
         through the head if projected.
         """
-        tokens = (
-            self.encode_shared(images)
-            if (reading, positions) == ("plain", "timm")
-            else self._read_tokens(images, reading, positions=positions)
-        )
+        tokens = self.encode_shared(images, reading, positions)
         return maps_of(tokens._replace(parts=self.locations(tokens)) if projected else tokens)
 
     def share_passes(self, shared: bool) -> None:
-        """Keep the tokens of the last pass for measures that see equal pixels, or stop keeping
-        them. Weights must not change meanwhile.
+        """Keep the tokens of each pass from now on, for measures that see equal pixels, or stop
+        keeping them; drop those of earlier passes.  Weights must not change meanwhile.
         """
-        self._shares_passes, self._last_pass = shared, None
+        self._passes = [] if shared else None
 
-    def encode_shared(self, images: Tensor) -> Tokens:
-        """Return ``tokens`` of images; while passes are shared, those of the last pass if its
-        images were equal.
+    def encode_shared(
+        self, images: Tensor, reading: str = "plain", positions: str = "timm"
+    ) -> Tokens:
+        """Return the tokens of images under a reading; while passes are shared, those of an earlier
+        pass of equal images.
         """
-        if not self._shares_passes:
-            return self.tokens(images)
-        if self._last_pass is None or not torch.equal(self._last_pass[0], images):
-            self._last_pass = None  # first, so that two passes are never in memory
-            self._last_pass = (images, self.tokens(images))
-        return self._last_pass[1]
+        for *how, seen, tokens in self._passes or ():
+            if how == [reading, positions] and torch.equal(seen, images):
+                return tokens
+        tokens = (
+            self.tokens(images)
+            if (reading, positions) == ("plain", "timm")
+            else self._read_tokens(images, reading, positions=positions)
+        )
+        if self._passes is not None:
+            self._passes.append((reading, positions, images, tokens))
+        return tokens
 
     def grid(self, height: int, width: int) -> Pair:
         """Return the grid (h, w) of an image of (H, W) pixels.
@@ -276,8 +279,8 @@ class DenseModel(nn.Module):
 
 
 def share_passes(model: object, shared: bool) -> None:
-    """Let the measures of an evaluation share the tower's passes, or stop; models of other kinds
-    have none to share.
+    """Let the measures of a batch share the tower's passes, or stop; models of other kinds have
+    none to share.
     """
     if isinstance(model, DenseModel):
         model.share_passes(shared)

@@ -19,7 +19,6 @@ from torchmetrics import Metric
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.encoders.dense_model import share_passes
 from gestalt.measures.context import Context, Entry
-from gestalt.measures.evaluation.images import SharedImages
 from gestalt.measures.evaluation.pictures import ScoredImage
 from gestalt.measures.evaluation.prompts import (
     class_embeddings,
@@ -314,9 +313,16 @@ class Scorer(RecordedCallback):
             and any(weight.requires_grad for weight in model.text.parameters())
         )
         cache = prompts_folder(self.context.evaluation.prompt_cache and not changes)
-        share_passes(model, True)
         progress = trainer.is_global_zero and trainer.progress_bar_callback is not None
         self.begin(model, cache=cache, progress=progress)
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: dict[str, Any], *_: Any
+    ) -> None:
+        """Let the measures of a batch share passes, if there are several."""
+        if batch["set"] == self.context.image_set.name:
+            # all scorers are given the same dictionary
+            share_passes(pl_module.model, batch.setdefault("scorer", self) is not self)
 
     def on_validation_batch_end(
         self,
@@ -330,9 +336,6 @@ class Scorer(RecordedCallback):
         if batch["set"] != self.context.image_set.name:
             return
         truth = self.truth(batch)
-        if not isinstance(batch["image"], SharedImages):
-            # for the scorers after this one too: they are given the same dictionary
-            batch["image"] = SharedImages(batch["image"])
         predictions = self.score(pl_module.model, batch, truth)
         for position, index in enumerate(batch["sample_id"].tolist()):
             if index in self.shown_ids:

@@ -1,18 +1,20 @@
 """Values that several measures, or several evaluations of a run, share are computed once."""
 
+from itertools import chain
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from gestalt.measures.evaluation import images
 from gestalt.measures.evaluation.measures import MEASURES
 from gestalt.measures.evaluation.protocols import build_protocol
 from gestalt.measures.grouping.callback import Grouping
 from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
 from gestalt.measures.retrieval.callback import Retrieval
 from gestalt.measures.segmentation.callback import Segmentation
+from gestalt.measures.segmentation.dense.scores import cut_and_embed
 from gestalt.measures.segmentation.presets import top_down_protocol
+from tests.gestalt.measures.segmentation.test_parity import noise
 from tests.gestalt.measures.stage import context
 from tests.gestalt.tiny_model import tiny
 
@@ -20,18 +22,6 @@ from tests.gestalt.tiny_model import tiny
 @pytest.fixture
 def model():
     return tiny()[0].eval()
-
-
-@pytest.fixture
-def resizings(monkeypatch):
-    """The sizes to which images were resized, a list that grows with each call."""
-    sizes, resize = [], images.interpolate
-    monkeypatch.setattr(
-        images,
-        "interpolate",
-        lambda image, *size, **protocol: sizes.append(size) or resize(image, *size, **protocol),
-    )
-    return sizes
 
 
 def stage(**changes):
@@ -82,6 +72,8 @@ def evaluated(model, callbacks, *, trainer=None):
         callback.on_validation_epoch_start(trainer, module)
     for number, batch in enumerate(batches()):
         for callback in callbacks:
+            callback.on_validation_batch_start(trainer, module, batch, number)
+        for callback in callbacks:
             callback.on_validation_batch_end(trainer, module, None, batch, number)
     for callback in callbacks:
         callback.on_validation_epoch_end(trainer, module)
@@ -89,28 +81,48 @@ def evaluated(model, callbacks, *, trainer=None):
 
 
 def test_measures_of_equal_pixels_share_a_pass_and_score_as_each_alone(model):
-    passes = []
-    handle = model.image.tower.register_forward_hook(lambda *_: passes.append(1))
-    together = evaluated(model, scorers())
-    assert len(passes) == 2  # of two batches
-    handle.remove()
-    assert together == [evaluated(model, [callback])[0] for callback in scorers()]
+    kept = []  # the passes that are kept, at each pass
+    with model.image.tower.register_forward_hook(lambda *_: kept.append(model._passes)):
+        together = evaluated(model, scorers())
+        assert list(map(len, kept)) == [1, 1]  # of two batches
+        kept.clear()
+        assert together == [evaluated(model, [callback])[0] for callback in scorers()]
+    assert kept == [None] * 6
+
+
+WINDOWS = {"input_size": 64, "window": 64, "stride": 32, "vocabulary": "label_set"}
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"input_size": 24}, {"interpolation": "bilinear", "antialias": False}]
+    ("name", "change", "passes"),
+    [
+        ("mmseg-448/tcl", {}, 1),
+        ("mmseg-448", {"input_size": 80}, 2),
+        ("mmseg-448", {"window": 48}, 2),
+        ("mmseg-448", {"stride": 16}, 2),
+        ("mmseg-448", {"reading": "maskclip"}, 2),
+        ("mmseg-448", {"positions": "scale_factor"}, 2),
+    ],
 )
-def test_images_are_resized_once_for_protocols_that_resize_alike_and_again_for_others(
-    resizings, changes
+def test_windows_of_all_images_go_through_the_tower_together_and_once_for_equal_ones(
+    model, name, change, passes
 ):
-    first = top_down_protocol("whole_square", tower_size=16)
-    second = build_protocol("pca_square", GROUPING_PROTOCOLS, **{"input_size": 16, **changes})
-    batch = next(batches())["image"]
-    shared = images.SharedImages(batch)
-    for protocol in (first, second, first):
-        canvases = images.resize_all(shared, protocol=protocol)
-        assert all(map(torch.equal, canvases, images.resize_all(batch, protocol=protocol)))
-    assert len(resizings) == 3 * len(batch) + len(batch) * (2 if changes else 1)
+    batch = [noise(48, 64), noise(64, 48, seed=1)]
+    protocols = [
+        top_down_protocol("mmseg-448", **WINDOWS),
+        top_down_protocol(name, **{**WINDOWS, **change}),
+    ]
+    alone = [cut_and_embed(model, batch, protocol) for protocol in protocols]
+    shapes = []
+    model.share_passes(True)
+    with model.image.tower.register_forward_hook(
+        lambda _, inputs, __: shapes.append(inputs[0].shape)
+    ):
+        together = [cut_and_embed(model, batch, protocol) for protocol in protocols]
+    model.share_passes(False)
+    assert (shapes[0], len(shapes)) == ((4, 3, 64, 64), passes)
+    for one, other in zip(chain(*alone), chain(*together), strict=True):
+        assert torch.equal(one.features, other.features)
 
 
 @pytest.mark.parametrize("position", [0, 1])

@@ -16,35 +16,9 @@ Size = tuple[int, int]
 """Height and width, in pixels or patches."""
 
 
-class SharedImages(tuple[Tensor, ...]):
-    """Images of a batch, (3, H, W) uint8 of any sizes, that several measures see: what one computes
-    of them, the others need not.
-
-    A tuple, so that no measure can replace an image afterwards.
-    """
-
-    def __init__(self, images: Iterable[Tensor]) -> None:
-        self.computed: dict[tuple[object, ...], list[Any]] = {}
-
-
-def compute_once(
-    images: Sequence[Tensor], key: tuple[object, ...], compute: Callable[[], list[Result]]
-) -> list[Result]:
-    """Return a result per image; ``SharedImages`` keep it under a key for the next call."""
-    if not isinstance(images, SharedImages):
-        return compute()
-    if key not in images.computed:
-        images.computed[key] = compute()
-    return images.computed[key]
-
-
 def resize_all(images: Sequence[Tensor], protocol: ImageProtocol) -> list[Tensor]:
-    """Resize uint8 images (3, H, W) of any sizes; shared ones once for all protocols that resize
-    the same way.
-    """
-    return compute_once(
-        images, protocol.geometry(), lambda: [resize(image, protocol) for image in images]
-    )
+    """Resize uint8 images (3, H, W) of any sizes."""
+    return [resize(image, protocol) for image in images]
 
 
 def resize(image: Tensor, protocol: ImageProtocol) -> Tensor:

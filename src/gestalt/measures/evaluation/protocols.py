@@ -96,12 +96,6 @@ class ImageProtocol:
             return self
         return dataclasses.replace(self, multiple=stride_of_both)
 
-    def geometry(self) -> tuple[object, ...]:
-        """Return the fields that decide how an image is resized."""
-        without_name_and_version = dataclasses.fields(ImageProtocol)[2:]
-        values = (getattr(self, field.name) for field in without_name_and_version)
-        return type(self).target_size, *values
-
     def fields(self) -> dict[str, Any]:
         """Return name and value of every field that takes effect, for the record and the digest."""
         return dataclasses.asdict(self)

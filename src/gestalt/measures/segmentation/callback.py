@@ -134,7 +134,7 @@ class Segmentation(ClassMaps):
         predicted = [image.prediction for image in images]
         return predicted, {
             "shuffled_text": (swap[mask.long()] for mask in predicted),
-            "patch_oracle": map(patch_oracle, truth, [image.grid for image in images]),
+            "patch_oracle": map(patch_oracle, truth, [image.pieces.grid for image in images]),
         }
 
     def entry(self, score: SegmentationScore) -> Entry:

@@ -27,7 +27,6 @@ from gestalt.measures.segmentation.dense.scores import (
     cut_and_embed,
     fitted_to_patches,
     grid_maps,
-    pieces_of,
 )
 from gestalt.measures.segmentation.dense.winners import Winners, best_of_blocks
 from gestalt.measures.segmentation.protocol import TopDownProtocol
@@ -194,13 +193,13 @@ class TopDown(NamedTuple):
 
     Attributes:
         prediction: (H, W) class indices, in the ``map_type`` of the classes.
-        grid: (h, w), the patch grid that it was up-sampled from.
+        pieces: the windows of the image, on whose patch grid it was scored.
         score: (H, W) float32, compared with the protocol's threshold.
         classes_before_threshold: (H, W), in the same type.
     """
 
     prediction: Tensor
-    grid: Size
+    pieces: Pieces
     score: Tensor
     classes_before_threshold: Tensor
 
@@ -226,7 +225,7 @@ def top_down(
         ValueError: a window that the tower cannot take, a model that lacks a part the protocol
             needs, or a CRF whose library is missing.
     """
-    pieces = pieces_of(model, images, protocol)
+    pieces = cut_and_embed(model, images, protocol)
     sizes = sizes or sizes_of(images)
     scale = own_logit_scale(model, protocol)
     corrected = with_corrections(model, pieces, prompts, protocol)
@@ -238,7 +237,7 @@ def top_down(
             winners = Winners(windows, *maps, protocol, size, scale)
             classes, score, before = name_pixels(winners, prompts.background)
             classes, before = (as_map_type(part, prompts.classes) for part in (classes, before))
-            segmented.append(TopDown(classes, windows.grid, score, before))
+            segmented.append(TopDown(classes, windows, score, before))
     return segmented
 
 

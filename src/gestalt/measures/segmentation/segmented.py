@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gestalt.measures.evaluation.images import SharedImages, as_map_type, size_of
+from gestalt.measures.evaluation.images import as_map_type, size_of
 from gestalt.measures.evaluation.pictures import (
     BACKGROUND,
     in_row,
@@ -24,7 +24,7 @@ from gestalt.measures.evaluation.pictures import (
 )
 from gestalt.measures.evaluation.prompts import ClassEmbeddings, class_embeddings, expand
 from gestalt.measures.evaluation.vocabularies import Vocabulary
-from gestalt.measures.segmentation.dense.scores import cosines, pieces_of
+from gestalt.measures.segmentation.dense.scores import cosines, cut_and_embed
 from gestalt.measures.segmentation.dense.winners import place_maps
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.protocol import TopDownProtocol
@@ -225,12 +225,11 @@ def segment_images(
     if BACKGROUND not in labels:
         protocol = replace(protocol, prior=0.0)
     prompts = label_prompts(model, labels, protocol)
-    on_device = SharedImages(image.to(prompts.vectors.device) for image in images)
+    on_device = [image.to(prompts.vectors.device) for image in images]
     found = top_down(model, on_device, prompts, protocol)
     results = []
-    for image, top, pieces in zip(
-        images, found, pieces_of(model, on_device, protocol), strict=True
-    ):
+    for image, top in zip(images, found, strict=True):
+        pieces = top.pieces
         similar = place_maps(cosines(pieces, prompts), pieces, protocol, pieces.grid)
         means, most = similar.mean(dim=(1, 2)).tolist(), similar.amax(dim=(1, 2)).tolist()
         # the class after the labels is the background
@@ -268,5 +267,5 @@ def similarity_maps(
         place_maps(
             cosines(pieces, prompts), pieces, protocol, size_of(image) if full_size else pieces.grid
         )
-        for image, pieces in zip(on_device, pieces_of(model, on_device, protocol), strict=True)
+        for image, pieces in zip(on_device, cut_and_embed(model, on_device, protocol), strict=True)
     ]

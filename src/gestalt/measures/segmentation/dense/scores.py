@@ -21,7 +21,6 @@ from torch.nn import functional
 from gestalt.measures.evaluation.images import (
     Size,
     by_size,
-    compute_once,
     finite,
     interpolate,
     resize_all,
@@ -180,22 +179,6 @@ class Pieces(NamedTuple):
             for axis in zip(size, *placement, self.features.shape[-2:], strict=True)
         )
         return rows, columns
-
-
-def pieces_of(model: Any, images: Sequence[Tensor], protocol: TopDownProtocol) -> list[Pieces]:
-    """Return ``cut_and_embed`` of the images; of ``SharedImages`` once for all protocols with the
-    same windows and dense reading.
-    """
-    key = (
-        *protocol.geometry(),
-        protocol.reading,
-        protocol.positions,
-        protocol.proxy,
-        protocol.window,
-        protocol.stride,
-        protocol.fit,
-    )
-    return compute_once(images, key, lambda: cut_and_embed(model, images, protocol))
 
 
 @torch.no_grad()

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from gestalt.measures.evaluation.images import SharedImages
 from gestalt.measures.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation.dense import winners as maps
 from gestalt.measures.segmentation.dense.placement import (
@@ -19,7 +18,7 @@ from gestalt.measures.segmentation.dense.placement import (
     label_bands,
     window_starts,
 )
-from gestalt.measures.segmentation.dense.scores import pamr, pieces_of
+from gestalt.measures.segmentation.dense.scores import pamr
 from gestalt.measures.segmentation.engine import TopDown, top_down
 from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
@@ -142,56 +141,6 @@ def test_predictions_do_not_depend_on_batching(name):
     together = segmented(KINDS[name], images)
     for image, one in zip(images, together, strict=True):
         assert torch.equal(segmented(KINDS[name], [image])[0].prediction, one.prediction)
-
-
-class Counting(RandomModel):
-    """Counts its passes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.passes: list[tuple[int, ...]] = []
-
-    def embed_patches(self, images: Tensor, **reading) -> Tensor:
-        self.passes.append(tuple(images.shape))
-        return super().embed_patches(images)
-
-
-def test_windows_of_all_images_go_through_the_tower_together_and_once_for_all_label_sets():
-    model = Counting()
-    images = SharedImages([noise(48, 64), noise(64, 48, seed=1)])
-    protocol = top_down_protocol("mmseg-448", input_size=64, window=64, stride=32)
-    segmented(protocol, images, model=model)
-    assert model.passes == [(4, 3, 64, 64)]
-    segmented(
-        top_down_protocol("mmseg-448/tcl", **SMALL, window=64, stride=32), images, model=model
-    )
-    assert len(model.passes) == 1
-    segmented(protocol, list(images), model=model)
-    assert len(model.passes) == 2  # another batch
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"input_size": 80},
-        {"window": 48},
-        {"stride": 16},
-        {"fit": "crop"},
-        {"reading": "maskclip"},
-        {"positions": "scale_factor"},
-    ],
-)
-def test_features_of_other_windows_or_another_reading_are_not_taken_from_the_cache(change):
-    model, images = Counting(), SharedImages([noise(48, 64)])
-    for changes in ({}, change):
-        pieces_of(
-            model,
-            images,
-            protocol=top_down_protocol(
-                "mmseg-448", **{"input_size": 64, "window": 64, "stride": 32, **changes}
-            ),
-        )
-    assert len(model.passes) == 2
 
 
 def test_nan_embeddings_are_refused():
