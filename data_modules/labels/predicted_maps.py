@@ -5,6 +5,7 @@ to classes.  H W pixels.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ _LARGEST = 2**16 - 1
 _NAMED = 3
 """Number of missing images that a message names."""
 
+
+Map = TypeVar("Map", Array, Tensor)
 
 Values = Callable[..., Tensor]
 """Maps the values of a file to classes, or groups, (H, W); ``path`` is for messages."""
@@ -162,7 +165,7 @@ def read_map(path: Path, *, painted: bool = False) -> Array:
     return values
 
 
-def nearest_pixels(values: Array, size: tuple[int, int]) -> Array:
+def nearest_pixels(values: Map, size: tuple[int, int]) -> Map:
     """Scale a map to a size (H, W): each pixel is the nearest of the original, by centres."""
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(np.int64)

@@ -182,7 +182,7 @@ def compare(
 def widen(image: Tensor, *others: Tensor) -> list[Tensor]:
     """Return the embeddings and scalars in the width of the images, float32 at least."""
     wide = torch.promote_types(image.dtype, torch.float32)
-    return [tensor if tensor.dtype == wide else tensor.to(wide) for tensor in (image, *others)]
+    return [tensor.to(wide) for tensor in (image, *others)]
 
 
 def _count(ids: Tensor, all_ids: Tensor, *, valid: Tensor | None) -> Tensor:

@@ -82,17 +82,6 @@ def as_map_type(values: Tensor, classes: int) -> Tensor:
     return values.to(getattr(torch, map_type(classes)))
 
 
-def squash(label: Tensor, side: int) -> Tensor:
-    """Squash a label (H, W) to (side, side): each pixel is the nearest of the original, by
-    centres.
-    """
-    rows, columns = (
-        ((torch.arange(side, device=label.device) + 0.5) * size / side).long()
-        for size in label.shape
-    )
-    return label[rows][:, columns]
-
-
 def by_size(images: Sequence[Tensor], run: Callable[[Tensor], Iterable[Result]]) -> list[Result]:
     """Run images of equal size together, as (b, 3, H, W), and return one result per image, in the
     images' order.

@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
+from gestalt.data_modules.labels.predicted_maps import nearest_pixels
 from gestalt.measures.callback import Baseline, Batch, spread
 from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.configured import calibration_for, segmentation_protocol
-from gestalt.measures.evaluation.images import sizes_of, squash
+from gestalt.measures.evaluation.images import sizes_of
 from gestalt.measures.evaluation.prompts import used_prompts
 from gestalt.measures.evaluation.vocabularies import Vocabulary, name_classes
 from gestalt.measures.segmentation.baselines import patch_oracle, shuffled_classes
@@ -82,7 +83,8 @@ class Segmentation(ClassMaps):
         labels: list[Tensor] = super().truth(batch)
         if self.protocol.label_resolution == "native":
             return labels
-        return [squash(label, side=self.protocol.input_size) for label in labels]
+        side = self.protocol.input_size
+        return [nearest_pixels(label, size=(side, side)) for label in labels]
 
     def begin(self, model: Any, **embedding: Any) -> None:
         """Fit the protocol to the model, and embed the classes; under ``debias``, with offsets from

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.data_modules.labels.masks import read_tables
-from gestalt.measures.evaluation.images import resize, squash
+from gestalt.data_modules.labels.predicted_maps import nearest_pixels
+from gestalt.measures.evaluation.images import resize
 from gestalt.measures.evaluation.prompts import class_embeddings
 from gestalt.measures.evaluation.vocabularies import name_classes
 from gestalt.measures.segmentation.engine import top_down
@@ -192,7 +193,7 @@ def test_clippy_repo_with_fixed_defects_matches_the_slow_reference():
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_a_squashed_label_equals_the_slow_reference_and_pillows_palette_resize(size):
     label = noise(*size, seed=5)[0]
-    found = squash(label, side=224).numpy()
+    found = nearest_pixels(label, size=(224, 224)).numpy()
     assert (found == nearest_label(label.numpy(), 224)).all()
     palette = Image.fromarray(label.numpy())
     palette.putpalette([channel for grey in range(256) for channel in (grey, grey, grey)])
