@@ -17,7 +17,6 @@ from gestalt.results.text import (
     NONE,
     OVER_IMAGES,
     Table,
-    csv_bounds,
     interval_text,
     part_text,
 )
@@ -67,12 +66,11 @@ class Column(NamedTuple):
         value = NONE
         difference = NONE
         if score is not None:
-            interval = interval_text(score.over_images, sign="", none="")
-            value = f"{score.mean:.3f} {interval}".rstrip()
+            value = f"{score.mean:.3f} {interval_text(score.over_images, sign='')}"
             difference = "base"
             if score.difference is not None:
-                interval = interval_text(score.difference_over_images, none="")
-                difference = f"{score.difference:+.3f} {interval}".rstrip()
+                interval = interval_text(score.difference_over_images)
+                difference = f"{score.difference:+.3f} {interval}"
         return [value, difference] if len(self.scores) > 1 else [value]
 
 
@@ -98,33 +96,26 @@ class Comparison(NamedTuple):
             heads.append(column.title)
             if len(column.scores) > 1:
                 heads.append(f"difference to {column.against}")
-        rows = [
-            [
-                result.label,
-                *(text for column in self.columns for text in column.texts(result.label)),
-            ]
-            for result in self.results
-        ]
+        rows = []
         values = []
-        by_label = {result.label: result for result in self.results}
-        for column in self.columns:
-            for label, score in column.scores.items():
-                entry = by_label[label].entry(column.metric)
-                values.append(
-                    {
-                        "run": label,
-                        "path": by_label[label].path,
-                        "metric": column.metric,
-                        "measured_by": column.distinction,
-                        "value": score.mean,
-                        **csv_bounds(score.over_images),
-                        "against": column.against,
-                        "difference": score.difference,
-                        **csv_bounds(score.difference_over_images, "difference_"),
-                        "images": entry["images"],
-                        "images_official": entry.get("images_official"),
-                    }
-                )
+        for result in self.results:
+            rows.append([result.label])
+            for column in self.columns:
+                rows[-1] += column.texts(result.label)
+                if result.label in column.scores:
+                    entry = result.entry(column.metric)
+                    values.append(
+                        {
+                            "run": result.label,
+                            "path": result.path,
+                            "metric": column.metric,
+                            "measured_by": column.distinction,
+                            **column.scores[result.label].fields(),
+                            "against": column.against,
+                            "images": entry["images"],
+                            "images_official": entry.get("images_official"),
+                        }
+                    )
         return Table("", heads, rows, notes=self.notes, values=values)
 
 

@@ -26,7 +26,6 @@ from gestalt.results.text import (
     NONE,
     OVER_IMAGES,
     Table,
-    csv_bounds,
     interval_text,
     part_text,
 )
@@ -260,17 +259,18 @@ class GridTable(NamedTuple):
         rows = []
         values = []
         for cell, score in self.scores.items():
-            texts = ["base" if cell == design.against else NONE, NONE, NONE]
+            difference = "base" if cell == design.against else NONE
             if score.difference is not None:
-                over = score.difference_over_images, score.difference_over_seeds
-                texts = [f"{score.difference:+.3f}", *map(interval_text, over)]
+                difference = f"{score.difference:+.3f}"
             rows.append(
                 [
                     *design.cells[cell],
                     str(len(score.values)),
                     score.text(),
                     interval_text(score.over_images, sign=""),
-                    *texts,
+                    difference,
+                    interval_text(score.difference_over_images),
+                    interval_text(score.difference_over_seeds),
                 ]
             )
             if paper is not None:
@@ -283,13 +283,8 @@ class GridTable(NamedTuple):
                     "settings": " ".join(map("{}={}".format, design.heads, design.cells[cell])),
                     "seeds": " ".join(map(str, score.values)),
                     "scores": " ".join(map(str, score.values.values())),
-                    "mean": score.mean,
-                    "deviation": score.deviation,
-                    **csv_bounds(score.over_images, "images_"),
+                    **score.fields(),
                     "against": design.against,
-                    "difference": score.difference,
-                    **csv_bounds(score.difference_over_images, "difference_images_"),
-                    **csv_bounds(score.difference_over_seeds, "difference_seeds_"),
                     "paper": self.papers.get(cell),
                     "paper_is": self.paper,
                 }

@@ -265,6 +265,24 @@ class Score(NamedTuple):
         """Sample standard deviation over seeds; None for fewer than two."""
         return deviation(list(self.values.values()))
 
+    def fields(self) -> Fields:
+        """Return its numbers, unrounded, by name for CSV."""
+        intervals = {
+            "images": self.over_images,
+            "difference_images": self.difference_over_images,
+            "difference_seeds": self.difference_over_seeds,
+        }
+        return {
+            "mean": self.mean,
+            "deviation": self.deviation,
+            "difference": self.difference,
+            **{
+                f"{name}_{end}": getattr(interval, end, None)
+                for name, interval in intervals.items()
+                for end in Interval._fields
+            },
+        }
+
 
 def finding(metric: str, scores: Mapping[str, Score], *, against: str) -> str:
     """Return the finding of a comparison as a sentence: which rows are clearly ahead of the base

@@ -26,25 +26,24 @@ WORDS = {"miou": "mIoU", "jaccard": "JS"}
 """Names of metrics in papers, where they are not the key's."""
 
 _LATEX = str.maketrans(
-    {character: f"\\{character}" for character in "_%&#${}"}
-    | {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
+    {
         "±": r"$\pm$",
         NONE: "--",
+        # other characters in LaTeX's default encoding
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
     }
-    # other characters in LaTeX's default encoding
-    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 )
+"""What pandas does not escape."""
 
 
-def interval_text(interval: Interval | None, *, sign: str = "+", none: str = NONE) -> str:
+def interval_text(interval: Interval | None, *, sign: str = "+") -> str:
     """Return an interval such as ``[+0.123, +0.456]``; one without width says that all values that
     it is of are equal.
     """
     if interval is None:
-        return none
+        return NONE
     equal = " (all equal)" * (interval.low == interval.high)
     return f"[{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]{equal}"
 
@@ -146,16 +145,17 @@ def latex(tables: Sequence[Table], method: str) -> str:
 
     numbers: dict[str, dict[str, str]] = {}
     for value in (value for table in tables for value in table.values):
-        row = _escaped(str(value.get("cell", value.get("run"))))
+        row = str(value.get("cell", value.get("run")))
         kind = value.get("view") or value.get("measured_by")
-        column = _escaped(metric_words(str(value["metric"])) + (f", {kind}" if kind else ""))
-        parts = value.get("mean", value.get("value")), value.get("deviation")
+        column = metric_words(str(value["metric"])) + (f", {kind}" if kind else "")
+        parts = value["mean"], value["deviation"]
         shown = [f"{100 * number:.1f}" for number in parts if isinstance(number, float)]
-        numbers.setdefault(row, {})[column] = _escaped(" ± ".join(shown) or NONE)
+        numbers.setdefault(row, {})[column] = " ± ".join(shown) or NONE
         if value.get("paper") is not None:
             numbers[row][f"{column}, the paper's"] = str(value["paper"])
-    frame = pd.DataFrame.from_dict(numbers, orient="index").fillna(_escaped(NONE))
-    text = frame.to_latex(escape=False, column_format="l" + "r" * frame.shape[1])
+    frame = pd.DataFrame.from_dict(numbers, orient="index").fillna(NONE)
+    text = frame.to_latex(escape=True, column_format="l" + "r" * frame.shape[1])
+    text = re.sub(r"(?<!\w)-(?=\d)", "$-$", text).translate(_LATEX)
     notes = dict.fromkeys(note for table in tables for note in table.notes)
     lines = [f"% {line}\n" for line in ("In %.", method, *notes)]
     # a bracket or a star would be an argument of the command before it
@@ -171,14 +171,3 @@ def csv_text(tables: Sequence[Table], method: str = "") -> str:
 
 
 WRITERS = {"markdown": markdown, "latex": latex, "csv": csv_text}
-
-
-def csv_bounds(interval: Interval | None, prefix: str = "") -> dict[str, float | None]:
-    """Return the fields of an interval in CSV."""
-    low, high = interval or (None, None)
-    return {f"{prefix}low": low, f"{prefix}high": high}
-
-
-def _escaped(text: str) -> str:
-    """Escape LaTeX's special characters."""
-    return re.sub(r"(?<!\w)-(?=\d)", "$-$", text.translate(_LATEX))

@@ -254,10 +254,10 @@ def test_markdown_latex_and_csv_hold_the_same_numbers(run):
     )
     assert rf"clippy\_dino\_max tiny version\_1 & {100 * cell.mean:.1f} \\" in written["latex"]
     lines = list(csv.DictReader(io.StringIO(written["csv"])))
-    assert [float(line["value"]) for line in lines] == [
+    assert [float(line["mean"]) for line in lines] == [
         score.mean for score in column.scores.values()
     ]
-    assert float(lines[1]["difference_low"]) == cell.difference_over_images.low
+    assert float(lines[1]["difference_images_low"]) == cell.difference_over_images.low
     assert set(WRITERS) == {"markdown", "latex", "csv"}
 
 

@@ -75,13 +75,13 @@ def test_special_characters_are_escaped():
         "-1": "$-$1",
     }
     special |= {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
+        "\\": r"\textbackslash \space",
+        "~": r"\textasciitilde \space",
+        "^": r"\textasciicircum \space",
         "<": r"\textless{}",
     }
     text, escaped = (" ".join(part) for part in (special, special.values()))
-    row = tabular({"cell": text, "metric": "miou", "mean": 0.5})[2]
+    row = tabular({"cell": text, "metric": "miou", "mean": 0.5, "deviation": None})[2]
     assert row == rf"{escaped} & 50.0 \\"
     table = Table("", ["cell", "score"], [["a|b", "0.1"]])
     assert table.markdown().splitlines()[2] == r"| a\|b | 0.1 |"
