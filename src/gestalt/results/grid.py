@@ -17,7 +17,6 @@ from gestalt.results.result import (
     Result,
     Score,
     companions,
-    finding,
     headlines,
     read_result,
     score_rows,
@@ -56,10 +55,6 @@ class Paper:
     metrics: dict[str, str] = field(default_factory=dict)
     cells: dict[str, dict[str, float]] = field(default_factory=dict)
 
-    def number(self, cell: str, metric: str) -> float | None:
-        """Return the paper's number for a cell; None if it has none."""
-        return self.cells.get(cell, {}).get(metric)
-
 
 @dataclass(frozen=True)
 class Design:
@@ -93,17 +88,6 @@ class Design:
     def title(self) -> str:
         """Name and scale."""
         return f"{self.name} at scale {self.scale}"
-
-    def paper_beside(self, metric: str) -> Paper | None:
-        """Return the paper if it has numbers for this metric and the metric is of the benchmark
-        that is drawn.
-        """
-        image_set, _, name = metric.partition("/")
-        same_set = image_set == self.metric.partition("/")[0]
-        has_numbers = self.paper is not None and any(
-            self.paper.number(cell, name) is not None for cell in self.cells
-        )
-        return self.paper if same_set and has_numbers else None
 
 
 class GridResults(NamedTuple):
@@ -224,15 +208,10 @@ class GridTable(NamedTuple):
         return f"{self.metric}, {self.view}" if self.view else self.metric
 
     @property
-    def finding(self) -> str:
-        """The finding as a sentence."""
-        return finding(self.metric, self.scores, against=self.design.against)
-
-    @property
     def paper(self) -> str:
         """Description of the paper's column; empty without one."""
-        paper = self.design.paper_beside(self.metric)
-        if paper is None:
+        paper = self.design.paper
+        if paper is None or not self.papers:
             return ""
         return (
             f"the paper's {paper.metrics[self.metric.partition('/')[2]]} ({paper.source}; "
@@ -242,7 +221,6 @@ class GridTable(NamedTuple):
     def table(self) -> Table:
         """Return the table as text."""
         design = self.design
-        paper = design.paper_beside(self.metric)
         heads = list(design.heads)
         if len(heads) == 1:
             heads = [heads[0].rpartition(".")[2]]
@@ -254,8 +232,8 @@ class GridTable(NamedTuple):
             "difference, over images",
             "difference, over seeds",
         ]
-        if paper is not None:
-            heads.append(f"the paper's, {paper.source.rpartition(', ')[2]}")
+        if design.paper is not None and self.papers:
+            heads.append(f"the paper's, {design.paper.source.rpartition(', ')[2]}")
         rows = []
         values = []
         for cell, score in self.scores.items():
@@ -273,7 +251,7 @@ class GridTable(NamedTuple):
                     interval_text(score.difference_over_seeds),
                 ]
             )
-            if paper is not None:
+            if self.papers:
                 rows[-1].append(str(self.papers.get(cell, NONE)))
             values.append(
                 {
@@ -322,18 +300,20 @@ def build_table(
     for (cell, seed), result in having.items():
         runs[cell][seed] = result
     scores = score_rows(runs, metric, against=design.against, allow_other_images=allow_mixed)
-    paper = design.paper_beside(metric)
     papers = {}
+    # beside the benchmark that is drawn
+    if design.paper is not None and image_set == design.metric.partition("/")[0]:
+        papers = {
+            cell: numbers[name] for cell, numbers in design.paper.cells.items() if name in numbers
+        }
     for cell in design.cells:
-        number = None if paper is None else paper.number(cell, name)
         substituted = ", ".join(
             filter(None, dict.fromkeys(result.substituted_init for result in runs[cell].values()))
         )
         if substituted:
+            number = papers.pop(cell, None)
             omitted = "" if number is None else ", so the paper's number is left out"
             notes.append(f"{cell}: {substituted}{omitted}.")
-        elif number is not None:
-            papers[cell] = number
     parts = dict.fromkeys(
         part_text(entry)
         for result in results.values()

@@ -28,7 +28,7 @@ from gestalt.measures.evaluation.pictures import (
 from gestalt.results.grid import METHOD, Design, GridResults, GridTable, build_tables
 from gestalt.results.intervals import LEVEL
 from gestalt.results.plots import bars, lines, render_figure
-from gestalt.results.result import Result, Score
+from gestalt.results.result import Result, Score, finding
 from gestalt.results.templates import HERE, data_url, render
 from gestalt.results.text import NONE, Table, baselines_text, csv_text, latex, span
 from gestalt.support.files import write_whole
@@ -191,7 +191,14 @@ def grid_page(grid: GridResults, tables: Sequence[GridTable]) -> GridPage:
     return GridPage(
         grid.design,
         len(results),
-        next((table.finding for table in tables if table.metric == grid.design.metric), ""),
+        next(
+            (
+                finding(table.metric, table.scores, against=grid.design.against)
+                for table in tables
+                if table.metric == grid.design.metric
+            ),
+            "",
+        ),
         ", ".join(sorted({result.commit for result in results})),
         [*grid.remarks, *shared],
         _pictures(grid, tables),

@@ -85,21 +85,23 @@ class Result:
         """Return the first of these entries."""
         return self.entries(metric)[0]
 
-    def numbers(self, metric: str) -> list[str]:
-        """Return a metric's value, its interval and its baselines as text."""
-        return [
-            f"{self.value(metric):.4f}",
-            interval_text(self.interval(metric), sign=""),
-            baselines_text(companions(self.record["metrics"], metric)) or NONE,
-        ]
-
-    def metric_rows(self, metrics: Collection[str]) -> list[list[str]]:
-        """Return a row for each of some metrics that is no baseline of another: its key and its
-        ``numbers``.
+    def metric_rows(self, metrics: Iterable[str]) -> list[list[str]]:
+        """Return a row for each of some metrics that is no baseline of another: its key, value,
+        interval and baselines.
         """
         values = self.record["metrics"]
-        baselines = {f"{key}_{name}" for key in metrics for name in companions(values, key)}
-        return [[key, *self.numbers(key)] for key in metrics if key not in baselines]
+        baselines = {key: companions(values, key) for key in metrics}
+        shown_beside = {f"{key}_{name}" for key, names in baselines.items() for name in names}
+        return [
+            [
+                key,
+                f"{values[key]:.4f}",
+                interval_text(self.interval(key), sign=""),
+                baselines_text(names) or NONE,
+            ]
+            for key, names in baselines.items()
+            if key not in shown_beside
+        ]
 
     def arrays(self, name: str) -> dict[str, Array]:
         """Return the arrays of a set; empty if none were kept.
@@ -297,8 +299,8 @@ def finding(metric: str, scores: Mapping[str, Score], *, against: str) -> str:
         if score.difference is None or interval is None:
             continue
         kinds.append("seeds" if score.difference_over_seeds else "images")
-        low, high = sorted(map(abs, interval))
-        by = f"by {abs(score.difference):.3f} [{low:.3f}, {high:.3f}]"
+        sizes = Interval(*sorted(map(abs, interval)))
+        by = f"by {abs(score.difference):.3f} {interval_text(sizes, sign='')}"
         if interval.low > 0:
             ahead.append(f"{row} is ahead of {against} {by}")
         elif interval.high < 0:

@@ -140,7 +140,7 @@ def print_result(path: Path, *, verbose: bool = False) -> None:
     for name, text in scored_images(record).items():
         print(f"{name}: {text}")
     keys = (key for entry in record["benchmarks"] for key in entry.get("metric_keys", ()))
-    rows = result.metric_rows(list(keys))
+    rows = result.metric_rows(keys)
     heads = ["metric", *HEADS]
     if best := record.get("best"):
         heads.append(best["checkpoint"])
