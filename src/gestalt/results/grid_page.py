@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from markupsafe import Markup
 from PIL import Image
 
 from gestalt.measures.evaluation.confusion import image_miou, pixel_counts
@@ -29,7 +28,7 @@ from gestalt.results.grid import METHOD, Design, GridResults, GridTable, build_t
 from gestalt.results.intervals import LEVEL
 from gestalt.results.plots import bars, lines, render_figure
 from gestalt.results.result import Result, Score, finding
-from gestalt.results.templates import HERE, data_url, render
+from gestalt.results.templates import HERE, encoded, render
 from gestalt.results.text import NONE, Table, baselines_text, csv_text, latex, span
 from gestalt.support.files import write_whole
 from gestalt.support.names import file_name
@@ -59,9 +58,7 @@ def montage(runs: Mapping[str, Result], image_set: str) -> bytes | None:
     page = Image.new("RGB", (width, height * len(rows)), PAPER)
     for number, row in enumerate(rows):
         page.paste(row, (0, height * number))
-    out = io.BytesIO()
-    page.save(out, format="png")
-    return out.getvalue()
+    return encoded(page, "png")
 
 
 def _row(by_cell: Mapping[str, Predictions], index: int) -> Image.Image:
@@ -145,7 +142,6 @@ class GridPage(NamedTuple):
 
     Attributes:
         design: the grid.
-        runs: number of its results.
         finding: the finding by the grid's metric, a sentence; empty without intervals.
         commits: commits of the code.
         remarks: lines on the runs, and the notes that all tables share.
@@ -156,7 +152,6 @@ class GridPage(NamedTuple):
     """
 
     design: Design
-    runs: int
     finding: str
     commits: str
     remarks: list[str]
@@ -165,15 +160,9 @@ class GridPage(NamedTuple):
     paper: Table | None
     times: Table
 
-    @property
-    def addresses(self) -> dict[str, Markup]:
-        """The pictures as data URLs, by title."""
-        return {name: data_url(picture, "image/png") for name, picture in self.pictures.items()}
-
 
 def grid_page(grid: GridResults, tables: Sequence[GridTable]) -> GridPage:
     """Return what a page shows of a grid, with its tables by ``build_tables``."""
-    results = grid.views[""].values()
     shared = [
         note
         for note in (tables[0].notes if tables else ())
@@ -190,7 +179,6 @@ def grid_page(grid: GridResults, tables: Sequence[GridTable]) -> GridPage:
         paper = Table(f"{theirs.source}; {theirs.scale}", heads, rows)
     return GridPage(
         grid.design,
-        len(results),
         next(
             (
                 finding(table.metric, table.scores, against=grid.design.against)
@@ -199,7 +187,7 @@ def grid_page(grid: GridResults, tables: Sequence[GridTable]) -> GridPage:
             ),
             "",
         ),
-        ", ".join(sorted({result.commit for result in results})),
+        ", ".join(sorted({result.commit for result in grid.views[""].values()})),
         [*grid.remarks, *shared],
         _pictures(grid, tables),
         [

@@ -20,7 +20,7 @@ from gestalt.results.grid import GridResults, build_tables
 from gestalt.results.grid_page import grid_page
 from gestalt.results.plots import bars, render_figure
 from gestalt.results.result import HEADS, Result, Score, finding, headlines
-from gestalt.results.templates import BLOCKS, HERE, data_url, image_url, render
+from gestalt.results.templates import BLOCKS, HERE, image_url, render
 from gestalt.results.text import (
     NONE,
     OVER_IMAGES,
@@ -71,7 +71,7 @@ def write_report(
     if len(results) > 1:
         title += f" and {len(results) - 1} more"
     # the tables of a grid compare its cells
-    compared = len(results) > max([1, *(page.runs for page in shown)])
+    compared = len(results) > max([1, *(len(grid.views[""]) for grid in grids)])
     comparison = compare(results, allow_mixed=True) if compared else None
     opening, pictures = _opening(results[0], comparison)
     page = render(
@@ -91,7 +91,7 @@ def write_report(
     write_whole(output, page)
 
 
-def _opening(first: Result, comparison: Comparison | None) -> tuple[str, dict[str, Markup]]:
+def _opening(first: Result, comparison: Comparison | None) -> tuple[str, dict[str, bytes]]:
     """Return what a page opens with, a sentence and its picture by title: of one result its
     headline metrics, of several the first metric that is compared.
     """
@@ -111,7 +111,7 @@ def _opening(first: Result, comparison: Comparison | None) -> tuple[str, dict[st
     if not scores:
         return "", {}
     figure = bars(scores, title=title, base=against, x_label="line: 95 % over images")
-    return sentence, {title: data_url(render_figure(figure), "image/png")}
+    return sentence, {title: render_figure(figure)}
 
 
 WORST_PAIRS = 12
@@ -183,11 +183,9 @@ def _origin(result: Result) -> str:
 
 def _entry(result: Result, entry: Fields) -> Iterator[Markup]:
     """Yield the parts of a section on an entry of the record."""
-    name = entry["set"]
     measure = entry.get("measure") or entry["left_out"]
-    yield BLOCKS.benchmark(f"{name}: {measure}")
+    yield BLOCKS.benchmark(f"{entry['set']}: {measure}", entry.get("why"))
     if "left_out" in entry:
-        yield BLOCKS.left_out(entry["why"])
         return
     protocol = entry["protocol"]
     scored = [images_text(entry)]

@@ -22,7 +22,7 @@ may include.
 
 @cache
 def _environment(folder: Path) -> Environment:
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader([folder, HERE]),
         autoescape=select_autoescape(),
         undefined=StrictUndefined,
@@ -31,6 +31,8 @@ def _environment(folder: Path) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.globals["data_url"] = data_url
+    return environment
 
 
 def render(template: Path, **values: Any) -> str:
@@ -38,17 +40,22 @@ def render(template: Path, **values: Any) -> str:
     return _environment(template.parent).get_template(template.name).render(values)
 
 
-BLOCKS: Any = _environment(HERE).get_template("blocks.html").module
-"""The macros of ``blocks.html``, functions that return a part of a page."""
-
-
-def image_url(image: Image.Image, kind: str, **options: int) -> Markup:
-    """Return an image as a data URL; ``kind`` is a format such as ``png``."""
+def encoded(image: Image.Image, kind: str, **options: int) -> bytes:
+    """Return an image as a file; ``kind`` is a format such as ``png``."""
     out = io.BytesIO()
     image.save(out, format=kind, **options)
-    return data_url(out.getvalue(), f"image/{kind}")
+    return out.getvalue()
 
 
 def data_url(content: bytes, kind: str) -> Markup:
-    """Return a file as a data URL; ``kind`` is a media type."""
-    return Markup(f"data:{kind};base64,{base64.b64encode(content).decode()}")
+    """Return an image's file as a data URL."""
+    return Markup(f"data:image/{kind};base64,{base64.b64encode(content).decode()}")
+
+
+def image_url(image: Image.Image, kind: str, **options: int) -> Markup:
+    """Return an image as a data URL."""
+    return data_url(encoded(image, kind, **options), kind)
+
+
+BLOCKS: Any = _environment(HERE).get_template("blocks.html").module
+"""The macros of ``blocks.html``, functions that return a part of a page."""
