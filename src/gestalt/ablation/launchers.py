@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from gestalt.ablation.jobs import Job, State, read_state_file
 from gestalt.models.names import Overrides
 from gestalt.support.addresses import without_secrets
@@ -285,21 +283,3 @@ class ClusterLauncher:
             for key, name in FOLLOWS.items()
             if name in self._parameters and key not in overridden
         )
-
-
-def read_parameters(words: list[str]) -> Parameters:
-    """Parse ``KEY=value`` words for submitit.
-
-    Raises:
-        ConfigError: a word has another form.
-    """
-    parameters = {}
-    for text in words:
-        key, sign, value = text.partition("=")
-        if not sign or not key:
-            raise ConfigError(
-                f"--submitit {text}: expected KEY=value, such as slurm_partition=gpu, "
-                "gpus_per_node=8 or timeout_min=600"
-            )
-        parameters[key] = yaml.safe_load(value)
-    return parameters

@@ -6,11 +6,11 @@ from argparse import ArgumentParser, Namespace
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from gestalt.commands.flags import add_keys, add_scale, count
+from gestalt.commands.flags import add_keys, add_scale, count, pair
 from gestalt.config.loading import LOGS
 from gestalt.runs import locks
 from gestalt.support.addresses import without_secrets
-from gestalt.support.typed import ConfigError
+from gestalt.support.typed import ConfigError, read_values
 
 if TYPE_CHECKING:
     from gestalt.ablation.study import Study
@@ -57,15 +57,22 @@ def flags(parser: ArgumentParser) -> None:
     add(
         "--submitit",
         metavar="KEY=value",
+        type=parameter,
         action="append",
         default=[],
-        help="a parameter for submitit; repeatable",
+        help="a parameter for submitit, such as timeout_min=600; repeatable",
     )
     add_keys(
         parser,
         "any key of the configuration but seed and resume, for every cell, such as "
         "trainer.max_epochs=2 data.root=DIR",
     )
+
+
+def parameter(word: str) -> tuple[str, Any]:
+    """Parse a key and its value in YAML."""
+    key, value = pair(word)
+    return key, read_values(value)
 
 
 def check(arguments: Namespace) -> None:
@@ -93,13 +100,13 @@ def run(arguments: Namespace) -> int:
         Interrupted: a signal came.
     """
     from gestalt.ablation.equal_cost import at_equal_cost
-    from gestalt.ablation.launchers import ClusterLauncher, LocalLauncher, read_parameters
+    from gestalt.ablation.launchers import ClusterLauncher, LocalLauncher
     from gestalt.ablation.study import Study
     from gestalt.support.ranks import tell
 
     grid = arguments.grid
     cluster = arguments.cluster
-    parameters = read_parameters(arguments.submitit)
+    parameters = dict(arguments.submitit)
     if parameters and cluster is None:
         raise ConfigError(f"--submitit {' '.join(parameters)}: needs --cluster slurm or local")
     folder = LOGS / "ablations" / grid.name / grid.scale_name

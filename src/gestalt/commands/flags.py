@@ -47,6 +47,14 @@ def check_ending(flag: str, file: str | None, *endings: str) -> None:
         raise ConfigError(f"{flag} {file}: name a file that ends in {endings[0]}")
 
 
+def pair(word: str) -> tuple[str, str]:
+    """Parse a key and its value."""
+    key, sign, value = word.partition("=")
+    if not key or not sign:
+        raise argparse.ArgumentTypeError(f"write KEY=VALUE, not {word!r}")
+    return key, value
+
+
 def count(word: str) -> int:
     """Parse an integer above 0."""
     if not word.isdecimal() or int(word) < 1:

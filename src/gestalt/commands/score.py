@@ -6,7 +6,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from gestalt.commands.flags import add_keys
+from gestalt.commands.flags import add_keys, pair
 from gestalt.config.check import check_places
 from gestalt.config.loading import LOGS, load
 from gestalt.config.schema import Experiment, keys_below
@@ -78,6 +78,7 @@ def flags(parser: ArgumentParser) -> None:
     add(
         "--note",
         metavar="KEY=VALUE",
+        type=pair,
         action="append",
         default=[],
         help="a fact for the record, such as protocol=...; repeatable",
@@ -95,7 +96,7 @@ def flags(parser: ArgumentParser) -> None:
 
 
 def check(arguments: Namespace) -> None:
-    """Load ``config``; read ``values`` and ``notes``; store the folder of the maps as ``maps``."""
+    """Load ``config``; read ``values``; store the folder of the maps as ``maps``."""
     benchmark = arguments.bench
     measure = arguments.measure
     values = arguments.values
@@ -124,12 +125,6 @@ def check(arguments: Namespace) -> None:
         arguments.values = "groups"
     elif values not in VALUES:
         arguments.values = _values(Path(values))
-    arguments.notes = {}
-    for note in arguments.note:
-        key, sign, value = note.partition("=")
-        if not key or not sign:
-            raise ConfigError(f"--note {note}: a note is key=value, such as protocol=mmseg-448")
-        arguments.notes[key] = value
 
 
 def _values(path: Path) -> dict[int, str | None]:
@@ -203,7 +198,7 @@ def run(arguments: Namespace) -> int:
             "files": len(files),
             "sha256": files_hash(files, folder),
             **kind,
-            "notes": arguments.notes,
+            "notes": dict(arguments.note),
             "stated": stated,
         },
         "benchmarks": entries_of([scorer]),

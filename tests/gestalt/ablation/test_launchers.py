@@ -12,7 +12,7 @@ import pytest
 
 from gestalt.ablation.grid import read_grid
 from gestalt.ablation.jobs import Training
-from gestalt.ablation.launchers import PROGRAM, ClusterJob, ClusterLauncher, read_parameters
+from gestalt.ablation.launchers import PROGRAM, ClusterJob, ClusterLauncher
 from gestalt.ablation.study import Study
 from gestalt.support.typed import ConfigError
 from tests.gestalt.command import environment
@@ -90,15 +90,6 @@ def test_an_unusable_submitit_configuration_is_refused():
         launcher(gpu=1)
     with pytest.raises(ConfigError, match=r"--cluster slurm: .*srun"):
         launcher("slurm")
-
-
-def test_submitit_parameters_are_parsed_from_key_value_words():
-    assert read_parameters(["slurm_partition=gpu", "gpus_per_node=8"]) == {
-        "slurm_partition": "gpu",
-        "gpus_per_node": 8,
-    }
-    with pytest.raises(ConfigError, match="--submitit partition: expected KEY=value"):
-        read_parameters(["partition"])
 
 
 @pytest.fixture

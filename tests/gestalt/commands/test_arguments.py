@@ -52,7 +52,6 @@ def checked(line):
             "score . --bench ade20k --measure grouping --values truth",
             "--values truth: each value of a map is a group",
         ),
-        ("score . --bench scenes --note mmseg", "--note mmseg: a note is key=value"),
         (
             "train ./mine.yaml",
             "mine.yaml not found; give the path of a YAML file, or choose one of ",
@@ -73,8 +72,10 @@ def test_the_sub_folder_of_the_benchmark_is_read_and_values_and_notes_are_stored
     arguments = checked(line)
     assert arguments.maps == Path("maps/scenes")
     assert arguments.values == {3: "dog", 7: None}
-    assert arguments.notes == {"protocol": "a=b", "size": "448"}
+    assert arguments.note == [("protocol", "a=b"), ("size", "448")]
     assert arguments.config.evaluation.benchmarks == ["scenes"]
+    words = ["ablate", "--submitit", "gpus_per_node=8", "--submitit", "slurm_partition=gpu"]
+    assert parse(words).submitit == [("gpus_per_node", 8), ("slurm_partition", "gpu")]
 
 
 @pytest.mark.parametrize("only_check", [False, True])
@@ -102,6 +103,9 @@ def test_features_are_written_unless_they_are_only_to_be_checked(only_check, tmp
             "data show flickr data.root=flickr --count 0",
             "argument --count: choose a whole number above 0, not '0'",
         ),
+        ("score . --note mmseg", "argument --note: write KEY=VALUE, not 'mmseg'"),
+        ("ablate --submitit =1", "argument --submitit: write KEY=VALUE, not '=1'"),
+        ("ablate --submitit gpus_per_node=[", "argument --submitit: invalid parameter value: 'gpu"),
     ],
 )
 def test_the_parser_shows_keys_and_refuses_words_too_many_flags_and_counts(line, message, capsys):
