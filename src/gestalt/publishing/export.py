@@ -19,9 +19,9 @@ from gestalt.model import DualEncoder
 from gestalt.models.folder import CARD, load_folder, portable, read_description, save_folder
 from gestalt.models.names import RESULT, in_run, progress
 from gestalt.results.record import commit, evaluations_in, package_version
-from gestalt.results.result import Result, headlines, read_result
+from gestalt.results.result import HEADS, Result, headlines, read_result
 from gestalt.results.templates import render
-from gestalt.results.text import NONE, OVER_IMAGES, Table, images_text, span
+from gestalt.results.text import OVER_IMAGES, Table, images_text, span
 from gestalt.support.addresses import published
 from gestalt.support.files import Fields, partial_folder
 
@@ -81,7 +81,6 @@ def measurements(results: Sequence[Result]) -> list[tuple[Result, str]]:
     return list(last.values())
 
 
-HEADS = ("set", "metric", "value", "95 % interval", "protocol", "images scored")
 TAGS = [
     "gestalt",
     "clip",
@@ -126,6 +125,7 @@ def write_card(facts: CardFacts, results: Sequence[Result]) -> str:
     time = ""
     if seconds:
         time = f"{span(seconds['training'])} of training, {span(sum(seconds.values()))} in all"
+    heads = (*HEADS, "protocol", "images scored")
     body = render(
         Path(__file__).with_name("card.jinja"),
         **facts._asdict(),
@@ -133,7 +133,7 @@ def write_card(facts: CardFacts, results: Sequence[Result]) -> str:
         text_model=config.text.model.rpartition(":")[2].rpartition("/")[2]
         if config.text.family == "sentence"
         else config.text.family,
-        table=Table("", HEADS, [_row(*row) for row in measured]).markdown() if measured else "",
+        table=Table("", heads, [_row(*row) for row in measured]).markdown() if measured else "",
         over_images=OVER_IMAGES,
         time=time,
         notes=_notes(config, results),
@@ -143,18 +143,15 @@ def write_card(facts: CardFacts, results: Sequence[Result]) -> str:
 
 
 def _row(result: Result, metric: str) -> list[str]:
-    """Return a measurement as a row of the table under ``HEADS``."""
-    scored, _, name = metric.partition("/")
+    """Return a measurement as a row of the card's table."""
     entry = result.entry(metric)
     protocol = entry["protocol"]
-    interval = result.interval(metric)
+    ((name, *numbers),) = result.metric_rows([metric])
     # None for the set's default, on which results are published
     split = result.record["config"].get("evaluation", {}).get("split")
     return [
-        f"{scored}, split {split}" if split else scored,
-        name,
-        f"{result.value(metric):.3f}",
-        NONE if interval is None else f"{interval.low:.3f} to {interval.high:.3f}",
+        f"{name}, split {split}" if split else name,
+        *numbers,
         f"{protocol['name']} `{protocol['digest']}`",
         images_text(entry),
     ]

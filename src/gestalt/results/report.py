@@ -195,12 +195,9 @@ def _entry(result: Result, entry: Fields) -> Iterator[Markup]:
     for key in ("objects", "groups", "captions", "ignored_pixels"):
         if key in entry:
             scored.append(f"{entry[key]:,} {key.replace('_', ' ')}")
-    rows = [
-        [metric.partition("/")[2].replace("_", " "), *numbers]
-        for metric, *numbers in result.metric_rows(entry["metric_keys"])
-    ]
     title = f"{measure} by {protocol['name']}, {', '.join(scored)}"
-    yield BLOCKS.table(Table(title, ["metric", *HEADS], rows, range(1, 3)))
+    rows = result.metric_rows(entry["metric_keys"])
+    yield BLOCKS.table(Table(title, HEADS, rows, range(1, 3)))
     if measure == "segmentation":
         yield from _segmentation(result, entry)
     more = {key: entry.get(key) for key in SCORED}

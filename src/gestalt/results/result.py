@@ -21,8 +21,8 @@ from gestalt.support.arrays import Array, read_arrays
 from gestalt.support.files import Fields, file_hash
 from gestalt.support.typed import ConfigError
 
-HEADS = ("value", "95 % over images", "baselines")
-"""Heads of the columns after the first of ``Result.metric_rows``."""
+HEADS = ("metric", "value", "95 % over images", "baselines")
+"""Heads of ``Result.metric_rows``."""
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ def print_result(path: Path, *, verbose: bool = False) -> None:
         print(f"{name}: {text}")
     keys = (key for entry in record["benchmarks"] for key in entry.get("metric_keys", ()))
     rows = result.metric_rows(keys)
-    heads = ["metric", *HEADS]
+    heads = [*HEADS]
     if best := record.get("best"):
         heads.append(best["checkpoint"])
         for row in rows:

@@ -75,11 +75,11 @@ def test_the_page_has_intervals_images_and_the_facts_of_the_run(run):
     facts, results = gathered(run)
     text, record = write_card(facts, results), read_result(run / "result.json")
     interval = record.interval("scenes/jaccard")
-    row = next(line for line in text.splitlines() if line.startswith("| scenes | jaccard |"))
-    assert f"{interval.low:.3f} to {interval.high:.3f}" in row
+    row = next(line for line in text.splitlines() if line.startswith("| scenes/jaccard |"))
+    assert f"| [{interval.low:.3f}, {interval.high:.3f}] | " in row
+    assert "blocks 0." in row
     for result, metric in measurements(results):
-        place, value = metric.replace("/", " | ", 1), result.value(metric)
-        assert f"| {place} | {value:.3f} |" in text
+        assert f"| {metric} | {result.value(metric):.4f} |" in text
         assert result.entry(metric)["protocol"]["digest"] in text
     assert "none below 30 images" in text
     assert f"{record.entry('scenes/miou')['images']} of 307 images" in row
