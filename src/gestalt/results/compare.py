@@ -17,7 +17,6 @@ from gestalt.results.text import (
     NONE,
     OVER_IMAGES,
     Table,
-    interval_text,
     part_text,
 )
 from gestalt.support.names import nearest
@@ -62,16 +61,8 @@ class Column(NamedTuple):
 
     def texts(self, label: str) -> list[str]:
         """Return the value of a result and, if there are several, its difference to the first."""
-        score = self.scores.get(label)
-        value = NONE
-        difference = NONE
-        if score is not None:
-            value = f"{score.mean:.3f} {interval_text(score.over_images, sign='')}"
-            difference = "base"
-            if score.difference is not None:
-                interval = interval_text(score.difference_over_images)
-                difference = f"{score.difference:+.3f} {interval}"
-        return [value, difference] if len(self.scores) > 1 else [value]
+        texts = self.scores[label].texts() if label in self.scores else [NONE, NONE]
+        return texts if len(self.scores) > 1 else texts[:1]
 
 
 class Comparison(NamedTuple):

@@ -175,8 +175,8 @@ def read_results(
 
 
 METHOD = (
-    f"Mean ± sample standard deviation over seeds. Intervals are {LEVEL:.0%}, paired for "
-    f"differences; those over seeds are Student's t. {OVER_IMAGES}"
+    f"Mean ± sample standard deviation over seeds. In brackets: {LEVEL:.0%} over images, paired "
+    f"for differences; and of these over seeds, by Student's t. {OVER_IMAGES}"
 )
 
 
@@ -227,9 +227,7 @@ class GridTable(NamedTuple):
         heads += [
             "seeds",
             self.metric,
-            "over images",
             f"difference to {design.against}",
-            "difference, over images",
             "difference, over seeds",
         ]
         if design.paper is not None and self.papers:
@@ -237,17 +235,11 @@ class GridTable(NamedTuple):
         rows = []
         values = []
         for cell, score in self.scores.items():
-            difference = "base" if cell == design.against else NONE
-            if score.difference is not None:
-                difference = f"{score.difference:+.3f}"
             rows.append(
                 [
                     *design.cells[cell],
                     str(len(score.values)),
-                    score.text(),
-                    interval_text(score.over_images, sign=""),
-                    difference,
-                    interval_text(score.difference_over_images),
+                    *score.texts(),
                     interval_text(score.difference_over_seeds),
                 ]
             )

@@ -26,7 +26,6 @@ from gestalt.results.text import (
     OVER_IMAGES,
     Table,
     images_text,
-    interval_text,
     metric_words,
 )
 from gestalt.support.arrays import Ints
@@ -105,8 +104,7 @@ def _opening(first: Result, comparison: Comparison | None) -> tuple[str, dict[st
         for metric in headlines([first]):
             scores[metric] = Score({0: first.record["metrics"][metric]}, first.interval(metric))
         sentence = "; ".join(
-            f"{metric_words(metric)} {score.text()} {interval_text(score.over_images, sign='')}"
-            for metric, score in scores.items()
+            f"{metric_words(metric)} {score.texts()[0]}" for metric, score in scores.items()
         )
     if not scores:
         return "", {}

@@ -262,6 +262,14 @@ class Score(NamedTuple):
         spread = "" if self.deviation is None else f" ± {self.deviation:.3f}"
         return f"{self.mean:.3f}{spread}"
 
+    def texts(self) -> list[str]:
+        """Return the mean and the difference as text, each with its interval over images."""
+        mean = f"{self.text()} {interval_text(self.over_images, sign='')}"
+        difference = NONE
+        if self.difference is not None:
+            difference = f"{self.difference:+.3f} {interval_text(self.difference_over_images)}"
+        return [mean.removesuffix(f" {NONE}"), difference.removesuffix(f" {NONE}")]
+
     @property
     def deviation(self) -> float | None:
         """Sample standard deviation over seeds; None for fewer than two."""
