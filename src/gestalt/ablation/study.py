@@ -129,8 +129,8 @@ class Study:
         if self.grid.choose:
             self.choose()
         self._run(self.reported())
-        self._run(self.scoring())
         scored = self.scoring()
+        self._run(scored)
         views = {"": _results(self.reported())}
         for size in self.grid.evaluate_at:
             views[f"tested at {size} px"] = _results([job for job in scored if job.size == size])
@@ -206,11 +206,16 @@ class Study:
         state = job.read_state()
         folder = state.folder
         why = ""
+        line = f"finished before, {folder}"
         if process is not None:
+            line = f"{folder}, {span(seconds)}"
             if status := process.poll():
                 why = reason(process.output(), status)
             elif state.kind != "finished":
                 why = "it ended without an error and without a result"
+            if why:
+                line = f"failed: {why} ({span(seconds)}, log {process.log})"
+                self.failures.append(f"{job.label}: {line}")
         self._left -= 1
         entries = _entries(self.folder)
         entries[job.key] = {
@@ -233,14 +238,6 @@ class Study:
             "runs": list(entries.values()),
         }
         write_record(self.folder / ATTEMPTS, record)
-        line = f"finished before, {folder}"
-        if process is not None:
-            line = f"{folder}, {span(seconds)}"
-            if why:
-                line = f"failed after {span(seconds)}: {why} (log {process.log})"
-                self.failures.append(
-                    f"{job.cell}, seed {job.seed}: failed: {why} (log {process.log})"
-                )
         tell(f"{job.label}: {line}; {self._left} to come")
 
     def _stop(self, received: list[int]) -> None:

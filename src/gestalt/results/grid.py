@@ -167,11 +167,10 @@ def read_results(
         for result in results:
             found.setdefault(result.path.resolve(), result)
     labels = Counter(result.label for result in found.values())
-    results = []
     for path, result in found.items():
         label = f"{result.label} ({path})" if labels[result.label] > 1 else result.label
-        results.append(replace(result, path=path, label=label))
-    return results, grids
+        found[path] = replace(result, path=path, label=label)
+    return list(found.values()), grids
 
 
 METHOD = (

@@ -163,33 +163,29 @@ class GridPage(NamedTuple):
 
 def grid_page(grid: GridResults, tables: Sequence[GridTable]) -> GridPage:
     """Return what a page shows of a grid, with its tables by ``build_tables``."""
+    design = grid.design
+    drawn = [table for table in tables if table.metric == design.metric]
     shared = [
         note
-        for note in (tables[0].notes if tables else ())
+        for first in tables[:1]
+        for note in first.notes
         if all(note in table.notes for table in tables)
     ]
     paper = None
-    if theirs := grid.design.paper:
+    if theirs := design.paper:
         rows = [
             [cell, *(str(theirs.cells[cell].get(metric, NONE)) for metric in theirs.metrics)]
-            for cell in grid.design.cells
+            for cell in design.cells
             if cell in theirs.cells
         ]
         heads = ["cell", *theirs.metrics.values()]
         paper = Table(f"{theirs.source}; {theirs.scale}", heads, rows)
     return GridPage(
-        grid.design,
-        next(
-            (
-                finding(table.metric, table.scores, against=grid.design.against)
-                for table in tables
-                if table.metric == grid.design.metric
-            ),
-            "",
-        ),
+        design,
+        finding(design.metric, drawn[0].scores, against=design.against) if drawn else "",
         ", ".join(sorted({result.commit for result in grid.views[""].values()})),
         [*grid.remarks, *shared],
-        _pictures(grid, tables),
+        _pictures(grid, drawn) if drawn else {},
         [
             table._replace(notes=[note for note in table.notes if note not in shared])
             for table in tables
@@ -200,11 +196,8 @@ def grid_page(grid: GridResults, tables: Sequence[GridTable]) -> GridPage:
 
 
 def _pictures(grid: GridResults, tables: Sequence[GridTable]) -> dict[str, bytes]:
-    """Draw the grid's metric.  Returns PNG by name."""
+    """Draw the tables of the grid's metric.  Returns PNG by name."""
     design = grid.design
-    tables = [table for table in tables if table.metric == design.metric]
-    if not tables:
-        return {}
     first_runs = {
         cell: grid.views[""][cell, min(score.values)]
         for cell, score in tables[0].scores.items()
@@ -216,7 +209,6 @@ def _pictures(grid: GridResults, tables: Sequence[GridTable]) -> dict[str, bytes
             for cell, score in table.scores.items():
                 if score.values:
                     by_size.setdefault(cell, {})[size] = score
-    label = f"test size, pixels a side   (bars: {LEVEL:.0%} over test images)"
     pictures = {
         "bars": render_figure(
             bars(
@@ -231,15 +223,15 @@ def _pictures(grid: GridResults, tables: Sequence[GridTable]) -> dict[str, bytes
                     if name in ("constant_background", "whole_image")
                 },
             )
-        ),
-        "resolution": render_figure(
-            lines(by_size, title=design.title, x_label=label, y_label=design.metric)
         )
-        if by_size
-        else None,
-        "montage": montage(first_runs, image_set=design.metric.partition("/")[0]),
     }
-    return {name: picture for name, picture in pictures.items() if picture is not None}
+    if by_size:
+        label = f"test size, pixels a side   (bars: {LEVEL:.0%} over test images)"
+        figure = lines(by_size, title=design.title, x_label=label, y_label=design.metric)
+        pictures["resolution"] = render_figure(figure)
+    if drawn := montage(first_runs, image_set=design.metric.partition("/")[0]):
+        pictures["montage"] = drawn
+    return pictures
 
 
 def _times(grid: GridResults) -> Table:
