@@ -22,7 +22,6 @@ from gestalt.results.plots import bars, render_figure
 from gestalt.results.result import HEADS, Result, Score, finding, headlines
 from gestalt.results.templates import BLOCKS, HERE, image_url, render
 from gestalt.results.text import (
-    NONE,
     OVER_IMAGES,
     Table,
     images_text,
@@ -115,7 +114,8 @@ def _opening(first: Result, comparison: Comparison | None) -> tuple[str, dict[st
 WORST_PAIRS = 12
 """Number of listed confusions."""
 
-FILES = (
+SOURCE = (
+    "file",
     "format",
     "config_hash",
     "checkpoint",
@@ -124,11 +124,14 @@ FILES = (
     "weights_sha256",
     "predictions",
     "arrays",
+    "overrides",
+    "ranks",
+    "provenance",
 )
-"""Fields of a record on what was scored, and the files beside it."""
+"""Fields of a record on what was scored by what, and the files beside it."""
 
-SCORED = ("label_set", "vocabulary", "templates", "calibration")
-"""Fields of an entry on how its set was scored, beside the protocol."""
+SCORED = ("protocol", "label_set", "vocabulary", "templates", "calibration")
+"""Fields of an entry on how its set was scored."""
 
 
 def render_section(result: Result, number: int) -> Markup:
@@ -136,27 +139,14 @@ def render_section(result: Result, number: int) -> Markup:
     parts: list[Markup] = []
     for entry in result.record["benchmarks"]:
         parts += _entry(result, entry)
-    record, source = result.record, result.record["provenance"]
-    texts = _texts(
-        {"file": str(result.path)},
-        {key: record.get(key) for key in FILES},
-        {"overrides": " ".join(record["overrides"]) or NONE, "ranks": record.get("ranks")},
-        {key: source.get(key) for key in ("commit", "dirty", "python")},
-        source["packages"],
-        source["machine"],
-    )
-    parts.append(BLOCKS.definitions("Provenance", texts))
+    parts.append(_details("Provenance", {"file": str(result.path), **result.record}, SOURCE))
     return Markup(BLOCKS.section(number, result.label, _origin(result), parts))
 
 
-def _texts(*parts: Fields) -> list[tuple[str, str]]:
-    """Return keys with their values as text, without those that are missing."""
-    return [
-        (key, value if isinstance(value, str) else json.dumps(value, sort_keys=True))
-        for values in parts
-        for key, value in values.items()
-        if value is not None
-    ]
+def _details(summary: str, fields: Fields, keys: Sequence[str]) -> Markup:
+    """Return those fields of a record that it has, under a summary that unfolds them."""
+    shown = {key: fields[key] for key in keys if fields.get(key) is not None}
+    return Markup(BLOCKS.details(summary, json.dumps(shown, indent=1, ensure_ascii=False)))
 
 
 def _origin(result: Result) -> str:
@@ -198,8 +188,7 @@ def _entry(result: Result, entry: Fields) -> Iterator[Markup]:
     yield BLOCKS.table(Table(title, HEADS, rows, range(1, 3)))
     if measure == "segmentation":
         yield from _segmentation(result, entry)
-    more = {key: entry.get(key) for key in SCORED}
-    yield BLOCKS.definitions(f"Protocol of {measure}", _texts(protocol, more))
+    yield _details(f"Protocol of {measure}", entry, SCORED)
 
 
 def _segmentation(result: Result, entry: Fields) -> Iterator[Markup]:
