@@ -159,11 +159,11 @@ def plan(study: "Study") -> list[str]:
             spent.append(sum(state.result.record["seconds"].values()))
         lines.append(f"{state.kind:<9} {job.label}{f'  {state.folder}' if state.folder else ''}")
     if study.grid.choose and not study.chosen:
-        for seed in range(study.seeds):
-            lines += [
-                f"{'new':<9} {cell}, seed {seed}, with the chosen value"
-                for cell in study.grid.cells
-            ]
+        lines += [
+            f"{'new':<9} {cell}, seed {seed}, with the chosen value"
+            for seed in range(study.seeds)
+            for cell in study.grid.cells
+        ]
     total = len(lines)
     remaining = sum(not line.startswith("finished") for line in lines)
     if study.grid.evaluate_at:

@@ -50,7 +50,6 @@ def run(arguments: Namespace) -> int:
     from gestalt.results.text import WRITERS
 
     results, grids = grid.read_results(arguments.targets)
-    write = WRITERS[arguments.format]
     mixed = arguments.allow_mixed
     if arguments.details:
         for table in compare.differing(results, metrics=arguments.metric):
@@ -58,9 +57,9 @@ def run(arguments: Namespace) -> int:
     if grids and len(arguments.targets) == 1:
         metrics = compare.select_metrics(results, arguments.metric)
         compared = grid.build_tables(grids[0], metrics=metrics, allow_mixed=mixed)
-        text = write([table.table() for table in compared], grid.METHOD)
+        tables, method = [table.table() for table in compared], grid.METHOD
     else:
         comparison = compare.compare(results, metrics=arguments.metric, allow_mixed=mixed)
-        text = write([comparison.table()], compare.METHOD)
-    print(text, end="")
+        tables, method = [comparison.table()], compare.METHOD
+    print(WRITERS[arguments.format](tables, method), end="")
     return 0

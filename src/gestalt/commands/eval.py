@@ -140,12 +140,10 @@ def run(arguments: Namespace) -> int:
     if arguments.calibrate is not None:
         for target in opened:
             print("record:", calibrate(target, arguments.calibrate, arguments.split))
-    elif arguments.sizes is not None:
+    elif values := arguments.sizes or arguments.protocols:
+        sweep = sweep_sizes if arguments.sizes else sweep_protocols
         for target in opened:
-            sweep_sizes(target, arguments.sizes, words, verbose=arguments.verbose)
-    elif arguments.protocols is not None:
-        for target in opened:
-            sweep_protocols(target, arguments.protocols, words, verbose=arguments.verbose)
+            sweep(target, values, words, verbose=arguments.verbose)
     else:
         # of names, which need not be paths
         shared = os.path.commonprefix(targets).rpartition("/")[0]  # noqa: RUF071

@@ -59,11 +59,6 @@ class Column(NamedTuple):
         details = ", ".join(filter(None, (self.part, self.distinction)))
         return f"{self.metric} ({details})" if details else self.metric
 
-    def texts(self, label: str) -> list[str]:
-        """Return the value of a result and, if there are several, its difference to the first."""
-        texts = self.scores[label].texts() if label in self.scores else [NONE, NONE]
-        return texts if len(self.scores) > 1 else texts[:1]
-
 
 class Comparison(NamedTuple):
     """A table of results.
@@ -92,8 +87,10 @@ class Comparison(NamedTuple):
         for result in self.results:
             rows.append([result.label])
             for column in self.columns:
-                rows[-1] += column.texts(result.label)
-                if result.label in column.scores:
+                score = column.scores.get(result.label)
+                texts = [NONE, NONE] if score is None else score.texts()
+                rows[-1] += texts if len(column.scores) > 1 else texts[:1]
+                if score is not None:
                     entry = result.entry(column.metric)
                     values.append(
                         {
@@ -101,7 +98,7 @@ class Comparison(NamedTuple):
                             "path": result.path,
                             "metric": column.metric,
                             "measured_by": column.distinction,
-                            **column.scores[result.label].fields(),
+                            **score.fields(),
                             "against": column.against,
                             "images": entry["images"],
                             "images_official": entry.get("images_official"),

@@ -22,7 +22,6 @@ from gestalt.results.plots import bars, render_figure
 from gestalt.results.result import HEADS, Result, Score, finding, headlines
 from gestalt.results.templates import BLOCKS, HERE, image_url, render
 from gestalt.results.text import (
-    OVER_IMAGES,
     Table,
     images_text,
     metric_words,
@@ -83,7 +82,7 @@ def write_report(
         pictures=pictures,
         comparison=comparison,
         differing=differing(results) if compared else (),
-        method=METHOD if compared else OVER_IMAGES,
+        method=METHOD,
         sections=sections,
     )
     write_whole(output, page)
