@@ -108,7 +108,7 @@ def lines(
                 axes.plot([place] * 2, score.over_images, color=line.get_color(), linewidth=1)
     places = sorted({place for scores in series.values() for place in scores})
     if len(places) <= 6:
-        axes.set_xticks(places, [f"{place:g}" for place in places])
+        axes.set_xticks(places)
     axes.set_ylim(bottom=min(0.0, axes.dataLim.y0))
     axes.set(title=title, xlabel=x_label, ylabel=y_label)
     if len(series) > 1:

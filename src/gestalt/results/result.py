@@ -301,12 +301,12 @@ def finding(metric: str, scores: Mapping[str, Score], *, against: str) -> str:
     An interval is over seeds, or for single seeds over images.
     """
     ahead, behind, unclear = [], [], []
-    kinds = []
+    kinds = set()
     for row, score in scores.items():
         interval = score.difference_over_seeds or score.difference_over_images
         if score.difference is None or interval is None:
             continue
-        kinds.append("seeds" if score.difference_over_seeds else "images")
+        kinds.add("seeds" if score.difference_over_seeds else "images")
         sizes = Interval(*sorted(map(abs, interval)))
         by = f"by {abs(score.difference):.3f} {interval_text(sizes, sign='')}"
         if interval.low > 0:
@@ -322,7 +322,7 @@ def finding(metric: str, scores: Mapping[str, Score], *, against: str) -> str:
     ]
     if not parts:
         return ""
-    over = " or ".join(sorted(set(kinds)))
+    over = " or ".join(sorted(kinds))
     return f"By {metric_words(metric)}, {'; '.join(parts)} (95 %, paired over {over})."
 
 
