@@ -220,17 +220,15 @@ class GridTable(NamedTuple):
     def table(self) -> Table:
         """Return the table as text."""
         design = self.design
-        heads = list(design.heads)
-        if len(heads) == 1:
-            heads = [heads[0].rpartition(".")[2]]
-        heads += [
+        heads = [
+            *design.heads,
             "seeds",
             self.metric,
             f"difference to {design.against}",
             "difference, over seeds",
         ]
-        if design.paper is not None and self.papers:
-            heads.append(f"the paper's, {design.paper.source.rpartition(', ')[2]}")
+        if self.papers:
+            heads.append("the paper's")
         rows = []
         values = []
         for cell, score in self.scores.items():

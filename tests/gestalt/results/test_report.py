@@ -163,7 +163,7 @@ def test_results_that_the_page_does_not_hold_are_in_its_tables_alone(run, monkey
     assert found.links == ["#result-0"]
     assert len(found.ids) == 1
     words = " ".join(found.words)
-    assert "images of clippy_dino_max tiny version_1: gestalt report RESULT" in words
+    assert "images from clippy_dino_max tiny version_1 on: gestalt report RESULT" in words
     Path("report.html").write_text("mine")
     with pytest.raises(ConfigError, match=r"report\.html: exists and is not a report"):
         report(run(0.4, version=2))
