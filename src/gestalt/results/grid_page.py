@@ -101,14 +101,11 @@ def write_page(grid: GridResults, folder: Path, allow_mixed: bool) -> str:
     page = grid_page(grid, tables)
     text = render(HERE / "grid.markdown", page=page, method=METHOD, baselines_text=baselines_text)
     # the page last, after the files that it shows
-    files = {
-        **{f"{name}.png": picture for name, picture in page.pictures.items()},
-        "table.csv": csv_text(texts).encode(),
-        "table.tex": latex(texts, METHOD).encode(),
-        "table.md": text.encode(),
-    }
-    for name, content in files.items():
-        write_whole(folder / name, content)
+    for name, picture in page.pictures.items():
+        write_whole(folder / f"{name}.png", picture)
+    write_whole(folder / "table.csv", csv_text(texts))
+    write_whole(folder / "table.tex", latex(texts, METHOD))
+    write_whole(folder / "table.md", text)
     for name in set(PICTURES) - set(page.pictures):
         (folder / f"{name}.png").unlink(missing_ok=True)
     grid.write(folder)

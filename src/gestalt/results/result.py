@@ -300,7 +300,7 @@ def finding(metric: str, scores: Mapping[str, Score], *, against: str) -> str:
 
     An interval is over seeds, or for single seeds over images.
     """
-    ahead, behind, unclear = [], [], []
+    parts, behind, unclear = [], [], []
     kinds = set()
     for row, score in scores.items():
         interval = score.difference_over_seeds or score.difference_over_images
@@ -310,16 +310,15 @@ def finding(metric: str, scores: Mapping[str, Score], *, against: str) -> str:
         sizes = Interval(*sorted(map(abs, interval)))
         by = f"by {abs(score.difference):.3f} {interval_text(sizes, sign='')}"
         if interval.low > 0:
-            ahead.append(f"{row} is ahead of {against} {by}")
+            parts.append(f"{row} is ahead of {against} {by}")
         elif interval.high < 0:
             behind.append(f"{row} {by}")
         else:
             unclear.append(f"{row} {interval_text(interval)}")
-    parts = [
-        *([f"{against} is ahead of {' and of '.join(behind)}"] if behind else []),
-        *ahead,
-        *([f"no difference is clear to {' and to '.join(unclear)}"] if unclear else []),
-    ]
+    if behind:
+        parts.insert(0, f"{against} is ahead of {' and of '.join(behind)}")
+    if unclear:
+        parts.append(f"no difference is clear to {' and to '.join(unclear)}")
     if not parts:
         return ""
     over = " or ".join(sorted(kinds))

@@ -62,8 +62,8 @@ def score_each(
         path = score(target, overrides=words, **options).path
         if path:
             results.append(replace(read_result(path), label=label))
-        if path and (of == 1 or verbose):
-            print_result(path, verbose=verbose)
+            if of == 1 or verbose:
+                print_result(path, verbose=verbose)
     if not results or (of == 1 and not together):
         return None
     compared = compare(results, allow_mixed=True, together=together)
