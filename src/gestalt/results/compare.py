@@ -223,6 +223,14 @@ def _notes(results: Sequence[Result], columns: Sequence[Column]) -> list[str]:
             f"{labels}: no interval of {column.title}, {reason}."
             for reason, labels in reasons.items()
         ]
+        base = column.scores.get(column.against)
+        notes += [
+            f"{label}: no interval of its difference; its images or the sizes of their labels are "
+            f"not those of {column.against}."
+            for label, score in column.scores.items()
+            if base and base.over_images and score.over_images and score.difference is not None
+            if score.difference_over_images is None
+        ]
         notes += [
             f"{label}: {column.title} lies outside its interval, which corrects the bias of few "
             "images."

@@ -3,7 +3,7 @@ of rows of results, with intervals and paired differences to one of the rows.  A
 or the results of one setting by seed.  torch is not imported.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -230,6 +230,9 @@ def companions(metrics: Mapping[str, Any], metric: str) -> dict[str, float]:
 Rows = Mapping[str, Mapping[int, Result]]
 """Results by row and seed."""
 
+Key = tuple[str, int]
+"""Row and seed."""
+
 
 class Score(NamedTuple):
     """A metric of a row.
@@ -334,21 +337,22 @@ def score_rows(
         rows: results that have the metric.
         metric: its key.
         against: the base row.
-        allow_other_images: True to leave out the intervals over images if the results are of
-            different images.
+        allow_other_images: True to leave out the intervals of those differences, and of those
+            means, whose results are of different images.
 
     Raises:
         ConfigError: the results are of different images, or arrays do not belong to a record.
     """
-    contributions = _contributions(rows, metric, allow_other_images)
+    contributions, images = _contributions(rows, metric, allow_other_images)
     samples = {key: contribution.samples() for key, contribution in contributions.items()}
 
     def interval(seeds: Collection[int], *names: str) -> Interval | None:
         """Return the interval of a row's mean over seeds, or of the difference of two rows; None
-        without seeds or samples.
+        without seeds or samples, or with those of different images.
         """
         keys = [[(row, seed) for seed in seeds] for row in names]
-        if not seeds or not samples.keys() >= {key for of_row in keys for key in of_row}:
+        scored = {images.get(key) for of_row in keys for key in of_row}
+        if len(scored) != 1 or None in scored:
             return None
         mean, *base_mean = (np.mean([samples[key] for key in of_row], axis=0) for of_row in keys)
         return contributions[keys[0][0]].interval(mean - sum(base_mean))
@@ -374,25 +378,25 @@ def score_rows(
 
 def _contributions(
     rows: Rows, metric: str, allow_other_images: bool
-) -> dict[tuple[str, int], Contribution]:
-    """Return the contributions by row and seed of the results that kept arrays, all of the same
-    images, which pairs them.
+) -> tuple[dict[Key, Contribution], dict[Key, Hashable]]:
+    """Return by row and seed the contributions of the results that kept arrays, and what is equal
+    if their images are, and pairs them.
     """
     contributions = {}
-    first = None
+    images: dict[Key, Hashable] = {}
     for row, results in rows.items():
         for seed, result in results.items():
             contribution = result.contribution(metric)
             if contribution is None:
                 continue
+            first = next(iter(images), None)
             names = result.entry(metric).get("image_names")
-            first = first or (result.label, names, contribution.marks)
-            if names != first[1] or not np.array_equal(contribution.marks, first[2]):
-                if allow_other_images:
-                    return {}
+            images[row, seed] = (names, contribution.marks.tobytes())
+            if first and images[row, seed] != images[first] and not allow_other_images:
                 raise ConfigError(
-                    f"{metric}: the images of {result.label} are not those of {first[0]}, so the "
-                    "difference cannot be paired; evaluate both again on the same images"
+                    f"{metric}: the images of {result.label} are not those of "
+                    f"{rows[first[0]][first[1]].label}, so the difference cannot be paired; "
+                    "evaluate both again on the same images"
                 )
             contributions[row, seed] = contribution
-    return contributions
+    return contributions, images

@@ -9,6 +9,7 @@ import pytest
 
 from gestalt.ablation.grid import read_grid
 from gestalt.results.comparability import setup_differences, split_by_measurement
+from gestalt.results.compare import compare
 from gestalt.results.grid import METHOD, Design, GridTable, Paper, build_table
 from gestalt.results.intervals import Interval, pseudo_values, t_interval
 from gestalt.results.result import Result, Score, finding
@@ -101,10 +102,17 @@ def test_other_images_with_the_same_sums_are_refused_or_lose_their_intervals(vie
         ConfigError, match="scenes/miou: the images of avg seed 0 are not those of max seed 0"
     ):
         build_table(GRID, made, metric="scenes/miou", allow_mixed=False)
-    row = build_table(GRID, made, metric="scenes/miou", allow_mixed=True).scores["avg"]
-    assert row.over_images is None
-    assert row.difference_over_images is None
-    assert row.difference_over_seeds is not None
+    scores = build_table(GRID, made, metric="scenes/miou", allow_mixed=True).scores
+    assert scores["max"].over_images is not None
+    assert scores["avg"].over_images is None  # of seeds that saw different images
+    assert scores["avg"].difference_over_images is None
+    assert scores["avg"].difference_over_seeds is not None
+    # of single results
+    compared = compare([made["max", 0], result], allow_mixed=True, together=True)
+    first, second = compared.columns[0].scores.values()
+    assert second.over_images == pytest.approx(first.over_images, abs=0.2)
+    assert second.difference_over_images is None
+    assert "avg seed 0: no interval of its difference" in "".join(compared.notes)
 
 
 def test_data_may_differ_only_if_the_configuration_distinguishes_them(view):
