@@ -32,7 +32,8 @@ FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in FILES}
 RESULTS = PAGES["docs/results.md"]
 PAPER_GRIDS = ("frozen_towers", "initialisation", "aggregation", "token_subsampling")
-PLACEHOLDER = re.compile(r"\.\.\.|<|\b(FILE|FOLDER|RUN|CKPT|TAG|KEY)\b")
+# median: the aggregation of the tutorial's own package
+PLACEHOLDER = re.compile(r"\.\.\.|<|\b(FILE|FOLDER|RUN|CKPT|TAG|KEY|median)\b")
 GROUPS = "image|text|projection|loss|optimizer|data|pretraining|evaluation|trainer"
 
 

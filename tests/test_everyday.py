@@ -33,6 +33,7 @@ PLACES = {
     "benchmark_root=DIR": "benchmark_root=voc",
     "data.root=DIR": "data.root=tars",
     ":FOLDER": ":clip",
+    "/demo/": "/tiny/",
 }
 """A place as a page names it -> what the folder has for it."""
 
@@ -54,7 +55,8 @@ def commands(page: str) -> list[str]:
 
 def draw_data(folder: Path) -> None:
     """Photographs with captions in a CSV and with masks, tars of pairs, a set in VOC's layout with
-    its label maps, as another system would predict them, and an open_clip model.
+    its label maps, as another system would predict them, an open_clip model, and the tutorial's
+    package.
     """
     save_photo(folder / "photo.jpg")
     shutil.copytree(ROOT / "experiments/pictures", folder / "experiments/pictures")
@@ -80,6 +82,15 @@ def draw_data(folder: Path) -> None:
         "base: clippy_dino_max\nvary: {image.aggregation: [max, top_5]}\n"
     )
     saved(folder / "clip")
+    record = folder / "my_package-1.0.dist-info"  # as pip leaves it
+    record.mkdir()
+    (record / "METADATA").write_text("Metadata-Version: 2.1\nName: my_package\nVersion: 1.0\n")
+    (record / "entry_points.txt").write_text(
+        "[gestalt.aggregations]\nmedian = my_package.pooling:median\n"
+    )
+    (folder / "my_package").mkdir()
+    (code,) = re.findall(r"```python\n(.+?)```", PAGES["docs/tutorial.md"], flags=re.DOTALL)
+    (folder / "my_package/pooling.py").write_text(code)
 
 
 @pytest.mark.slow
@@ -91,17 +102,18 @@ def test_the_commands_of_a_page_run_in_their_order(page, tmp_path, monkeypatch):
     draw_data(tmp_path)
     said = {}
     for line in commands(page):
+        typed = line
         for name, place in PLACES.items():
             line = line.replace(name, place)
         _, command, *words = shlex.split(line)
         done = gestalt(command, *words, *SMALLER.get(command, "").split(), folder=tmp_path)
         assert done.returncode == 0, f"{line}: {done.stderr}"
-        said[line] = done
+        said[typed] = done
     (segmented,) = [line for line in said if "segment photo.jpg" in line]
     assert "model: classifier:" in said[segmented].stderr
     assert (tmp_path / "photo_segmented.png").is_file()
     assert any((tmp_path / "cache" / "prompts").iterdir())  # the names of the untrained model
-    (compared,) = [line for line in said if line.startswith("gestalt compare")]
+    compared = "gestalt compare clippy_dino_max clippy_dino_avg"
     for name in ("clippy_dino_max", "clippy_dino_avg"):
         assert f"| {name} tiny version_" in said[compared].stdout
     shutil.rmtree(tmp_path / RUNS)
