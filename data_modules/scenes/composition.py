@@ -148,44 +148,6 @@ def with_article(noun: str) -> str:
     return f"{'an' if vowel else 'a'} {noun}"
 
 
-def write_caption(recipe: SceneRecipe, background: int, kinds: list[int], rng: Generator) -> str:
-    """Write a caption of a scene from the numbers of its background and of its objects' classes."""
-    grammar, backdrop = recipe.grammar, recipe.backgrounds[background]
-    counted = list(Counter(kinds).items())
-    things = [counted[place] for place in np.argsort(rng.random(len(counted)))]
-    form, bare = rng.random(), rng.random() < grammar.bare_noun
-
-    def framed(words: str) -> str:
-        """Return the words, alone or in a frame such as "a photo of"."""
-        return words if rng.random() < grammar.plain else choose(rng, _FRAMES).format(words)
-
-    def phrase(kind: int, number: int) -> str:
-        """Return a noun phrase: "a dog" or bare "dog", "two dogs" or "dogs"."""
-        noun = recipe.classes[kind]
-        if number == 1:
-            return noun.name if bare else with_article(noun.name)
-        if rng.random() < grammar.say_number:
-            return f"{_NUMBERS[number]} {noun.plural}"
-        return noun.plural
-
-    if form < grammar.background_only:
-        return framed(backdrop.noun)
-    if form < grammar.background_only + grammar.single_noun:
-        return framed(phrase(*things[0]))
-    kept = [thing for thing in things if rng.random() >= grammar.drop_object] or things[:1]
-    *others, last = (phrase(*thing) for thing in kept)
-    named = f"{', '.join(others)} and {last}" if others else last
-    if rng.random() >= grammar.name_background:
-        return framed(named)
-    where = choose(rng, backdrop.places)
-    form = rng.random()
-    if form < 0.15:
-        return f"{backdrop.noun} with {named}"
-    if form < 0.25:
-        return f"{where}, {named}"
-    return framed(f"{named} {where}")
-
-
 class SceneMaker:
     """Plans, draws and describes the scenes of one recipe.
 
@@ -327,10 +289,16 @@ class SceneMaker:
         return tuple(objects)
 
     def image(self, layout: Layout, size: int) -> Pixels:
-        """Draw the pixels only, blended in integer arithmetic, so that they are equal on all
-        machines.  Returns (3, S, S) uint8.
+        """Draw the pixels only, the objects on a tinted texture, blended in integer arithmetic, so
+        that they are equal on all machines.  Returns (3, S, S) uint8.
         """
-        canvas = self._background(layout, size)
+        name = self.recipe.backgrounds[layout.background].name
+        row, column = (int(share * size) for share in layout.crop)
+        patch = paint_tile(name, layout.variant, size)[row : row + size, column : column + size]
+        patch = patch[:, ::-1] if layout.mirrored else patch
+        # 255 * 128 * 2 fits in 16 bits
+        gain = np.array([round(128 * gain) for gain in layout.tint], dtype=np.uint16)
+        canvas = np.minimum((patch * gain) >> 7, 255)
         for placed in layout.objects:
             drawn, rows, columns = self.cut_out(placed, size)
             under = canvas[rows, columns]
@@ -359,17 +327,40 @@ class SceneMaker:
         cropped = CutOut._make(part[:, ::step][:size, :size] for part in drawn)
         return cropped, slice(row, row + height), slice(column, column + width)
 
-    def _background(self, layout: Layout, size: int) -> NDArray[np.uint16]:
-        """Draw the tinted texture.  Returns (S, S, 3) uint16 in [0, 255]."""
-        name = self.recipe.backgrounds[layout.background].name
-        row, column = (int(share * size) for share in layout.crop)
-        patch = paint_tile(name, layout.variant, size)[row : row + size, column : column + size]
-        patch = patch[:, ::-1] if layout.mirrored else patch
-        # 255 * 128 * 2 fits in 16 bits
-        gain = np.array([round(128 * gain) for gain in layout.tint], dtype=np.uint16)
-        return np.minimum((patch * gain) >> 7, 255)
-
     def caption(self, layout: Layout, *, seed: int, epoch: int, index: int) -> str:
         """Write a caption of a scene, pure in (seed, epoch, index)."""
         rng = np.random.default_rng([seed, epoch, index, 7])
-        return write_caption(self.recipe, layout.background, [p.kind for p in layout.objects], rng)
+        grammar, backdrop = self.recipe.grammar, self.recipe.backgrounds[layout.background]
+        counted = list(Counter(placed.kind for placed in layout.objects).items())
+        things = [counted[place] for place in np.argsort(rng.random(len(counted)))]
+        form, bare = rng.random(), rng.random() < grammar.bare_noun
+
+        def framed(words: str) -> str:
+            """Return the words, alone or in a frame such as "a photo of"."""
+            return words if rng.random() < grammar.plain else choose(rng, _FRAMES).format(words)
+
+        def phrase(kind: int, number: int) -> str:
+            """Return a noun phrase: "a dog" or bare "dog", "two dogs" or "dogs"."""
+            noun = self.recipe.classes[kind]
+            if number == 1:
+                return noun.name if bare else with_article(noun.name)
+            if rng.random() < grammar.say_number:
+                return f"{_NUMBERS[number]} {noun.plural}"
+            return noun.plural
+
+        if form < grammar.background_only:
+            return framed(backdrop.noun)
+        if form < grammar.background_only + grammar.single_noun:
+            return framed(phrase(*things[0]))
+        kept = [thing for thing in things if rng.random() >= grammar.drop_object] or things[:1]
+        *others, last = (phrase(*thing) for thing in kept)
+        named = f"{', '.join(others)} and {last}" if others else last
+        if rng.random() >= grammar.name_background:
+            return framed(named)
+        where = choose(rng, backdrop.places)
+        form = rng.random()
+        if form < 0.15:
+            return f"{backdrop.noun} with {named}"
+        if form < 0.25:
+            return f"{where}, {named}"
+        return framed(f"{named} {where}")

@@ -51,10 +51,6 @@ class Scenes(Source):
         caption = self.maker.caption(layout, seed=self.seed, epoch=epoch, index=index)
         return torch.from_numpy(self.maker.image(layout, size=self.size)), caption
 
-    def image(self, index: int, epoch: int) -> Tensor:
-        """Draw a scene, (3, S, S) uint8."""
-        return torch.from_numpy(self.maker.image(self._layout(index), size=self.size))
-
     def caption(self, index: int, epoch: int) -> str:
         """Draw a caption of a scene."""
         return self.maker.caption(self._layout(index), seed=self.seed, epoch=epoch, index=index)
