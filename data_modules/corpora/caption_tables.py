@@ -102,15 +102,8 @@ class CaptionedPairs(StoredPairs):
         facts = {**vars(self.rule.table), "weights": self.rule.weights, **self._counts}
         return super().about() | {"captions": facts}
 
-    def read(self, index: int) -> StoredPair:
-        """Read the store's pair, with its captions by column."""
-        return self._with_texts(super().read(index), index)
-
-    def describe(self, index: int) -> StoredPair:
-        """Read the captions by column."""
-        return self._with_texts(super().describe(index), index)
-
-    def _with_texts(self, stored: StoredPair, index: int) -> StoredPair:
+    def captioned(self, stored: StoredPair, index: int) -> StoredPair:
+        """Return a pair of the store with its captions by column."""
         captions = {
             name: stored.captions if name == OWN else self._texts.column(name)[index].as_py()
             for name in self.rule.weights

@@ -209,12 +209,16 @@ class StoredPairs(Source):
         return self.store.about() | ({"left_out_by_limit": left_out} if left_out else {})
 
     def read(self, index: int) -> StoredPair:
-        """Read the store's pair."""
-        return self.store.read(index)
+        """Read the pair, with the captions that may be drawn."""
+        return self.captioned(self.store.read(index), index)
 
     def describe(self, index: int) -> StoredPair:
         """Read it without the bytes of the image where the store can do without them."""
-        return self.store.describe(index)
+        return self.captioned(self.store.describe(index), index)
+
+    def captioned(self, stored: StoredPair, index: int) -> StoredPair:
+        """Return a pair of the store with its captions here: those of the store."""
+        return stored
 
     def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
         """Draw a crop of the image, (3, S, S) uint8, and a caption."""

@@ -57,7 +57,7 @@ def open_source(
     common: dict[str, Any] = {"size": size, "seed": seed, "limit": limit}
     common |= {"crops": crops, "augmentation": augmentation}
     given: dict[str, Any] = {"root": root, **common, **(offered or {}), **options}
-    rule = given.get("captions", ANY_CAPTION)
+    rule = given.setdefault("captions", ANY_CAPTION)
     if rule != ANY_CAPTION and "captions" not in taken:
         raise ValueError(
             "data.caption, data.caption_choice, data.caption_template, data.caption_part, "

@@ -11,7 +11,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
+from gestalt.data_modules.corpora.captions import CaptionRule
 from gestalt.data_modules.corpora.stored_pairs import ImageFiles, check_inside
 from gestalt.data_modules.pairs import StoredPair
 from gestalt.support.files import MAX_LISTING, read_whole, short_digest
@@ -64,7 +64,7 @@ def read_captions(path: Path) -> tuple[list[tuple[str, list[Any]]], dict[Any, li
 def open_here(
     *,
     root: str | None,
-    captions: CaptionRule = ANY_CAPTION,
+    captions: CaptionRule,
     split: str = "train2017",
     outside: bool = True,
 ) -> ImageFiles:

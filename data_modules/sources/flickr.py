@@ -9,7 +9,7 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
-from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
+from gestalt.data_modules.corpora.captions import CaptionRule
 from gestalt.data_modules.corpora.stored_pairs import ImageFiles
 from gestalt.data_modules.image_sets import select_split
 from gestalt.data_modules.labels.folders import check_files, read_list
@@ -85,9 +85,7 @@ def read_captions(path: Path) -> dict[str, list[str]]:
     return captions
 
 
-def open_here(
-    *, root: str | None, split: str = "train", captions: CaptionRule = ANY_CAPTION
-) -> ImageFiles:
+def open_here(*, root: str | None, split: str = "train", captions: CaptionRule) -> ImageFiles:
     """Open a split.
 
     Raises:

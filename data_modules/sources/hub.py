@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from gestalt.data_modules.corpora.bad_samples import BadSample, bad_sample_at
-from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
+from gestalt.data_modules.corpora.captions import CaptionRule
 from gestalt.data_modules.corpora.shards import LRUCache
 from gestalt.data_modules.corpora.stored_pairs import Store, image_bytes
 from gestalt.data_modules.corpora.table_files import IMAGES, find_columns
@@ -216,7 +216,7 @@ def open_here(
     *,
     root: str | None,
     limit: int | None,
-    captions: CaptionRule = ANY_CAPTION,
+    captions: CaptionRule,
     name: str | None = None,
     split: str = "train",
     revision: str | None = None,

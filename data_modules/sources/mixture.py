@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
+from gestalt.data_modules.corpora.captions import CaptionRule
 from gestalt.data_modules.keys import MixturePart
 from gestalt.data_modules.order import EndlessOrder
 from gestalt.data_modules.pairs import Relocated, Source
@@ -111,7 +111,7 @@ def open_here(
     limit: int | None,
     crops: int | None = None,
     augmentation: Augmentation = USUAL,
-    captions: CaptionRule = ANY_CAPTION,
+    captions: CaptionRule,
     parts: Sequence[MixturePart] = (),
     window: int = 1,
     cache: str | None = None,

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gestalt.data_modules.corpora.bad_samples import BadSample, bad_sample_at
-from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
+from gestalt.data_modules.corpora.captions import CaptionRule
 from gestalt.data_modules.corpora.shards import (
     THREADS,
     LRUCache,
@@ -353,7 +353,7 @@ class ParquetRows(ShardedStore):
 def open_here(
     *,
     root: str | None,
-    captions: CaptionRule = ANY_CAPTION,
+    captions: CaptionRule,
     image_column: str | None = None,
     window: int = 1,
     cache: str | None = None,

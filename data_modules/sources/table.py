@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from gestalt.data_modules.corpora.bad_samples import BadSample, bad_sample_at
-from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
+from gestalt.data_modules.corpora.captions import CaptionRule
 from gestalt.data_modules.corpora.stored_pairs import Store, check_inside
 from gestalt.data_modules.corpora.table_files import TableFile
 from gestalt.data_modules.pairs import StoredPair
@@ -110,7 +110,7 @@ class TableRows(Store):
 def open_here(
     *,
     root: str | None,
-    captions: CaptionRule = ANY_CAPTION,
+    captions: CaptionRule,
     images: str | None = None,
     separator: str | None = None,
     quoted: bool = True,

@@ -26,7 +26,7 @@ from gestalt.data_modules.corpora.bad_samples import (
     BadSample,
     bad_sample_at,
 )
-from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
+from gestalt.data_modules.corpora.captions import CaptionRule
 from gestalt.data_modules.corpora.shard_names import COMPRESSED, expand, unread
 from gestalt.data_modules.corpora.shards import (
     OPEN_FILES,
@@ -213,7 +213,7 @@ class TarStore(ShardedStore):
 def open_here(
     *,
     root: str | None,
-    captions: CaptionRule = ANY_CAPTION,
+    captions: CaptionRule,
     cache: str | None = None,
     max_bad_share: float = 0.1,
 ) -> TarStore:
