@@ -10,51 +10,17 @@ from typing import Any
 from torch import Tensor
 
 from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.corpora.stored_pairs import ImageFiles
 from gestalt.data_modules.image_sets import ImageSet, LabelSet
 from gestalt.data_modules.pairs import Source
 from gestalt.data_modules.pixels.formats import endings
-from gestalt.data_modules.pixels.photographs import (
-    as_rgb,
-    decoding,
-    open_checked,
-    open_rgb,
-    to_tensor,
-)
+from gestalt.data_modules.pixels.photographs import as_rgb, decoding, open_checked, to_tensor
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.evaluation.benchmarks import Benchmark
 from gestalt.measures.evaluation.measures import MEASURES
 from gestalt.measures.evaluation.protocols import build_protocol
 from gestalt.measures.keys import Evaluation
 from gestalt.support.files import short_digest
-
-
-class FolderImages:
-    """The pictures of a folder and its subfolders, in order of their paths.
-
-    Raises:
-        ValueError: no such folder, or no pictures in it.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        if not folder.is_dir():
-            raise ValueError(f"{folder}: folder not found; choose a folder of pictures")
-        self._paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in endings())
-        if not self._paths:
-            raise ValueError(
-                f"{folder}: no pictures in this folder; names of pictures end in "
-                f"{', '.join(endings())}"
-            )
-        self.source = str(folder)
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def picture(self, index: int) -> Tensor | None:
-        """Return a picture, (3, H, W) uint8; None if it cannot be read."""
-        try:
-            return to_tensor(open_rgb(self._paths[index]))
-        except ValueError:
-            return None
 
 
 class SourceImages:
@@ -71,22 +37,42 @@ class SourceImages:
                 f"data.source={name} can only be read in sequence; choose a folder of pictures by "
                 "evaluation.unlabelled=DIR"
             )
-        self._source = source
+        self._pairs: Any = source
         self.source = f"training pairs of {name}, digest {source.digest()}"
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self._pairs)
 
     def picture(self, index: int) -> Tensor | None:
         """Return a picture, (3, H, W) uint8; None if it cannot be read."""
         try:
-            stored = self._source.read(index)
+            stored = self._pairs.read(index)
             if stored is None:
-                return self._source.pair(index, 0)[0]
+                return self._pairs.image(index, 0)
             with decoding():
                 return to_tensor(as_rgb(open_checked(stored.image)))
         except BadSample:
             return None
+
+
+class FolderImages(SourceImages):
+    """The pictures of a folder and its subfolders, in order of their paths.
+
+    Raises:
+        ValueError: no such folder, or no pictures in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise ValueError(f"{folder}: folder not found; choose a folder of pictures")
+        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in endings())
+        if not paths:
+            raise ValueError(
+                f"{folder}: no pictures in this folder; names of pictures end in "
+                f"{', '.join(endings())}"
+            )
+        self._pairs = ImageFiles([(path, []) for path in paths], digest="")
+        self.source = str(folder)
 
 
 Entry = dict[str, Any]
@@ -116,7 +102,7 @@ class Context:
     image_set: ImageSet
     size: int
     open_vision: Callable[[str], DenseModel] | None = None
-    open_unlabelled: Callable[[], FolderImages | SourceImages | None] = lambda: None
+    open_unlabelled: Callable[[], SourceImages | None] = lambda: None
     kept: dict[str, Tensor] | None = None
     given: Any = None
 

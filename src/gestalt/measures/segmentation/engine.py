@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.measures.context import FolderImages, SourceImages
+from gestalt.measures.context import SourceImages
 from gestalt.measures.evaluation.images import (
     Size,
     as_map_type,
@@ -62,7 +62,7 @@ def pixels_hash(image: Tensor) -> int:
 @torch.no_grad()
 def largest_cosines(
     model: Any,
-    images: FolderImages | SourceImages,
+    images: SourceImages,
     *,
     chosen: Sequence[int],
     prompts: ClassEmbeddings,
