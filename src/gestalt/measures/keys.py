@@ -1,6 +1,7 @@
 """The part of the schema on benchmarks and protocols."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from gestalt.support.keys import key, positive, unhashed
@@ -10,6 +11,10 @@ MAX_WEIGHT = 1_000
 """Largest weight or offset of cosines, far above any useful one; 1e308 makes scores infinite."""
 
 
+protocol_key = partial(key, None, kind="a protocol")
+"""Makes a field that names a protocol; null: each benchmark's."""
+
+
 @dataclass
 class Evaluation:
     """Benchmarks and protocols, scored after each epoch and by `gestalt eval`."""
@@ -17,26 +22,20 @@ class Evaluation:
     benchmarks: list[str] = key(
         ["pascal_voc"], "Benchmarks to score, by name, or by the path of a file that defines one."
     )
-    protocol: str | None = key(
-        None, "Protocol of segmentation. `null`: each benchmark's.", kind="a protocol"
-    )
-    grouping_protocol: str | None = key(
-        None,
+    protocol: str | None = protocol_key("Protocol of segmentation. `null`: each benchmark's.")
+    grouping_protocol: str | None = protocol_key(
         "Protocol of grouping. `null`: each benchmark's, if its files have object masks; a named "
         "protocol requires them.",
-        kind="a protocol",
     )
-    classification_protocol: str | None = key(
-        None, "Protocol of classification. `null`: each benchmark's.", kind="a protocol"
+    classification_protocol: str | None = protocol_key(
+        "Protocol of classification. `null`: each benchmark's."
     )
-    robustness_protocol: str | None = key(
-        None, "Protocol of robustness. `null`: each benchmark's.", kind="a protocol"
+    robustness_protocol: str | None = protocol_key(
+        "Protocol of robustness. `null`: each benchmark's."
     )
-    matching_protocol: str | None = key(
-        None, "Protocol of matching. `null`: each benchmark's.", kind="a protocol"
-    )
-    retrieval_protocol: str | None = key(
-        None, "Protocol of retrieval. `null`: each benchmark's.", kind="a protocol"
+    matching_protocol: str | None = protocol_key("Protocol of matching. `null`: each benchmark's.")
+    retrieval_protocol: str | None = protocol_key(
+        "Protocol of retrieval. `null`: each benchmark's."
     )
     background: Literal["prompts", "threshold"] | None = key(
         None,

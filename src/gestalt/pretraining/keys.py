@@ -1,8 +1,11 @@
 """The keys of ``pretraining``, and the recipes whose values they replace."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 from gestalt.support.keys import unhashed as key
+
+positive = partial(key, above=0)
 
 
 @dataclass
@@ -14,60 +17,52 @@ class Pretraining:
     in the demo's inits.
     """
 
-    steps: int | None = key(
-        None, "Number of steps. `null`: 300 for dino, 500 for supervised.", kind="steps", above=0
+    steps: int | None = positive(
+        None, "Number of steps. `null`: 300 for dino, 500 for supervised.", kind="steps"
     )
-    batch_size: int | None = key(
+    batch_size: int | None = positive(
         None,
         "Images per step, over all ranks. `null`: 32 for dino, 64 for supervised.",
         kind="images",
-        above=0,
     )
     learning_rate: float = key(1.5e-3, "Peak learning rate; a cosine ends at 1e-5.", at_least=1e-5)
-    limit: int | None = key(
+    limit: int | None = positive(
         None,
         "Use the first images only. For scenes, which are endless, this is the length of an epoch. "
         "The limit of a scale applies only to the data that the scale names. `null`: all.",
         kind="images",
-        above=0,
     )
-    image_size: int | None = key(
+    image_size: int | None = positive(
         None,
         "Side of the image that crops are cut from. `null`: 64 for dino, 48 for supervised.",
         kind="pixels",
-        above=0,
     )
-    crop_size: int | None = key(
+    crop_size: int | None = positive(
         None,
         "Side of the crops, which also sets the number of position embeddings; a multiple of "
         "`image.patch_size`. `null`: 64 for dino, 32 for supervised.",
         kind="pixels",
-        above=0,
     )
     seed: int = key(0, "Seed of weights, order, crops and masks; separate from `seed`.", at_least=0)
-    save_every_steps: int = key(100, "Steps between checkpoints.", kind="steps", above=0)
+    save_every_steps: int = positive(100, "Steps between checkpoints.", kind="steps")
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How an init is made.
+@dataclass(kw_only=True)
+class Recipe(Pretraining):
+    """How an init is made: the keys, of which none is null but ``limit``, and what has no key.
 
     Attributes:
         warmup: share of the steps in which the learning rate rises.
         object_centred: scenes show a single large object, which gives labels; else scenes of the
             recipe.
-
-    The other attributes are keys of ``Pretraining``.
     """
 
     steps: int
     batch_size: int
-    warmup: float
-    object_centred: bool
     image_size: int
     crop_size: int
-    learning_rate: float = 1.5e-3
-    seed: int = 0
+    warmup: float
+    object_centred: bool
 
 
 RECIPES = {
@@ -83,5 +78,5 @@ RECIPES = {
 
 def recipe_of(init: str, keys: Pretraining) -> Recipe:
     """Return the recipe of an init, with the keys that are set in place of its own values."""
-    values = ((field.name, getattr(keys, field.name, None)) for field in fields(Recipe))
-    return replace(RECIPES[init], **{name: value for name, value in values if value is not None})
+    given = {name: value for name, value in vars(keys).items() if value is not None}
+    return replace(RECIPES[init], **given)
