@@ -92,16 +92,24 @@ def check_names(config: Experiment) -> None:
 
 
 def build_towers(config: Experiment) -> DualEncoder:
-    """Build both towers with the weights of their inits, or of the classifier that ``start`` names;
-    random weights are drawn from ``seed``.
+    """Build both towers with the weights of their inits; random weights are drawn from ``seed``.
+
+    With the classifier ``start``, ``classifier:ARCHITECTURE.TAG``, the image projection reads it by
+    its class names; without a tag it is that of ``image.init=supervised``.
 
     Raises:
         ValueError: weights are not found, or do not fit.
     """
-    if config.start is not None:
-        return _from_classifier(config)
-    torch.manual_seed(config.seed)
     image = image_weights(config)
+    if config.start is not None:
+        model = build_towers(replace(config, start=None, image=image))
+        load_into(model, image.backbone, cache=prompts_folder(config.evaluation.prompt_cache))
+        sources = f"{model.image_origin.source}; {model.text_origin.source}"
+        source = f"{sources}; ConSE, {LIKELIEST} likeliest, temperature {TEMPERATURE}"
+        origin = WeightsOrigin(str(config.start), source, weights_hash(model))
+        model.image_tower.origin = model.text_tower.origin = origin
+        return model
+    torch.manual_seed(config.seed)
     try:
         tower = build_image_tower(image)
     except ValueError as error:
@@ -120,20 +128,6 @@ def build_towers(config: Experiment) -> DualEncoder:
         build_text_tower(config.text),
         LOSSES.row(config.loss.name).scalars,
     )
-
-
-def _from_classifier(config: Experiment) -> DualEncoder:
-    """Build a model whose image projection reads the classifier ``classifier:ARCHITECTURE.TAG`` by
-    its class names; without a tag it is that of ``image.init=supervised``.
-    """
-    image = image_weights(config)
-    model = build_towers(replace(config, start=None, image=image))
-    load_into(model, image.backbone, cache=prompts_folder(config.evaluation.prompt_cache))
-    sources = f"{model.image_origin.source}; {model.text_origin.source}"
-    source = f"{sources}; ConSE, {LIKELIEST} likeliest, temperature {TEMPERATURE}"
-    origin = WeightsOrigin(str(config.start), source, weights_hash(model))
-    model.image_tower.origin = model.text_tower.origin = origin
-    return model
 
 
 def _join(

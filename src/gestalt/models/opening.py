@@ -238,10 +238,12 @@ def _open_run(checkpoint: Path, overrides: list[str], check: Check) -> Target:
     steps, planned = progress_of(content)
     # without the optimiser's tensors, which need memory
     content = {key: content.get(key, {}) for key in ("state_dict", "gestalt")}
-    place = {"run": _run_path(checkpoint)} if inside else {}
-    identity = _identity(
-        str(checkpoint), sha256, {**place, "steps": steps, "steps_planned": planned}
-    )
+    known: Identity = {"steps": steps, "steps_planned": planned}
+    if inside:  # as in the checkpoint's path, or absolute if that does not contain it
+        named = checkpoint.parents[1] if len(checkpoint.parts) > 2 else Path()
+        within = named.resolve() == folder and named.name not in ("", "..")
+        known["run"] = str(named if within else folder)
+    identity = _identity(str(checkpoint), sha256, known)
     image = replace(config.image, eval_size=saved.image.eval_size)
     model = load_checkpoint_model(checkpoint, replace(config, image=image), content)
     return Target(config, model, folder, identity, trained=saved)
@@ -268,15 +270,6 @@ def _identity(checkpoint: str, sha256: str, provenance: Identity) -> Identity:
     """
     known = {key: provenance[key] for key in TRAINED if provenance.get(key) is not None}
     return {"checkpoint": checkpoint, "checkpoint_sha256": sha256, **known}
-
-
-def _run_path(checkpoint: Path) -> str:
-    """Return the run's folder as in the checkpoint's path, or its absolute path if that does not
-    contain it.
-    """
-    folder = run_folder(checkpoint)
-    named = checkpoint.parents[1] if len(checkpoint.parts) > 2 else Path()
-    return str(named if named.resolve() == folder and named.name not in ("", "..") else folder)
 
 
 def _for_scoring(saved: Experiment, overrides: list[str], *, origin: Path) -> Experiment:

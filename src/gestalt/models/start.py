@@ -22,7 +22,9 @@ OPTIONAL = re.compile(r"\.aggregation\.|^logit_bias$")
 
 
 def build_model(config: Experiment, resumed: Path | None = None) -> DualEncoder:
-    """Build both towers with their weights; random weights are drawn from ``seed``.
+    """Build both towers with the weights of inits, of ``start``, or of a run that started from it.
+
+    Random weights, and what a start lacks of aggregations and a bias, are drawn from ``seed``.
 
     Args:
         config: configuration of the model.
@@ -34,13 +36,6 @@ def build_model(config: Experiment, resumed: Path | None = None) -> DualEncoder:
     target = None if config.start is None else str(resumed or config.start)
     if target is None or target.startswith(CLASSIFIER):
         return build_towers(config)
-    return _from_start(config, target)
-
-
-def _from_start(config: Experiment, target: str) -> DualEncoder:
-    """Build a model with the weights of ``start``, or of a run that started from them; what these
-    lack of aggregations and a bias is fresh.
-    """
     # a path, so that no word of a file names code
     place = target if target.startswith(OPEN_CLIP) else os.path.join(".", target)
     model = build_towers(without_weights(config))

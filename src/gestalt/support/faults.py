@@ -60,7 +60,9 @@ def describe(error: Exception) -> str | None:
     """Return the line for an error; None if it is a fault of this program, which keeps its
     traceback.
     """
-    text = _of_worker(str(error))
+    text = str(error)
+    if "Original Traceback" in text:  # which torch puts before the message of a loader's worker
+        text = (re.findall(r"^[\w.]+: (.+)$", text, flags=re.MULTILINE) or [text])[-1]
     if isinstance(error, ValueError):
         return _one_line(text)
     if (
@@ -90,15 +92,6 @@ def describe(error: Exception) -> str | None:
         place = os.fsdecode(place)
     reason = os.strerror(code) if code else _one_line(text)
     return f"{place}: {MENDS.get(code or 0, reason)}"
-
-
-def _of_worker(text: str) -> str:
-    """Return the message of an error in a loader's worker, without the traceback that torch puts
-    before it.
-    """
-    if "Original Traceback" not in text:
-        return text
-    return (re.findall(r"^[\w.]+: (.+)$", text, flags=re.MULTILINE) or [text])[-1]
 
 
 def _one_line(text: str) -> str:

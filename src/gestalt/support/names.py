@@ -65,7 +65,7 @@ def file_name(name: str) -> str:
     """Return a name for a folder: letters, digits and ``-._`` are kept, anything else becomes an
     underscore; so do the dots of a name that has nothing else.
     """
-    kept = "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in name)
+    kept = re.sub(r"[^\w.-]", "_", name)
     return kept if kept.strip(".") else kept.replace(".", "_")
 
 

@@ -110,18 +110,18 @@ def end_with(parent: int, grace: float = 0.0) -> None:
     """Kill this process when its parent ends, by a thread that looks for it; with ``grace``, send
     SIGTERM so many seconds before.
     """
-    threading.Thread(target=_watch, args=(parent, grace), daemon=True).start()
 
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(TICK)
+        if grace:
+            # SIGALRM ends it even where this thread no longer runs, as at the interpreter's end
+            signal.setitimer(signal.ITIMER_REAL, grace)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(grace)
+        os.kill(os.getpid(), signal.SIGKILL)
 
-def _watch(parent: int, grace: float) -> None:
-    while os.getppid() == parent:
-        time.sleep(TICK)
-    if grace:
-        # SIGALRM ends it even where this thread no longer runs, as at the interpreter's end
-        signal.setitimer(signal.ITIMER_REAL, grace)
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(grace)
-    os.kill(os.getpid(), signal.SIGKILL)
+    threading.Thread(target=watch, daemon=True).start()
 
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # parameters of mallopt, in glibc's malloc.h
