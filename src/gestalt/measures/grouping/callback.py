@@ -188,38 +188,6 @@ class JaccardSimilarity(ImageMetric):
         )
 
 
-def grouping_panels(scored: ScoredImage, candidates: int) -> Image.Image:
-    """Draw image, groups, objects and a legend with the best IoU of each object; the caption has
-    the image's Jaccard similarity.
-
-    The group that covers an object best has its colour; the others have lighter colours of their
-    own.  Overlapping masks are stacked, the best of each object on top; pixels in no mask show the
-    image.
-
-    Args:
-        scored: groups (H, W) from 0 on, or (C, H, W) bool; objects 1..n on the background 0, which
-            is black, ``IGNORE`` where not scored. Another size than the image's is allowed.
-        candidates: n, the number of groups that are possible.
-    """
-    groups, instance = scored.prediction, scored.label
-    overlaps = best_overlaps(groups, instance)
-    objects = {value: inside / union for value, inside, union, _ in overlaps.tolist()}
-    colours = class_colours(max([*objects, 1]) + 1, background=BACKGROUND)
-    entries = [
-        ("background" if value == BACKGROUND else f"object {value}", f"{iou:.2f}", colours[value])
-        for value, iou in objects.items()
-    ]
-    flat, of_groups = painted_groups(groups, overlaps, objects=colours)
-    panels = {
-        "image": scale_to_panel(pil_image(scored.image), smooth=True),
-        f"groups, of {candidates}": paint(scored.image, flat, colours=of_groups),
-        "objects": paint(scored.image, instance, colours=colours, void=True),
-    }
-    ious = [iou for value, iou in objects.items() if value != BACKGROUND]
-    mean = f"Jaccard similarity of this image {np.mean(ious):.2f}" if ious else "no objects"
-    return in_row(panels, entries=entries, caption=f"{scored.title}: {mean}")
-
-
 def painted_groups(groups: Tensor, overlaps: Tensor, objects: Pixels) -> tuple[Tensor, Pixels]:
     """Return a map (H, W) of the groups, and one colour per group, (IGNORE, 3): that of the object
     that it covers best, if no other group covers the object better.
@@ -305,9 +273,34 @@ class GroupMaps(Scorer):
         }
 
     def picture(self, shown: ScoredImage) -> Image.Image:
-        """Draw image, groups and objects."""
-        assert self.groups is not None
-        return grouping_panels(shown, candidates=self.groups)
+        """Draw image, groups, objects and a legend with the best IoU of each object; the caption
+        has the image's Jaccard similarity.
+
+        The group that covers an object best has its colour; the others have lighter colours of
+        their own.  Overlapping masks are stacked, the best of each object on top; pixels in no mask
+        show the image.
+        """
+        groups, instance = shown.prediction, shown.label
+        overlaps = best_overlaps(groups, instance)
+        objects = {value: inside / union for value, inside, union, _ in overlaps.tolist()}
+        colours = class_colours(max([*objects, 1]) + 1, background=BACKGROUND)
+        entries = [
+            (
+                "background" if value == BACKGROUND else f"object {value}",
+                f"{iou:.2f}",
+                colours[value],
+            )
+            for value, iou in objects.items()
+        ]
+        flat, of_groups = painted_groups(groups, overlaps, objects=colours)
+        panels = {
+            "image": scale_to_panel(pil_image(shown.image), smooth=True),
+            f"groups, of {self.groups}": paint(shown.image, flat, colours=of_groups),
+            "objects": paint(shown.image, instance, colours=colours, void=True),
+        }
+        ious = [iou for value, iou in objects.items() if value != BACKGROUND]
+        mean = f"Jaccard similarity of this image {np.mean(ious):.2f}" if ious else "no objects"
+        return in_row(panels, entries=entries, caption=f"{shown.title}: {mean}")
 
 
 class Grouping(GroupMaps):

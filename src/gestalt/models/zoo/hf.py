@@ -84,10 +84,7 @@ class HfModel(Adapter):
 
     def encode(self, pixels: Tensor) -> Tokens:
         """Encode normalised pixels (B, 3, H, W), up to the last norm that all locations share."""
-        return self.split(self.hidden(pixels))
-
-    def split(self, hidden: Tensor) -> Tokens:
-        """Split class token and locations."""
+        hidden = self.hidden(pixels)
         summary = hidden[:, 0] if self.prefix else None
         return tokens_of(hidden[:, self.prefix :], summary=summary)
 
@@ -126,9 +123,9 @@ class HfClip(HfModel):
 
     prefix = 1
 
-    def encode(self, pixels: Tensor) -> Tokens:
-        """Encode normalised pixels (B, 3, H, W), up to the last norm."""
-        return self.split(self.vision.post_layernorm(self.hidden(pixels)))
+    def hidden(self, pixels: Tensor) -> Tensor:
+        """Run the image tower and its last norm: (B, 1 + N, D)."""
+        return self.vision.post_layernorm(super().hidden(pixels))
 
     def head(self, tokens: Tokens) -> Tensor:
         """Project the class token: (B, E)."""
