@@ -25,20 +25,6 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, TypeVar
 
-GROUPS = (
-    "aggregations",
-    "losses",
-    "terms",
-    "readings",
-    "image_towers",
-    "text_towers",
-    "sources",
-    "image_sets",
-    "benchmarks",
-    "protocols",
-)
-"""Names of the registries; the group of the entry points has ``gestalt.`` in front."""
-
 BUILT_IN = "built in"
 
 CODE = re.compile(r"python:([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)")
@@ -77,7 +63,7 @@ class Registry(Mapping[str, Target]):
     group.
 
     Args:
-        group: one of GROUPS.
+        group: its name; the group of the entry points has ``gestalt.`` in front.
         rows: the built-in rows, or objects by name.
 
     Attributes:
