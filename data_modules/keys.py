@@ -10,7 +10,7 @@ from math import inf
 from typing import Any, Literal
 
 from gestalt.data_modules.opening import COMMON, files_of, modules_of
-from gestalt.support.keys import key, positive, refuse, unhashed
+from gestalt.support.keys import key, path_key, positive, refuse, unhashed
 from gestalt.support.names import nearest
 from gestalt.support.typed import in_words
 
@@ -49,7 +49,7 @@ class MixturePart:
     source: str = key(
         "", "Source of this part, as in `data.source`, which each part must name.", kind="a source"
     )
-    root: str | None = key(None, "Its folder or tars, as in `data.root`.", kind="path")
+    root: str | None = path_key("Its folder or tars, as in `data.root`.")
     weight: float | None = positive(
         None,
         "Its share of the pairs, relative to the sum of all weights. `null`: its number of pairs; "
@@ -58,7 +58,7 @@ class MixturePart:
     limit: int | None = positive(
         None, "Use its first pairs only, as in `data.limit`.", kind="pairs"
     )
-    manifest: str | None = key(None, "Its manifest, as in `data.manifest`.", kind="path")
+    manifest: str | None = path_key("Its manifest, as in `data.manifest`.")
     caption: str | None = key(
         None, "Its captions, as in `data.caption`, which this key overrides for the part."
     )
@@ -131,17 +131,13 @@ class Data:
         pattern=r"(?s).*\{\}.*",
         form="a text with {} for the caption, such as 'a photo of {}'",
     )
-    manifest: str | None = key(
-        None,
+    manifest: str | None = path_key(
         "File written by `gestalt data inspect`; samples that it marks as bad are skipped. `null`: "
-        "none.",
-        kind="path",
+        "none."
     )
-    include: str | None = key(
-        None,
+    include: str | None = path_key(
         "List of DataComp's, a `.npy` of `uid`: only pairs whose `.json` or column has one of them "
-        "are used. `null`: all.",
-        kind="path",
+        "are used. `null`: all."
     )
     crops: int | None = positive(
         None,
@@ -169,18 +165,16 @@ class Data:
         at_least=0,
         at_most=1,
     )
-    features: str | None = unhashed(
-        None,
+    features: str | None = path_key(
         "Folder written by `gestalt features`, read instead of images: outputs of the frozen part "
         "of the image tower. `null`: read images.",
-        kind="path",
+        hashed=False,
     )
-    cache: str | None = unhashed(
-        None,
+    cache: str | None = path_key(
         "Folder for what is made once of the data: indices of tars, unpacked tars, joined "
         "captions, hashes of captions in remote parquet. `null`: `~/.cache/gestalt`, or the folder "
         "that the environment variable `GESTALT_CACHE` names.",
-        kind="path",
+        hashed=False,
     )
     batch_size: int = positive(8192, "Pairs per step, over all ranks.", kind="pairs")
     workers: int | None = unhashed(

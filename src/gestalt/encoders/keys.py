@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from gestalt.encoders.inits import PLAIN
 from gestalt.support.files import read_whole
-from gestalt.support.keys import Complaints, key, positive, refuse, refuse_first, unhashed
+from gestalt.support.keys import Complaints, key, path_key, positive, refuse, refuse_first, unhashed
 from gestalt.support.names import nearest
 from gestalt.tables import AGGREGATIONS, IMAGE_TOWERS, INITS, TEXT_TOWERS
 
@@ -72,9 +72,7 @@ class Image:
         "What each init stands for at this scale: an init, or a file of weights, of this package "
         "or by its path, which may have any name. Empty: each for itself.",
     )
-    weights: str | None = key(
-        None, "Checkpoint that replaces the weights of `init`. `null`: none.", kind="path"
-    )
+    weights: str | None = path_key("Checkpoint that replaces the weights of `init`. `null`: none.")
     aggregation: str = key("max", "How the patch tokens become one vector.", choices=AGGREGATIONS)
     subsampling: bool = key(
         True,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from gestalt.support.keys import key, positive, unhashed
+from gestalt.support.keys import key, path_key, positive, unhashed
 from gestalt.tables import READINGS
 
 MAX_WEIGHT = 1_000
@@ -47,11 +47,9 @@ class Evaluation:
         "Threshold of the background rule, in the units of the scores, such as a cosine. `null`: "
         "the protocol's.",
     )
-    calibration: str | None = key(
-        None,
+    calibration: str | None = path_key(
         "File written by `gestalt eval --calibrate`, whose threshold is used for its benchmark. "
-        "`null`: none.",
-        kind="path",
+        "`null`: none."
     )
     defects: Literal["strict", "fixed"] = key(
         "strict", "Reproduce or fix the known defects of a protocol's original code."
@@ -100,11 +98,9 @@ class Evaluation:
         at_least=-MAX_WEIGHT,
         at_most=MAX_WEIGHT,
     )
-    unlabelled: str | None = key(
-        None,
+    unlabelled: str | None = path_key(
         "Folder of images for `debias`, read with its subfolders; it may not contain a scored "
-        "image. `null`: images of the training data.",
-        kind="path",
+        "image. `null`: images of the training data."
     )
     split: str | None = key(
         None,

@@ -114,6 +114,9 @@ positive = partial(key, above=0)
 unhashed = partial(key, hashed=False)
 """Makes a field that the hash of a configuration leaves out."""
 
+path_key = partial(key, None, kind="path")
+"""Makes a field that names a file or a folder, null by default."""
+
 
 def refuse(name: str, value: Any, why: str) -> NoReturn:
     """Raise a ConfigError that names the key, its value, and why it is refused."""
