@@ -212,7 +212,15 @@ def load_checkpoint(model: nn.Module, file: WeightsFile) -> None:
     state = unwrap(read_state_dict(file.path), source=file.source)
     if file.in_order:
         state = in_order(state, model, source=file.source)
-    heads = _classifier_prefixes(model)
+    classifier = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
+    names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    parameters = dict(model.named_parameters())
+    # "head." is also self-distillation's projection head
+    heads = tuple(
+        f"{name}."
+        for name in {*names, "head"}
+        if not any(key.startswith(f"{name}.") for key in parameters)
+    )
     _check_patches(state, model, file)
     misfit = f"{file.source} does not fit the backbone"
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
@@ -249,20 +257,6 @@ def in_order(state: StateDict, model: nn.Module, *, source: str) -> StateDict:
                 f"{source} is not in the backbone's order: {theirs} stands where {ours} belongs"
             )
     return dict(zip(names, state.values(), strict=False))
-
-
-def _classifier_prefixes(model: Any) -> tuple[str, ...]:
-    """Return the prefixes of a classifier's keys; "head." is also self-distillation's projection
-    head.
-    """
-    classifier = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
-    names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    parameters = [name for name, _ in model.named_parameters()]
-    return tuple(
-        f"{name}."
-        for name in {*names, "head"}
-        if not any(key.startswith(f"{name}.") for key in parameters)
-    )
 
 
 def _check_patches(state: StateDict, model: Any, file: WeightsFile) -> None:

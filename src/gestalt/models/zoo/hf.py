@@ -75,8 +75,7 @@ class HfModel(Adapter):
 
     def pooled_text(self, **inputs: Tensor) -> Tensor:
         """Embed token ids and mask, (K, E), not normalised."""
-        output = self.model.get_text_features(**inputs)
-        return getattr(output, "pooler_output", output)  # a tensor in older releases
+        return self.model.get_text_features(**inputs).pooler_output
 
     def hidden(self, pixels: Tensor) -> Tensor:
         """Run the image tower on normalised pixels (B, 3, H, W): (B, prefix + N, D)."""

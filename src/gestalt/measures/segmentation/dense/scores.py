@@ -300,7 +300,15 @@ def grid_maps(
             values = torch.cat([(best < bound).float(), values], dim=1)
             classes = torch.cat([classes.new_tensor([prompts.background]), classes])
     if protocol.refinement == "pamr" and protocol.refined_at == "grid":
-        values = _refined(values, pieces, protocol)
+        refined = []
+        for number, window in enumerate(values):
+            pixels = pieces.image[:, *pieces.place(number)].float()
+            # the window, shrunk to its patch grid with corners aligned
+            guide = functional.interpolate(
+                pixels[None], size=window.shape[-2:], mode="bilinear", align_corners=True
+            )[0]
+            refined.append(pamr(guide, window, protocol))
+        values = torch.stack(refined)
     return values, classes
 
 
@@ -327,17 +335,3 @@ def _affinity(
         dropped = torch.ones_like(logits[:, :, 0, 0], dtype=torch.bool).scatter_(1, nearest, False)
         logits = logits.masked_fill(dropped[:, :, None, None], float("-inf"))
     return over_all * logits.softmax(dim=1)
-
-
-def _refined(values: Tensor, pieces: Pieces, protocol: TopDownProtocol) -> Tensor:
-    """Apply PAMR on each window's patch grid, guided by the window shrunk to it with corners
-    aligned.
-    """
-    refined = []
-    for number, window in enumerate(values):
-        pixels = pieces.image[:, *pieces.place(number)].float()
-        guide = functional.interpolate(
-            pixels[None], size=window.shape[-2:], mode="bilinear", align_corners=True
-        )[0]
-        refined.append(pamr(guide, window, protocol))
-    return torch.stack(refined)
