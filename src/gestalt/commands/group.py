@@ -4,6 +4,7 @@ from argparse import ArgumentParser, Namespace
 
 from gestalt.commands.flags import count
 from gestalt.commands.pictures import add_pictures, check_pictures
+from gestalt.commands.pictures import run as run
 from gestalt.measures.grouping.protocol import PARTITIONS
 
 
@@ -21,10 +22,3 @@ def flags(parser: ArgumentParser) -> None:
 def check(arguments: Namespace) -> None:
     """Check the names, and choose the ``pictures`` and what is written."""
     check_pictures(arguments, kind="groups", ending="_grouped.png", protocols=PARTITIONS)
-
-
-def run(arguments: Namespace) -> int:
-    """Group.  Returns 1 if a picture was skipped."""
-    from gestalt.commands.mapping import map_pictures
-
-    return map_pictures(arguments)

@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from gestalt.commands.flags import MODEL, check_ending
@@ -144,15 +144,12 @@ def model_folders(models: list[str], to: Path) -> list[Path]:
     return [to / name for name in names]
 
 
-def result_files(name: str, kind: str, npy: bool) -> Iterator[str]:
-    """Yield the files of a picture's results: coloured, as a map, as an array if asked for, and as
-    numbers.
+def result_files(name: str, kind: str, npy: bool) -> list[str]:
+    """Return the files of a picture's results: coloured, as a map, as an array if asked for, and
+    as numbers.
     """
-    yield f"{name}_{kind}_overlay.png"
-    yield f"{name}_{kind}.png"
-    if npy:
-        yield f"{name}_{kind}.npy"
-    yield f"{name}_{kind}.json"
+    endings = ["_overlay.png", ".png", *[".npy"] * npy, ".json"]
+    return [f"{name}_{kind}{ending}" for ending in endings]
 
 
 def check_pictures(
@@ -227,3 +224,10 @@ def check_pictures(
     vars(arguments).update(
         kind=kind, pictures=pictures, names=names, folders=folders, output=output
     )
+
+
+def run(arguments: Namespace) -> int:
+    """Segment, or group.  Returns 1 if a picture was skipped."""
+    from gestalt.commands.mapping import map_pictures
+
+    return map_pictures(arguments)

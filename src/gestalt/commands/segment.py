@@ -4,6 +4,7 @@ from argparse import ArgumentParser, Namespace
 
 from gestalt.commands.flags import count
 from gestalt.commands.pictures import add_pictures, check_pictures
+from gestalt.commands.pictures import run as run
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.support.typed import ConfigError
 
@@ -51,10 +52,3 @@ def check(arguments: Namespace) -> None:
         raise ConfigError(f'--labels "{text}": a label is repeated; name each once')
     arguments.labels = labels
     check_pictures(arguments, kind="labels", ending="_segmented.png", protocols=PRESETS)
-
-
-def run(arguments: Namespace) -> int:
-    """Segment.  Returns 1 if a picture was skipped."""
-    from gestalt.commands.mapping import map_pictures
-
-    return map_pictures(arguments)
