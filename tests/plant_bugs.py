@@ -253,17 +253,17 @@ BUGS = (
     Bug(
         "percentiles_of_miou",
         "src/gestalt/results/intervals.py",
-        old="array.astype(np.int64) if array.ndim == 3 else None",
+        old="array if array.ndim == 3 else None",
         new="None",
         test="tests/gestalt/results/test_coverage.py::test_intervals_of_miou_cover_where_percentiles_of_resamples_do_not",
     ),
     Bug(
         "differences_not_paired",
         "src/gestalt/results/result.py",
-        old="contribution.samples() for key,",
+        old="[contributions[key].samples for",
         new=(
-            "np.random.default_rng([*map(ord, key[0]), key[1]]).permutation(contribution.samples()) "
-            "for key,"
+            "[np.random.default_rng([*map(ord, key[0]), key[1]]).permutation(contributions[key].samples) "
+            "for"
         ),
         test="tests/gestalt/results/test_grid.py::test_a_difference_is_paired_over_seeds_and_over_images",
     ),

@@ -160,33 +160,22 @@ class Contribution(NamedTuple):
 
     Attributes:
         marks: (N, ...), determined by the truth alone, so equal in results of the same images.
-        resample: maps how often each image is in each resample, (R, N), to the metric, (R,); nan
-            if undefined.
-        counts: (N, 3, C), the pixel counts of a mIoU; None for other metrics.
+        value: the metric of all images, each once.
+        samples: the pseudo-values of a mIoU, (N,), else the metric of every resample, (R,), nan if
+            undefined; the resamples are the same for the same N.
+        jackknife: True for pseudo-values.
     """
 
     marks: Array
-    resample: Callable[[Ints], Floats]
-    counts: Ints | None = None
-
-    @property
-    def value(self) -> float:
-        """The metric of all images, each once."""
-        return float(self.resample(np.ones((1, len(self.marks)), dtype=np.int64))[0])
-
-    def samples(self) -> Floats:
-        """Return the pseudo-values of a mIoU, (N,), else the metric of every resample, (R,), which
-        are the same for the same N.
-        """
-        if self.counts is None:
-            return self.resample(draws(len(self.marks)))
-        return pseudo_values(self.counts)
+    value: float
+    samples: Floats
+    jackknife: bool = False
 
     def interval(self, samples: Floats) -> Interval | None:
         """Return the 95 % interval of samples, of paired differences of samples, or of their mean
         over seeds; None for a ``reason``.
         """
-        if self.counts is None:
+        if not self.jackknife:
             return percentile_interval(samples)
         return None if self.reason else t_interval(samples.tolist())
 
@@ -197,7 +186,7 @@ class Contribution(NamedTuple):
         A class that is absent, or in a single image, shows nothing of how its IoU would differ in
         other images.
         """
-        if self.counts is None:
+        if not self.jackknife:
             return f"more than {WITHOUT:.0%} of the resamples lack a group"
         images, classes = self.marks.shape
         rare = int(((self.marks > 0).sum(axis=0) < 2).sum())
@@ -221,13 +210,12 @@ def contribution(
         if array.ndim == 1:
             marks = arrays.get("group", np.isnan(array.astype(np.float64)))
         else:
-            marks = array[:, -1]
-        counts = array.astype(np.int64) if array.ndim == 3 else None
-        return Contribution(marks, partial(resample, array), counts)
+            marks = array[:, -1].copy()  # of the counts, which are not kept
+        return _contribution(marks, partial(resample, array), array if array.ndim == 3 else None)
     recalls = [f"{direction}_{name}" for direction in DIRECTIONS]
     if arrays.keys() >= set(recalls):
         hits = [arrays[key] for key in recalls]
-        return Contribution(
+        return _contribution(
             np.stack([part[:, 1] for part in hits], axis=1),
             lambda repeats: np.mean([resample(part, repeats) for part in hits], axis=0),
         )
@@ -237,7 +225,19 @@ def contribution(
         right = arrays["accuracy"].astype(np.int64)
         counts = np.stack([member * right[:, None], member], axis=1)
         if name in resampled_groups(counts, entry, np.ones((1, len(group)), dtype=np.int64)):
-            return Contribution(
+            return _contribution(
                 group, lambda repeats: resampled_groups(counts, entry, repeats)[name]
             )
     return None
+
+
+def _contribution(
+    marks: Array, metric: Callable[[Ints], Floats], counts: Ints | None = None
+) -> Contribution:
+    """Return a contribution by the metric, (R,), of how often each image is in each resample, (R,
+    N); for a mIoU by its counts of pixels (N, 3, C).
+    """
+    value = float(metric(np.ones((1, len(marks)), dtype=np.int64))[0])
+    if counts is None:
+        return Contribution(marks, value, metric(draws(len(marks))))
+    return Contribution(marks, value, pseudo_values(counts.astype(np.int64)), jackknife=True)

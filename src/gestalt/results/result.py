@@ -5,6 +5,7 @@ or the results of one setting by seed.  torch is not imported.
 
 from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ HEADS = ("metric", "value", "95 % over images", "baselines")
 """Heads of ``Result.metric_rows``."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Result:
     """The score of a run, or of one evaluation of it.
 
@@ -103,6 +104,7 @@ class Result:
             if key not in shown_beside
         ]
 
+    @lru_cache(maxsize=1)  # noqa: B019  # the metrics of a set share it
     def arrays(self, name: str) -> dict[str, Array]:
         """Return the arrays of a set; empty if none were kept.
 
@@ -136,7 +138,7 @@ class Result:
         ``why_no_interval``.
         """
         contribution = self.contribution(metric)
-        return None if contribution is None else contribution.interval(contribution.samples())
+        return None if contribution is None else contribution.interval(contribution.samples)
 
     def why_no_interval(self, metric: str) -> str:
         """Return the reason for which a metric has no interval, for a note."""
@@ -147,6 +149,7 @@ class Result:
             return "none is computed from the arrays that were kept"
         return "no arrays of each image were kept"
 
+    @lru_cache  # noqa: B019  # it keeps samples and marks, and not the arrays
     def contribution(self, metric: str) -> Contribution | None:
         """Return what each image contributed to a metric; None if no arrays were kept.
 
@@ -344,17 +347,18 @@ def score_rows(
         ConfigError: the results are of different images, or arrays do not belong to a record.
     """
     contributions, images = _contributions(rows, metric, allow_other_images)
-    samples = {key: contribution.samples() for key, contribution in contributions.items()}
 
     def interval(seeds: Collection[int], *names: str) -> Interval | None:
         """Return the interval of a row's mean over seeds, or of the difference of two rows; None
-        without seeds or samples, or with those of different images.
+        without seeds or arrays, or with those of different images.
         """
         keys = [[(row, seed) for seed in seeds] for row in names]
         scored = {images.get(key) for of_row in keys for key in of_row}
         if len(scored) != 1 or None in scored:
             return None
-        mean, *base_mean = (np.mean([samples[key] for key in of_row], axis=0) for of_row in keys)
+        mean, *base_mean = (
+            np.mean([contributions[key].samples for key in of_row], axis=0) for of_row in keys
+        )
         return contributions[keys[0][0]].interval(mean - sum(base_mean))
 
     values = {
