@@ -156,7 +156,7 @@ def run(arguments: Namespace) -> int:
     import torch
 
     from gestalt.results.record import provenance
-    from gestalt.results.run_record import entries_of, metrics_of, print_result
+    from gestalt.results.run_record import print_result, scores_of
     from gestalt.runs.evaluation import build_predictions
     from gestalt.runs.folders import check_writable
     from gestalt.runs.score import run_scorers, write_evaluation
@@ -185,7 +185,9 @@ def run(arguments: Namespace) -> int:
         rank_timeout=config.rank_timeout,
         enable_progress_bar=config.trainer.enable_progress_bar,
     )
+    metrics, entries = scores_of([scorer])
     record = {
+        "metrics": metrics,
         "experiment": "predictions",
         "name": name,
         "command": shlex.join(["gestalt", *arguments.words]),
@@ -201,10 +203,9 @@ def run(arguments: Namespace) -> int:
             "notes": dict(arguments.note),
             "stated": stated,
         },
-        "benchmarks": entries_of([scorer]),
+        "benchmarks": entries,
         "ranks": trainer.world_size,
         "provenance": provenance(torch.device("cpu")),
-        "metrics": metrics_of([scorer]),
         "seconds": round(time.monotonic() - start, 1),
     }
     print_result(write_evaluation(output, record, [scorer]))

@@ -14,7 +14,7 @@ from gestalt.measures.callback import RecordedCallback
 from gestalt.measures.evaluation.pictures import EXTREMES
 from gestalt.measures.segmentation.class_maps import write_extremes
 from gestalt.results.record import provenance, write_record
-from gestalt.results.result import HEADS, read_result
+from gestalt.results.result import HEADS, Result, read_result
 from gestalt.results.text import NONE, Table, images_text
 from gestalt.support.arrays import Array, write_arrays
 from gestalt.support.files import Fields, file_hash
@@ -25,20 +25,15 @@ def scorers_of(callbacks: list[Callback]) -> list[RecordedCallback]:
     return [callback for callback in callbacks if isinstance(callback, RecordedCallback)]
 
 
-def metrics_of(callbacks: list[Callback]) -> dict[str, float]:
-    """Return the metrics of all scorers, ``<benchmark>/<metric>`` -> value."""
+def scores_of(callbacks: list[Callback]) -> tuple[dict[str, float], list[Fields]]:
+    """Return the metrics of all scorers, ``<benchmark>/<metric>`` -> value, and the record's
+    entries without them.
+    """
     metrics: dict[str, float] = {}
-    for scorer in scorers_of(callbacks):
-        metrics |= scorer.result()["metrics"]
-    return metrics
-
-
-def entries_of(callbacks: list[Callback]) -> list[Fields]:
-    """Return the record's entries of all scorers, without their metrics."""
-    return [
-        {key: value for key, value in callback.result().items() if key != "metrics"}
-        for callback in scorers_of(callbacks)
-    ]
+    entries = [scorer.result() for scorer in scorers_of(callbacks)]
+    for entry in entries:
+        metrics |= entry.pop("metrics")
+    return metrics, entries
 
 
 def describe(
@@ -53,7 +48,9 @@ def describe(
     number of image tokens in a step.
     """
     text = model.text_origin
+    metrics, entries = scores_of(trainer.callbacks)  # type: ignore[attr-defined]
     return {
+        "metrics": metrics,
         "experiment": config.name,
         "scale": config.scale,
         "seed": config.seed,
@@ -72,7 +69,7 @@ def describe(
             "source": text.source,
         },
         "tokens_kept": tokens_kept,
-        "benchmarks": entries_of(trainer.callbacks),  # type: ignore[attr-defined]
+        "benchmarks": entries,
         "ranks": trainer.world_size,
         "provenance": provenance(trainer.strategy.root_device),
     }
@@ -85,8 +82,9 @@ def scored_images(record: Fields) -> dict[str, str]:
 
 def write_results(
     path: Path, record: Fields, callbacks: list[Callback], *, arrays: Path, extremes: Path
-) -> None:
-    """Write a record and the files beside it, and print its path.
+) -> Result:
+    """Write a record and the files beside it, and print its path.  Returns the result, as read from
+    them.
 
     Args:
         path: path of the record.
@@ -99,6 +97,7 @@ def write_results(
     write_extremes(extremes / EXTREMES, scorers)
     write_record(path, {**record, "arrays": write_per_image(arrays, scorers)})
     print(f"result: {path}", file=sys.stderr, flush=True)
+    return read_result(path)
 
 
 def write_per_image(folder: Path, scorers: Iterable[RecordedCallback]) -> dict[str, dict[str, str]]:
@@ -127,15 +126,11 @@ def write_per_image(folder: Path, scorers: Iterable[RecordedCallback]) -> dict[s
     return written
 
 
-def print_result(path: Path, *, verbose: bool = False) -> None:
+def print_result(result: Result, *, verbose: bool = False) -> None:
     """Print a result: how many images of each benchmark were scored, and one table of its metrics
-    with their intervals, baselines and the value of the best checkpoint.
-
-    Args:
-        path: path of the record.
-        verbose: True to print the IoU of each class below the table.
+    with their intervals, baselines and the value of the best checkpoint; ``verbose`` adds the IoU
+    of each class below the table.
     """
-    result = read_result(path)
     record = result.record
     for name, text in scored_images(record).items():
         print(f"{name}: {text}")

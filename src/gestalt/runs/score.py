@@ -17,7 +17,8 @@ from gestalt.measures.segmentation.class_maps import ClassMaps
 from gestalt.models import opening as targets
 from gestalt.models.opening import Target
 from gestalt.results.record import write_record
-from gestalt.results.run_record import describe, metrics_of, write_results
+from gestalt.results.result import Result
+from gestalt.results.run_record import describe, write_results
 from gestalt.runs.evaluation import build_evaluation
 from gestalt.runs.folders import check_writable, new_evaluation
 from gestalt.support.files import Fields, check_free
@@ -123,21 +124,21 @@ def run_scorers(
     return trainer
 
 
-def write_evaluation(folder: Path, record: Fields, callbacks: list[Callback]) -> Path:
-    """Write ``evaluations/<n>.json`` in a folder, and its arrays.  Returns the path."""
+def write_evaluation(folder: Path, record: Fields, callbacks: list[Callback]) -> Result:
+    """Write ``evaluations/<n>.json`` in a folder, and its arrays.  Returns the result."""
     with new_evaluation(folder) as path:
         arrays = path.with_suffix("")
-        write_results(path, record, callbacks, arrays=arrays, extremes=arrays)
-    return path
+        result = write_results(path, record, callbacks, arrays=arrays, extremes=arrays)
+    return result
 
 
 class Scored(NamedTuple):
-    """The record of a score, and its file, ``evaluations/<n>.json``; None on ranks after the first,
-    which writes it.
+    """The record of a score, and its result, ``evaluations/<n>.json``; None on ranks after the
+    first, which writes it.
     """
 
     record: Fields
-    path: Path | None
+    result: Result | None
 
 
 def open_target(target: str, *, overrides: list[str], output: str | None = None) -> Target:
@@ -217,11 +218,10 @@ def score(
         **describe(config, trainer, model, tokens_kept="", overrides=overrides),
         **target.identity,
         "weights_sha256": weights_hash(model),
-        "metrics": metrics_of(callbacks),
         "seconds": round(time.monotonic() - start, 1),
     }
-    path = None
+    result = None
     if trainer.is_global_zero:
-        path = write_evaluation(target.folder, record, callbacks)
+        result = write_evaluation(target.folder, record, callbacks)
         state_origin(written, record)
-    return Scored(record, path)
+    return Scored(record, result)

@@ -26,7 +26,7 @@ from gestalt.models.opening import TRAINED, Target
 from gestalt.results.compare import Column, Comparison, compare
 from gestalt.results.plots import QUIET, bars, lines, render_figure
 from gestalt.results.record import provenance, write_record
-from gestalt.results.result import measured, read_result
+from gestalt.results.result import measured
 from gestalt.results.run_record import print_result, scored_images
 from gestalt.results.text import OVER_IMAGES, images_text
 from gestalt.runs.evaluation import build_evaluation
@@ -59,11 +59,11 @@ def score_each(
     for number, (label, target, words) in enumerate(rows, start=1):
         if of > 1:
             tell(f"{number} of {of}: {label}")
-        path = score(target, overrides=words, **options).path
-        if path:
-            results.append(replace(read_result(path), label=label))
+        result = score(target, overrides=words, **options).result
+        if result:
+            results.append(replace(result, label=label))
             if of == 1 or verbose:
-                print_result(path, verbose=verbose)
+                print_result(results[-1], verbose=verbose)
     if not results or (of == 1 and not together):
         return None
     compared = compare(results, allow_mixed=True, together=together)

@@ -17,8 +17,8 @@ from gestalt.measures.evaluation.benchmarks import BENCHMARKS
 from gestalt.models.names import CHECKPOINT, RESULT, is_finished, run_folder
 from gestalt.models.opening import ONLY_TRAINING
 from gestalt.module import ContrastiveModule
-from gestalt.results.result import headlines_of
-from gestalt.results.run_record import describe, metrics_of, print_result, write_results
+from gestalt.results.result import Result, headlines_of
+from gestalt.results.run_record import describe, print_result, write_results
 from gestalt.runs.folders import new_version
 from gestalt.runs.locks import hold
 from gestalt.runs.process import prepare
@@ -76,8 +76,8 @@ def train(experiment: Experiment, *, verbose: bool = False) -> dict[str, Any]:
     tell(f"{folder} is finished; scoring it again as an evaluation")
     words = [word for word in experiment.overrides if not word.startswith(ONLY_TRAINING)]
     scored = score(open_target(str(resumed), overrides=words), overrides=words)
-    if scored.path:
-        print_result(scored.path, verbose=verbose)
+    if scored.result:
+        print_result(scored.result, verbose=verbose)
     return scored.record
 
 
@@ -129,7 +129,6 @@ def _train(config: Experiment, resumed: Path | None, verbose: bool) -> dict[str,
         with restoring(resumed):
             _fit(trainer, parts, resumed)
         record = {
-            "metrics": metrics_of(trainer.callbacks),  # type: ignore[attr-defined]
             **describe(
                 config,
                 trainer,
@@ -147,8 +146,7 @@ def _train(config: Experiment, resumed: Path | None, verbose: bool) -> dict[str,
             "seconds_since_start_or_resume": round(time.monotonic() - start, 1),
         }
         if folder is not None and trainer.is_global_zero:
-            _write(trainer, folder, record, config)
-            print_result(folder / RESULT, verbose=verbose)
+            print_result(_write(trainer, folder, record, config), verbose=verbose)
             tell(NEXT.format(folder))
     return record
 
@@ -265,13 +263,18 @@ def _best(callback: Callback) -> dict[str, Any] | None:
     }
 
 
-def _write(trainer: Trainer, folder: Path, record: dict[str, Any], config: Experiment) -> None:
-    """Write the record, with the hashes of the checkpoints, and TensorBoard's hyperparameters."""
+def _write(trainer: Trainer, folder: Path, record: dict[str, Any], config: Experiment) -> Result:
+    """Write the record, with the hashes of the checkpoints, and TensorBoard's hyperparameters.
+    Returns the result.
+    """
     checkpoint = folder / CHECKPOINT
     hashes = {path.name: file_hash(path) for path in sorted(checkpoint.parent.glob("*.ckpt"))}
     if checkpoint.exists():
         record |= {"checkpoint": str(checkpoint), "checkpoint_sha256": hashes[checkpoint.name]}
     record["checkpoints"] = hashes
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    write_results(folder / RESULT, record, callbacks, arrays=folder / "per_image", extremes=folder)
+    result = write_results(
+        folder / RESULT, record, callbacks, arrays=folder / "per_image", extremes=folder
+    )
     write_hyperparameters(trainer, hashed_keys(config), metrics=headlines_of(record["metrics"]))
+    return result

@@ -21,7 +21,7 @@ from gestalt.measures.evaluation.pictures import (
 from gestalt.models.names import RESULT
 from gestalt.results.grid import read_results
 from gestalt.results.report import confusions, write_report
-from gestalt.results.result import companions
+from gestalt.results.result import companions, read_result
 from gestalt.results.run_record import print_result
 from gestalt.support.typed import ConfigError
 from tests.gestalt.ablation.fake_run import leave, record
@@ -131,7 +131,7 @@ def test_the_closing_table_has_intervals_baselines_and_the_best_checkpoint(run, 
     record["benchmarks"][0]["metric_keys"] = ["scenes/miou", "scenes/miou_constant_background"]
     record["best"] = {"checkpoint": "best.ckpt", "monitor": "scenes/miou", "value": 0.375}
     path.write_text(json.dumps(record))
-    print_result(path)
+    print_result(read_result(path))
     table = [
         "scenes: 30 of 1449 images",
         "| metric      | value  | 95 % over images | baselines                 | best.ckpt |",
@@ -140,7 +140,7 @@ def test_the_closing_table_has_intervals_baselines_and_the_best_checkpoint(run, 
     ]
     said = capsys.readouterr().out.splitlines()
     assert said == [*table, "IoU of 1 classes: in the record, or by --verbose"]
-    print_result(path, verbose=True)
+    print_result(read_result(path), verbose=True)
     assert capsys.readouterr().out.splitlines() == [*table, "scenes/iou/dog 0.5000"]
 
 
