@@ -34,7 +34,6 @@ from gestalt.support.keys import refuse
 from gestalt.training.bad_samples import BadSamples
 from gestalt.training.keys import Trainer
 from gestalt.training.micro_batches import batch_statistics
-from gestalt.training.schedule import rate_factor
 from gestalt.training.trainer import EagerValidation, on_cuda
 
 
@@ -109,7 +108,6 @@ def build(
     check_deterministic(experiment)
     source = build_source(experiment)
     steps_per_epoch, total_steps = steps(experiment, len(source))
-    rate_factor(0, keys=experiment.optimizer, total=total_steps)  # refuses a longer warm-up
     validation, scorers = build_evaluation(experiment)
     data = build_data(experiment, source, validation)
     nouns = list_nouns(experiment.loss, source)
