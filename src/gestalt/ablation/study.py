@@ -230,14 +230,7 @@ class Study:
             "folder": None if why else str(folder),
             "log": str(process.log) if process else entries.get(job.key, {}).get("log"),
         }
-        record = {
-            "grid": self.grid.name,
-            "base": self.grid.base_name,
-            "scale": self.grid.scale_name,
-            "against": self.grid.against,
-            "runs": list(entries.values()),
-        }
-        write_record(self.folder / ATTEMPTS, record)
+        write_record(self.folder / ATTEMPTS, {"runs": list(entries.values())})
         tell(f"{job.label}: {line}; {self._left} to come")
 
     def _stop(self, received: list[int]) -> None:

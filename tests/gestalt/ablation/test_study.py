@@ -178,7 +178,6 @@ def test_each_cell_uses_its_best_value_on_the_tuning_split_and_is_identified_in_
         in page
     )
     grid = json.loads(Path("page/cells.json").read_text())
-    assert (grid["base"], grid["scale"], grid["against"]) == ("clippy_dino_max", "tiny", "max")
     assert [run["tuning"] for run in grid["runs"]] == [True] * 9 + [False] * 6
     assert [run["config_hash"] for run in grid["runs"][:9]] == [job.hash for job in made.tuning()]
 
