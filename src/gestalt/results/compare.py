@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 from gestalt.results.comparability import run_notes, split_by_measurement
-from gestalt.results.intervals import LEVEL, Interval
+from gestalt.results.intervals import Interval
 from gestalt.results.result import Result, Score, headlines, measured, score_rows
 from gestalt.results.text import (
     NONE,
@@ -23,7 +23,7 @@ from gestalt.support.names import nearest
 from gestalt.support.typed import ConfigError
 
 METHOD = (
-    f"In brackets: {LEVEL:.0%} over images, paired for differences. {OVER_IMAGES} Recall, the "
+    f"In brackets: 95 % over images, paired for differences. {OVER_IMAGES} Recall, the "
     "worst group and differences between places are computed anew from the summed counts of each "
     "resample; captions are drawn with their image, and the images or captions they are searched "
     "among stay the same; there is no interval if more than one resample in twenty lacks a group."

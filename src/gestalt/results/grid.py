@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gestalt.results.comparability import run_notes, setup_differences, split_by_measurement
-from gestalt.results.intervals import LEVEL
 from gestalt.results.record import result_paths, write_record
 from gestalt.results.result import (
     Result,
@@ -174,7 +173,7 @@ def read_results(
 
 
 METHOD = (
-    f"Mean ± sample standard deviation over seeds. In brackets: {LEVEL:.0%} over images, paired "
+    "Mean ± sample standard deviation over seeds. In brackets: 95 % over images, paired "
     f"for differences; and of these over seeds, by Student's t. {OVER_IMAGES}"
 )
 

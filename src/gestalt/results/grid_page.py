@@ -25,7 +25,6 @@ from gestalt.measures.evaluation.pictures import (
     scale_to_panel,
 )
 from gestalt.results.grid import METHOD, Design, GridResults, GridTable, build_tables
-from gestalt.results.intervals import LEVEL
 from gestalt.results.plots import bars, lines, render_figure
 from gestalt.results.result import Result, Score, finding
 from gestalt.results.templates import HERE, encoded, render
@@ -211,7 +210,7 @@ def _pictures(grid: GridResults, tables: Sequence[GridTable]) -> dict[str, bytes
             bars(
                 tables[0].scores,
                 title=design.title,
-                x_label=f"{tables[0].title}   (line: {LEVEL:.0%} over test images; dots: seeds; "
+                x_label=f"{tables[0].title}   (line: 95 % over test images; dots: seeds; "
                 "dark: the base)",
                 base=design.against,
                 baselines={
@@ -223,7 +222,7 @@ def _pictures(grid: GridResults, tables: Sequence[GridTable]) -> dict[str, bytes
         )
     }
     if by_size:
-        label = f"test size, pixels a side   (bars: {LEVEL:.0%} over test images)"
+        label = "test size, pixels a side   (bars: 95 % over test images)"
         figure = lines(by_size, title=design.title, x_label=label, y_label=design.metric)
         pictures["resolution"] = render_figure(figure)
     if drawn := montage(first_runs, image_set=design.metric.partition("/")[0]):

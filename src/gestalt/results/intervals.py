@@ -187,7 +187,7 @@ class Contribution(NamedTuple):
         other images.
         """
         if not self.jackknife:
-            return f"more than {WITHOUT:.0%} of the resamples lack a group"
+            return "more than one resample in twenty lacks a group"
         images, classes = self.marks.shape
         rare = int(((self.marks > 0).sum(axis=0) < 2).sum())
         if rare > WITHOUT * classes:
