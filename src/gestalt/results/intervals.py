@@ -18,7 +18,7 @@ R resamples, N images, C classes, P = C places.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,25 +56,16 @@ class Interval(NamedTuple):
     high: float
 
 
-def deviation(values: Sequence[float]) -> float | None:
-    """Return the sample standard deviation (divisor S - 1); None for fewer than two values."""
-    if len(values) < 2:
-        return None
-    mean = fmean(values)
-    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
-
-
 def t_interval(values: Sequence[float]) -> Interval | None:
     """Return the 95 % interval of the mean of a normal sample, by Student's t; None for a single
     value.
     """
-    spread = deviation(values)
-    if spread is None:
+    if len(values) < 2:
         return None
     from scipy.special import stdtrit  # a tenth of a second
 
     mean = fmean(values)
-    half = float(stdtrit(len(values) - 1, 0.5 + LEVEL / 2)) * spread / math.sqrt(len(values))
+    half = float(stdtrit(len(values) - 1, 0.5 + LEVEL / 2)) * stdev(values) / math.sqrt(len(values))
     return Interval(mean - half, mean + half)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from gestalt.measures.evaluation.measures import MEASURES
 from gestalt.measures.evaluation.pictures import EXTREMES, Predictions, read_predictions
 from gestalt.models.names import RESULT
-from gestalt.results.intervals import Contribution, Interval, contribution, deviation, t_interval
+from gestalt.results.intervals import Contribution, Interval, contribution, t_interval
 from gestalt.results.record import read_record
 from gestalt.results.text import NONE, baselines_text, interval_text, metric_words
 from gestalt.support.arrays import Array, read_arrays
@@ -78,9 +78,7 @@ class Result:
             for entry in self.record["benchmarks"]
             if metric.startswith(f"{entry['set']}/") and "left_out" not in entry
         ]
-        return [
-            entry for entry in entries if metric in entry.get("metric_keys", [metric])
-        ] or entries
+        return [entry for entry in entries if metric in entry["metric_keys"]] or entries
 
     def entry(self, metric: str) -> Fields:
         """Return the first of these entries."""
@@ -278,8 +276,8 @@ class Score(NamedTuple):
 
     @property
     def deviation(self) -> float | None:
-        """Sample standard deviation over seeds; None for fewer than two."""
-        return deviation(list(self.values.values()))
+        """Sample standard deviation over seeds (divisor S - 1); None for fewer than two."""
+        return stdev(self.values.values()) if len(self.values) > 1 else None
 
     def fields(self) -> Fields:
         """Return its numbers, unrounded, by name for CSV."""

@@ -11,7 +11,6 @@ import pytest
 from gestalt.results.compare import compare
 from gestalt.results.intervals import (
     contribution,
-    deviation,
     draws,
     percentile_interval,
     pseudo_values,
@@ -19,7 +18,7 @@ from gestalt.results.intervals import (
     t_interval,
 )
 from gestalt.results.report import write_report
-from gestalt.results.result import Result
+from gestalt.results.result import Result, Score
 from gestalt.support.typed import ConfigError
 from tests.gestalt.ablation.fake_run import leave_arrays
 
@@ -120,8 +119,8 @@ def test_a_few_resamples_without_a_value_are_passed_over_and_many_leave_no_inter
 
 
 def test_the_deviation_is_the_sample_standard_deviation():
-    assert deviation([1.0, 2.0, 4.0]) == pytest.approx(math.sqrt(7 / 3))
-    assert deviation([3.0]) is None
+    assert Score({0: 1.0, 1: 2.0, 2: 4.0}).deviation == pytest.approx(math.sqrt(7 / 3))
+    assert Score({0: 3.0}).deviation is None
 
 
 def test_a_t_interval_of_three_values_has_the_published_quantile():
