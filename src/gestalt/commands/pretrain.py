@@ -83,12 +83,10 @@ def run(arguments: Namespace) -> int:
     keep_freed_memory()
     folder = file.with_suffix("")
     busy = f"another process makes {file}: wait for it, or choose another --to"
-    words = ["gestalt", "pretrain", "--init", arguments.init, "--scale", arguments.scale]
     with hold(folder / ".lock", busy) if first_rank() else nullcontext():
         if first_rank():
             _keep_keys(folder, config)
-        command = shlex.join([*words, *arguments.overrides])
-        make(file, config, command)
+        make(file, config, shlex.join(["gestalt", *arguments.words]))
     tell(f"image.init {config.image.init}: {file}")
     return 0
 

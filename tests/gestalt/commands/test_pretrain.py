@@ -50,10 +50,7 @@ def test_pretraining_writes_weights_with_provenance_from_which_training_starts(w
     record = record_in(folder)
     assert FILE in done.stderr
     assert (record["init"], record["steps"]) == ("dino", 8)
-    assert (
-        record["command"]
-        == "gestalt pretrain --init dino --scale tiny trainer.enable_progress_bar=false"
-    )
+    assert record["command"] == f"gestalt {DINO}"
     assert record["config"]["pretraining"]["steps"] == 8
     assert record["data"]["digest"]
     assert record["provenance"]["packages"]["torch"] == torch.__version__
