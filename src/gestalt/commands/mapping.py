@@ -16,7 +16,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gestalt.api import load, partition_protocol, segmentation_protocol
-from gestalt.commands.pictures import result_files
 from gestalt.data_modules.pixels.pictures import read_picture
 from gestalt.encoders.weights import weights_hash
 from gestalt.measures.evaluation.pictures import BACKGROUND
@@ -167,10 +166,10 @@ def map_pictures(arguments: Namespace) -> int:
         mapped = [mapper.map([picture.pixels for picture in batch]) for mapper in mappers]
         for picture, *shown in zip(batch, *mapped, strict=True):
             for mapper, maps, folder in zip(mappers, shown, arguments.folders, strict=False):
-                names = result_files(picture.name, kind, arguments.npy)
+                files = [folder / f"{picture.name}{suffix}" for suffix in arguments.suffixes]
                 entry = numbers(maps[kind], picture=picture.path, kind=kind)
                 try:
-                    write_result(maps[kind], entry, files=[folder / name for name in names])
+                    write_result(maps[kind], entry, files=files)
                 except OSError as error:
                     if error.errno != errno.ENAMETOOLONG:
                         raise

@@ -144,19 +144,13 @@ def model_folders(models: list[str], to: Path) -> list[Path]:
     return [to / name for name in names]
 
 
-def result_files(name: str, kind: str, npy: bool) -> list[str]:
-    """Return the files of a picture's results: coloured, as a map, as an array if asked for, and
-    as numbers.
-    """
-    endings = ["_overlay.png", ".png", *[".npy"] * npy, ".json"]
-    return [f"{name}_{kind}{ending}" for ending in endings]
-
-
 def check_pictures(
     arguments: Namespace, *, kind: str, ending: str, protocols: Iterable[str]
 ) -> None:
     """Check what ``segment`` and ``group`` share, and choose what is written: sets ``kind``,
-    ``pictures``, ``names``, ``folders`` and ``output``, the file of one picture.
+    ``pictures``, ``names``, ``folders``, ``output``, the file of one picture, and ``suffixes``, the
+    ends of the files of a picture's results: coloured, as a map, as an array if asked for, and as
+    numbers.
 
     Args:
         arguments: arguments of the command.
@@ -204,9 +198,11 @@ def check_pictures(
         raise ConfigError(
             f"--html {html}: {len(pictures)} pictures, a page holds {MAX_ON_A_PAGE}; name fewer"
         )
+    suffixes = [
+        f"_{kind}{end}" for end in ("_overlay.png", ".png", *[".npy"] * arguments.npy, ".json")
+    ]
     files = [f"{kind}.json", f"{kind}.csv"]
-    for name in names:
-        files += result_files(name, kind, arguments.npy)
+    files += [f"{name}{suffix}" for name in names for suffix in suffixes]
     written = [folder / file for folder in folders for file in files]
     mend = "another place with --to, or remove it"
     if output is None and to is None and html is None:
@@ -222,7 +218,12 @@ def check_pictures(
         if others:
             print(f"{place}: files left out, which are no pictures: {others}", file=sys.stderr)
     vars(arguments).update(
-        kind=kind, pictures=pictures, names=names, folders=folders, output=output
+        kind=kind,
+        pictures=pictures,
+        names=names,
+        suffixes=suffixes,
+        folders=folders,
+        output=output,
     )
 
 
