@@ -6,7 +6,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from gestalt.commands.flags import add_keys, pair
+from gestalt.commands.flags import add_keys, add_verbose, pair
 from gestalt.config.check import check_places
 from gestalt.config.loading import LOGS, load
 from gestalt.config.schema import Experiment, keys_below
@@ -88,6 +88,7 @@ def flags(parser: ArgumentParser) -> None:
         metavar="DIR",
         help="folder for the records (default: lightning_logs/predictions/<name>)",
     )
+    add_verbose(parser)
     add_keys(
         parser,
         "of the benchmark's data, such as benchmark_root=DIR evaluation.split=val "
@@ -208,7 +209,7 @@ def run(arguments: Namespace) -> int:
         "provenance": provenance(torch.device("cpu")),
         "seconds": round(time.monotonic() - start, 1),
     }
-    print_result(write_evaluation(output, record, [scorer]))
+    print_result(write_evaluation(output, record, [scorer]), verbose=arguments.verbose)
     return 0
 
 

@@ -14,7 +14,7 @@ from gestalt.measures.callback import RecordedCallback
 from gestalt.measures.evaluation.pictures import EXTREMES
 from gestalt.measures.segmentation.class_maps import write_extremes
 from gestalt.results.record import provenance, write_record
-from gestalt.results.result import HEADS, Result, read_result
+from gestalt.results.result import HEADS, Result, headlines_of, read_result
 from gestalt.results.text import NONE, Table, images_text
 from gestalt.support.arrays import Array, write_arrays
 from gestalt.support.files import Fields, file_hash
@@ -128,8 +128,8 @@ def write_per_image(folder: Path, scorers: Iterable[RecordedCallback]) -> dict[s
 
 def print_result(result: Result, *, verbose: bool = False) -> None:
     """Print a result: how many images of each benchmark were scored, and one table of its metrics
-    with their intervals, baselines and the value of the best checkpoint; ``verbose`` adds the IoU
-    of each class below the table.
+    with their intervals, baselines and the value of the best checkpoint, and why a headline metric
+    has no interval; ``verbose`` adds the IoU of each class.
     """
     record = result.record
     for name, text in scored_images(record).items():
@@ -142,6 +142,9 @@ def print_result(result: Result, *, verbose: bool = False) -> None:
         for row in rows:
             row.append(f"{best['value']:.4f}" if row[0] == best["monitor"] else NONE)
     print(Table("", heads, rows).markdown(aligned=True))
+    for metric in headlines_of([key for key, *_ in rows]):
+        if result.interval(metric) is None:
+            print(f"{metric}: no interval, {result.why_no_interval(metric)}")
     classes = {key: value for key, value in record["metrics"].items() if "/iou/" in key}
     if verbose:
         for key, value in classes.items():

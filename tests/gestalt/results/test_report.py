@@ -138,6 +138,9 @@ def test_the_closing_table_has_intervals_baselines_and_the_best_checkpoint(run, 
         "| ----------- | ------ | ---------------- | ------------------------- | --------- |",
         "| scenes/miou | 0.2500 | –                | constant background 0.010 | 0.3750    |",
     ]
+    table += [
+        "scenes/miou: no interval, 1 of 3 classes are in fewer than two of the 30 images",
+    ]
     said = capsys.readouterr().out.splitlines()
     assert said == [*table, "IoU of 1 classes: in the record, or by --verbose"]
     print_result(read_result(path), verbose=True)
