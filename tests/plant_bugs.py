@@ -259,7 +259,7 @@ BUGS = (
     ),
     Bug(
         "differences_not_paired",
-        "src/gestalt/results/result.py",
+        "src/gestalt/results/scores.py",
         old="[contributions[key].samples for",
         new=(
             "[np.random.default_rng([*map(ord, key[0]), key[1]]).permutation(contributions[key].samples) "

@@ -12,7 +12,8 @@ from typing import NamedTuple, TypeVar
 
 from gestalt.results.comparability import run_notes, split_by_measurement
 from gestalt.results.intervals import Interval
-from gestalt.results.result import Result, Score, headlines, measured, score_rows
+from gestalt.results.result import Result, headlines, measured
+from gestalt.results.scores import Score, score_rows
 from gestalt.results.text import (
     NONE,
     OVER_IMAGES,

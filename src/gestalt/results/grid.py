@@ -12,14 +12,8 @@ from typing import NamedTuple
 
 from gestalt.results.comparability import run_notes, setup_differences, split_by_measurement
 from gestalt.results.record import result_paths, write_record
-from gestalt.results.result import (
-    Result,
-    Score,
-    companions,
-    headlines,
-    read_result,
-    score_rows,
-)
+from gestalt.results.result import Result, companions, headlines, read_result
+from gestalt.results.scores import Score, score_rows
 from gestalt.results.text import (
     NONE,
     OVER_IMAGES,

@@ -26,7 +26,8 @@ from gestalt.measures.evaluation.pictures import (
 )
 from gestalt.results.grid import METHOD, Design, GridResults, GridTable, build_tables
 from gestalt.results.plots import bars, lines, render_figure
-from gestalt.results.result import Result, Score, finding
+from gestalt.results.result import Result
+from gestalt.results.scores import Score, finding
 from gestalt.results.templates import HERE, encoded, render
 from gestalt.results.text import NONE, Table, baselines_text, csv_text, latex, span
 from gestalt.support.files import write_whole

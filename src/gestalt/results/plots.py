@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gestalt.results.result import Score
+from gestalt.results.scores import Score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,7 +19,8 @@ from gestalt.results.grid import METHOD as GRID_METHOD
 from gestalt.results.grid import GridResults, build_tables
 from gestalt.results.grid_page import grid_page
 from gestalt.results.plots import bars, render_figure
-from gestalt.results.result import HEADS, Result, Score, finding, headlines
+from gestalt.results.result import HEADS, Result, headlines
+from gestalt.results.scores import Score, finding
 from gestalt.results.templates import BLOCKS, HERE, image_url, render
 from gestalt.results.text import (
     Table,

@@ -9,7 +9,7 @@ from gestalt.commands.eval import check
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.models.opening import Target
 from gestalt.results.compare import Column
-from gestalt.results.result import Score
+from gestalt.results.scores import Score
 from gestalt.runs.sweep import plot_protocols, sweep_protocols
 from gestalt.support.typed import ConfigError
 from tests.gestalt.tiny_config import tiny_config

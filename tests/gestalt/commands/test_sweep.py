@@ -7,7 +7,7 @@ import pytest
 
 from gestalt.data_modules.pixels.pictures import read_picture
 from gestalt.results.compare import Column
-from gestalt.results.result import Score
+from gestalt.results.scores import Score
 from gestalt.runs.sweep import plot_sizes
 from tests.gestalt.command import TINY, TWO_RANKS, refused, succeed
 

@@ -12,7 +12,8 @@ from gestalt.results.comparability import setup_differences, split_by_measuremen
 from gestalt.results.compare import compare
 from gestalt.results.grid import METHOD, Design, GridTable, Paper, build_table
 from gestalt.results.intervals import Interval, pseudo_values, t_interval
-from gestalt.results.result import Result, Score, finding
+from gestalt.results.result import Result
+from gestalt.results.scores import Score, finding
 from gestalt.results.text import csv_text, latex
 from gestalt.support.typed import ConfigError
 from tests.gestalt.ablation.fake_run import leave, leave_arrays, record

@@ -18,7 +18,8 @@ from gestalt.results.intervals import (
     t_interval,
 )
 from gestalt.results.report import write_report
-from gestalt.results.result import Result, Score
+from gestalt.results.result import Result
+from gestalt.results.scores import Score
 from gestalt.support.typed import ConfigError
 from tests.gestalt.ablation.fake_run import leave_arrays
 

@@ -1,0 +1,191 @@
+"""The scores of rows of results, with intervals and paired differences to one of the rows.
+
+A row is one result, or the results of one setting by seed.  torch is not imported.
+"""
+
+from collections.abc import Collection, Hashable, Mapping
+from statistics import fmean, stdev
+from typing import NamedTuple
+
+import numpy as np
+
+from gestalt.results.intervals import Contribution, Interval, t_interval
+from gestalt.results.result import Result
+from gestalt.results.text import NONE, interval_text, metric_words
+from gestalt.support.files import Fields
+from gestalt.support.typed import ConfigError
+
+Rows = Mapping[str, Mapping[int, Result]]
+"""Results by row and seed."""
+
+Key = tuple[str, int]
+"""Row and seed."""
+
+
+class Score(NamedTuple):
+    """A metric of a row.
+
+    Attributes:
+        values: by seed; empty if no run is finished.
+        over_images: 95 % interval of the mean over seeds; None if a result kept no arrays, or has
+            too few images of a class or a group.
+        difference: mean minus that of the base row, over the seeds that both have; None for the
+            base row, or if either has no result.
+        difference_over_images: its interval, paired over images; None as ``over_images``.
+        difference_over_seeds: its interval by Student's t; None for a single seed.
+    """
+
+    values: dict[int, float]
+    over_images: Interval | None = None
+    difference: float | None = None
+    difference_over_images: Interval | None = None
+    difference_over_seeds: Interval | None = None
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over seeds."""
+        return fmean(self.values.values()) if self.values else None
+
+    def text(self) -> str:
+        """Return the mean and its deviation over seeds such as ``0.230 ± 0.020``."""
+        if self.mean is None:
+            return "no result"
+        spread = "" if self.deviation is None else f" ± {self.deviation:.3f}"
+        return f"{self.mean:.3f}{spread}"
+
+    def texts(self) -> list[str]:
+        """Return the mean and the difference as text, each with its interval over images."""
+        mean = f"{self.text()} {interval_text(self.over_images, sign='')}"
+        difference = NONE
+        if self.difference is not None:
+            difference = f"{self.difference:+.3f} {interval_text(self.difference_over_images)}"
+        return [mean.removesuffix(f" {NONE}"), difference.removesuffix(f" {NONE}")]
+
+    @property
+    def deviation(self) -> float | None:
+        """Sample standard deviation over seeds (divisor S - 1); None for fewer than two."""
+        return stdev(self.values.values()) if len(self.values) > 1 else None
+
+    def fields(self) -> Fields:
+        """Return its numbers, unrounded, by name for CSV."""
+        intervals = {
+            "images": self.over_images,
+            "difference_images": self.difference_over_images,
+            "difference_seeds": self.difference_over_seeds,
+        }
+        return {
+            "mean": self.mean,
+            "deviation": self.deviation,
+            "difference": self.difference,
+            **{
+                f"{name}_{end}": getattr(interval, end, None)
+                for name, interval in intervals.items()
+                for end in Interval._fields
+            },
+        }
+
+
+def finding(metric: str, scores: Mapping[str, Score], *, against: str) -> str:
+    """Return the finding of a comparison as a sentence: which rows are clearly ahead of the base
+    row or behind it, by how much, and which are neither; empty without intervals.
+
+    An interval is over seeds, or for single seeds over images.
+    """
+    parts, behind, unclear = [], [], []
+    kinds = set()
+    for row, score in scores.items():
+        interval = score.difference_over_seeds or score.difference_over_images
+        if score.difference is None or interval is None:
+            continue
+        kinds.add("seeds" if score.difference_over_seeds else "images")
+        sizes = Interval(*sorted(map(abs, interval)))
+        by = f"by {abs(score.difference):.3f} {interval_text(sizes, sign='')}"
+        if interval.low > 0:
+            parts.append(f"{row} is ahead of {against} {by}")
+        elif interval.high < 0:
+            behind.append(f"{row} {by}")
+        else:
+            unclear.append(f"{row} {interval_text(interval)}")
+    if behind:
+        parts.insert(0, f"{against} is ahead of {' and of '.join(behind)}")
+    if unclear:
+        parts.append(f"no difference is clear to {' and to '.join(unclear)}")
+    if not parts:
+        return ""
+    over = " or ".join(sorted(kinds))
+    return f"By {metric_words(metric)}, {'; '.join(parts)} (95 %, paired over {over})."
+
+
+def score_rows(
+    rows: Rows, metric: str, *, against: str, allow_other_images: bool = False
+) -> dict[str, Score]:
+    """Score every row and compare it to the row ``against``.
+
+    Args:
+        rows: results that have the metric.
+        metric: its key.
+        against: the base row.
+        allow_other_images: True to leave out the intervals of those differences, and of those
+            means, whose results are of different images.
+
+    Raises:
+        ConfigError: the results are of different images, or arrays do not belong to a record.
+    """
+    contributions, images = _contributions(rows, metric, allow_other_images)
+
+    def interval(seeds: Collection[int], *names: str) -> Interval | None:
+        """Return the interval of a row's mean over seeds, or of the difference of two rows; None
+        without seeds or arrays, or with those of different images.
+        """
+        keys = [[(row, seed) for seed in seeds] for row in names]
+        scored = {images.get(key) for of_row in keys for key in of_row}
+        if len(scored) != 1 or None in scored:
+            return None
+        mean, *base_mean = (
+            np.mean([contributions[key].samples for key in of_row], axis=0) for of_row in keys
+        )
+        return contributions[keys[0][0]].interval(mean - sum(base_mean))
+
+    values = {
+        row: {seed: float(result.record["metrics"][metric]) for seed, result in results.items()}
+        for row, results in rows.items()
+    }
+    base = values.get(against, {})
+    scores = {}
+    for row, by_seed in values.items():
+        scores[row] = Score(by_seed, interval(by_seed, row))
+        seeds = [seed for seed in by_seed if seed in base]
+        if row != against and seeds:
+            differences = [by_seed[seed] - base[seed] for seed in seeds]
+            scores[row] = scores[row]._replace(
+                difference=fmean(differences),
+                difference_over_images=interval(seeds, row, against),
+                difference_over_seeds=t_interval(differences),
+            )
+    return scores
+
+
+def _contributions(
+    rows: Rows, metric: str, allow_other_images: bool
+) -> tuple[dict[Key, Contribution], dict[Key, Hashable]]:
+    """Return by row and seed the contributions of the results that kept arrays, and what is equal
+    if their images are, and pairs them.
+    """
+    contributions = {}
+    images: dict[Key, Hashable] = {}
+    for row, results in rows.items():
+        for seed, result in results.items():
+            contribution = result.contribution(metric)
+            if contribution is None:
+                continue
+            first = next(iter(images), None)
+            names = result.entry(metric).get("image_names")
+            images[row, seed] = (names, contribution.marks.tobytes())
+            if first and images[row, seed] != images[first] and not allow_other_images:
+                raise ConfigError(
+                    f"{metric}: the images of {result.label} are not those of "
+                    f"{rows[first[0]][first[1]].label}, so the difference cannot be paired; "
+                    "evaluate both again on the same images"
+                )
+            contributions[row, seed] = contribution
+    return contributions, images
