@@ -86,11 +86,12 @@ class Training:
         """
         unfinished = []
         for folder in reversed(runs_of(self.grid.base_name, self.grid.scale_name)):
-            if saved_hash(folder) != self.hash:
-                continue
-            if (folder / RESULT).exists():
-                return State("finished", folder, read_result(folder / RESULT))
-            unfinished.append(folder)
+            path = folder / RESULT
+            record = record_of(path)
+            if record is not None and record.get("config_hash") == self.hash:
+                return State("finished", folder, read_result(path))
+            if record is None and saved_hash(folder) == self.hash:
+                unfinished.append(folder)
         for folder in unfinished:
             if _is_held(folder):
                 return State("busy", folder)
