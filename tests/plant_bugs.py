@@ -431,7 +431,7 @@ BUGS = (
         "src/gestalt/losses/matrix.py",
         old="rows = slice(start, start + step)",
         new="rows = slice(start, max(start + step - 1, 1))",
-        test="tests/gestalt/losses/test_blockwise.py::test_blocks_of_any_size_give_the_values_and_the_gradient_of_the_whole",
+        test="tests/gestalt/losses/test_blocks.py::test_blocks_of_any_size_give_the_values_and_the_gradient_of_the_whole",
     ),
     Bug(
         "gradients_of_gathered_rows_not_summed",
@@ -452,7 +452,7 @@ BUGS = (
         "src/gestalt/losses/contrastive.py",
         old="grad_log_scale + (grad_queries[rows] * queries[rows]).sum()",
         new="grad_log_scale + len([*matrix.blocks()]) * (grad_queries[rows] * queries[rows]).sum()",
-        test="tests/gestalt/losses/test_blockwise.py::test_blocks_of_any_size_give_the_values_and_the_gradient_of_the_whole",
+        test="tests/gestalt/losses/test_blocks.py::test_blocks_of_any_size_give_the_values_and_the_gradient_of_the_whole",
     ),
     Bug(
         "micro_batch_with_the_masks_of_the_first",
