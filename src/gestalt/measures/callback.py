@@ -319,10 +319,10 @@ class Scorer(RecordedCallback):
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: dict[str, Any], *_: Any
     ) -> None:
-        """Let the measures of a batch share passes, if there are several."""
-        if batch["set"] == self.context.image_set.name:
-            # all scorers are given the same dictionary
-            share_passes(pl_module.model, batch.setdefault("scorer", self) is not self)
+        """Let the measures of a batch share passes from here on."""
+        # all scorers are given the same dictionary
+        if batch["set"] == self.context.image_set.name and batch.setdefault("by", self) is self:
+            share_passes(pl_module.model, True)
 
     def on_validation_batch_end(
         self,
