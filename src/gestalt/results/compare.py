@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 from gestalt.results.comparability import run_notes, split_by_measurement
 from gestalt.results.intervals import Interval
 from gestalt.results.result import Result, headlines, measured
-from gestalt.results.scores import Score, score_rows
+from gestalt.results.scores import Score, score_rows, unpaired
 from gestalt.results.text import (
     NONE,
     OVER_IMAGES,
@@ -224,14 +224,7 @@ def _notes(results: Sequence[Result], columns: Sequence[Column]) -> list[str]:
             f"{labels}: no interval of {column.title}, {reason}."
             for reason, labels in reasons.items()
         ]
-        base = column.scores.get(column.against)
-        notes += [
-            f"{label}: no interval of its difference; its images or the sizes of their labels are "
-            f"not those of {column.against}."
-            for label, score in column.scores.items()
-            if base and base.over_images and score.over_images and score.difference is not None
-            if score.difference_over_images is None
-        ]
+        notes += unpaired(column.scores, column.against)
         notes += [
             f"{label}: {column.title} lies outside its interval, which corrects the bias of few "
             "images."

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from gestalt.results.comparability import run_notes, setup_differences, split_by_measurement
 from gestalt.results.record import result_paths, write_record
 from gestalt.results.result import Result, companions, headlines, read_result
-from gestalt.results.scores import Score, score_rows
+from gestalt.results.scores import Score, score_rows, unpaired
 from gestalt.results.text import (
     NONE,
     OVER_IMAGES,
@@ -167,8 +167,9 @@ def read_results(
 
 
 METHOD = (
-    "Mean ± sample standard deviation over seeds. In brackets: 95 % over images, paired "
-    f"for differences; and of these over seeds, by Student's t. {OVER_IMAGES}"
+    "Mean ± sample standard deviation over seeds. In brackets are 95 % intervals: over images, "
+    "paired for differences, or, where the column says so, over seeds by Student's t. "
+    + OVER_IMAGES
 )
 
 
@@ -282,6 +283,7 @@ def build_table(
     for (cell, seed), result in having.items():
         runs[cell][seed] = result
     scores = score_rows(runs, metric, against=design.against, allow_other_images=allow_mixed)
+    notes += unpaired(scores, design.against)
     papers = {}
     # beside the benchmark that is drawn
     if design.paper is not None and image_set == design.metric.partition("/")[0]:

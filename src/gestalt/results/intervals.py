@@ -172,7 +172,7 @@ class Contribution(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """Why ``interval`` is None, where it is; empty for a mIoU that has one.
+        """Reason for which ``interval`` is None; empty for a mIoU that has one.
 
         A class that is absent, or in a single image, shows nothing of how its IoU would differ in
         other images.

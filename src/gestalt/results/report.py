@@ -23,6 +23,7 @@ from gestalt.results.result import HEADS, Result, headlines
 from gestalt.results.scores import Score, finding
 from gestalt.results.templates import BLOCKS, HERE, image_url, render
 from gestalt.results.text import (
+    OVER_IMAGES,
     Table,
     images_text,
     metric_words,
@@ -83,7 +84,7 @@ def write_report(
         pictures=pictures,
         comparison=comparison,
         differing=differing(results) if compared else (),
-        method=METHOD,
+        method=METHOD if compared else OVER_IMAGES,
         sections=sections,
     )
     write_whole(output, page)
@@ -114,7 +115,7 @@ def _opening(first: Result, comparison: Comparison | None) -> tuple[str, dict[st
 WORST_PAIRS = 12
 """Number of listed confusions."""
 
-SOURCE = (
+PROVENANCE = (
     "file",
     "format",
     "config_hash",
@@ -128,7 +129,7 @@ SOURCE = (
     "ranks",
     "provenance",
 )
-"""Fields of a record on what was scored by what, and the files beside it."""
+"""Fields of a record on the model, the files, the command and the machine."""
 
 SCORED = ("protocol", "label_set", "vocabulary", "templates", "calibration")
 """Fields of an entry on how its set was scored."""
@@ -139,7 +140,7 @@ def render_section(result: Result, number: int) -> Markup:
     parts: list[Markup] = []
     for entry in result.record["benchmarks"]:
         parts += _entry(result, entry)
-    parts.append(_details("Provenance", {"file": str(result.path), **result.record}, SOURCE))
+    parts.append(_details("Provenance", {"file": str(result.path), **result.record}, PROVENANCE))
     return Markup(BLOCKS.section(number, result.label, _origin(result), parts))
 
 

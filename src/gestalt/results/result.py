@@ -143,7 +143,7 @@ class Result:
             return "none is computed from the arrays that were kept"
         return "no arrays of each image were kept"
 
-    @lru_cache  # noqa: B019  # it keeps samples and marks, and not the arrays
+    @lru_cache(maxsize=32)  # noqa: B019  # some MB each, without the arrays
     def contribution(self, metric: str) -> Contribution | None:
         """Return what each image contributed to a metric; None if no arrays were kept.
 

@@ -28,10 +28,11 @@ class Score(NamedTuple):
     Attributes:
         values: by seed; empty if no run is finished.
         over_images: 95 % interval of the mean over seeds; None if a result kept no arrays, or has
-            too few images of a class or a group.
+            too few images of a class or a group, or if the seeds have different images.
         difference: mean minus that of the base row, over the seeds that both have; None for the
             base row, or if either has no result.
-        difference_over_images: its interval, paired over images; None as ``over_images``.
+        difference_over_images: its interval, paired over images; None as ``over_images``, or if the
+            base row has different images.
         difference_over_seeds: its interval by Student's t; None for a single seed.
     """
 
@@ -165,11 +166,25 @@ def score_rows(
     return scores
 
 
+def unpaired(scores: Mapping[str, Score], against: str) -> list[str]:
+    """Return a note on each row whose difference to the row ``against`` has no interval although
+    both rows have one.
+    """
+    base = scores.get(against)
+    return [
+        f"{row}: no interval of its difference; its images or the sizes of their labels are not "
+        f"those of {against}."
+        for row, score in scores.items()
+        if base and base.over_images and score.over_images and score.difference is not None
+        if score.difference_over_images is None
+    ]
+
+
 def _contributions(
     rows: Rows, metric: str, allow_other_images: bool
 ) -> tuple[dict[Key, Contribution], dict[Key, Hashable]]:
-    """Return by row and seed the contributions of the results that kept arrays, and what is equal
-    if their images are, and pairs them.
+    """Return by row and seed the contributions of the results that kept arrays, and keys of their
+    images: results of equal keys can be paired.
     """
     contributions = {}
     images: dict[Key, Hashable] = {}
