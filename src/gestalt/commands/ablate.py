@@ -2,7 +2,7 @@
 
 import statistics
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +72,10 @@ def flags(parser: ArgumentParser) -> None:
 def parameter(word: str) -> tuple[str, Any]:
     """Parse a key and its value in YAML."""
     key, value = pair(word)
-    return key, read_values(value)
+    try:
+        return key, read_values(value)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{key}: not YAML, write it in quotes: {error}") from error
 
 
 def check(arguments: Namespace) -> None:
