@@ -217,7 +217,7 @@ class StoredPairs(Source):
         return self.captioned(self.store.describe(index), index)
 
     def captioned(self, stored: StoredPair, index: int) -> StoredPair:
-        """Return a pair of the store with its captions here: those of the store."""
+        """Return a pair of the store with the captions that may be drawn; here the store's own."""
         return stored
 
     def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:

@@ -37,7 +37,7 @@ class SourceImages:
                 f"data.source={name} can only be read in sequence; choose a folder of pictures by "
                 "evaluation.unlabelled=DIR"
             )
-        self._pairs: Any = source
+        self._pairs: Source | ImageFiles = source
         self.source = f"training pairs of {name}, digest {source.digest()}"
 
     def __len__(self) -> int:
@@ -48,6 +48,7 @@ class SourceImages:
         try:
             stored = self._pairs.read(index)
             if stored is None:
+                assert isinstance(self._pairs, Source)
                 return self._pairs.image(index, 0)
             with decoding():
                 return to_tensor(as_rgb(open_checked(stored.image)))

@@ -68,7 +68,7 @@ def _open(config: Experiment, benchmarks: list[Benchmark]) -> ImageSet:
     )
 
 
-def open_unlabelled(config: Experiment) -> FolderImages | SourceImages:
+def open_unlabelled(config: Experiment) -> SourceImages:
     """Open unlabelled images: those of ``evaluation.unlabelled``, or the training data.
 
     Raises:
