@@ -33,7 +33,7 @@ PLACES = {
     "benchmark_root=DIR": "benchmark_root=voc",
     "data.root=DIR": "data.root=tars",
     ":FOLDER": ":clip",
-    "/demo/": "/tiny/",
+    " RUN": f" {RUNS}/tiny/version_1",
 }
 """A place as a page names it -> what the folder has for it."""
 
