@@ -105,7 +105,10 @@ def test_features_are_written_unless_they_are_only_to_be_checked(only_check, tmp
         ),
         ("score . --note mmseg", "argument --note: write KEY=VALUE, not 'mmseg'"),
         ("ablate --submitit =1", "argument --submitit: write KEY=VALUE, not '=1'"),
-        ("ablate --submitit gpus_per_node=[", "argument --submitit: invalid parameter value: 'gpu"),
+        (
+            "ablate --submitit gpus_per_node=[",
+            "argument --submitit: gpus_per_node: not YAML, write it in quotes: ",
+        ),
     ],
 )
 def test_the_parser_shows_keys_and_refuses_words_too_many_flags_and_counts(line, message, capsys):
