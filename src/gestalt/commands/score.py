@@ -97,7 +97,7 @@ def flags(parser: ArgumentParser) -> None:
 
 
 def check(arguments: Namespace) -> None:
-    """Load ``config``; read ``values``; store the folder of the maps as ``maps``."""
+    """Load ``config``; read ``values``; set ``maps``, the folder of the label maps."""
     benchmark = arguments.bench
     measure = arguments.measure
     values = arguments.values

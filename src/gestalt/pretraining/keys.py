@@ -6,6 +6,7 @@ from functools import partial
 from gestalt.support.keys import unhashed as key
 
 positive = partial(key, above=0)
+"""Makes a field for a number above 0, which no hash of a configuration has."""
 
 
 @dataclass

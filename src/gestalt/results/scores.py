@@ -48,7 +48,7 @@ class Score(NamedTuple):
         return fmean(self.values.values()) if self.values else None
 
     def text(self) -> str:
-        """Return the mean and its deviation over seeds such as ``0.230 ± 0.020``."""
+        """Return the mean and its deviation over seeds, in the form ``0.230 ± 0.020``."""
         if self.mean is None:
             return "no result"
         spread = "" if self.deviation is None else f" ± {self.deviation:.3f}"

@@ -41,7 +41,7 @@ def render(template: Path, **values: Any) -> str:
 
 
 def encoded(image: Image.Image, kind: str, **options: int) -> bytes:
-    """Return an image as a file; ``kind`` is a format such as ``png``."""
+    """Return the bytes of an image's file; ``kind`` is its format: ``png``, ``jpeg``, ``webp``."""
     out = io.BytesIO()
     image.save(out, format=kind, **options)
     return out.getvalue()

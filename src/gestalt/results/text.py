@@ -35,7 +35,7 @@ _LATEX = str.maketrans(
         "|": r"\textbar{}",
     }
 )
-"""What pandas does not escape."""
+"""Characters that pandas does not escape, with what prints them in LaTeX."""
 
 
 def interval_text(interval: Interval | None, *, sign: str = "+") -> str:
