@@ -1,5 +1,5 @@
-"""The budget: how much code, how many keys and how many words this repository may hold.  Who adds
-beyond it removes elsewhere.
+"""The budget: ceilings on the tokens of code and on the configuration keys of this repository.  A
+change that would go beyond one removes something elsewhere.  Words have no ceiling.
 """
 
 import io
@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCE_TOKENS = 222_000
-TEST_TOKENS = 266_000
-KEYS = 155
-WORDS = 28_000
+SOURCE_TOKENS = 250_000
+TEST_TOKENS = 290_000
+KEYS = 170
 
 on_python_3_11 = pytest.mark.skipif(
     sys.version_info >= (3, 12), reason="the budget counts an f-string as one token, as 3.11 does"
@@ -75,9 +74,3 @@ def test_the_tests_stay_within_their_budget():
 def test_the_configuration_stays_within_its_budget():
     page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     assert sum(line.startswith("| `") for line in page.splitlines()) <= KEYS
-
-
-def test_the_docs_stay_within_their_budget():
-    generated = ROOT / "docs" / "configuration.md"
-    found = total(words, ".md", "docs") - words(generated.read_text(encoding="utf-8"))
-    assert found + words((ROOT / "README.md").read_text(encoding="utf-8")) <= WORDS
