@@ -6,7 +6,8 @@ B pictures, E shared width, K texts, D tower width, h w patch grid, H W pixels.
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from os import PathLike, fspath
 from typing import Any, Literal, Unpack, overload
@@ -14,6 +15,7 @@ from typing import Any, Literal, Unpack, overload
 import torch
 from torch import Tensor
 
+from gestalt.config.loading import TRUSTED, Places
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.keys import ONLY_SCENES, only_scenes
 from gestalt.data_modules.pixels.pictures import Picture, read_pictures
@@ -51,8 +53,10 @@ def load(
             another library's model (``timm:vit_base_patch8_224.dino``).
         device: such as ``cpu`` or ``cuda:1``; by default the GPU, if torch can use one.
         dtype: type of the weights, such as ``bfloat16``; float32 by default.
-        overrides: ``key=value`` words on the model's configuration; without one of the prior, a
-            ``classifier:`` has the prior that was chosen for it, of a label ``background``.
+        overrides: ``key=value`` words on the model's configuration; they have to name again the
+            code, the calibration and the proxy model that a file from elsewhere names.  Without one
+            of the prior, a ``classifier:`` has the prior that was chosen for it, of a label
+            ``background``.
 
     Raises:
         ValueError: no such model, weights that do not fit, a device that this machine does not
@@ -82,6 +86,7 @@ def load(
         opened.origin,
         opened.identity,
         only_scenes=opened.trained is not None and only_scenes(opened.trained.data),
+        _places=opened.places,
     ).to(place, dtype=kind)
 
 
@@ -118,6 +123,7 @@ class Model:
     origin: str
     identity: dict[str, Any] = field(repr=False)
     only_scenes: bool = False
+    _places: Places = field(default=TRUSTED, repr=False)
     _warned: bool = field(default=False, init=False, repr=False)
 
     @property
@@ -346,11 +352,14 @@ def segmentation_protocol(model: Model, **choices: Unpack[Choices]) -> TopDownPr
     """Return the protocol by which a model segments pictures under a user's choices, and attach the
     proxy model of its reading.
     """
+    evaluation = model.config.evaluation
+    if "evaluation.benchmarks" in model._places.words:  # whose files a picture does not need
+        evaluation = replace(evaluation, benchmarks=[])
     return picture_protocol(
-        model.config.evaluation,
+        evaluation,
         model.encoder,
         size=model.config.image.eval_size,
-        open_vision=open_vision,
+        open_vision=partial(open_vision, places=model._places),
         **choices,
     )
 

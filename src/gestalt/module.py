@@ -117,7 +117,8 @@ class ContrastiveModule(LightningModule):
             options: Lightning's.
             arguments: Lightning's, and those of the module in place of the checkpoint's own; for a
                 model of one's own ``model``; and ``overrides``, ``key=value`` words
-                on the saved configuration.
+                on the saved configuration, which have to name again the code that a file from
+                elsewhere names, and the data if the term ``nouns`` reads their captions.
 
         Raises:
             ValueError: the checkpoint has no configuration and no ``model`` is given, or it cannot

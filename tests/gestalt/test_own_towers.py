@@ -12,6 +12,7 @@ from transformers import Dinov2Config, Dinov2Model
 
 import gestalt
 from gestalt.config.loading import load
+from gestalt.config.schema import to_yaml
 from gestalt.models.folder import save_folder
 from gestalt.models.start import build_model
 from gestalt.support.typed import ConfigError
@@ -56,10 +57,16 @@ def test_a_folder_that_names_code_runs_it_only_if_the_user_names_it_too(path, tm
     config = load("clippy_dino_max", scale="tiny", overrides=WORDS)
     model = build_model(config).eval()
     folder = save_folder(model, config, path=tmp_path / "exported", provenance={})
+    run = tmp_path / "elsewhere"
+    file = run / "checkpoints" / "last.ckpt"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    (run / "config.yaml").write_text(to_yaml(config))
     del sys.modules["towers"]
     for words in ([], CODE[:1], CODE[1:]):
-        with pytest.raises(ConfigError, match=r"family=python:towers:\w+: .* names code"):
-            gestalt.load(folder, overrides=words)
+        for target in (folder, run):
+            with pytest.raises(ConfigError, match=r"family=python:towers:\w+: .* names code"):
+                gestalt.load(target, overrides=words)
         with pytest.raises(ConfigError, match=r"family=python:towers:\w+: start=.* names code"):
             load("clippy_dino_max", scale="tiny", overrides=[f"start={folder}", *words])
     assert "towers" not in sys.modules

@@ -12,7 +12,7 @@ from gestalt.config.check import check_scoring
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS, check_has_masks
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.models.finding import check_target
-from gestalt.models.names import config_of, in_run
+from gestalt.models.names import config_of, in_run, unnamed_places
 from gestalt.support.names import nearest
 from gestalt.support.typed import ConfigError
 
@@ -106,8 +106,10 @@ def _targets(word: str, arguments: Namespace) -> list[str]:
             raise
         raise ConfigError(f"{error}; nor a benchmark: {nearest(word, BENCHMARKS)}") from error
     if checkpoint is not None and in_run(checkpoint):
-        # Reading a saved configuration leaves out benchmarks whose file is gone; scoring needs it.
-        check_scoring(config_of(checkpoint, overrides=arguments.overrides))
+        # Reading a saved configuration leaves out its files; scoring needs them.
+        config = config_of(checkpoint, overrides=arguments.overrides)
+        unnamed_places(checkpoint, config, arguments.overrides).refuse("evaluation.benchmarks")
+        check_scoring(config)
         if arguments.checkpoints:
             files = checkpoint.parent.glob("*.ckpt")
             return sorted(map(str, files), key=lambda file: (len(file), file))

@@ -3,20 +3,21 @@ run.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import resources
+from itertools import filterfalse
 from pathlib import Path
 from typing import Any, get_origin
 
 from omegaconf import OmegaConf
 
 from gestalt.config.check import check
-from gestalt.config.schema import Experiment
+from gestalt.config.schema import DEFAULTS, Experiment, to_plain
 from gestalt.config.start import folder_of, keys_of, refuse_misfit
 from gestalt.data_modules.keys import Data
 from gestalt.losses.keys import Loss
-from gestalt.measures.evaluation.benchmarks import present
 from gestalt.support.keys import Keys, flatten, unflatten
 from gestalt.support.names import is_path, nearest, stem
 from gestalt.support.plugins import CODE, code_complaint
@@ -130,6 +131,85 @@ def refuse_code(config: Experiment, words: Sequence[str], *, origin: str) -> Non
             )
 
 
+PLACES = (
+    "benchmark_root",
+    "data.root",
+    "data.options",
+    "data.mixture",
+    "data.captions.root",
+    "data.manifest",
+    "data.include",
+    "data.cache",
+    "evaluation.benchmarks",
+    "evaluation.calibration",
+    "evaluation.proxy",
+    "evaluation.unlabelled",
+)
+"""Prefixes of the keys that name files, folders, addresses or a second model, which scoring or
+``load_from_checkpoint`` opens.
+"""
+
+
+@dataclass(frozen=True)
+class Places:
+    """The places that only a file from elsewhere names: they are not opened.
+
+    Attributes:
+        origin: the file.
+        words: ``key=value`` for each key of a place that the user has not named again, as the shell
+            takes it; URLs are without secrets.
+    """
+
+    origin: str = ""
+    words: Mapping[str, str] = field(default_factory=dict)
+
+    def refuse(self, *prefixes: str) -> None:
+        """Refuse to open the places whose keys begin with one of the prefixes.
+
+        Raises:
+            ConfigError: there are some; the message has the words that name them.
+        """
+        found = [word for key, word in self.words.items() if key.startswith(prefixes)]
+        if found:
+            raise ConfigError(
+                f"{' '.join(found)}: {self.origin} names what would be opened here; if you trust "
+                "it, add these words to a command that takes key=value, or to overrides in Python; "
+                "to open something else, give these keys other values"
+            )
+
+
+TRUSTED = Places()
+"""No places: all that the user's own configuration names may be opened."""
+
+
+def places_of(config: Experiment, words: Sequence[str], *, origin: str) -> Places:
+    """Return the places that the configuration of a file from elsewhere names, and the user's words
+    do not name again.
+
+    Raises:
+        ConfigError: it names code, or a calibration, which every protocol would read.
+    """
+    refuse_code(config, words, origin=origin)
+    named = _named(words)
+    values = {
+        key: value
+        for key, value in flatten(to_plain(config)).items()
+        if key.startswith(PLACES) and key not in named and value != DEFAULTS.get(key)
+    }
+    if not any(map(is_path, config.evaluation.benchmarks)):
+        values.pop("evaluation.benchmarks", None)
+    places = Places(
+        origin,
+        {
+            key: shlex.quote(f"{key}={value if isinstance(value, str) else json.dumps(value)}")
+            for key, value in values.items()
+        },
+    )
+    if config.evaluation.calibration is not None:
+        places.refuse("evaluation.calibration", "evaluation.benchmarks")
+    return places
+
+
 def _following(layers: list[tuple[str, Keys]], *, place: str) -> Keys:
     """Return the keys, flat, that follow the weights of ``start``.
 
@@ -179,13 +259,13 @@ def load_mapping(content: Keys, *, origin: Path, overrides: Sequence[str] = ()) 
             f"{{init: random}}"
         )
     config = merge([(str(origin), _without_removed_keys(content)), *_command_line(overrides)])
-    # its loss's package or a benchmark's file may be gone; neither is built from it
-    saved = list(map(str, content.get("evaluation", {}).get("benchmarks", ())))
-    gone = {*saved} - {*present(saved)}
-    scored = replace(
-        config.evaluation,
-        benchmarks=[name for name in config.evaluation.benchmarks if name not in gone],
-    )
+    scored, named = config.evaluation, _named(overrides)
+    # the package of its loss and the files that it names may be gone, and a stranger may name
+    # any: they are checked where they are opened
+    if "evaluation.benchmarks" not in named:
+        scored = replace(scored, benchmarks=[*filterfalse(is_path, scored.benchmarks)])
+    if "evaluation.calibration" not in named:
+        scored = replace(scored, calibration=None)
     try:
         check(replace(config, loss=Loss(), evaluation=scored))
     except ConfigError as error:
@@ -249,6 +329,11 @@ def _override(word: str) -> Keys:
 
 def _command_line(words: Sequence[str]) -> list[tuple[str, Keys]]:
     return [("command line", _override(word)) for word in words]
+
+
+def _named(words: Sequence[str]) -> set[str]:
+    """Return the keys that words of the command line set."""
+    return {key for word in words for key in flatten(_override(word), keep_empty=True)}
 
 
 def _without_removed_keys(layer: Keys) -> Keys:

@@ -2,13 +2,14 @@
 is imported.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from gestalt.config.loading import LOGS, load_mapping, load_saved
+from gestalt.config.loading import LOGS, TRUSTED, Places, load_mapping, load_saved, places_of
 from gestalt.config.schema import Experiment, config_hash
 from gestalt.models.zoo.kinds import EXTERNAL
 from gestalt.support.files import Fields, read_json
@@ -85,6 +86,26 @@ def in_run(checkpoint: Path) -> bool:
     """
     file = checkpoint.resolve().parent.parent / "config.yaml"
     return file.is_file() and not file.read_text(encoding="utf-8").startswith("# lightning")
+
+
+def is_own(checkpoint: Path) -> bool:
+    """Return True if a checkpoint lies in a run's folder below ``lightning_logs`` of the working
+    directory, as it is written or with symbolic links followed.
+    """
+    return in_run(checkpoint) and any(
+        Path(form(LOGS)) in Path(form(checkpoint)).parents
+        for form in (os.path.abspath, os.path.realpath)
+    )
+
+
+def unnamed_places(checkpoint: Path, config: Experiment, words: Sequence[str]) -> Places:
+    """Return the places that only a checkpoint's configuration names; the user's own run is
+    trusted.
+
+    Raises:
+        ConfigError: see ``places_of``.
+    """
+    return TRUSTED if is_own(checkpoint) else places_of(config, words, origin=str(checkpoint))
 
 
 def run_folder(checkpoint: Path) -> Path:

@@ -9,7 +9,15 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from gestalt.config.loading import ALL_IMAGES, LOGS, load, load_mapping, refuse_code
+from gestalt.config.loading import (
+    ALL_IMAGES,
+    LOGS,
+    TRUSTED,
+    Places,
+    load,
+    load_mapping,
+    places_of,
+)
 from gestalt.config.schema import Experiment, keys_below, to_plain
 from gestalt.encoders.checkpoints import AGAIN, beside, read_checkpoint
 from gestalt.encoders.dense_model import DenseModel
@@ -34,6 +42,7 @@ from gestalt.models.names import (
     progress_of,
     record_of,
     run_folder,
+    unnamed_places,
 )
 from gestalt.models.zoo.kinds import DEFAULTS, EXTERNAL, library_of
 from gestalt.support.files import file_hash
@@ -73,8 +82,10 @@ ONLY_TRAINING = (
 TRAINED = ("run", "steps", "steps_planned")
 """Fields of the identity of a model that Gestalt trained."""
 
-Check = Callable[[Experiment, bool], None]
-"""A check of a configuration, and of whether its model has text as far as its name tells."""
+Check = Callable[[Experiment, bool, Places], None]
+"""A check of a configuration, of whether its model has text as far as its name tells, and of the
+places that it may not open.
+"""
 
 Identity = dict[str, Any]
 """The fields of a record that identify weights, as JSON."""
@@ -92,6 +103,7 @@ class Target(NamedTuple):
             as far as its files say.
         trained: configuration of the run that trained it; None for another library's model.
         kept: the vectors of prompts of its evaluations so far.
+        places: what only a file from elsewhere names, which is not opened.
     """
 
     config: Experiment
@@ -100,6 +112,7 @@ class Target(NamedTuple):
     identity: Identity
     trained: Experiment | None
     kept: dict[str, Tensor] | None = None
+    places: Places = TRUSTED
 
     @property
     def trained_at(self) -> int | None:
@@ -192,7 +205,7 @@ def _open_external(target: str, kind: str, name: str, overrides: list[str], chec
     if kind == "classifier":  # a run of no steps
         defaults += [f"start={kind}:{name}"]
     config = load_scoring(overrides, defaults=defaults)
-    check(config, EXTERNAL[kind].has_text)
+    check(config, EXTERNAL[kind].has_text, TRUSTED)
     digest = None
     if kind == "clippy":  # whose towers are ours
         fresh = replace(
@@ -228,11 +241,10 @@ def _open_external(target: str, kind: str, name: str, overrides: list[str], chec
 
 def _open_run(checkpoint: Path, overrides: list[str], check: Check) -> Target:
     saved, inside = config_of(checkpoint), in_run(checkpoint)
-    if not inside:
-        refuse_code(saved, overrides, origin=str(checkpoint))
     folder = run_folder(checkpoint) if inside else checkpoint.parent
     config = _for_scoring(saved, overrides, origin=checkpoint)
-    check(config, True)
+    places = unnamed_places(checkpoint, config, overrides)
+    check(config, True, places)
     sha256 = file_hash(checkpoint)
     content = read_checkpoint(checkpoint, verified=is_recorded(checkpoint, sha256))
     steps, planned = progress_of(content)
@@ -246,14 +258,15 @@ def _open_run(checkpoint: Path, overrides: list[str], check: Check) -> Target:
     identity = _identity(str(checkpoint), sha256, known)
     image = replace(config.image, eval_size=saved.image.eval_size)
     model = load_checkpoint_model(checkpoint, replace(config, image=image), content)
-    return Target(config, model, folder, identity, trained=saved)
+    return Target(config, model, folder, identity, trained=saved, places=places)
 
 
 def _open_folder(target: str, overrides: list[str], check: Check) -> Target:
     folder = exported_folder(target) or download(target)
     saved, provenance = read_description(folder)
     config = _for_scoring(saved, overrides, origin=folder / DESCRIPTION)
-    check(config, True)
+    places = places_of(config, overrides, origin=str(folder / DESCRIPTION))
+    check(config, True, places)
     identity = _identity(target, file_hash(folder / WEIGHTS), provenance)
     return Target(
         config,
@@ -261,6 +274,7 @@ def _open_folder(target: str, overrides: list[str], check: Check) -> Target:
         LOGS / "exported" / folder.resolve().name,
         identity,
         trained=saved,
+        places=places,
     )
 
 

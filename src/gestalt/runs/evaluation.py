@@ -9,6 +9,7 @@ from typing import Any
 from lightning.pytorch import Callback
 from torch import Tensor
 
+from gestalt.config.loading import TRUSTED, Places
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.image_sets import ImageSet, open_image_set
 from gestalt.data_modules.labels.defined import open_defined
@@ -38,23 +39,29 @@ from gestalt.training.trainer import OneThreadValidation
 NO_TEXT = "the model is vision-only and has no names for classes"
 
 
-def build_image_sets(config: Experiment) -> dict[str, ImageSet]:
+def build_image_sets(config: Experiment, places: Places = TRUSTED) -> dict[str, ImageSet]:
     """Open the image sets of all benchmarks, each once, with the label sets that the benchmarks
     score.  Returns them by name.
+
+    Raises:
+        ValueError: an image set that cannot be opened, or one of ``places``, which may not be.
     """
+    places.refuse("evaluation.benchmarks")
     by_set: dict[str, list[Benchmark]] = {}
     for benchmark in (BENCHMARKS[name] for name in config.evaluation.benchmarks):
         by_set.setdefault(benchmark.image_set, []).append(benchmark)
-    return {name: _open(config, rows) for name, rows in by_set.items()}
+    return {name: _open(config, rows, places) for name, rows in by_set.items()}
 
 
-def _open(config: Experiment, benchmarks: list[Benchmark]) -> ImageSet:
+def _open(config: Experiment, benchmarks: list[Benchmark], places: Places) -> ImageSet:
     """Open the image set that these benchmarks share."""
     row = benchmarks[0]
     split, limit = config.evaluation.split, config.evaluation.limit
     if is_path(row.image_set):
         return open_defined(row.image_set, label_set=row.label_set, split=split, limit=limit)
     trained_on = row.source == config.data.source
+    if trained_on or row.layout:
+        places.refuse("data.root" if trained_on else "benchmark_root")
     root = config.data.root if trained_on else config.benchmark_root if row.layout else None
     options: dict[str, Any] = {"recipe": config.data.recipe} if row.source == "scenes" else {}
     return open_image_set(
@@ -68,13 +75,15 @@ def _open(config: Experiment, benchmarks: list[Benchmark]) -> ImageSet:
     )
 
 
-def open_unlabelled(config: Experiment) -> SourceImages:
+def open_unlabelled(config: Experiment, places: Places = TRUSTED) -> SourceImages:
     """Open unlabelled images: those of ``evaluation.unlabelled``, or the training data.
 
     Raises:
-        ConfigError: a folder without pictures, or a configuration without training data.
+        ConfigError: a folder without pictures, a configuration without training data, or one of
+            ``places``, which may not be opened.
     """
     folder = config.evaluation.unlabelled
+    places.refuse("data." if folder is None else "evaluation.unlabelled")
     if folder is None and config.data.source != "scenes" and config.data.root is None:
         raise ConfigError(
             "evaluation.debias: there are no training data; name a folder of pictures by "
@@ -101,18 +110,19 @@ def build_evaluation(
     has_text: bool = True,
     only: str | None = None,
     kept: dict[str, Tensor] | None = None,
+    places: Places = TRUSTED,
 ) -> tuple[ImageSetDataModule, list[Callback]]:
     """Build validation data, and the callbacks that score it exactly; ``only`` names one measure,
-    all by default, and ``kept`` is of ``Context``.
+    all by default, ``kept`` is of ``Context``, and ``places`` may not be opened.
 
     A model without text leaves out the measures that name classes, and the record says so.
 
     Raises:
         ConfigError: a model without text, and no measure that it can be scored by.
     """
-    image_sets = build_image_sets(config)
+    image_sets = build_image_sets(config, places)
     callbacks: list[Callback] = []
-    opener = cache(partial(open_unlabelled, config))
+    opener = cache(partial(open_unlabelled, config, places))
     for benchmark in (BENCHMARKS[name] for name in config.evaluation.benchmarks):
         context = Context(
             config.evaluation,
@@ -120,7 +130,7 @@ def build_evaluation(
             image_sets[benchmark.image_set],
             size=config.image.eval_size,
             open_unlabelled=opener,
-            open_vision=open_vision,
+            open_vision=partial(open_vision, places=places),
             kept=kept,
         )
         callbacks += [

@@ -11,13 +11,12 @@ from typing import Any
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EMAWeightAveraging
 
-from gestalt.config.loading import refuse_code
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.image_text import ImageTextDataModule
 from gestalt.encoders.checkpoints import read_checkpoint
 from gestalt.losses.build import list_nouns, reading_nouns
 from gestalt.models.building import check_names
-from gestalt.models.names import PLANNED, config_of, in_run
+from gestalt.models.names import PLANNED, config_of, unnamed_places
 from gestalt.models.opening import load_checkpoint_model
 from gestalt.models.start import build_model
 from gestalt.module import ContrastiveModule
@@ -130,14 +129,16 @@ def arguments_of(checkpoint: str | PathLike[str], overrides: Sequence[str] = ())
     """Return the arguments of ``ContrastiveModule`` for a checkpoint of a run that ``build`` made.
 
     Raises:
-        ValueError: it has no configuration, names code that ``overrides`` do not, or cannot be
-            read.
+        ValueError: it has no configuration, names code, or data that a term of its loss reads,
+            that ``overrides`` do not, or cannot be read.
     """
     path = Path(fspath(checkpoint))
     config, content = config_of(path, overrides=overrides), read_checkpoint(path)
-    if not in_run(path):
-        refuse_code(config, overrides, origin=str(path))
-    nouns = list_nouns(config.loss, build_source(config)) if reading_nouns(config.loss) else None
+    places = unnamed_places(path, config, overrides)
+    nouns = None
+    if reading_nouns(config.loss):
+        places.refuse("data.")
+        nouns = list_nouns(config.loss, build_source(config))
     model = load_checkpoint_model(path, config, content).train()
     saved = content["gestalt"]
     total = saved.get("schedule") or saved[PLANNED]

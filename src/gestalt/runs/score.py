@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from gestalt.config.check import check_nodes
+from gestalt.config.loading import Places
 from gestalt.config.schema import Experiment
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.encoders.weights import weights_hash
@@ -162,11 +163,13 @@ def open_target(target: str, *, overrides: list[str], output: str | None = None)
     return opened
 
 
-def _check_here(config: Experiment, has_text: bool) -> None:
-    """Check that this machine can score as the configuration asks, on images that are there."""
+def _check_here(config: Experiment, has_text: bool, places: Places) -> None:
+    """Check that this machine can score as the configuration asks, on images that are there and may
+    be opened.
+    """
     check_nodes(config)
     check_machine(config.trainer)
-    build_evaluation(config, has_text=has_text)
+    build_evaluation(config, has_text=has_text, places=places)
 
 
 def score(
@@ -191,7 +194,7 @@ def score(
     split = "" if config.evaluation.split is None else f", split {config.evaluation.split}"
     tell(f"scoring {target.identity['checkpoint']}{split}")
     validation, callbacks = build_evaluation(
-        config, has_text=model.has_text, only=only, kept=target.kept
+        config, has_text=model.has_text, only=only, kept=target.kept, places=target.places
     )
     written = [] if predictions is None else write_maps(callbacks, Path(predictions))
     for line in validation.parts_scored(limit=config.evaluation.limit):

@@ -12,6 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from gestalt.config.check import check_scoring
+from gestalt.config.loading import Places
 from gestalt.config.schema import Experiment
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.encoders.weights import weights_hash
@@ -212,7 +213,7 @@ def _check_sizes(target: Target, configs: dict[int, Experiment]) -> None:
         except ValueError as error:
             raise ConfigError(f"--sizes {size}: {error}") from error
     smallest, config = next(iter(configs.items()))
-    _, scorers = build_evaluation(config, has_text=target.model.has_text)
+    _, scorers = build_evaluation(config, has_text=target.model.has_text, places=target.places)
     for scorer in scorers:
         if isinstance(scorer, Scorer) and scorer.protocol.input_size != smallest:
             raise ConfigError(
@@ -281,9 +282,9 @@ def calibrate(target: Target, benchmark: str, split: str | None) -> Path:
         )
     model = target.model.to("cuda" if torch.cuda.is_available() else "cpu")
     scorer, chosen, chosen_on = _count_thresholds(
-        replace(config, evaluation=replace(config.evaluation, split=split)), model
+        replace(config, evaluation=replace(config.evaluation, split=split)), model, target.places
     )
-    _, reported, reported_on = _count_thresholds(config, model)
+    _, reported, reported_on = _count_thresholds(config, model, target.places)
     protocol = scorer.protocol
     best = chosen.best()
     oracle = reported.best()
@@ -335,14 +336,18 @@ def calibrate(target: Target, benchmark: str, split: str | None) -> Path:
 
 
 @torch.no_grad()
-def _count_thresholds(config: Experiment, model: DenseModel) -> tuple[Segmentation, Sweep, Fields]:
+def _count_thresholds(
+    config: Experiment, model: DenseModel, places: Places
+) -> tuple[Segmentation, Sweep, Fields]:
     """Count all thresholds in one pass over the config's split.
 
     Returns:
         The benchmark's callback, with protocol and classes; the counts; and split, image set,
         number of images and of official images.
     """
-    data, callbacks = build_evaluation(config, has_text=model.has_text, only="segmentation")
+    data, callbacks = build_evaluation(
+        config, has_text=model.has_text, only="segmentation", places=places
+    )
     (scorer,) = (callback for callback in callbacks if isinstance(callback, Segmentation))
     (image_set,) = data.image_sets
     (loader,) = data.val_dataloader()

@@ -146,13 +146,15 @@ def test_a_checkpoint_that_cannot_be_used_is_refused_by_the_early_check(line, me
 
 
 def test_a_run_with_a_benchmark_whose_file_is_gone_is_refused_before_torch(cwd):
-    (cwd / "run/checkpoints").mkdir(parents=True)
+    (cwd / "lightning_logs/run/checkpoints").mkdir(parents=True)
     saved = to_yaml(tiny_config("evaluation.benchmarks=[scenes]"))
-    (cwd / "run/config.yaml").write_text(saved.replace("  - scenes\n", "  - ./gone.yaml\n"))
-    (cwd / "run/checkpoints/last.ckpt").touch()
-    checked("eval run evaluation.benchmarks=[scenes]")
+    (cwd / "lightning_logs/run/config.yaml").write_text(
+        saved.replace("  - scenes\n", "  - ./gone.yaml\n")
+    )
+    (cwd / "lightning_logs/run/checkpoints/last.ckpt").touch()
+    checked("eval lightning_logs/run evaluation.benchmarks=[scenes]")
     with pytest.raises(ValueError, match=r"gone\.yaml: cannot be read"):
-        checked("eval run")
+        checked("eval lightning_logs/run")
 
 
 @pytest.mark.parametrize("command", ["eval", "export --to out", "group a.png --to out --model"])

@@ -18,6 +18,7 @@ from gestalt.support.names import nearest
 from gestalt.support.plugins import code_complaint, search_here
 
 if TYPE_CHECKING:
+    from gestalt.config.loading import Places
     from gestalt.encoders.dense_model import DenseModel
 
 DEFAULTS = (
@@ -176,12 +177,14 @@ def library_of(kind: str, name: str) -> Any:
     return import_module(f"gestalt.models.zoo.{kind}")
 
 
-def open_vision(target: str) -> "DenseModel":
-    """Open the model ``kind:name`` for its image features.
+def open_vision(target: str, *, places: "Places") -> "DenseModel":
+    """Open the model ``kind:name`` for its image features; ``places`` may not be opened.
 
     Raises:
-        ValueError: an unknown kind, code, or a model that cannot be opened.
+        ValueError: an unknown kind, code, a model that only a file from elsewhere names, or one
+            that cannot be opened.
     """
+    places.refuse("evaluation.proxy")
     kind, _, name = target.partition(":")
     # the target may come from a file
     if kind in EXTERNAL and not EXTERNAL[kind].in_files:

@@ -92,7 +92,7 @@ def test_unlabelled_images_are_needed_before_the_model_is_opened():
 
 
 def test_unlabelled_images_may_be_training_data_that_are_named():
-    def stop(config, has_text):
+    def stop(config, has_text, places):
         raise RuntimeError(config.data.source)
 
     words = ["evaluation.debias=largest", "data.source=flickr", "data.root=x"]

@@ -12,6 +12,7 @@ import transformers
 from torch import nn
 from torch.nn import functional
 
+from gestalt.config.loading import TRUSTED
 from gestalt.encoders.readings import read_last_block, timm_block
 from gestalt.models.opening import open_target
 from gestalt.models.zoo.kinds import open_vision
@@ -191,7 +192,7 @@ def test_a_configuration_cannot_name_code_as_a_proxy_model(module):
     with pytest.raises(
         ValueError, match="python:mine:Plain: such a model is named on the command line alone"
     ):
-        open_vision(f"python:{module}:Plain")
+        open_vision(f"python:{module}:Plain", places=TRUSTED)
     assert module not in sys.modules
 
 
