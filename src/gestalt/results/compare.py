@@ -14,12 +14,7 @@ from gestalt.results.comparability import run_notes, split_by_measurement
 from gestalt.results.intervals import Interval
 from gestalt.results.result import Result, headlines, measured
 from gestalt.results.scores import Score, score_rows, unpaired
-from gestalt.results.text import (
-    NONE,
-    OVER_IMAGES,
-    Table,
-    part_text,
-)
+from gestalt.results.text import NONE, OVER_IMAGES, Table
 from gestalt.support.names import nearest
 from gestalt.support.typed import ConfigError
 
@@ -29,9 +24,6 @@ METHOD = (
     "resample; captions are drawn with their image, and the images or captions they are searched "
     "among stay the same; there is no interval if more than one resample in twenty lacks a group."
 )
-
-ROUNDING = 1e-6
-"""A number that is outside of its interval by no more may differ by rounding alone."""
 
 Key = TypeVar("Key")
 
@@ -135,8 +127,7 @@ def compare(
         split = split_by_measurement(results, metric, together=together)
         concerned += [(sentence, metric) for sentence in split.differences()]
         for group, distinction in zip(split.groups, split.distinctions(), strict=True):
-            parts = [part_text(entry) for result in group for entry in result.entries(metric)]
-            part = next(filter(None, parts), "")
+            part = next(filter(None, (result.part(metric) for result in group)), "")
             against = group[0].label
             rows = {result.label: {0: result} for result in group}
             scores = score_rows(rows, metric, against=against, allow_other_images=together)
@@ -189,9 +180,7 @@ def select_metrics(results: Sequence[Result], metrics: Sequence[str]) -> list[st
 
 def _outside(number: float | None, interval: Interval | None) -> bool:
     """Return True if a number is not in its own interval."""
-    if number is None or interval is None:
-        return False
-    return not interval.low - ROUNDING <= number <= interval.high + ROUNDING
+    return number is not None and interval is not None and not interval.holds(number)
 
 
 def _joined(pairs: Iterable[tuple[Key, str]]) -> dict[Key, str]:

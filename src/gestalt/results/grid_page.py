@@ -27,7 +27,7 @@ from gestalt.measures.evaluation.pictures import (
 from gestalt.results.grid import METHOD, Design, GridResults, GridTable, build_tables
 from gestalt.results.plots import bars, lines, render_figure
 from gestalt.results.result import Result
-from gestalt.results.scores import Score, finding
+from gestalt.results.scores import TRIVIAL, Score, finding
 from gestalt.results.templates import HERE, encoded, render
 from gestalt.results.text import NONE, Table, baselines_text, csv_text, latex, span
 from gestalt.support.files import write_whole
@@ -215,9 +215,7 @@ def _pictures(grid: GridResults, tables: Sequence[GridTable]) -> dict[str, bytes
                 "dark: the base)",
                 base=design.against,
                 baselines={
-                    name: value
-                    for name, value in tables[0].baselines.items()
-                    if name in ("constant_background", "whole_image")
+                    name: value for name, value in tables[0].baselines.items() if name in TRIVIAL
                 },
             )
         )

@@ -49,11 +49,19 @@ DIRECTIONS = ("image_to_text", "text_to_image")
 """Directions of retrieval; a recall without direction is the mean of both."""
 
 
+ROUNDING = 1e-6
+"""A number that is outside of its interval by no more may differ by rounding alone."""
+
+
 class Interval(NamedTuple):
     """A 95 % interval."""
 
     low: float
     high: float
+
+    def holds(self, number: float) -> bool:
+        """Return True if a number is in the interval."""
+        return self.low - ROUNDING <= number <= self.high + ROUNDING
 
 
 def t_interval(values: Sequence[float]) -> Interval | None:
@@ -162,13 +170,23 @@ class Contribution(NamedTuple):
     samples: Floats
     jackknife: bool = False
 
-    def interval(self, samples: Floats) -> Interval | None:
+    def interval(self, samples: Floats, *, least: float = 0.0) -> Interval | None:
         """Return the 95 % interval of samples, of paired differences of samples, or of their mean
         over seeds; None for a ``reason``.
+
+        Student's t does not know that a mIoU lies between ``least`` and 1, so that its interval is
+        cut there; None if it lies outside altogether.
+
+        Args:
+            samples: of this result, or computed from those of several.
+            least: smallest value that the metric can have: 0, or -1 for a difference.
         """
         if not self.jackknife:
             return percentile_interval(samples)
-        return None if self.reason else t_interval(samples.tolist())
+        found = None if self.reason else t_interval(samples.tolist())
+        if found is None or found.high < least or found.low > 1:
+            return None
+        return Interval(max(found.low, least), min(found.high, 1.0))
 
     @property
     def reason(self) -> str:

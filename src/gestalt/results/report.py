@@ -20,7 +20,7 @@ from gestalt.results.grid import GridResults, build_tables
 from gestalt.results.grid_page import grid_page
 from gestalt.results.plots import bars, render_figure
 from gestalt.results.result import HEADS, Result, headlines
-from gestalt.results.scores import Score, finding
+from gestalt.results.scores import Score, below_trivial, finding, score_rows
 from gestalt.results.templates import BLOCKS, HERE, image_url, render
 from gestalt.results.text import (
     OVER_IMAGES,
@@ -100,12 +100,15 @@ def _opening(first: Result, comparison: Comparison | None) -> tuple[str, dict[st
         title = column.title
         sentence = finding(column.metric, scores, against=against)
     else:
-        scores, against, title = {}, "", first.label
+        scores, against, title = dict[str, Score](), "", first.label
         for metric in headlines([first]):
-            scores[metric] = Score({0: first.record["metrics"][metric]}, first.interval(metric))
-        sentence = "; ".join(
-            f"{metric_words(metric)} {score.texts()[0]}" for metric, score in scores.items()
-        )
+            scores |= score_rows({metric: {0: first}}, metric, against=metric)
+        named = {metric_words(metric): score for metric, score in scores.items()}
+        numbers = [
+            f"{name} {score.texts()[0]}" + (f" on {score.part}" if score.part else "")
+            for name, score in named.items()
+        ]
+        sentence = "; ".join(numbers) + "." + below_trivial(named)
     if not scores:
         return "", {}
     figure = bars(scores, title=title, base=against, x_label="line: 95 % over images")

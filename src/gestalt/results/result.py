@@ -13,7 +13,7 @@ from gestalt.measures.evaluation.pictures import EXTREMES, Predictions, read_pre
 from gestalt.models.names import RESULT
 from gestalt.results.intervals import Contribution, Interval, contribution
 from gestalt.results.record import read_record
-from gestalt.results.text import NONE, baselines_text, interval_text
+from gestalt.results.text import NONE, baselines_text, interval_text, part_text
 from gestalt.support.arrays import Array, read_arrays
 from gestalt.support.files import Fields, file_hash
 from gestalt.support.typed import ConfigError
@@ -80,6 +80,12 @@ class Result:
         """Return the first of these entries."""
         return self.entries(metric)[0]
 
+    def part(self, metric: str) -> str:
+        """Return the number of images that a metric was measured on, if not on all of the published
+        set; else empty.
+        """
+        return next(filter(None, map(part_text, self.entries(metric))), "")
+
     def metric_rows(self, metrics: Iterable[str]) -> list[list[str]]:
         """Return a row for each of some metrics that is no baseline of another: its key, value,
         interval and baselines.
@@ -138,7 +144,7 @@ class Result:
         """Return the reason for which a metric has no interval, for a note."""
         contribution = self.contribution(metric)
         if contribution is not None:
-            return contribution.reason
+            return contribution.reason or "the jackknife's lies outside of 0 to 1"
         if self.arrays(metric.partition("/")[0]):
             return "none is computed from the arrays that were kept"
         return "no arrays of each image were kept"

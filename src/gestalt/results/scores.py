@@ -5,15 +5,19 @@ A row is one result, or the results of one setting by seed.  torch is not import
 
 from collections.abc import Collection, Hashable, Mapping
 from statistics import fmean, stdev
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
 from gestalt.results.intervals import Contribution, Interval, t_interval
-from gestalt.results.result import Result
-from gestalt.results.text import NONE, interval_text, metric_words
+from gestalt.results.result import Result, companions
+from gestalt.results.text import NONE, baselines_text, interval_text, metric_words
 from gestalt.support.files import Fields
 from gestalt.support.typed import ConfigError
+
+TRIVIAL = ("constant_background", "one_cluster", "whole_image", "chance")
+"""Baselines that look at no image: a model below one of them has not learnt the task."""
 
 Rows = Mapping[str, Mapping[int, Result]]
 """Results by row and seed."""
@@ -34,6 +38,8 @@ class Score(NamedTuple):
         difference_over_images: its interval, paired over images; None as ``over_images``, or if the
             base row has different images.
         difference_over_seeds: its interval by Student's t; None for a single seed.
+        baselines: scores of the trivial baselines of ``TRIVIAL``, means over seeds, by name.
+        part: number of images, if not the whole published set was scored; else empty.
     """
 
     values: dict[int, float]
@@ -41,6 +47,8 @@ class Score(NamedTuple):
     difference: float | None = None
     difference_over_images: Interval | None = None
     difference_over_seeds: Interval | None = None
+    baselines: Mapping[str, float] = MappingProxyType({})
+    part: str = ""
 
     @property
     def mean(self) -> float | None:
@@ -87,34 +95,49 @@ class Score(NamedTuple):
 
 
 def finding(metric: str, scores: Mapping[str, Score], *, against: str) -> str:
-    """Return the finding of a comparison as a sentence: which rows are clearly ahead of the base
-    row or behind it, by how much, and which are neither; empty without intervals.
+    """Return the finding of a comparison in sentences: which rows are clearly higher or lower than
+    the base row, by how much, and which are not; on which part of a benchmark; and which rows a
+    trivial baseline beats. It is empty without intervals.
 
-    An interval is over seeds, or for single seeds over images.
+    An interval is over seeds, or for single seeds over images. A difference that lies outside its
+    own interval, as the jackknife's may, is not clear.
     """
-    parts, behind, unclear = [], [], []
-    kinds = set()
+    clauses = []
     for row, score in scores.items():
         interval = score.difference_over_seeds or score.difference_over_images
         if score.difference is None or interval is None:
             continue
-        kinds.add("seeds" if score.difference_over_seeds else "images")
-        sizes = Interval(*sorted(map(abs, interval)))
-        by = f"by {abs(score.difference):.3f} {interval_text(sizes, sign='')}"
-        if interval.low > 0:
-            parts.append(f"{row} is ahead of {against} {by}")
-        elif interval.high < 0:
-            behind.append(f"{row} {by}")
+        over = "over seeds" if score.difference_over_seeds else "over images"
+        if interval.holds(score.difference) and not interval.low <= 0 <= interval.high:
+            word = "higher" if score.difference > 0 else "lower"
+            sizes = Interval(*sorted(map(abs, interval)))
+            clauses.append(
+                f"{row} is {word} than {against} by {abs(score.difference):.3f} (95 % interval "
+                f"{over} {interval_text(sizes, sign='')})"
+            )
         else:
-            unclear.append(f"{row} {interval_text(interval)}")
-    if behind:
-        parts.insert(0, f"{against} is ahead of {' and of '.join(behind)}")
-    if unclear:
-        parts.append(f"no difference is clear to {' and to '.join(unclear)}")
-    if not parts:
+            clauses.append(
+                f"{row} does not differ clearly from {against} (difference "
+                f"{score.difference:+.3f}, 95 % interval {over} {interval_text(interval)})"
+            )
+    if not clauses:
         return ""
-    over = " or ".join(sorted(kinds))
-    return f"By {metric_words(metric)}, {'; '.join(parts)} (95 %, paired over {over})."
+    parts = ", ".join(dict.fromkeys(score.part for score in scores.values() if score.part))
+    where = f", on {parts}" if parts else ""
+    return f"{metric_words(metric)}{where}: {'; '.join(clauses)}.{below_trivial(scores)}"
+
+
+def below_trivial(scores: Mapping[str, Score]) -> str:
+    """Return a sentence, after a blank, on the rows that are below a trivial baseline; empty if
+    none is.
+    """
+    below = [
+        f"{row} ({score.mean:.3f}, {baselines_text(beating)})"
+        for row, score in scores.items()
+        if (mean := score.mean) is not None
+        if (beating := {name: one for name, one in score.baselines.items() if one > mean})
+    ]
+    return f" A trivial baseline is higher than {' and '.join(below)}." if below else ""
 
 
 def score_rows(
@@ -145,7 +168,8 @@ def score_rows(
         mean, *base_mean = (
             np.mean([contributions[key].samples for key in of_row], axis=0) for of_row in keys
         )
-        return contributions[keys[0][0]].interval(mean - sum(base_mean))
+        least = -1.0 if base_mean else 0.0
+        return contributions[keys[0][0]].interval(mean - sum(base_mean), least=least)
 
     values = {
         row: {seed: float(result.record["metrics"][metric]) for seed, result in results.items()}
@@ -154,7 +178,13 @@ def score_rows(
     base = values.get(against, {})
     scores = {}
     for row, by_seed in values.items():
-        scores[row] = Score(by_seed, interval(by_seed, row))
+        results = rows[row].values()
+        scores[row] = Score(
+            by_seed,
+            interval(by_seed, row),
+            baselines=_trivial(results, metric),
+            part=next(filter(None, (result.part(metric) for result in results)), ""),
+        )
         seeds = [seed for seed in by_seed if seed in base]
         if row != against and seeds:
             differences = [by_seed[seed] - base[seed] for seed in seeds]
@@ -164,6 +194,16 @@ def score_rows(
                 difference_over_seeds=t_interval(differences),
             )
     return scores
+
+
+def _trivial(results: Collection[Result], metric: str) -> dict[str, float]:
+    """Return the trivial baselines of a metric that all results have, means over them, by name."""
+    found = [companions(result.record["metrics"], metric) for result in results]
+    return {
+        name: fmean(one[name] for one in found)
+        for name in TRIVIAL
+        if found and all(name in one for one in found)
+    }
 
 
 def unpaired(scores: Mapping[str, Score], against: str) -> list[str]:

@@ -215,7 +215,7 @@ def test_a_metric_without_an_interval_has_the_reason_in_a_note(run, monkeypatch)
 
 
 def test_a_number_outside_of_its_own_interval_is_said(run, monkeypatch):
-    monkeypatch.setattr(Contribution, "interval", lambda self, samples: Interval(0.7, 0.8))
+    monkeypatch.setattr(Contribution, "interval", lambda *_, **__: Interval(0.7, 0.8))
     table = compare(results(run(0.6)), metrics=["miou"])
     assert "clippy_dino_max tiny version_0: scenes/miou lies outside" in table.notes[0]
 

@@ -59,7 +59,8 @@ def coverage(profile: str, *, images: int, sets: int) -> Coverage:
         drawn = np.random.default_rng([images, number]).choice(SCENES, images, p=probability)
         found = [contribution({"counts": counts[drawn]}, "miou", {}) for counts in RUNS]
         samples = [one.samples for one in found]
-        intervals = [found[0].interval(spread) for spread in (*samples, samples[1] - samples[0])]
+        intervals = [found[0].interval(spread) for spread in samples]
+        intervals.append(found[0].interval(samples[1] - samples[0], least=-1.0))
         if None not in intervals:
             truths = (first, second, second - first)
             held.append(

@@ -11,7 +11,7 @@ from gestalt.ablation.grid import read_grid
 from gestalt.results.comparability import setup_differences, split_by_measurement
 from gestalt.results.compare import compare
 from gestalt.results.grid import METHOD, Design, GridTable, Paper, build_table
-from gestalt.results.intervals import Interval, pseudo_values, t_interval
+from gestalt.results.intervals import Contribution, Interval, pseudo_values, t_interval
 from gestalt.results.result import Result
 from gestalt.results.scores import Score, finding
 from gestalt.results.text import csv_text, latex
@@ -114,6 +114,29 @@ def test_other_images_with_the_same_sums_are_refused_or_lose_their_intervals(vie
     assert second.over_images == pytest.approx(first.over_images, abs=0.2)
     assert second.difference_over_images is None
     assert "avg seed 0: no interval of its difference" in "".join(compared.notes)
+
+
+def test_an_interval_of_a_difference_may_be_negative_and_that_of_a_mean_may_not(view, monkeypatch):
+    spread = np.linspace(-3, 3, 40)
+
+    def contribution(result, metric):
+        samples = spread * (2 if "avg" in result.label else 1)
+        return Contribution(np.ones((40, 3)), 0.0, samples, jackknife=True)
+
+    monkeypatch.setattr(Result, "contribution", contribution)
+    score = build_table(GRID, view(), metric="scenes/miou", allow_mixed=False).scores["avg"]
+    assert score.over_images == (0, 1)
+    assert score.difference_over_images == pytest.approx(t_interval(spread.tolist()))
+
+
+def test_a_score_has_the_trivial_baselines_and_the_part_of_its_results(view):
+    made = view()
+    for key, value in (("constant_background", 0.3), ("patch_oracle", 0.9)):
+        made["avg", 0].record["metrics"][f"scenes/miou_{key}"] = value
+    made["avg", 2].record["benchmarks"][0]["images_official"] = 50
+    scores = build_table(GRID, made, metric="scenes/miou", allow_mixed=True).scores
+    assert scores["avg"].baselines == pytest.approx({"constant_background": 0.32 / 3})
+    assert [scores[cell].part for cell in ("max", "avg")] == ["", "30 of 50 images"]
 
 
 def test_data_may_differ_only_if_the_configuration_distinguishes_them(view):
@@ -246,15 +269,20 @@ WRITTEN = {
 }
 
 
-def test_a_finding_says_who_is_ahead_by_how_much_and_what_is_not_clear():
+def test_a_finding_says_which_is_higher_by_how_much_what_is_not_clear_and_what_is_trivial():
     scores = GOLDEN_SCORES | {
         "top, dino": Score({0: 0.3}, None, 0.07, Interval(0.01, 0.13)),
-        "sum, dino": Score({0: 0.2}, None, -0.03, Interval(-0.1, 0.04)),
+        "sum, dino": Score({0: 0.2}, None, -0.03, Interval(-0.1, 0.04), baselines={"chance": 0.3}),
+        # the jackknife's interval need not hold the difference
+        "few, dino": Score({0: 0.2}, None, -0.014, Interval(0.469, 1.0), part="30 of 50 images"),
     }
     assert finding("scenes/miou", scores, against="max, dino") == (
-        "By scenes mIoU, max, dino is ahead of avg, dino by 0.110 [0.085, 0.135]; top, dino is "
-        "ahead of max, dino by 0.070 [0.010, 0.130]; no difference is clear to sum, dino [-0.100, "
-        "+0.040] (95 %, paired over images or seeds)."
+        "scenes mIoU, on 30 of 50 images: avg, dino is lower than max, dino by 0.110 (95 % "
+        "interval over seeds [0.085, 0.135]); top, dino is higher than max, dino by 0.070 (95 % "
+        "interval over images [0.010, 0.130]); sum, dino does not differ clearly from max, dino "
+        "(difference -0.030, 95 % interval over images [-0.100, +0.040]); few, dino does not "
+        "differ clearly from max, dino (difference -0.014, 95 % interval over images [+0.469, "
+        "+1.000]). A trivial baseline is higher than sum, dino (0.200, chance 0.300)."
     )
     assert finding("scenes/miou", {"cls, dino": Score({})}, against="max, dino") == ""
 

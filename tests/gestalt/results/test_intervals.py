@@ -10,6 +10,7 @@ import pytest
 
 from gestalt.results.compare import compare
 from gestalt.results.intervals import (
+    Contribution,
     contribution,
     draws,
     percentile_interval,
@@ -109,6 +110,23 @@ def test_a_miou_of_classes_in_a_single_image_has_no_interval():
     assert found.value == pytest.approx(slow_miou(array, [1] * 30))
     assert found.interval(found.samples) is None
     assert found.reason == "1 of 3 classes are in fewer than two of the 30 images"
+
+
+def test_an_interval_of_miou_is_cut_at_the_smallest_and_the_largest_value():
+    spread = np.linspace(-0.5, 0.5, 40)
+    found = Contribution(np.ones((40, 20)), 1.0, spread, jackknife=True)
+    half = t_interval(spread.tolist()).high
+    for middle, least, expected in (
+        (1.0, 0.0, (1 - half, 1)),
+        (0.0, 0.0, (0, half)),
+        (0.0, -1.0, (-half, half)),
+        (-1.0, -1.0, (-1, half - 1)),
+        (-1.0, 0.0, None),
+        (2.0, 0.0, None),
+    ):
+        assert found.interval(spread + middle, least=least) == (
+            expected and pytest.approx(expected)
+        )
 
 
 def test_a_few_resamples_without_a_value_are_passed_over_and_many_leave_no_interval():

@@ -197,7 +197,9 @@ def test_it_holds_the_records_numbers_beside_their_baselines_classes_confusions_
         "photo 1: image, prediction, truth",
         "photo 0: image, prediction, truth",
     ]
-    assert words.count("30 of 1449 images") == 1  # above the numbers of the set
+    # in the opening sentence for each headline, and above the numbers of the set
+    assert words.count("30 of 1449 images") == 3
+    assert "scenes mIoU 0.250 on 30 of 1449 images; scenes recall at 10 0.600 on" in words
     assert "17 ignored pixels" in words
     assert "c0ffee" in words
     assert "<script>" in words  # an override, as text
