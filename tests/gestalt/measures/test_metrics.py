@@ -1,6 +1,7 @@
 """Metrics: counts against a loop, and the same numbers on two ranks as on one."""
 
 import math
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.measures.retrieval.callback import QUERIES_AT_ONCE, RetrievalRecall
+from gestalt.measures.retrieval.callback import QUERIES_AT_ONCE, RetrievalRecall, chance
 from gestalt.measures.segmentation.class_maps import MeanIoU
 from gestalt.support.label_values import IGNORE
 from tests.gestalt.measures.stage import count
@@ -206,6 +207,29 @@ def test_recall_equals_a_sorted_list_in_which_equal_captions_count(k):
     assert recalls[f"image_to_text_recall_at_{k}"] == image_to_text
     assert recalls[f"text_to_image_recall_at_{k}"] == text_to_image
     assert recalls[f"recall_at_{k}"] == (image_to_text + text_to_image) / 2
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 9])
+def test_chance_is_the_mean_recall_of_all_rankings(k):
+    partners, candidates = [1, 3, 4], 4
+    hits = [
+        any(place < of for place in ranking[:k])
+        for of in partners
+        for ranking in permutations(range(candidates))
+    ]
+    assert chance(np.array(partners), candidates, k) == pytest.approx(np.mean(hits))
+
+
+def test_each_direction_has_the_chance_of_its_candidates_and_its_queries():
+    found = retrieval_of([5, 0, 3, 1, 2, 6, 4]).compute().chance
+    words = [text for texts in CAPTIONS for text in texts]
+    asked = [sum(word in texts for word in words) for texts in CAPTIONS if texts]
+    back = [sum(word in texts for texts in CAPTIONS) for word in words]
+    to_text, to_image = np.mean(asked) / len(words), np.mean(back) / len(CAPTIONS)
+    assert found["image_to_text_recall_at_1_chance"] == pytest.approx(to_text)
+    assert found["text_to_image_recall_at_1_chance"] == pytest.approx(to_image)
+    assert found["recall_at_1_chance"] == pytest.approx((to_text + to_image) / 2)
+    assert to_text != to_image
 
 
 @pytest.mark.parametrize("value", [0.5, math.nan])

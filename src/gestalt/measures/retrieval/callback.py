@@ -33,6 +33,7 @@ class RetrievalScore(NamedTuple):
     Attributes:
         recalls: metric name to share of queries in [0, 1]: ``image_to_text_recall_at_10``,
             ``text_to_image_recall_at_10``, and their mean ``recall_at_10``, for each k.
+        chance: ``<metric name>_chance`` to the recall that a random ranking has on average.
         images: queries from image to text.
         captions: queries from text to image.
         image_hits: metric name of each direction to (N, 2) int64, hits and queries of each image in
@@ -40,6 +41,7 @@ class RetrievalScore(NamedTuple):
     """
 
     recalls: dict[str, float]
+    chance: dict[str, float]
     images: int
     captions: int
     image_hits: dict[str, Ints]
@@ -108,16 +110,23 @@ class RetrievalRecall(Metric):
         image_ranks = _strangers_ahead(images, texts, partners)
         text_ranks = _strangers_ahead(texts, images, partners.T)
         captioned = owns.any(axis=1)
-        # the ranks of the queries, and their images
+        of_images, of_texts = (partners.sum(dim=side).numpy() for side in (1, 0))
+        # the ranks of the queries, their images, their numbers of partners, and of candidates
         queries = {
-            "image_to_text": (image_ranks[captioned], np.flatnonzero(captioned)),
-            "text_to_image": (text_ranks, owner),
+            "image_to_text": (
+                image_ranks[captioned],
+                np.flatnonzero(captioned),
+                of_images[captioned],
+                len(texts),
+            ),
+            "text_to_image": (text_ranks, owner, of_texts, len(images)),
         }
         recalls: dict[str, float] = {}
+        expected: dict[str, float] = {}
         image_hits: dict[str, Ints] = {}
         for k in RECALL_AT:
-            both = []
-            for direction, (ranks, owners) in queries.items():
+            both, both_expected = [], []
+            for direction, (ranks, owners, numbers, candidates) in queries.items():
                 counts = np.column_stack(
                     [
                         np.bincount(chosen, minlength=len(images))
@@ -129,10 +138,33 @@ class RetrievalRecall(Metric):
                 hits, total = counts.sum(axis=0).tolist()
                 recalls[name] = hits / total if total else float("nan")
                 both.append(recalls[name])
+                both_expected.append(chance(numbers, candidates, k) if total else float("nan"))
+                expected[f"{name}_chance"] = both_expected[-1]
             recalls[f"recall_at_{k}"] = sum(both) / 2
+            expected[f"recall_at_{k}_chance"] = sum(both_expected) / 2
         return RetrievalScore(
-            recalls, images=int(captioned.sum()), captions=len(texts), image_hits=image_hits
+            recalls,
+            expected,
+            images=int(captioned.sum()),
+            captions=len(texts),
+            image_hits=image_hits,
         )
+
+
+def chance(partners: Ints, candidates: int, k: int) -> float:
+    """Return the expected recall at k of random rankings.
+
+    The first k of n candidates hold none of the m partners of a query with the probability that
+    each of k draws without replacement misses: the product of (n - m - i) / (n - i) for i below k.
+
+    Args:
+        partners: m of each query, (Q,).
+        candidates: n.
+        k: number of candidates that are looked at.
+    """
+    drawn = np.arange(min(k, candidates))
+    missed = (candidates - partners[:, None] - drawn).clip(0) / (candidates - drawn)
+    return float(1 - missed.prod(axis=1).mean())
 
 
 def _once(vectors: Any, keys: Any) -> tuple[Tensor, Ints]:
@@ -190,8 +222,8 @@ class Retrieval(Scorer):
         return ()
 
     def values(self, score: RetrievalScore) -> dict[str, float]:
-        """Return recall at each k, in both directions, and their mean."""
-        return score.recalls
+        """Return recall at each k, in both directions, and their mean, each with its chance."""
+        return score.recalls | score.chance
 
     def entry(self, score: RetrievalScore) -> Entry:
         """Return the integer hits."""
