@@ -1,9 +1,10 @@
 """Rules of comparability: the settings that must match for two results to share a column.
 
 Results share a column of a metric if protocol, classes, templates and images are the same:
-``measurement`` has these settings. The cells of a grid may differ only in what the grid varies, so
-the code, the requested images, the training data and the starting weights must match as well:
-``setup_differences``.
+``measurement`` has these settings. Results of one model, whose rows name what was varied, need the
+same images and classes only: ``measured_images``. The cells of a grid may differ only in what the
+grid varies, so the code, the requested images, the training data and the starting weights must
+match as well: ``setup_differences``.
 """
 
 import json
@@ -34,6 +35,9 @@ BENCHMARK = (
     "ignored_pixels",
 )
 """Keys of a record's entry that describe the benchmark and not the model."""
+
+IMAGES = ("set", "images", "images_in_set", "image_names", "benchmark_hash", "names")
+"""Keys of a record's entry that no protocol changes."""
 
 CALIBRATION = ("image_set", "split", "images")
 """Settings of a calibration that must match; the thresholds themselves depend on the weights."""
@@ -67,10 +71,36 @@ def measurement(result: Result, metric: str) -> Fields:
     """Return the settings that must match for two results of a metric to be compared, flat; the
     model is not among them.
     """
+    return _of_entries(
+        result, metric, lambda entry: _entry_settings(entry, metric), identified_by="truth_pixels"
+    )
+
+
+def measured_images(result: Result, metric: str) -> Fields:
+    """Return the images and classes that a metric was measured on, flat."""
+    return _of_entries(
+        result,
+        metric,
+        lambda entry: {key: entry[key] for key in IMAGES if key in entry},
+        identified_by="image_names",
+    )
+
+
+def one_model(results: Iterable[Result]) -> bool:
+    """Return True if all results are of the same weights."""
+    return len({result.record.get("weights_sha256") or result.path for result in results}) == 1
+
+
+def _of_entries(
+    result: Result, metric: str, settings_of: Callable[[Settings], Fields], *, identified_by: str
+) -> Fields:
+    """Return settings of each entry of a metric, with the requested images if none of the entry's
+    identifies the split.
+    """
     settings: Fields = {}
     for number, entry in enumerate(result.entries(metric)):
-        described = _entry_settings(entry, metric)
-        if "truth_pixels" not in described:  # then nothing in the entry identifies the split
+        described = settings_of(entry)
+        if identified_by not in described:
             described |= _requested_images(result)
         settings |= {
             f"{number}.{key}" if number else key: value for key, value in described.items()
@@ -131,13 +161,14 @@ class Split(NamedTuple):
 
 
 def split_by_measurement(
-    results: Iterable[Result], metric: str, *, together: bool = False
+    results: Iterable[Result], metric: str, *, rows_name_settings: bool = False
 ) -> Split:
-    """Split the results that have a metric into groups that share a column, or ``together`` into
-    one.
+    """Split the results that have a metric into groups that share a column; under
+    ``rows_name_settings``, by their images and classes alone.
     """
     measured = [result for result in results if result.value(metric) is not None]
-    split = _split(measured, lambda result: {} if together else measurement(result, metric))
+    settings = measured_images if rows_name_settings else measurement
+    split = _split(measured, lambda result: settings(result, metric))
     groups = split.groups
     described = [_requested_images(group[0]) | measurement(group[0], metric) for group in groups]
     return Split(groups, described)

@@ -1,8 +1,8 @@
 """``compare``: results as rows, metrics as columns, with intervals and paired differences to the
 first row.
 
-Results of different protocols, label sets or images share no column, and the paper's numbers are in
-none.
+Results of different protocols, label sets or images share no column, except for protocols of one
+model, which name its rows; the paper's numbers are in none.
 """
 
 from collections import defaultdict
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
-from gestalt.results.comparability import run_notes, split_by_measurement
+from gestalt.results.comparability import one_model, run_notes, split_by_measurement
 from gestalt.results.intervals import Interval
 from gestalt.results.result import Result, headlines, measured
 from gestalt.results.scores import Score, score_rows, unpaired
@@ -105,9 +105,9 @@ def compare(
     *,
     metrics: Sequence[str] = (),
     allow_mixed: bool = False,
-    together: bool = False,
 ) -> Comparison:
-    """Compare results to the first of them.
+    """Compare results to the first of them.  Those of one model share columns, also under several
+    protocols: their rows name what was varied.
 
     Args:
         results: with different labels.
@@ -115,7 +115,6 @@ def compare(
             headlines.
         allow_mixed: True to give results that were measured differently columns of their own,
             instead of refusing them.
-        together: True to give them one column, for rows that state what was varied.
 
     Raises:
         ConfigError: an unknown metric; results were measured differently, and ``allow_mixed`` is
@@ -123,14 +122,15 @@ def compare(
     """
     columns = []
     concerned = []  # metrics, each after a sentence on what differs
+    varied = one_model(results)
     for metric in select_metrics(results, metrics):
-        split = split_by_measurement(results, metric, together=together)
+        split = split_by_measurement(results, metric, rows_name_settings=varied)
         concerned += [(sentence, metric) for sentence in split.differences()]
         for group, distinction in zip(split.groups, split.distinctions(), strict=True):
             part = next(filter(None, (result.part(metric) for result in group)), "")
             against = group[0].label
             rows = {result.label: {0: result} for result in group}
-            scores = score_rows(rows, metric, against=against, allow_other_images=together)
+            scores = score_rows(rows, metric, against=against, allow_other_images=varied)
             columns.append(Column(metric, distinction, part, against, scores))
     differences = [f"{named} of {sentence}" for sentence, named in _joined(concerned).items()]
     if differences and not allow_mixed:
@@ -138,8 +138,13 @@ def compare(
             f"not comparable: {'; '.join(differences)}; compare other results, list every "
             "difference with --details, or give each its own column with --allow-mixed"
         )
-    separate = [f"Separate columns: {sentence}." for sentence in differences]
-    return Comparison(results, columns, [*separate, *_notes(results, columns)])
+    notes = [f"Separate columns: {sentence}." for sentence in differences]
+    if varied and differing(results, metrics):
+        notes.append(
+            "The rows are one model, measured in different ways; gestalt compare --details lists "
+            "every setting that differs."
+        )
+    return Comparison(results, columns, [*notes, *_notes(results, columns)])
 
 
 def differing(results: Sequence[Result], metrics: Sequence[str] = ()) -> list[Table]:

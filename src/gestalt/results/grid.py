@@ -12,7 +12,13 @@ from typing import NamedTuple
 
 from gestalt.results.comparability import run_notes, setup_differences, split_by_measurement
 from gestalt.results.record import result_paths, write_record
-from gestalt.results.result import Result, companions, headlines, read_result
+from gestalt.results.result import (
+    Result,
+    companions,
+    headlines,
+    name_by_difference,
+    read_result,
+)
 from gestalt.results.scores import Score, score_rows, unpaired
 from gestalt.results.text import (
     NONE,
@@ -159,11 +165,15 @@ def read_results(
             results = list(map(read_result, result_paths(target, evaluations)))
         for result in results:
             found.setdefault(result.path.resolve(), result)
-    labels = Counter(result.label for result in found.values())
-    for path, result in found.items():
-        label = f"{result.label} ({path})" if labels[result.label] > 1 else result.label
-        found[path] = replace(result, path=path, label=label)
-    return list(found.values()), grids
+    placed = [replace(result, path=path) for path, result in found.items()]
+    results = name_by_difference(placed)
+    labels = Counter(result.label for result in results)
+    return [
+        replace(result, label=f"{result.label} ({result.path})")
+        if labels[result.label] > 1
+        else result
+        for result in results
+    ], grids
 
 
 METHOD = (

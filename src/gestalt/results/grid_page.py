@@ -211,8 +211,7 @@ def _pictures(grid: GridResults, tables: Sequence[GridTable]) -> dict[str, bytes
             bars(
                 tables[0].scores,
                 title=design.title,
-                x_label=f"{tables[0].title}   (line: 95 % over test images; dots: seeds; "
-                "dark: the base)",
+                x_label=tables[0].title,
                 base=design.against,
                 baselines={
                     name: value for name, value in tables[0].baselines.items() if name in TRIVIAL
@@ -221,7 +220,7 @@ def _pictures(grid: GridResults, tables: Sequence[GridTable]) -> dict[str, bytes
         )
     }
     if by_size:
-        label = "test size, pixels a side   (bars: 95 % over test images)"
+        label = "test size, pixels a side"
         figure = lines(by_size, title=design.title, x_label=label, y_label=design.metric)
         pictures["resolution"] = render_figure(figure)
     if drawn := montage(first_runs, image_set=design.metric.partition("/")[0]):

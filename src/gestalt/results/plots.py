@@ -50,7 +50,7 @@ def bars(
     baselines: Mapping[str, float] | None = None,
 ) -> "Figure":
     """Draw a bar for each score with its interval over images, a dot for each of several seeds, and
-    the baselines as lines; the base is darker.
+    the baselines as lines; the base is darker.  The label says what is drawn.
     """
     figure, axes = figure_of(width=8.5, height=1.6 + 0.42 * len(scores))
     axes.barh(
@@ -86,8 +86,19 @@ def bars(
     axes.set_ylim(len(scores) - 0.4, -1.0)
     axes.margins(x=0.18)
     axes.set_xlim(left=0)
-    axes.set(title=title, xlabel=x_label)
+    drawn = {
+        "line: 95 % over images": any(score.over_images for score in scores.values()),
+        "dots: seeds": any(len(score.values) > 1 for score in scores.values()),
+        "dark: the base": base in scores,
+    }
+    axes.set(title=title, xlabel=_with_legend(x_label, drawn))
     return figure
+
+
+def _with_legend(label: str, drawn: Mapping[str, bool]) -> str:
+    """Return an axis' label, followed in brackets by the texts on what is drawn."""
+    texts = [text for text, is_drawn in drawn.items() if is_drawn]
+    return f"{label}   ({'; '.join(texts)})".strip() if texts else label
 
 
 @with_style()
@@ -98,7 +109,9 @@ def lines(
     x_label: str,
     y_label: str,
 ) -> "Figure":
-    """Draw a line for each name through its scores by place, and bars for known intervals."""
+    """Draw a line for each name through its scores by place, and bars for known intervals, which
+    the label then names.
+    """
     figure, axes = figure_of(width=7.5, height=4.6)
     for name, scores in series.items():
         means = [score.mean or 0.0 for score in scores.values()]
@@ -110,7 +123,9 @@ def lines(
     if len(places) <= 6:
         axes.set_xticks(places)
     axes.set_ylim(bottom=min(0.0, axes.dataLim.y0))
-    axes.set(title=title, xlabel=x_label, ylabel=y_label)
+    known = any(score.over_images for scores in series.values() for score in scores.values())
+    label = _with_legend(x_label, {"bars: 95 % over images": known})
+    axes.set(title=title, xlabel=label, ylabel=y_label)
     if len(series) > 1:
         figure.legend(loc="outside right upper")
     return figure

@@ -66,9 +66,9 @@ def write_report(
             break
         sections.append(section)
     shown = [grid_page(grid, build_tables(grid, allow_mixed=True)) for grid in grids]
-    title = results[0].label
-    if len(results) > 1:
-        title += f" and {len(results) - 1} more"
+    title, *others = dict.fromkeys(result.model for result in results)
+    if others:
+        title += f" and {len(others)} more"
     # the tables of a grid compare its cells
     compared = len(results) > max([1, *(len(grid.views[""]) for grid in grids)])
     comparison = compare(results, allow_mixed=True) if compared else None
@@ -111,7 +111,7 @@ def _opening(first: Result, comparison: Comparison | None) -> tuple[str, dict[st
         sentence = "; ".join(numbers) + "." + below_trivial(named)
     if not scores:
         return "", {}
-    figure = bars(scores, title=title, base=against, x_label="line: 95 % over images")
+    figure = bars(scores, title=title, base=against, x_label="")
     return sentence, {title: render_figure(figure)}
 
 

@@ -2,7 +2,7 @@
 imported.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +22,10 @@ HEADS = ("metric", "value", "95 % over images", "baselines")
 """Heads of ``Result.metric_rows``."""
 
 
+VARIED = ("evaluation.", "image.")
+"""Prefixes of the words of an evaluation's command that say how it was measured."""
+
+
 @dataclass(frozen=True, eq=False)
 class Result:
     """The score of a run, or of one evaluation of it.
@@ -30,11 +34,13 @@ class Result:
         label: its name in tables and messages.
         path: the JSON file.
         record: the content of that file.
+        model: what was scored: the run, or the system whose label maps were.
     """
 
     label: str
     path: Path
     record: Fields
+    model: str = ""
 
     @property
     def is_evaluation(self) -> bool:
@@ -45,6 +51,17 @@ class Result:
     def run(self) -> Path:
         """Folder of the run."""
         return self.path.parents[1] if self.is_evaluation else self.path.parent
+
+    @property
+    def varied(self) -> list[str]:
+        """The checkpoint of an evaluation, and the words of its command that say how it was
+        measured; of a run, its checkpoint.
+        """
+        checkpoint = self.record.get("checkpoint")
+        words = [] if checkpoint is None else [f"checkpoint={Path(checkpoint).name}"]
+        if self.is_evaluation:
+            words += [word for word in self.record["overrides"] if word.startswith(VARIED)]
+        return [word for word in words if not word.startswith("evaluation.benchmarks=")]
 
     @property
     def commit(self) -> str:
@@ -183,13 +200,32 @@ def read_result(path: Path) -> Result:
     result = Result("", path, record)
     # of the system whose label maps were scored
     name = record.get("name", replace(result, path=path.resolve()).run.name)
-    words = [
-        record.get("experiment"),
-        record.get("scale"),
-        name,
-        f"evaluation {path.stem}" if result.is_evaluation else None,
+    words = [record.get("experiment"), record.get("scale"), name]
+    model = " ".join(str(word) for word in words if word)
+    number = f" evaluation {path.stem}" if result.is_evaluation else ""
+    return replace(result, label=model + number, model=model)
+
+
+def name_by_difference(results: Sequence[Result]) -> list[Result]:
+    """Name each evaluation by what tells it from the other results, such as
+    ``evaluation.protocol=sclip-336``, and by its model if there are several; one that nothing
+    tells apart keeps its number.
+    """
+    if len(results) < 2:
+        return list(results)
+    shared = set.intersection(*(set(result.varied) for result in results))
+    several = len({result.model for result in results}) > 1
+    labels = []
+    for result in results:
+        words = [result.model] if several else []
+        words += [word for word in result.varied if word not in shared]
+        labels.append(" ".join(words))
+    return [
+        replace(result, label=label)
+        if result.is_evaluation and label != result.model and labels.count(label) == 1 and label
+        else result
+        for result, label in zip(results, labels, strict=True)
     ]
-    return replace(result, label=" ".join(str(word) for word in words if word))
 
 
 def measured(results: Iterable[Result]) -> list[str]:

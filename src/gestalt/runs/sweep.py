@@ -42,7 +42,7 @@ def score_each(
     rows: Iterable[tuple[str, Target, list[str]]],
     *,
     of: int,
-    together: bool = False,
+    always: bool = False,
     verbose: bool = False,
     **options: str | None,
 ) -> Comparison | None:
@@ -52,7 +52,7 @@ def score_each(
     Args:
         rows: with different labels; a model is opened when it is its turn.
         of: number of rows.
-        together: see ``compare``.
+        always: True to print the table of a single row too.
         verbose: see ``print_result``.
         options: those of ``score``.
     """
@@ -65,9 +65,9 @@ def score_each(
             results.append(replace(result, label=label))
             if of == 1 or verbose:
                 print_result(results[-1], verbose=verbose)
-    if not results or (of == 1 and not together):
+    if not results or (of == 1 and not always):
         return None
-    compared = compare(results, allow_mixed=True, together=together)
+    compared = compare(results, allow_mixed=True)
     table = compared.table()
     print(table.markdown(aligned=True), *table.notes, sep="\n\n")
     return compared
@@ -176,7 +176,7 @@ def _score_values(
     """
     words = {f"{key}={value}": target._replace(config=config) for value, config in configs.items()}
     rows = ((word, changed, [*overrides, word]) for word, changed in words.items())
-    return score_each(rows, of=len(words), together=True, **options)
+    return score_each(rows, of=len(words), always=True, **options)
 
 
 def _files(target: Target, compared: Comparison) -> list[str]:
@@ -232,7 +232,7 @@ def plot_sizes(columns: Sequence[Column], trained_at: int | None, title: str) ->
     figure = lines(
         series,
         title=title,
-        x_label="test size, pixels a side   (dotted: training)",
+        x_label="test size, pixels a side" + (", dotted: that of training" if trained_at else ""),
         y_label="score",
     )
     if trained_at:
@@ -247,7 +247,7 @@ def plot_protocols(columns: Sequence[Column], title: str) -> Figure:
         for column in columns
         for label, score in column.scores.items()
     }
-    return bars(scores, title=title, x_label="mIoU, with its 95 % interval over images")
+    return bars(scores, title=title, x_label="mIoU")
 
 
 MIN_PROBABILITY = 1e-9

@@ -82,7 +82,7 @@ def record(
         "steps": 8,
         "steps_planned": 8,
         "seconds": {"training": 60.0, "validation": 20.0, "other": 10.0},
-        "weights_sha256": config_hash(config),
+        "weights_sha256": f"{config_hash(config)} {score}",
     }
     return made, array
 

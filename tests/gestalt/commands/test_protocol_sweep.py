@@ -9,6 +9,7 @@ from gestalt.commands.eval import check
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.models.opening import Target
 from gestalt.results.compare import Column
+from gestalt.results.intervals import Interval
 from gestalt.results.scores import Score
 from gestalt.runs.sweep import plot_protocols, sweep_protocols
 from gestalt.support.typed import ConfigError
@@ -64,3 +65,7 @@ def test_the_plot_has_a_bar_a_protocol_of_each_benchmark():
         "scenes, whole_square",
         "scenes, tips-448",
     ]
+    assert axes.get_xlabel() == "mIoU"
+    scores["protocol=tips-448"] = Score({0: 0.1}, Interval(0.05, 0.2))
+    axes = plot_protocols([Column("scenes/miou", "", "", "", scores)], title="a run").axes[0]
+    assert axes.get_xlabel() == "mIoU   (line: 95 % over images)"

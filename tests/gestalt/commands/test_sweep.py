@@ -25,6 +25,8 @@ def test_the_plot_has_a_line_a_headline_and_marks_the_training_size():
     drawn = {line.get_label(): list(line.get_xdata()) for line in axes.lines}
     assert (drawn["birds/worst_group"], drawn["scenes/miou"]) == ([32], [32, 64])
     assert axes.lines[-1].get_xdata()[0] == 48
+    assert axes.get_xlabel() == "test size, pixels a side, dotted: that of training"
+    assert plot_sizes(columns, trained_at=None, title="x").axes[0].get_xlabel()[-4:] == "side"
 
 
 @pytest.mark.slow

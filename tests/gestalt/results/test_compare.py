@@ -4,7 +4,9 @@ images.
 
 import csv
 import io
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,7 +128,10 @@ def test_columns_of_one_protocol_are_named_by_their_results(run):
 
 def test_every_setting_that_differs_is_listed_beside_the_refusal_and_the_table(run, capsys):
     presets = ("mmseg-448/tcl", "sclip-336/sclip")
-    folders = [str(run(0.6, change=under(preset))) for preset in presets]
+    folders = [
+        str(run(score, change=under(preset)))
+        for score, preset in zip((0.6, 0.5), presets, strict=True)
+    ]
     (table,) = differing(results(*folders))
     assert table.title == "scenes/miou, scenes/recall_at_10: settings that differ"
     assert table.heads == (
@@ -142,6 +147,57 @@ def test_every_setting_that_differs_is_listed_beside_the_refusal_and_the_table(r
         assert "| protocol.stride | 224 | 112 |" in printed.err
     assert printed.out.startswith("run,path,metric")
     assert differing(results(folders[0])) == []
+
+
+def evaluate(folder, number, *words, preset="sclip-336/sclip", checkpoint="last", **fields):
+    """Leave an evaluation of a run."""
+    saved = json.loads((folder / "result.json").read_text())
+    config = tiny_config()
+    made, array = record(config, 0.4 - 0.1 * number)
+    under(preset)(made, array)
+    made["benchmarks"][0] |= fields
+    made |= {
+        "scale": "tiny",
+        "overrides": list(words),
+        "checkpoint": f"{folder}/checkpoints/{checkpoint}.ckpt",
+        "weights_sha256": saved["weights_sha256"] if checkpoint == "last" else checkpoint,
+    }
+    name = f"evaluations/{number}"
+    leave(folder, config, made, array, name=f"{name}.json", arrays=name)
+    return folder / f"{name}.json"
+
+
+def test_evaluations_of_one_model_share_a_column_with_rows_named_by_what_differs(run, capsys):
+    folder = run(0.6, change=lambda made, _: made.update(checkpoint="checkpoints/last.ckpt"))
+    words = "evaluation.protocol=mmseg-448/tcl", "evaluation.protocol=sclip-336/sclip"
+    shared = ("evaluation.limit=7", "evaluation.benchmarks=[scenes]", "benchmark_root=DIR")
+    evaluate(folder, 0, words[0], *shared, preset="mmseg-448/tcl")
+    files = [evaluate(folder, 1, words[1], *shared), folder / "evaluations/0.json"]
+    (column,) = compare(results(*files), metrics=["miou"]).columns
+    assert list(column.scores) == [words[1], words[0]]
+    assert column.title == "scenes/miou"
+    assert column.scores[words[0]].difference_over_images is not None
+    assert main(["compare", str(folder), *map(str, files)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("| run | scenes/miou | difference to clippy_dino_max tiny version_0 |")
+    assert f"\n| {words[1]} evaluation.limit=7 | " in said
+    assert "The rows are one model, measured in different ways; gestalt compare --d" in said
+    assert main(["report", str(folder)]) == 0
+    assert "<h1>clippy_dino_max tiny version_0</h1>" in Path("report.html").read_text()
+    # other images, other weights and another model
+    files.append(evaluate(folder, 2, words[1], "evaluation.split=tune", images_in_set=45))
+    with pytest.raises(ConfigError, match="images_in_set is not recorded vs 45"):
+        compare(results(*files))
+    best = evaluate(folder, 3, words[1], checkpoint="best")
+    other = evaluate(run(0.5), 0, words[1])
+    labels = ["checkpoint=last.ckpt evaluation.limit=7", "checkpoint=best.ckpt"]
+    assert [one.label for one in results(files[0], best)] == labels
+    assert [one.label for one in results(files[1], other)] == [
+        f"clippy_dino_max tiny version_0 {words[0]} evaluation.limit=7",
+        f"clippy_dino_max tiny version_1 {words[1]}",
+    ]
+    with pytest.raises(ConfigError, match=r"protocol\.name is mmseg-448/tcl vs sclip-336/sclip"):
+        compare(results(files[1], other))
 
 
 def calibrated(threshold, **chosen):

@@ -112,7 +112,12 @@ def run(cwd):
             "python": "3.11",
             "packages": {"torch": "2"},
         }
-        made |= {"scale": "tiny", "seed": 0, "weights_sha256": "same", "overrides": ["<script>"]}
+        made |= {
+            "scale": "tiny",
+            "seed": 0,
+            "weights_sha256": str(score),
+            "overrides": ["<script>"],
+        }
         folder = cwd / "lightning_logs" / "clippy_dino_max" / "tiny" / f"version_{version}"
         confusion = np.diag(total[0])
         confusion[0, 1] += 4321
