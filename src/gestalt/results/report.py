@@ -166,6 +166,8 @@ def _origin(result: Result) -> str:
     steps, planned = record.get("steps"), record.get("steps_planned")
     if steps is not None:
         run += f", {steps} steps" + ("" if planned in (None, steps) else f" of {planned}")
+    if (first := record.get("resumed_from_step")) is not None:
+        run += f", resumed from step {first}"
     init, machine = record["image_init"], record["provenance"]["machine"]
     return (
         f"{run}. Image tower from {init['resolved']} (requested: {init['requested']}), commit "

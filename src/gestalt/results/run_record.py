@@ -132,6 +132,8 @@ def print_result(result: Result, *, verbose: bool = False) -> None:
     has no interval; ``verbose`` adds the IoU of each class.
     """
     record = result.record
+    if (step := record.get("resumed_from_step")) is not None:
+        print(f"resumed from step {step} of {record['steps_planned']}")
     for name, text in scored_images(record).items():
         print(f"{name}: {text}")
     keys = (key for entry in record["benchmarks"] for key in entry.get("metric_keys", ()))

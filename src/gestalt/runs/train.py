@@ -127,7 +127,7 @@ def _train(config: Experiment, resumed: Path | None, verbose: bool) -> dict[str,
         clock = Clock(start)
         trainer = _trainer(parts, clock, folder, lines, resumed)
         with restoring(resumed):
-            _fit(trainer, parts, resumed)
+            first = _fit(trainer, parts, resumed)
         record = {
             **describe(
                 config,
@@ -143,6 +143,7 @@ def _train(config: Experiment, resumed: Path | None, verbose: bool) -> dict[str,
             "best": next(filter(None, map(_best, trainer.checkpoint_callbacks)), None),
             "data": {**data.about(), "bad_samples": parts.bad_samples.record()},
             "seconds": clock.seconds,
+            "resumed_from_step": first,
             "seconds_since_start_or_resume": round(time.monotonic() - start, 1),
         }
         if folder is not None and trainer.is_global_zero:
@@ -153,9 +154,9 @@ def _train(config: Experiment, resumed: Path | None, verbose: bool) -> dict[str,
 
 def _restore_finished(
     module: ContrastiveModule, checkpoint: Path, total_steps: int
-) -> dict[str, Any] | None:
-    """Load the final weights of a run that was stopped after its last step.  Returns the
-    checkpoint; None if steps remain.
+) -> tuple[int, dict[str, Any] | None]:
+    """Load the final weights of a run that was stopped after its last step.  Returns the step of
+    the checkpoint, and its content; None in place of the content if steps remain.
     """
     saved = read_resumable(checkpoint)
     # a factored moment has some of a parameter's sides
@@ -165,19 +166,22 @@ def _restore_finished(
             shape = getattr(moment, "shape", ())
             if not any(known.issuperset(shape) for known in sides):
                 raise RuntimeError(f"{name} has {tuple(moment.shape)}, the shape of no parameter")
-    if saved["global_step"] < total_steps:
-        return None
+    step = int(saved["global_step"])
+    if step < total_steps:
+        return step, None
     module.load_state_dict(saved["state_dict"])  # the averaged weights under optimizer.ema
     module.on_load_checkpoint(saved)
-    return saved
+    return step, saved
 
 
-def _fit(trainer: Trainer, parts: Run, resumed: Path | None) -> None:
+def _fit(trainer: Trainer, parts: Run, resumed: Path | None) -> int | None:
     """Train the remaining steps, if any, and score the final weights unless the last epoch's
-    validation did.
+    validation did.  Returns the step that the run was resumed from; None for a new run.
     """
     module = parts.module
-    finished = resumed and _restore_finished(module, resumed, parts.total_steps)
+    first, finished = None, None
+    if resumed is not None:
+        first, finished = _restore_finished(module, resumed, parts.total_steps)
     if finished:
         # The trainer then logs at the step of the run.
         trainer.fit_loop.load_state_dict(finished["loops"]["fit_loop"])
@@ -192,6 +196,7 @@ def _fit(trainer: Trainer, parts: Run, resumed: Path | None) -> None:
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, BestCheckpoint):
                 callback.compare_last(trainer, Path(str(trainer.log_dir)) / CHECKPOINT)
+    return first
 
 
 def _trainer(

@@ -110,6 +110,8 @@ def test_with_averaged_weights_a_killed_run_resumes_to_the_identical_result(tmp_
     kept = "lightning_logs/clippy_dino_max/tiny/version_0/checkpoints/step_2.ckpt"
     succeed(f"{line} checkpoint_keep=3 resume={kept}", folder=tmp_path / "killed")
     same(result(tmp_path / "killed"), result(tmp_path / "whole"))
+    resumed = [result(tmp_path / run)["resumed_from_step"] for run in ("whole", "killed")]
+    assert resumed == [None, 2]
     names = {run: {*result(tmp_path / run)["checkpoints"]} for run in ("whole", "killed")}
     both = {f"{name}.ckpt" for name in ("best", "last", "step_2", "step_4", "step_6")}
     assert names == {"whole": both | {"step_8.ckpt"}, "killed": both | {"step_3.ckpt"}}

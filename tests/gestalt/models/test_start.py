@@ -223,6 +223,7 @@ def test_a_started_run_resumes_exports_and_loads_without_its_start(
     assert main([*words, f"resume={run / CHECKPOINT}"]) == 0
     again = json.loads((run / "result.json").read_text())
     assert again["image_init"] == first
+    assert again["resumed_from_step"] == again["steps"] > 0
     assert main(["export", str(run), "--to", "out"]) == 0
     card = Path("out/README.md").read_text()
     assert f"Started from `{start}`, SHA-256 `{first['sha256']}`" in card

@@ -134,10 +134,12 @@ def test_the_closing_table_has_intervals_baselines_and_the_best_checkpoint(run, 
     record = json.loads(path.read_text())
     record["metrics"]["scenes/iou/dog"] = 0.5
     record["benchmarks"][0]["metric_keys"] = ["scenes/miou", "scenes/miou_constant_background"]
+    record["resumed_from_step"] = 5
     record["best"] = {"checkpoint": "best.ckpt", "monitor": "scenes/miou", "value": 0.375}
     path.write_text(json.dumps(record))
     print_result(read_result(path))
     table = [
+        "resumed from step 5 of 8",
         "scenes: 30 of 1449 images",
         "| metric      | value  | 95 % over images | baselines                 | best.ckpt |",
         "| ----------- | ------ | ---------------- | ------------------------- | --------- |",
@@ -150,6 +152,7 @@ def test_the_closing_table_has_intervals_baselines_and_the_best_checkpoint(run, 
     assert said == [*table, "IoU of 1 classes: in the record, or by --verbose"]
     print_result(read_result(path), verbose=True)
     assert capsys.readouterr().out.splitlines() == [*table, "scenes/iou/dog 0.5000"]
+    assert "seed 0, 8 steps, resumed from step 5. Image tower from" in report(path.parent)
 
 
 def test_the_page_is_valid_and_self_contained(run):
