@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, Trainer
 from gestalt.config.check import check_nodes
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import Experiment, config_hash, hashed_keys, to_plain, to_yaml
+from gestalt.data_modules.keys import only_scenes
 from gestalt.encoders.checkpoints import read_checkpoint, read_resumable
 from gestalt.encoders.weights import weights_hash
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
@@ -42,10 +43,14 @@ from gestalt.training.finite import NonFiniteLoss
 from gestalt.training.progress import Clock, RunProgressBar, Speed
 from gestalt.training.trainer import STATIC_GRAPH, keywords_of, make_trainer
 
-NEXT = """next: gestalt report {0}   # one HTML page
-      gestalt segment photo.jpg --labels "background, dog, cat" --model {0}
-      gestalt compare {0} OTHER_RUN   # tensorboard --logdir lightning_logs: the curves"""
-"""Commands that read a run, printed at its end; ``{0}`` is its folder."""
+NEXT = """next: gestalt report {folder}   # one HTML page
+      gestalt {use}
+      gestalt compare {folder} OTHER_RUN   # tensorboard --logdir lightning_logs: the curves"""
+"""Commands that read a run, printed at its end."""
+
+USE_SCENES = "eval {folder} scenes --protocols whole_square,sclip-336"
+USE_PHOTOGRAPHS = 'segment photo.jpg --labels "background, dog, cat" --model {folder}'
+"""The command among them that uses a model, of scenes alone or also of photographs."""
 
 
 def train(experiment: Experiment, *, verbose: bool = False) -> dict[str, Any]:
@@ -138,18 +143,26 @@ def _train(config: Experiment, resumed: Path | None, verbose: bool) -> dict[str,
             ),
             "steps": trainer.global_step,
             "steps_planned": parts.total_steps,
+            "resumed_from_step": first,
             "loss": module.last_loss,
             "weights_sha256": weights_hash(module.model),
             "best": next(filter(None, map(_best, trainer.checkpoint_callbacks)), None),
             "data": {**data.about(), "bad_samples": parts.bad_samples.record()},
             "seconds": clock.seconds,
-            "resumed_from_step": first,
             "seconds_since_start_or_resume": round(time.monotonic() - start, 1),
         }
         if folder is not None and trainer.is_global_zero:
             print_result(_write(trainer, folder, record, config), verbose=verbose)
-            tell(NEXT.format(folder))
+            tell(next_commands(config, folder))
     return record
+
+
+def next_commands(config: Experiment, folder: Path) -> str:
+    """Return commands that read a run; a model that knows scenes alone is not proposed for
+    photographs.
+    """
+    use = USE_SCENES if only_scenes(config.data) else USE_PHOTOGRAPHS
+    return NEXT.format(folder=folder, use=use.format(folder=folder))
 
 
 def _restore_finished(

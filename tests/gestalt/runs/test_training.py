@@ -4,6 +4,7 @@ the text tower.
 
 import os
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from gestalt.data_modules.sources import Source
 from gestalt.losses.contrastive import text_ids
 from gestalt.losses.noun_list import NounList
 from gestalt.models.start import build_model
+from gestalt.runs.train import next_commands
 from gestalt.runs.training import caption_reader
 from tests.gestalt.at_step import QUIET, build_module
 from tests.gestalt.painted import random_pixels
@@ -109,3 +111,12 @@ def test_a_worker_holds_no_copy_of_the_weights():
 def test_a_batch_without_a_caption_has_no_tokens():
     module, _ = prepared("clippy_dino_max", tokenised=False)
     assert caption_reader(module.model)(["", ""]).keys() == {"text_id"}
+
+
+def test_a_photograph_is_proposed_only_to_a_model_that_has_seen_other_pictures_than_scenes():
+    scenes = next_commands(tiny_config(), Path("RUN"))
+    assert "gestalt eval RUN scenes --protocols whole_square,sclip-336\n" in scenes
+    assert "segment" not in scenes
+    photographs = next_commands(tiny_config("data.source=flickr", "data.root=DIR"), Path("RUN"))
+    assert 'gestalt segment photo.jpg --labels "background, dog, cat" --model RUN\n' in photographs
+    assert "eval" not in photographs
