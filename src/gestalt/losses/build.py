@@ -4,7 +4,6 @@ import inspect
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
-from typing import Any
 
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.sources import Source
@@ -15,17 +14,27 @@ from gestalt.support.keys import refuse
 from gestalt.support.typed import ConfigError
 from gestalt.tables import LOSSES, TERMS
 
+OPTIONS = ("directions", "equal_texts", "chunk")
+"""Keys of ``loss`` that are arguments of the loss function."""
+
 
 def build_loss(loss: Loss) -> Callable[..., ContrastiveTerms]:
-    """Return the loss function with its options bound; ``chunk`` only if it takes it."""
+    """Return the loss function with the options bound that its signature names.
+
+    Raises:
+        ConfigError: another option is changed; ``**others`` might ignore it.
+    """
     function = LOSSES[loss.name]
-    options: dict[str, Any] = {"directions": loss.directions, "equal_texts": loss.equal_texts}
-    parameters = inspect.signature(function).parameters
-    if "chunk" in parameters or "VAR_KEYWORD" in {item.kind.name for item in parameters.values()}:
-        options["chunk"] = loss.chunk
-    elif loss.chunk is not None:
-        refuse("loss.chunk", loss.chunk, f"loss.name={loss.name} has no chunks; choose null")
-    return partial(function, **options)
+    named = inspect.signature(function).parameters
+    options = {option: getattr(loss, option) for option in OPTIONS}
+    for option, value in options.items():
+        default = getattr(Loss, option)
+        if option not in named and value != default:
+            why = f"loss.name={loss.name} has no argument of this name"
+            refuse(
+                f"loss.{option}", value, f"{why}; choose {'null' if default is None else default}"
+            )
+    return partial(function, **{key: value for key, value in options.items() if key in named})
 
 
 RUNS, RUN = 50, 100

@@ -235,6 +235,8 @@ def sigmoid_loss(
     logit_scale: Tensor,
     logit_bias: Tensor,
     directions: Literal["sum"] = "sum",
+    equal_texts: Literal["negatives", "positives"] = "negatives",
+    chunk: int | None = None,
     **pairs: Any,
 ) -> ContrastiveTerms:
     """Compute the logistic loss over all images and captions of all ranks (pair or not), divided by
@@ -243,10 +245,12 @@ def sigmoid_loss(
     Args:
         logit_bias: scalar, added to the scaled similarities.
         directions: "sum": a pair is compared once, and there is nothing to average.
+        equal_texts: under "negatives" an image's only positive is its own caption; under
+            "positives" every equal caption is one.
+        chunk: see ``contrastive_loss``.
         image, text: (B, E), L2-normalised; row b of both is a pair.
         logit_scale: scalar, natural logarithm of the factor on similarities.
-        pairs: text_id, equal_texts, valid, chunk and measure of ``compare``.  Under "negatives" an
-            image's only positive is its own caption; under "positives" every equal caption is one.
+        pairs: text_id, valid and measure of ``compare``.
 
     Raises:
         ValueError: shapes that do not match, or batch sizes that differ between ranks.
@@ -255,7 +259,7 @@ def sigmoid_loss(
     """
     with without_autocast(image.device.type):
         image, text, log_scale, bias = widen(image, text, logit_scale, logit_bias)
-        texts, matrix = compare(image, text, **pairs)
+        texts, matrix = compare(image, text, equal_texts=equal_texts, chunk=chunk, **pairs)
 
         def loss_of(part: Tensor, block: PairMatrix) -> BlockLoss:
             logits = torch.addmm(bias, part, texts.T)

@@ -14,7 +14,8 @@ from gestalt.config.schema import Experiment, config_hash
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.sources import Source
 from gestalt.encoders.checkpoints import read_checkpoint
-from gestalt.losses.build import RUN, RUNS, list_nouns
+from gestalt.losses.build import OPTIONS, RUN, RUNS, build_loss, list_nouns
+from gestalt.losses.keys import Loss
 from gestalt.losses.noun_list import NounList
 from gestalt.losses.terms import Pairs, Term
 from gestalt.models.opening import load_checkpoint_model
@@ -93,14 +94,17 @@ def test_the_loss_is_the_weighted_sum_of_its_terms():
     assert loss(ALL) == pytest.approx(pairs + nouns + 0.5 * patches)
 
 
-def test_a_loss_without_chunks_refuses_the_key_and_is_not_given_it(monkeypatch):
-    row = LossOfPairs("plain", target=lambda image, text, *, directions, equal_texts: None)
+def test_a_loss_refuses_the_options_that_it_does_not_name_and_is_not_given_them(monkeypatch):
+    row = LossOfPairs("plain", target=lambda image, text, *, equal_texts, **others: None)
     monkeypatch.setitem(LOSSES.built_in, "plain", row)
-    words = ["loss.name=plain", "loss.chunk=64"]
-    module = module_of(tiny_config(*words[:1]))
-    assert "chunk" not in module.loss.keywords
-    with pytest.raises(ConfigError, match=r"loss\.chunk=64: loss\.name=plain has no chunks"):
-        module_of(tiny_config(*words))
+    changed = Loss("plain", equal_texts="positives")
+    assert build_loss(changed).keywords == {"equal_texts": "positives"}
+    for option, value, default in (("chunk", 64, "null"), ("directions", "mean", "sum")):
+        message = f"loss.{option}={value}: loss.name=plain has no argument of this name; choose "
+        with pytest.raises(ConfigError, match=message + default):
+            build_loss(replace(changed, **{option: value}))
+    for name in LOSSES.built_in.keys() - {"plain"}:
+        assert set(build_loss(Loss(name, chunk=4)).keywords) == set(OPTIONS)
 
 
 def test_a_frozen_text_tower_encodes_the_nouns_once():
