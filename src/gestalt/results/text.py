@@ -22,6 +22,9 @@ OVER_IMAGES = (
 )
 """Method of the intervals over images, and how often those of few photographs hold."""
 
+BRACKETS = re.compile(r"\[[-+]?\d")
+"""The beginning of ``interval_text``."""
+
 WORDS = {"miou": "mIoU", "jaccard": "JS"}
 """Names of metrics in papers, where they are not the key's."""
 
@@ -130,16 +133,19 @@ class Table:
 
 
 def markdown(tables: Sequence[Table], method: str) -> str:
-    """Return all tables with their notes, and how their intervals are computed."""
+    """Return all tables with their notes, and ``method`` if they have intervals."""
     parts = []
     for table in tables:
         parts += [table.title, table.markdown(), *table.notes]
-    return "\n\n".join(filter(None, [*parts, method])) + "\n"
+    if any(BRACKETS.search(cell) for table in tables for row in table.rows for cell in row):
+        parts.append(method)
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def latex(tables: Sequence[Table], method: str) -> str:
     """Return the values of all tables as one tabular for ``\\usepackage{booktabs}``, in per cent: a
-    row for each cell or run, a column for each metric; ``method`` and the notes are comments.
+    row for each cell or run, a column for each metric.  The notes are comments; ``method`` is not,
+    since the table has no intervals.
     """
     import pandas as pd
 
@@ -157,7 +163,8 @@ def latex(tables: Sequence[Table], method: str) -> str:
     text = frame.to_latex(escape=True, column_format="l" + "r" * frame.shape[1])
     text = re.sub(r"(?<!\w)-(?=\d)", "$-$", text).translate(_LATEX)
     notes = dict.fromkeys(note for table in tables for note in table.notes)
-    lines = [f"% {line}\n" for line in ("In %.", method, *notes)]
+    spread = ["± is the sample standard deviation over seeds."] if "±" in str(numbers) else []
+    lines = [f"% {line}\n" for line in ("In %.", *spread, *notes)]
     # a bracket or a star would be an argument of the command before it
     return "".join(lines) + re.sub(r"^(?=[\[*])", "{}", text, flags=re.MULTILINE)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from gestalt.results.intervals import t_interval
-from gestalt.results.text import Table, images_text, interval_text, latex, part_text
+from gestalt.results.text import Table, images_text, interval_text, latex, markdown, part_text
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,10 @@ def test_an_interval_of_equal_values_says_so(values, said):
 
 def tabular(*values):
     """The lines of a tabular of values, after its comments."""
-    text = latex([Table("", [], [], values=values)], method="how")
+    text = latex([Table("", [], [], values=values)], method="In brackets: 95 %")
     comments, _, lines = text.partition("\\toprule\n")
-    assert comments.startswith("% In %.\n% how\n")
+    spread = "% ± is the sample standard deviation over seeds.\n" if "pm" in lines else ""
+    assert comments.rpartition("\\begin")[0] == f"% In %.\n{spread}"
     return lines.splitlines()
 
 
@@ -60,6 +61,12 @@ def test_latex_prints_cells_as_rows_and_metrics_as_columns_in_per_cent():
         r"\bottomrule",
         r"\end{tabular}",
     ]
+
+
+def test_markdown_says_how_intervals_are_computed_only_where_it_has_some():
+    for cell, has_some in (("0.1 [0.05, 0.2]", True), ("-0.1 [-0.2, -0.05]", True), ("0.1", False)):
+        text = markdown([Table("", ["run", "miou"], [["a [b]", cell]])], "In brackets: 95 %")
+        assert text.endswith("\nIn brackets: 95 %\n") == has_some
 
 
 def test_special_characters_are_escaped():
