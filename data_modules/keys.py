@@ -281,10 +281,25 @@ def _check_taken(part: Data | MixturePart, keys: Any, *, place: str) -> None:
             refuse(name, value, f"must be {in_words(kinds[0])}{quoted}")
 
 
-@cache
 def options_written(name: str) -> dict[str, str] | None:
-    """Return the arguments of a source's ``open_here`` besides :data:`COMMON`, with their types as
-    its file writes them.
+    """Return the arguments of a source's ``open_here`` besides :data:`COMMON`, with their types;
+    None if they are not known.
+    """
+    written = _arguments_written(name)
+    return written and {arg: kind for arg, kind in written.items() if arg not in COMMON}
+
+
+def may_draw_images(name: str) -> bool:
+    """Return True if a source's images may depend on the seed: if its ``open_here`` takes it, or is
+    not known.
+    """
+    written = _arguments_written(name)
+    return written is None or "seed" in written
+
+
+@cache
+def _arguments_written(name: str) -> dict[str, str] | None:
+    """Return the arguments of a source's ``open_here``, with their types as its file writes them.
 
     None if it takes ``**keywords``, or if an installed package adds it: its file is not read before
     it is used.
@@ -299,7 +314,7 @@ def options_written(name: str) -> dict[str, str] | None:
             return {
                 each.arg: ast.unparse(each.annotation)
                 for each in node.args.kwonlyargs
-                if each.annotation and each.arg not in COMMON
+                if each.annotation
             }
     return None
 

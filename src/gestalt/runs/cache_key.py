@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gestalt.config.schema import Experiment
+from gestalt.data_modules.keys import may_draw_images
 from gestalt.encoders.keys import ARCHITECTURE, Image
 from gestalt.support.files import Fields, read_json, write_whole
 from gestalt.support.keys import refuse
@@ -23,15 +24,28 @@ IMAGE = (*ARCHITECTURE, "frozen", "frozen_blocks")
 
 def key_of(config: Experiment) -> Fields:
     """Return the configuration's part of what features depend on."""
-    image = config.image
+    image, data = config.image, config.data
+    seed = {"seed": config.seed} if _draws(config) else {}
     return {
         **{f"image.{name}": getattr(image, name) for name in IMAGE},
         "image size": image.train_size if image.subsampling else image.eval_size,
         "share of kept tokens": kept_share(image),
-        "data.crops": config.data.crops,
-        "seed": config.seed,
+        "data.crops": data.crops,
+        **seed,
         "trainer.precision": config.trainer.precision,
     }
+
+
+def _draws(config: Experiment) -> bool:
+    """Return True if the seed decides features: those of kept tokens, of random crops, or of images
+    that the source draws.
+
+    A crop of the whole area does not fit into an image of another ratio, so it is the same for any
+    seed.
+    """
+    data = config.data
+    crops = min(data.crop_scale) < 1 or data.flip > 0 or data.colour > 0
+    return kept_share(config.image) < 1 or crops or may_draw_images(data.source)
 
 
 def kept_share(image: Image) -> float:

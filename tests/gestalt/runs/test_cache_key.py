@@ -1,11 +1,14 @@
 """A cache of something else is refused with the reason, before torch is imported."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gestalt.config.check import check_training
 from gestalt.config.schema import Experiment
+from gestalt.data_modules.pixels.augment import crop_box
 from gestalt.runs.cache_key import FILE, Description, check_cache, key_of
 from gestalt.support.typed import ConfigError
 from tests.gestalt.tiny_config import tiny_config
@@ -59,6 +62,37 @@ def test_keys_that_features_do_not_depend_on_may_differ(tmp_path):
         "text.max_length=8",
     ):
         check_cache(config(word, folder=tmp_path))
+
+
+WHOLE = ["data.source=flickr", "data.root=DIR", "data.crop_scale=[1.0,1.0]"]
+
+
+def test_a_seed_that_draws_nothing_may_differ(tmp_path):
+    whole = [*WHOLE, "image.subsampling=false"]
+    older = replace(described(*whole), key={**key_of(config(*whole)), "seed": 0})
+    for cache in (described(*whole), older):
+        cache.write(tmp_path)
+        check_cache(config(*whole, "seed=1", folder=tmp_path))
+    boxes = {
+        crop_box(*size, rng=np.random.default_rng(seed), area=(1.0, 1.0))
+        for size in ((90, 60), (60, 60), (300, 60))
+        for seed in range(20)
+    }
+    assert len(boxes) == 3
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "data.source=scenes",
+        "data.crop_scale=[0.9,1.0]",
+        "data.flip=0.5",
+        "data.colour=0.1",
+        "image.subsampling=true",
+    ],
+)
+def test_a_seed_that_draws_images_crops_or_tokens_may_not_differ(word):
+    assert key_of(config(*WHOLE, "image.subsampling=false", word, "seed=1"))["seed"] == 1
 
 
 def test_an_incomplete_missing_or_invalid_cache_is_refused(tmp_path):
