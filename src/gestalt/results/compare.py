@@ -202,12 +202,13 @@ def _notes(results: Sequence[Result], columns: Sequence[Column]) -> list[str]:
     notes += run_notes(results)
     substituted = _joined((result.substituted_init, result.label) for result in results)
     notes += [f"{init}: {labels}." for init, labels in substituted.items() if init]
-    notes += [
-        f"{result.label}: no result of {column.title}."
+    missing = _joined(
+        (result.label, column.title)
         for result in results
         for column in columns
         if not column.distinction and result.label not in column.scores
-    ]
+    )
+    notes += [f"{label}: no result of {titles}." for label, titles in missing.items()]
     for column in columns:
         reasons = _joined(
             (result.why_no_interval(column.metric), result.label)

@@ -132,7 +132,7 @@ def below_trivial(scores: Mapping[str, Score]) -> str:
     none is.
     """
     below = [
-        f"{row} ({score.mean:.3f}, {baselines_text(beating)})"
+        f"{row} ({mean:.4f}, {baselines_text(beating, digits=4)})"
         for row, score in scores.items()
         if (mean := score.mean) is not None
         if (beating := {name: one for name, one in score.baselines.items() if one > mean})

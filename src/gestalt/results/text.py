@@ -59,9 +59,11 @@ def metric_words(metric: str) -> str:
     return f"{name} {WORDS.get(kind, kind)}".replace("_", " ")
 
 
-def baselines_text(baselines: Mapping[str, float]) -> str:
+def baselines_text(baselines: Mapping[str, float], *, digits: int = 3) -> str:
     """Return baselines by name such as ``constant background 0.024, whole image 0.031``."""
-    return ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in baselines.items())
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value:.{digits}f}" for name, value in baselines.items()
+    )
 
 
 def amount(count: float, unit: str) -> str:

@@ -184,6 +184,11 @@ def test_evaluations_of_one_model_share_a_column_with_rows_named_by_what_differs
     assert "The rows are one model, measured in different ways; gestalt compare --d" in said
     assert main(["report", str(folder)]) == 0
     assert "<h1>clippy_dino_max tiny version_0</h1>" in Path("report.html").read_text()
+    first, second = results(*files)
+    del first.record["metrics"]["scenes/recall_at_10"], first.record["metrics"]["scenes/miou"]
+    second.record["metrics"]["scenes/jaccard"] = 0.5
+    missing = f"{words[1]}: no result of scenes/miou, scenes/jaccard, scenes/recall_at_10."
+    assert missing in compare([first, second]).notes
     # other images, other weights and another model
     files.append(evaluate(folder, 2, words[1], "evaluation.split=tune", images_in_set=45))
     with pytest.raises(ConfigError, match="images_in_set is not recorded vs 45"):

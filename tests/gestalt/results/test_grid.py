@@ -283,7 +283,7 @@ def test_a_finding_says_which_is_higher_by_how_much_what_is_not_clear_and_what_i
         "interval over images [0.010, 0.130]); sum, dino does not differ clearly from max, dino "
         "(difference -0.030, 95 % interval over images [-0.100, +0.040]); few, dino does not "
         "differ clearly from max, dino (difference -0.014, 95 % interval over images [+0.469, "
-        "+1.000]). A trivial baseline is higher than sum, dino (0.200, chance 0.300)."
+        "+1.000]). A trivial baseline is higher than sum, dino (0.2000, chance 0.3000)."
     )
     assert finding("scenes/miou", {"cls, dino": Score({})}, against="max, dino") == ""
 
