@@ -11,12 +11,12 @@ from tests.gestalt.command import environment
 GOLDEN = Path(__file__).parent / "golden" / "older_run" / "config.yaml"
 TRAIN = "train clippy_dino_max --scale tiny"
 RUN = "lightning_logs/clippy_dino_max/tiny/version_0"
-ADDRESS = "http://user:pa55word@host/x.tar?token=T0ken"
+ADDRESS = "http://user:pa/55word@host/x.tar?token=T0 ken"
 
 MISUSES = {  # words after gestalt, and a part of the line
     "experiment": ("train clippy_dino_maxx", "did you mean 'clippy_dino_max'?"),
     "scale": ("train clippy_dino_max --scale tny", "did you mean 'tiny'?"),
-    "own file": ("train ./no.yaml", "no.yaml not found"),
+    "own file": ("train ./no.yaml", "no.yaml: not found"),
     "not YAML": ("train ./broken.yaml", "not valid YAML"),
     "key": (f"{TRAIN} image.agregation=max", "did you mean 'image.aggregation'?"),
     "part of a key": (f"{TRAIN} image.size=8", "did you mean 'image.eval_size'?"),
@@ -37,7 +37,7 @@ MISUSES = {  # words after gestalt, and a part of the line
         f"{TRAIN} data.source=tars data.root=/no/where",
         "data.root=/no/where: not found",
     ),
-    "address": (f"train gestalt --scale {ADDRESS}", "/http:/host/x.tar not found"),
+    "address": (f"train gestalt --scale '{ADDRESS}'", "/http:/host/x.tar: not found"),
     "long name": (f"train ./{'x' * 300}.yaml", "the name is too long"),
     "target": ("eval no_run", "neither a checkpoint"),
     "second target": ("eval timm:a scenez", "scenez: neither a checkpoint"),

@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+import traceback
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -112,9 +113,11 @@ def main(words: list[str] | None = None) -> int:
         return 1
     except Exception as error:
         line = describe(error)
+        text = without_secrets(line or "")
+        text = f"gestalt: {text} (--debug shows where)"
         if "debug" in arguments or line is None:
-            raise
-        print(f"gestalt: {without_secrets(line)} (--debug shows where)", file=sys.stderr)
+            text = without_secrets(traceback.format_exc())
+        print(text, file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
     return status
 

@@ -46,7 +46,7 @@ class LocalProcess(subprocess.Popen[bytes]):
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as file:
-            file.write(f"$ {without_secrets(' '.join(command))}\n".encode())
+            file.write(f"$ {' '.join(map(without_secrets, command))}\n".encode())
             file.flush()
             self._begins = file.tell()
             super().__init__(

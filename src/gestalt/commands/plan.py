@@ -39,6 +39,7 @@ from gestalt.runs.trial import (
     time_step,
     time_validation,
 )
+from gestalt.support.addresses import without_secrets
 from gestalt.support.files import free_bytes
 from gestalt.support.process import free_memory
 from gestalt.support.typed import ConfigError, NotThere
@@ -88,7 +89,7 @@ def plan(config: Experiment) -> int:
             state, text = "not there yet", str(error)
         except ValueError as error:
             state, text, status = "fix", str(error), 1
-        print(f"{state:<13}  {name}: {text}", flush=True)
+        print(without_secrets(f"{state:<13}  {name}: {text}"), flush=True)
     return status
 
 

@@ -296,7 +296,7 @@ def find_yaml(folder: Path, name: str, *, kind: str) -> Path:
     path = Path(name).expanduser()
     if not path.is_file():
         raise ConfigError(
-            f"{kind} {name}: {path.absolute()} not found; give the path of a YAML file, or choose "
+            f"{kind} {name}: {path.absolute()}: not found; give the path of a YAML file, or choose "
             f"one of {', '.join(known)}"
         )
     if path.stem.startswith(".") or not path.stem.isprintable():

@@ -10,14 +10,28 @@ from typing import Any
 SCHEME = r"[A-Za-z][\w+.-]*:/"
 """The beginning of an address; ``pathlib`` merges its two slashes into one."""
 
-USER_INFO = re.compile(rf"({SCHEME}/?)[^/\s:@]*(:[^/\n]*)?@")
-ADDRESS = re.compile(rf"{SCHEME}(?:(?!,{SCHEME})\S)*")
-QUERY = re.compile(r"[?#]")  # its beginning, or that of a fragment
-NO_QUERY = re.compile(r"(?!(?:https?|s?ftp):)[^?]*(?:\?[^=]*)?", re.IGNORECASE)
-"""An address of storage that ``?`` and ``#`` are parts of, such as ``s3://b/part-?.tar``."""
+USER_INFO = re.compile(
+    rf"({SCHEME}/?)[^/\s:@]*(?::(?!\s)(?:[^/\n]*|(?!\d+[/:,;.)\s]).*?))?@(?:[^/\s@]*@)*"
+)
+"""A user and a password, which ends at the last ``@`` before a ``/``.  A password that has a ``/``
+ends at the first ``@`` after it, unless it is a port.
+"""
+
+WILDCARD = r"\?(?![\w+=&%])(?=[^=\s]*\.|[^\w\s]*(?!\S))[^?=\s]*"
+PATTERN = re.compile(rf"(?!(?:https?|s?ftp):)[^?\s]*(?:{WILDCARD})*(?!\S)", re.IGNORECASE)
+"""An address of storage that ``?`` and ``#`` are parts of, such as ``s3://b/part-?.tar``.  A ``?``
+is a wildcard if neither a letter nor a digit comes next, and a file ending or nothing after that;
+else it begins a query.
+"""
 
 PUNCTUATION = ".,:;`'\")]}>"
 """Characters of the sentence, where an address ends in them."""
+
+END = rf",{SCHEME}|\s+{SCHEME}|\s\||[{re.escape(PUNCTUATION)}]+(?!\S)"
+ADDRESS = re.compile(rf"({SCHEME}(?:(?!,{SCHEME})[^\s?#])*)[?#](?:(?!{END}).)*")
+"""An address with its query.  A query may have blanks, so it ends where a part of the sentence, a
+quotation or a cell of a table ends.
+"""
 
 
 def change_texts(tree: Any, change: Callable[[str], str]) -> Any:
@@ -35,11 +49,7 @@ def without_secrets(text: str) -> str:
 
 
 def _without_query(match: re.Match[str]) -> str:
-    if NO_QUERY.fullmatch(match[0]):
-        return match[0]
-    kept, *query = QUERY.split(match[0], maxsplit=1)
-    end = query[0][len(query[0].rstrip(PUNCTUATION)) :] if query else ""
-    return kept + end
+    return match[0] if PATTERN.match(match[0]) else match[1]
 
 
 def published(text: str) -> str:

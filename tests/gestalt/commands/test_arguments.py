@@ -54,7 +54,7 @@ def checked(line):
         ),
         (
             "train ./mine.yaml",
-            "mine.yaml not found; give the path of a YAML file, or choose one of ",
+            "mine.yaml: not found; give the path of a YAML file, or choose one of ",
         ),
         ("ablate ./mine.yaml", "grid ./mine.yaml: "),
         ("ablate --scale tiny --seeds 1000000000", "runs, at most 10,000; list fewer values or"),

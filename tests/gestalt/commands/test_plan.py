@@ -74,6 +74,19 @@ def test_a_station_says_what_is_there_what_is_missing_and_what_to_mend(
             getattr(run, station)()
 
 
+def test_a_plan_prints_no_secret_of_an_address(monkeypatch, capsys):
+    class Fake(Stations):
+        def __init__(self, config):
+            vars(self).update(config=config, ranks=1, device=torch.device("cpu"))
+
+        def index(self):
+            raise NotThere("https://host/x.tar?token=To ken: HTTP 403")
+
+    monkeypatch.setattr(command, "Stations", Fake)
+    assert command.plan(tiny_config()) == 0
+    assert capsys.readouterr().out.endswith("not there yet  index: https://host/x.tar: HTTP 403\n")
+
+
 def test_the_hours_of_the_papers_run_are_reckoned_from_two_of_its_tars():
     run = stations(
         "data.batch_size=8192",

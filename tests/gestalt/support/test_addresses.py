@@ -15,6 +15,13 @@ from gestalt.support.addresses import published
         ("at 'https://h/x?t=T', or (ftp://u:p@h/y?z).", "at 'https://h/x', or (ftp://h/y)."),
         ("no file /here/https:/u:p q@h/x?t=T.", "no file /here/https:/h/x."),
         ("a? hf://sets/name@v1/x a@b /x#1?", "a? hf://sets/name@v1/x a@b /x#1?"),
+        (
+            "a row of https://h/x?t=a b, https://h/y?a b: not read",
+            "a row of https://h/x, https://h/y: not read",
+        ),
+        ("s3://b/x?TO.KEN s3://b/y?-TOKEN | 1", "s3://b/x s3://b/y | 1"),
+        ("s3://b/part-??-of-9.tar is not there", "s3://b/part-??-of-9.tar is not there"),
+        ("http://user:pa/s s@host/x http://host:80/x@v1", "http://host/x http://host:80/x@v1"),
         ("data.cache=/home/me/c:/home/me", "data.cache=~/c:~"),
         ("/home/me2/a /data/home/me/b", "/home/me2/a /data/home/me/b"),
     ],

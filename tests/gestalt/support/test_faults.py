@@ -75,13 +75,22 @@ def test_an_os_error_wrapped_by_a_rust_library_is_recognised():
     assert line.endswith(faults.MENDS[errno.ENOSPC])
 
 
-def test_a_fault_of_this_program_keeps_its_traceback(monkeypatch):
+@pytest.mark.parametrize(
+    ("line", "error", "status"),
+    [("list losses", KeyError, 1), ("list losses --debug", ConfigError, 2)],
+)
+def test_a_fault_of_this_program_has_a_traceback_without_secrets(
+    line, error, status, monkeypatch, capsys
+):
     def fail(*_: object) -> None:
-        raise KeyError("a key")
+        raise error("at 'http://user:pa/ss@host/x.tar?token=To ken'")
 
     monkeypatch.setattr("gestalt.commands.list.run", fail)
-    with pytest.raises(KeyError):
-        run_here("list losses")
+    run_here(line, status=status)
+    stderr = capsys.readouterr().err
+    assert stderr.startswith("Traceback")
+    assert "at 'http://host/x.tar'" in stderr
+    assert not any(secret in stderr for secret in ("pa/ss", "token", "ken"))
 
 
 def test_an_error_while_replacing_a_file_names_the_target_file(tmp_path):
