@@ -31,7 +31,7 @@ from gestalt.publishing.picture_page import (
     write_summary,
 )
 from gestalt.support.faults import Caveat
-from gestalt.support.files import Fields
+from gestalt.support.files import Fields, filled_folder
 from gestalt.support.ranks import tell
 
 MAX_PICTURES = 8
@@ -155,6 +155,28 @@ def map_pictures(arguments: Namespace) -> int:
         ValueError: a model that cannot be opened, or a protocol, a reading, a threshold or a number
             of groups that does not fit it.
     """
+    if arguments.to is None:
+        skipped = _map(arguments, [])
+    else:
+        with filled_folder(Path(arguments.to)) as partial:
+            to = arguments.to
+            skipped = _map(
+                arguments, [partial / path.relative_to(to) for path in arguments.folders]
+            )
+    if len(arguments.pictures) > len(skipped):
+        for place in (arguments.output, arguments.to, arguments.html):
+            if place:
+                # The name of a file need not be UTF-8.
+                print(str(place).encode(errors="backslashreplace").decode())
+    if skipped:
+        tell(f"gestalt: {len(skipped)} of {len(arguments.pictures)} pictures were skipped")
+    return 1 if skipped else 0
+
+
+def _map(arguments: Namespace, folders: list[Path]) -> dict[str, str]:
+    """Map every picture with every model, and write the results of each model into its folder, if
+    there are folders.  Returns the pictures that were skipped, and why.
+    """
     kind = arguments.kind
     mappers = [Mapper(target, arguments) for target in arguments.models]
     skipped: dict[str, str] = {}
@@ -165,7 +187,7 @@ def map_pictures(arguments: Namespace) -> int:
     for batch in _read_pictures(arguments, skipped, protocols):
         mapped = [mapper.map([picture.pixels for picture in batch]) for mapper in mappers]
         for picture, *shown in zip(batch, *mapped, strict=True):
-            for mapper, maps, folder in zip(mappers, shown, arguments.folders, strict=False):
+            for mapper, maps, folder in zip(mappers, shown, folders, strict=False):
                 files = [folder / f"{picture.name}{suffix}" for suffix in arguments.suffixes]
                 entry = numbers(maps[kind], picture=picture.path, kind=kind)
                 try:
@@ -180,19 +202,12 @@ def map_pictures(arguments: Namespace) -> int:
                 shown[0][kind].save(arguments.output)
             if arguments.html:
                 images.append(page_entry(picture.name, shown))
-    for mapper, folder in zip(mappers, arguments.folders, strict=False):
+    for mapper, folder in zip(mappers, folders, strict=False):
         about = {**mapper.identity, **mapper.about, "caveats": mapper.caveats, "skipped": skipped}
         write_summary(mapper.entries, about, folder, kind)
     if images:
         _write_page(Path(arguments.html), images, mappers)
-    if len(arguments.pictures) > len(skipped):
-        for place in (arguments.output, arguments.to, arguments.html):
-            if place:
-                # The name of a file need not be UTF-8.
-                print(str(place).encode(errors="backslashreplace").decode())
-    if skipped:
-        tell(f"gestalt: {len(skipped)} of {len(arguments.pictures)} pictures were skipped")
-    return 1 if skipped else 0
+    return skipped
 
 
 def _as_groups(picture: Tensor, values: Tensor, groups: int) -> SegmentedImage:

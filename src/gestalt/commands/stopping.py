@@ -69,8 +69,7 @@ def _continuation(stop: Interrupted, arguments: Namespace) -> str:
     elif stop.checkpoint:
         return "; the same command continues from there"
     elif command == "eval":
-        free = f", once {maps} is removed" if (maps := arguments.predictions) else ""
-        return f"; finished records are kept, and the same command begins anew{free}"
+        return "; finished records are kept, and the same command begins anew"
     elif command in ("train", "pretrain", "features"):
         return "; nothing is lost: run the same command again"
     elif command == "data":

@@ -1,7 +1,8 @@
 """Scoring: resolve a target to a model with its configuration, evaluate it, write the record."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from gestalt.results.result import Result
 from gestalt.results.run_record import describe, write_results
 from gestalt.runs.evaluation import build_evaluation
 from gestalt.runs.folders import check_writable, new_evaluation
-from gestalt.support.files import Fields, check_free
+from gestalt.support.files import Fields, check_free, filled_folder
 from gestalt.support.label_values import ignored_value
 from gestalt.support.process import keep_freed_memory
 from gestalt.support.ranks import first_rank, tell
@@ -61,26 +62,35 @@ MODEL_KEYS = (
 """Keys of the record that the statement repeats."""
 
 
-def write_maps(callbacks: Iterable[Callback], folder: Path) -> list[ClassMaps]:
-    """Let every callback that scores class maps write them to ``<folder>/<benchmark>``; return
-    these callbacks.
+@contextmanager
+def writing_maps(callbacks: Iterable[Callback], to: str | None) -> Iterator[list[ClassMaps]]:
+    """Let every callback that scores class maps write them to ``<to>/<benchmark>``, which appears
+    when the block ends without an error; None writes none.  Yields these callbacks.
 
     Raises:
         ValueError: such a folder is not empty.
         ConfigError: it cannot be written, or there is no such callback.
     """
+    if to is None:
+        yield []
+        return
+    folder = Path(to)
     scorers = [callback for callback in callbacks if isinstance(callback, ClassMaps)]
     if not scorers:
         raise ConfigError(
             f"--predictions {folder}: none of the benchmarks measures segmentation; leave it out"
         )
+    if not first_rank():  # which is told the folder of the first
+        yield scorers
+        return
     for scorer in scorers:
         place = folder / scorer.name
-        if first_rank():
-            check_free(place, option=f"--predictions {folder}")
-            check_writable(place, option="--predictions DIR")
-        scorer.folder = place
-    return scorers
+        check_free(place, option=f"--predictions {folder}")
+        check_writable(place, option="--predictions DIR")
+    with filled_folder(folder) as partial:
+        for scorer in scorers:
+            scorer.folder = partial / scorer.name
+        yield scorers
 
 
 def state_origin(scorers: Iterable[ClassMaps], record: Fields) -> None:
@@ -196,7 +206,6 @@ def score(
     validation, callbacks = build_evaluation(
         config, has_text=model.has_text, only=only, kept=target.kept, places=target.places
     )
-    written = [] if predictions is None else write_maps(callbacks, Path(predictions))
     for line in validation.parts_scored(limit=config.evaluation.limit):
         tell(line)
     for scorer in callbacks:
@@ -209,22 +218,23 @@ def score(
                 f"{scorer.name}: its threshold was calibrated with other weights "
                 f"({scorer.calibration['file']})"
             )
-    trainer = run_scorers(
-        model,
-        validation,
-        callbacks,
-        target.folder,
-        rank_timeout=config.rank_timeout,
-        **keywords_of(config.trainer, target.folder if first_rank() else None),
-    )
-    record = {
-        **describe(config, trainer, model, tokens_kept="", overrides=overrides),
-        **target.identity,
-        "weights_sha256": weights_hash(model),
-        "seconds": round(time.monotonic() - start, 1),
-    }
-    result = None
-    if trainer.is_global_zero:
-        result = write_evaluation(target.folder, record, callbacks)
-        state_origin(written, record)
+    with writing_maps(callbacks, predictions) as written:
+        trainer = run_scorers(
+            model,
+            validation,
+            callbacks,
+            target.folder,
+            rank_timeout=config.rank_timeout,
+            **keywords_of(config.trainer, target.folder if first_rank() else None),
+        )
+        record = {
+            **describe(config, trainer, model, tokens_kept="", overrides=overrides),
+            **target.identity,
+            "weights_sha256": weights_hash(model),
+            "seconds": round(time.monotonic() - start, 1),
+        }
+        result = None
+        if trainer.is_global_zero:
+            result = write_evaluation(target.folder, record, callbacks)
+            state_origin(written, record)
     return Scored(record, result)

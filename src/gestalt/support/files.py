@@ -2,6 +2,7 @@
 is written whole or not at all; hashes.
 """
 
+import errno
 import hashlib
 import json
 import math
@@ -136,6 +137,34 @@ def partial_folder(path: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def filled_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder, whose files are moved to ``folder`` when the block ends without an
+    error.  A missing folder appears whole; an existing one gets the files besides its own, none of
+    which is replaced.
+
+    Raises:
+        OSError: as ``partial_folder``; or a file of the same name exists.
+    """
+    # inside a folder that exists, since its parent may be read-only or another disk
+    with partial_folder(folder / "new" if folder.is_dir() else folder) as partial:
+        yield partial
+        _move(partial, folder)
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move a file or a folder; if the target is a folder with files, those of the source are
+    added.
+    """
+    if source.is_dir() and target.is_dir() and any(target.iterdir()):
+        for path in sorted(source.iterdir()):
+            _move(path, target / path.name)
+    elif source.is_file() and target.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    else:
+        os.replace(source, target)
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

@@ -186,6 +186,17 @@ def test_an_existing_result_is_refused_before_any_work(refusal):
     assert [path.read_text() for path in Path("out").iterdir()] == ["mine"]
 
 
+@pytest.mark.parametrize("line", [SEGMENT, f"{GROUP} --groups 3 --npy"])
+def test_a_command_that_was_stopped_is_not_refused_the_second_time(line, monkeypatch):
+    line += " frames --to out"
+    with monkeypatch.context() as patch:
+        patch.setattr("gestalt.commands.mapping.write_summary", lambda *_: 1 / 0)
+        run_here(line, status=1)
+    assert not Path("out").exists()
+    run_here(line)
+    assert len([*Path("out").glob("frame*.json")]) == 3
+
+
 def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_done(capsys):
     Path("frames/frame2.jpg").write_bytes(b"junk")
     long = shutil.copy("frames/frame1.png", f"frames/a{'0' * 250}.png")

@@ -54,9 +54,9 @@ def test_an_inspection_whose_loading_process_was_killed_is_one_line(cwd, monkeyp
 
 
 def test_a_stopped_evaluation_says_what_the_same_command_does(capsys):
-    arguments = Namespace(command="eval", predictions="maps", words=[])
+    arguments = Namespace(command="eval", words=[])
     assert interrupted(Interrupted(signal.SIGTERM), arguments) == 128 + signal.SIGTERM
-    assert capsys.readouterr().err.endswith("begins anew, once maps is removed\n")
+    assert capsys.readouterr().err.endswith("the same command begins anew\n")
 
 
 @pytest.mark.parametrize(

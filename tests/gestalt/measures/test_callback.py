@@ -243,7 +243,8 @@ def _rank(rank: int, world: int, folder: str, port: int) -> None:
     if world > 1:
         as_rank(rank, port)
     segmentation = Segmentation(context(pictures=7, protocol=PROTOCOL))
-    segmentation.folder = Path(folder, f"maps_of_{world}")
+    # the other ranks are told the folder
+    segmentation.folder = None if rank else Path(folder, f"maps_of_{world}")
     retrieval = Retrieval(context(protocol=PROTOCOL))
     logger = TensorBoardLogger(folder, name="", version=f"of_{world}")
     watch = ModelCheckpoint(monitor="painted/miou", mode="max")

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from gestalt.support.files import files_hash, partial_beside, replacing
+from gestalt.support.files import files_hash, filled_folder, partial_beside, replacing
 
 
 def test_the_new_content_replaces_the_old(tmp_path):
@@ -90,3 +90,26 @@ def test_a_partial_file_of_a_living_process_stays_and_one_of_another_host_for_a_
     assert elsewhere.exists()  # of another file
     partial_beside(tmp_path / "last.ckpt")
     assert not elsewhere.exists()
+
+
+@pytest.mark.parametrize("there", [[], ["mine"], ["a/mine"]])
+def test_a_folder_is_filled_when_all_is_written_and_keeps_its_files(there, tmp_path, dead):
+    folder = tmp_path / "out"
+    for name in there:
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text("old")
+    left_by(dead, folder / "new" if there else folder)
+    with filled_folder(folder) as partial:
+        for name in ("a/1", "2"):
+            (partial / name).parent.mkdir(exist_ok=True)
+            (partial / name).write_text("new")
+        assert not (folder / "2").exists()
+    found = {
+        path.relative_to(tmp_path).as_posix(): path.read_text()
+        for path in tmp_path.rglob("*")
+        if path.is_file()
+    }
+    assert found == {"out/a/1": "new", "out/2": "new", **{f"out/{name}": "old" for name in there}}
+    with pytest.raises(FileExistsError, match="out/2"), filled_folder(folder) as partial:
+        (partial / "2").write_text("newer")
+    assert (folder / "2").read_text() == "new"

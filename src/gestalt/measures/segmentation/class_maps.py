@@ -38,7 +38,7 @@ from gestalt.measures.rows import ImageMetric
 from gestalt.support.arrays import Ints
 from gestalt.support.files import replacing
 from gestalt.support.label_values import MAX_CLASSES, PADDING, ignored_value
-from gestalt.support.ranks import objects_on_first
+from gestalt.support.ranks import objects_of_ranks, objects_on_first
 from gestalt.training.board import log_folders
 
 PER_END = 4
@@ -252,7 +252,8 @@ class ClassMaps(Scorer):
         baselines: those of each mIoU, as ``<benchmark>/miou_<baseline>``; that of constant
             background only where there is such a class.
         unnamed: True if a predicted pixel may have no class.
-        folder: the predicted maps are written to it; None to write none.
+        folder: the predicted maps are written to it, by all ranks to that of the first; None to
+            write none.
     """
 
     measure = "segmentation"
@@ -305,6 +306,7 @@ class ClassMaps(Scorer):
     def begin(self, model: Any, **embedding: Any) -> None:
         """Prepare an evaluation, and drop the extremes of the last one."""
         super().begin(model, **embedding)
+        self.folder = objects_of_ranks(self.folder)[0]
         self._extremes = {}
 
     def gather(self) -> None:
