@@ -13,6 +13,8 @@ from gestalt.support import plugins
 
 # before torch: its threads wait for each other longer than these small tensors take
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# the servers of tests run on this machine, which no proxy reaches
+os.environ["no_proxy"] = "127.0.0.1"
 
 INSTALLED = [*map(Path, sys.path)]
 
