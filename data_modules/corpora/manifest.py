@@ -19,7 +19,14 @@ from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
 from gestalt.data_modules.corpora.stored_pairs import StoredPairs
 from gestalt.data_modules.pairs import Key, Relocated, Source
 from gestalt.support.addresses import change_texts, without_secrets
-from gestalt.support.files import Fields, file_hash, read_json, replacing, short_digest
+from gestalt.support.files import (
+    Fields,
+    check_regular,
+    file_hash,
+    read_json,
+    replacing,
+    short_digest,
+)
 
 FORMAT = 1
 MAX_BYTES = 2**30
@@ -148,6 +155,7 @@ def only_included(source: Source, path: Path) -> LeftOut:
         ValueError: it holds no such integers, or the uid of no pair.
     """
     try:
+        check_regular(path)
         with path.open("rb") as file:
             halves = np.lib.format.read_array(file)
         if halves.dtype != np.dtype("u8,u8") or halves.ndim != 1 or not len(halves):

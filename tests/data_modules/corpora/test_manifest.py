@@ -1,6 +1,7 @@
 """Manifests: what is known to be bad is left out, and nothing else moves."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -104,6 +105,10 @@ def test_the_uids_of_a_list_keep_their_pairs(tmp_path):
         path.write_bytes(content)
         with pytest.raises(ValueError, match="not uids of DataComp"):
             opened("tars", root, include=str(path))
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match="not a regular file"):
+        opened("tars", root, include=str(path))
 
 
 @pytest.mark.parametrize(
