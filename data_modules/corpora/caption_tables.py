@@ -5,11 +5,9 @@ in the order of the pairs, to one arrow file in the cache.  So a text is read as
 file: without a search, without memory in each process, and the same on any rank.
 """
 
-import fcntl
 import hashlib
 import json
 import os
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -26,7 +24,14 @@ from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs, value_
 from gestalt.data_modules.corpora.table_files import SEPARATORS
 from gestalt.data_modules.keys import OWN, Captions
 from gestalt.data_modules.pairs import StoredPair
-from gestalt.support.files import Fields, partial_beside, replacing, short_digest, write_whole
+from gestalt.support.files import (
+    Fields,
+    locked,
+    partial_beside,
+    replacing,
+    short_digest,
+    write_whole,
+)
 from gestalt.support.plugins import in_one_line
 from gestalt.support.ranks import tell
 from gestalt.support.typed import NotThere
@@ -80,10 +85,7 @@ class CaptionedPairs(StoredPairs):
         texts, counts = place.with_suffix(".arrow"), place.with_suffix(".json")
         if not (texts.is_file() and counts.is_file()):  # a cache that may only be read has both
             tell(f"captions: joining {table.root}, once")
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with place.with_suffix(".lock").open("w") as lock:
-                with suppress(OSError):  # a file system without locks: each rank joins
-                    fcntl.lockf(lock, fcntl.LOCK_EX)  # other ranks wait for the first
+            with locked(place):  # other ranks wait for the first
                 if not (texts.is_file() and counts.is_file()):
                     names = [name for name in self.rule.weights if name != OWN]
                     write_whole(counts, json.dumps(_join(self.store, table, names, files, texts)))

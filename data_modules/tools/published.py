@@ -5,6 +5,7 @@ files itself.  No file has its final name before it is whole, and an archive is 
 unpacked, so the same command goes on after a stop.
 """
 
+import io
 import os
 import sys
 import tarfile
@@ -14,10 +15,36 @@ from pathlib import Path
 from typing import Any
 
 from gestalt.support.faults import StoppedRun
-from gestalt.support.files import partial_folder
+from gestalt.support.files import Strange, TooLarge, check_regular, locked, partial_folder
 
 DOWNLOADS = "downloads"
 """Folder below the root for files that are not unpacked yet."""
+
+MAX_DOWNLOADED, MAX_UNPACKED = 1.1, 10
+"""Maximum bytes of a download and of an archive's content, as multiples of the published size.  A
+published size can be rounded, and the JSON files of COCO unpack to several times theirs.
+"""
+
+UNPUBLISHED_SIZE = 4 * 10**9
+"""Bytes that take the place of a size that is not published."""
+
+
+class _BoundedWriter(io.BufferedWriter):
+    """A new file that refuses to become larger than ``most`` bytes."""
+
+    def __init__(self, path: str, most: int) -> None:
+        super().__init__(io.FileIO(path, "w"))
+        self._most = most
+
+    def write(self, content: Any) -> int:
+        """Write some bytes.
+
+        Raises:
+            TooLarge: the file would become larger than the bound.
+        """
+        if self.tell() + len(content) > self._most:
+            raise TooLarge(f"it sends more than {self._most:,} bytes, which this file cannot have")
+        return super().write(content)
 
 
 def _reason(error: Exception, place: Path) -> str:
@@ -32,21 +59,48 @@ def _reason(error: Exception, place: Path) -> str:
     return " ".join(str(error).split())[:400]
 
 
-def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a zip or tar into a folder; of PASCAL Context's JSON file, its masks and lists."""
+def unpack(archive: Path, folder: Path, most: int) -> int:
+    """Unpack a zip or tar into a folder; of PASCAL Context's JSON file, its masks and lists.
+
+    Args:
+        archive: the file.
+        folder: where its content is written.
+        most: maximum bytes that a zip or tar may unpack to.
+
+    Returns:
+        The bytes that a zip or tar has unpacked to.
+
+    Raises:
+        TooLarge: it would unpack to more.
+        ValueError: it names a file outside of the folder.
+    """
+    unpacked = 0
+
+    def add(size: int) -> None:
+        nonlocal unpacked
+        unpacked += size
+        if unpacked > most:
+            raise TooLarge(f"it unpacks to more than {most:,} bytes, which this set cannot have")
+
+    def checked(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
+        add(member.size)
+        return tarfile.data_filter(member, path)
+
     if archive.suffix == ".json":
         from gestalt.data_modules.labels.context_masks import convert
 
         convert(archive, folder)
     elif zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as zipped:
-            for name in zipped.namelist():
-                if ".." in Path(name).parts:  # extractall would write it elsewhere
-                    raise ValueError(f"{name!r} would be outside of its folder")
+            for entry in zipped.infolist():
+                add(entry.file_size)  # zipfile reads no more than this size
+                if ".." in Path(entry.filename).parts:  # extractall would write it elsewhere
+                    raise ValueError(f"{entry.filename!r} would be outside of its folder")
             zipped.extractall(folder)
     else:
         with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
+            tar.extractall(folder, filter=checked)
+    return unpacked
 
 
 def merge(source: Path, target: Path) -> None:
@@ -121,20 +175,26 @@ class File(Published):
         return self.size * (2 - self.archive(root).exists())
 
     def get(self, root: Path) -> None:
-        """Download and unpack the file.
+        """Download and unpack the file, unless another process has done so meanwhile.
 
         Raises:
             StoppedRun: it cannot be downloaded or unpacked.
         """
         archive = self.archive(root)
+        with locked(archive, waiting=f"waiting for another process that downloads {archive}"):
+            if self.missing(root):
+                self._get(root, archive)
+
+    def _get(self, root: Path, archive: Path) -> None:
         own = archive.exists()
         with partial_folder(archive) as partial:
             self._download(archive, partial)
             print(f"unpacking {archive}", flush=True)
+            left = MAX_UNPACKED * (self.size or UNPUBLISHED_SIZE)
             try:
-                unpack(archive, partial)
+                left -= unpack(archive, partial, left)
                 for inner in sorted(partial.rglob("*.zip")):  # COCO's panoptic maps
-                    unpack(inner, inner.parent)
+                    left -= unpack(inner, inner.parent, left)
                     inner.unlink()
             except Exception as error:  # whatever the content lets a library raise
                 reason = _reason(error, archive)
@@ -144,7 +204,7 @@ class File(Published):
                 else:
                     archive.unlink()
                 raise StoppedRun(
-                    f"{archive}: no whole archive, or a web page; {mend}: {reason}"
+                    f"{archive}: no whole archive, a web page, or too large; {mend}: {reason}"
                 ) from error
             merge(partial, root / self.folder)
         archive.unlink()
@@ -154,20 +214,29 @@ class File(Published):
         import pooch
 
         if archive.exists():
-            if not pooch.hashes.hash_matches(str(archive), self.checksum):
+            try:
+                check_regular(archive)
+                if not pooch.hashes.hash_matches(str(archive), self.checksum):
+                    raise Strange(f"its checksum is not {self.checksum}")
+            except Strange as error:
                 raise StoppedRun(
-                    f"{archive}: its checksum is not {self.checksum}; move it away, and it is "
-                    "downloaded"
-                )
+                    f"{archive}: {error}; move it away, and it is downloaded"
+                ) from error
             return
+
+        def fetch(address: str, path: str, _: Any) -> None:
+            most = int(MAX_DOWNLOADED * (self.size or UNPUBLISHED_SIZE))
+            with _BoundedWriter(path, most) as file:
+                pooch.HTTPDownloader(progressbar=sys.stderr.isatty())(address, file, None)
+
         pooch.get_logger().setLevel("WARNING")
         faults = {}
         for address in (self.address, *self.mirrors) * 2:
             print(f"downloading {address}", flush=True)
+            if self.checksum is None:
+                print("warning: no checksum is published, so this download is not verified")
             try:
-                path = pooch.retrieve(
-                    address, self.checksum, "file", folder, progressbar=sys.stderr.isatty()
-                )
+                path = pooch.retrieve(address, self.checksum, "file", folder, downloader=fetch)
                 os.replace(path, archive)
                 return
             except Exception as error:  # pooch's, and those of the libraries below it

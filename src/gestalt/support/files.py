@@ -3,6 +3,7 @@ is written whole or not at all; hashes.
 """
 
 import errno
+import fcntl
 import hashlib
 import json
 import math
@@ -165,6 +166,29 @@ def _move(source: Path, target: Path) -> None:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
     else:
         os.replace(source, target)
+
+
+@contextmanager
+def locked(path: Path, waiting: str = "") -> Iterator[None]:
+    """Hold the lock of a file that the block makes, ``<name>.lock`` beside it.
+
+    Another process that holds it is waited for.  A file system without locks is not locked.
+
+    Args:
+        path: the file; its folder is made if missing.
+        waiting: what is printed before waiting; empty for nothing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f"{path.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting:
+                print(waiting, flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:
+            pass
+        yield
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

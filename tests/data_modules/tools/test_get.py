@@ -3,6 +3,7 @@ under its final name; what other programs pack lies where the benchmarks read it
 """
 
 import errno
+import os
 import re
 import subprocess
 import time
@@ -10,6 +11,7 @@ from dataclasses import replace
 from fnmatch import filter
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -35,6 +37,7 @@ def server(cwd, monkeypatch):
     ``serve`` gives a row of the table its files.
     """
     write_tar(Path("a.tar"), [(f"{number}.jpg", picture(number)) for number in range(3)])
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # which does not answer
     with serving() as running:
 
         def serve(name, *files, **changes):
@@ -49,7 +52,8 @@ def server(cwd, monkeypatch):
 
 
 def files():
-    return sorted(str(path) for path in Path("data").rglob("*") if path.is_file())
+    found = [path for path in Path("data").rglob("*") if path.is_file()]
+    return sorted(str(path) for path in found if path.suffix != ".lock")
 
 
 def stopped(capsys, line=GET, status=1):
@@ -65,7 +69,7 @@ def stopped(capsys, line=GET, status=1):
         (700, 2_000, True, "IncompleteRead"),
         (2_000, 700, True, "does not match the known hash"),
         (0, 15, True, "does not match the known hash"),
-        (0, 15, False, "no whole archive, or a web page; run the command again"),
+        (0, 15, False, "no whole archive, a web page, or too large; run the command again"),
     ],
 )
 def test_a_fault_of_a_server_is_one_line_and_a_mirror_or_the_next_call_mends_it(
@@ -81,8 +85,52 @@ def test_a_fault_of_a_server_is_one_line_and_a_mirror_or_the_next_call_mends_it(
     assert files() == []
     server.serve("ade20k", *["b.tar"] * checked, "a.tar", **row)
     run_here(GET)
-    assert capsys.readouterr().out.endswith("ade20k is complete in data: benchmark_root=data\n")
+    told = capsys.readouterr().out
+    assert told.endswith("ade20k is complete in data: benchmark_root=data\n")
+    assert ("this download is not verified" in told) is not checked
     assert files() == THREE
+
+
+@pytest.mark.parametrize(
+    ("pack", "said"),
+    [
+        ("tar -cf b.tar zeros", r"b.tar: not downloaded.* sends more than 1,100 bytes"),
+        ("tar -czf b.tar.gz zeros", r"b.tar.gz: .* unpacks to more than 10,000 bytes"),
+        ("zip -q b.zip zeros", r"b.zip: .* unpacks to more than 10,000 bytes"),
+        ("zip -qm a.zip zeros; zip -q b.zip a.zip", r"b.zip: .* unpacks to more than 9,\d+ bytes"),
+    ],
+)
+def test_more_bytes_than_the_published_size_allows_are_refused(server, capsys, pack, said):
+    Path("zeros").write_bytes(bytes(10**5))
+    subprocess.run(pack, shell=True, check=True)
+    server.serve("ade20k", *map(str, Path().glob("b.*")), size=1_000)
+    assert re.search(said, stopped(capsys))
+    assert files() == []
+
+
+def test_a_pipe_in_place_of_an_archive_is_refused(server, capsys):
+    server.serve("ade20k", "a.tar")
+    Path("data/downloads").mkdir(parents=True)
+    os.mkfifo("data/downloads/a.tar")
+    assert "a.tar: not a regular file; move it away" in stopped(capsys)
+
+
+def test_a_second_command_waits_for_the_first_and_downloads_nothing(server, capsys, monkeypatch):
+    server.serve("ade20k", "a.tar", holds="*.jpg")
+    second = Thread(target=run_here, args=[GET])
+
+    def retrieve(*words, **choices):
+        second.start()
+        while "waiting for another process" not in (told := capsys.readouterr().out):
+            assert second.is_alive(), told
+        return "a.tar"
+
+    downloads = Mock(side_effect=retrieve)
+    monkeypatch.setattr("pooch.retrieve", downloads)
+    run_here(GET)
+    second.join()
+    assert files() == THREE
+    downloads.assert_called_once()
 
 
 @pytest.mark.parametrize("command", ["tar -cPf ../b.tar ../a.tar", "zip -q ../b.tar ../a.tar"])
