@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import gestalt
+from gestalt.encoders.weights import weights_hash
 from tests.gestalt.tiny_model import export, save_photo, save_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,6 +40,9 @@ def test_the_examples_of_a_page_run(page):
     text = (ROOT / page).read_text()
     names = run_all(re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL), page)
     assert page != "docs/python.md" or Path("photo_segmented.png").is_file()
+    if page == "README.md":
+        record = gestalt.train(gestalt.experiment("clippy_dino_max", "seed=1", scale="tiny"))
+        assert weights_hash(names["run"].module.model) == record["weights_sha256"]
     if page == "docs/lightning.md":
         origin = names["gestalt"].load("mine/last.ckpt", "cpu").origin
         assert origin == "mine/last.ckpt, step 8 of 8"

@@ -31,22 +31,23 @@ from gestalt.runs.training import (
 )
 from gestalt.support.keys import refuse
 from gestalt.training.bad_samples import BadSamples
+from gestalt.training.classes import build_callbacks
 from gestalt.training.keys import Trainer
 from gestalt.training.micro_batches import batch_statistics
-from gestalt.training.trainer import EagerValidation, on_cuda
+from gestalt.training.trainer import EagerValidation, keywords_of, on_cuda
 
 
 @dataclass(frozen=True)
 class Run:
     """The parts of a training run.
 
-    ``Trainer(max_steps=run.total_steps, callbacks=run.callbacks).fit(run.module, run.data)`` trains
-    and scores it, on any number of ranks.  Precision, clipping and validations are the Trainer's.
+    ``Trainer(**run.trainer).fit(run.module, run.data)`` trains it to the weights of ``gestalt
+    train`` and scores it, on any number of ranks.
 
     Example:
         >>> from lightning.pytorch import Trainer
         >>> run = gestalt.build(experiment)
-        >>> trainer = Trainer(max_steps=run.total_steps, callbacks=run.callbacks)
+        >>> trainer = Trainer(**run.trainer | {"logger": False})
 
     Attributes:
         config: its configuration.
@@ -68,11 +69,22 @@ class Run:
 
     @property
     def callbacks(self) -> list[Callback]:
-        """The callbacks that the run needs besides those of a Trainer's owner: averaged weights,
-        if ``optimizer.ema`` asks for them, the scorers and the count of bad samples.
+        """The callbacks that the run needs: averaged weights, if ``optimizer.ema`` asks for them,
+        the scorers, the count of bad samples, and the callbacks of ``trainer.callbacks``.
         """
-        eager = [] if self.config.trainer.compile == "none" else [EagerValidation()]
-        return [*averaging(self.config), *self.scorers, self.bad_samples, *eager]
+        trainer = self.config.trainer
+        eager = [] if trainer.compile == "none" else [EagerValidation()]
+        further = build_callbacks(trainer.callbacks)
+        return [*averaging(self.config), *self.scorers, self.bad_samples, *eager, *further]
+
+    @property
+    def trainer(self) -> dict[str, Any]:
+        """The keywords of Lightning's ``Trainer`` that decide the run: its end, precision,
+        clipping, validations, devices and callbacks.  ``gestalt train`` passes the same.
+        """
+        # The run ends by steps: Lightning counts an epoch that max_time cut short as a whole one.
+        ends = {"max_epochs": -1, "max_steps": self.total_steps}
+        return keywords_of(self.config.trainer) | ends | {"callbacks": self.callbacks}
 
 
 def averaging(config: Experiment) -> list[Callback]:

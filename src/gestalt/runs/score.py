@@ -29,7 +29,7 @@ from gestalt.support.process import keep_freed_memory
 from gestalt.support.ranks import first_rank, tell
 from gestalt.support.typed import ConfigError
 from gestalt.training.machine import check_machine
-from gestalt.training.trainer import keywords_of, make_trainer
+from gestalt.training.trainer import build_profiler, keywords_of, make_trainer
 
 ENTRY_KEYS = (
     "image_set",
@@ -225,7 +225,10 @@ def score(
             callbacks,
             target.folder,
             rank_timeout=config.rank_timeout,
-            **keywords_of(config.trainer, target.folder if first_rank() else None),
+            profiler=build_profiler(
+                config.trainer.profiler, target.folder if first_rank() else None
+            ),
+            **keywords_of(config.trainer),
         )
         record = {
             **describe(config, trainer, model, tokens_kept="", overrides=overrides),

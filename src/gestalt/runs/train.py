@@ -38,10 +38,10 @@ from gestalt.training.checkpoints import (
     StepCheckpoint,
     restoring,
 )
-from gestalt.training.classes import build_callbacks, build_loggers
+from gestalt.training.classes import build_loggers
 from gestalt.training.finite import NonFiniteLoss
 from gestalt.training.progress import Clock, RunProgressBar, Speed
-from gestalt.training.trainer import STATIC_GRAPH, keywords_of, make_trainer
+from gestalt.training.trainer import STATIC_GRAPH, build_profiler, make_trainer
 
 NEXT = """next: gestalt report {folder}   # one HTML page
       gestalt {use}
@@ -220,15 +220,16 @@ def _trainer(
     speed = Speed()
     benchmarks = [BENCHMARKS[name] for name in config.evaluation.benchmarks]
     board = Board("  \n".join(lines), speed=speed)
-    callbacks = [*parts.callbacks, clock, speed, board, SaveOnSignal()]
+    keywords = parts.trainer
+    # the callbacks of the user among them precede EpochCheckpoint, which stores their state
+    callbacks = [*keywords.pop("callbacks"), clock, speed, board, SaveOnSignal()]
     if config.trainer.enable_progress_bar:
         callbacks.append(RunProgressBar(speed))
     segmented = [row.name for row in benchmarks if "segmentation" in row.measures]
     if segmented:
         # It precedes EpochCheckpoint, which stores its state.
         callbacks.append(BestCheckpoint(f"{segmented[0]}/miou"))
-    # Callbacks of the user precede it for the same reason.
-    callbacks += [*build_callbacks(config.trainer.callbacks), EpochCheckpoint()]
+    callbacks.append(EpochCheckpoint())
     intervals = {config.checkpoint_every_steps or 0, config.checkpoint_keep or 0} - {0}
     callbacks += [StepCheckpoint(every_steps=every) for every in sorted(intervals)]
     # Only the first rank writes there.
@@ -242,8 +243,6 @@ def _trainer(
         keys=to_plain(config),
         saved=read_checkpoint(resumed) if resumed and config.logger else None,
     )
-    # The run ends by steps: Lightning counts an epoch that max_time cut short as a whole one.
-    ends = {"max_epochs": -1, "max_steps": parts.total_steps}
     return make_trainer(
         log_folder,
         rank_timeout=config.rank_timeout,
@@ -251,7 +250,8 @@ def _trainer(
         callbacks=[*callbacks, further],
         ddp=STATIC_GRAPH,
         logger=[tensorboard, *further.loggers.values()],
-        **keywords_of(config.trainer, folder) | ends,
+        profiler=build_profiler(config.trainer.profiler, folder),
+        **keywords,
     )
 
 

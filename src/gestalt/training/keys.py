@@ -182,7 +182,7 @@ class Trainer:
     )
     callbacks: list[ClassPath | str] = key(
         [],
-        "Further callbacks of training, after our own: classes of `lightning.pytorch.callbacks` or "
+        "Further callbacks of training: classes of `lightning.pytorch.callbacks` or "
         "of any package or file on the path. Checkpoints keep their state.",
         form=ENTRIES,
     )

@@ -18,7 +18,7 @@ import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
+from lightning.pytorch.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 from lightning.pytorch.strategies import DDPStrategy
 from torch import distributed
 
@@ -121,17 +121,27 @@ class EndTogether(Callback):
             os._exit(1)  # a process group's destructor may wait for the lost rank
 
 
-def keywords_of(trainer: keys.Trainer, folder: Path | None = None) -> dict[str, Any]:
-    """Return the keys of ``trainer`` that are keywords of Lightning's, with a profiler that writes
-    ``<folder>/profile/*profile*.txt``, and none where no folder is given, as on other ranks;
-    ``callbacks`` and ``compile`` are read where these are built.
+def keywords_of(trainer: keys.Trainer) -> dict[str, Any]:
+    """Return the keys of ``trainer`` as keywords of Lightning's ``Trainer``.
+
+    ``callbacks``, ``compile`` and ``profiler`` are left out, because the code that builds these
+    objects reads them.
     """
     keywords = {"num_sanity_val_steps": 0, **asdict(trainer)}
-    del keywords["callbacks"], keywords["compile"]
-    if trainer.profiler is not None:
-        profiler = PROFILERS[trainer.profiler]
-        keywords["profiler"] = folder and profiler(dirpath=folder / "profile", filename="profile")
-    return keywords
+    for key in ("callbacks", "compile", "profiler"):
+        del keywords[key]
+    # the loader's batch is that of a whole step, and the module divides it
+    return keywords | {"accumulate_grad_batches": 1}
+
+
+def build_profiler(name: str | None, folder: Path | None) -> Profiler | None:
+    """Build the profiler of ``trainer.profiler``, which writes ``<folder>/profile/*profile*.txt``.
+
+    Returns None without a name, and without a folder, as on all ranks but the first.
+    """
+    if name is None or folder is None:
+        return None
+    return PROFILERS[name](dirpath=folder / "profile", filename="profile")
 
 
 def make_trainer(
@@ -166,8 +176,7 @@ def make_trainer(
     slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
     environment = [SLURMEnvironment(auto_requeue=False)] if slurm else []
     trainer = Trainer(
-        # a loader's batch is that of a step, which the module takes apart
-        **{**keywords, "accumulate_grad_batches": 1},
+        **keywords,
         callbacks=[StepsTaken(), *callbacks, LastStep(), EndTogether(rank_timeout)],
         default_root_dir=str(folder / ".no-hpc-checkpoints"),
         plugins=[AtomicCheckpointIO(keep), *environment],

@@ -264,6 +264,7 @@ def test_trainer_keys_are_parameters_of_the_lightning_trainer():
     assert {field.name for field in fields(Trainer)} - keywords_of(Trainer()).keys() == {
         "callbacks",
         "compile",
+        "profiler",
     }
 
 

@@ -3,18 +3,25 @@
 import json
 from copy import deepcopy
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging, Timer
 from torch import nn
 from torch.nn import functional
 
 import gestalt
 from gestalt.data_modules.sources import open_source
 from gestalt.encoders.weights import weights_hash
+from gestalt.runs.train import _trainer
+from gestalt.runs.training import build_bad_samples
+from gestalt.training.bad_samples import BadSamples
+from gestalt.training.progress import Clock
 from tests.gestalt.command import TINY, refused, result, succeed
 from tests.gestalt.painted import random_pixels
+from tests.gestalt.tiny_config import tiny_config
 from tests.gestalt.tiny_model import tiny
 
 QUIET = dict.fromkeys(("logger", "enable_progress_bar", "enable_checkpointing"), False)
@@ -27,11 +34,9 @@ import gestalt
 ranks, steps, *resumed = sys.argv[1:]
 run = gestalt.build(gestalt.experiment("clippy_dino_max", scale="tiny"))
 saved = ModelCheckpoint(f"ranks_{ranks}", filename="{step}", save_top_k=-1, every_n_train_steps=3)
-trainer = Trainer(
-    max_steps=run.total_steps, callbacks=[*run.callbacks, saved], devices=int(ranks),
-    gradient_clip_val=1.0, enable_progress_bar=False, accelerator="cpu", logger=False,
-    limit_train_batches=4,
-)
+quiet = {"enable_progress_bar": False, "accelerator": "cpu", "logger": False}
+own = {"callbacks": [*run.callbacks, saved], "devices": int(ranks)}
+trainer = Trainer(**run.trainer | quiet | own)
 trainer.fit(run.module, run.data, ckpt_path=resumed[0] if resumed else None)
 trainer.save_checkpoint(f"ranks_{ranks}/last.ckpt")
 if trainer.is_global_zero:
@@ -107,6 +112,23 @@ def test_each_part_alone_trains_and_its_checkpoint_names_the_model_that_it_needs
     before = deepcopy(model.state_dict())
     Trainer(max_steps=2, gradient_clip_val=0, **options).fit(gestalt.ContrastiveModule(model), data)
     assert any(not value.equal(before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_trainer_of_ones_own_gets_the_keywords_of_gestalt_train(tmp_path, monkeypatch):
+    words = ("trainer.gradient_clip_val=0.5", "trainer.profiler=simple", "optimizer.ema=0.9")
+    config = tiny_config(*words, "trainer.callbacks=[lightning.pytorch.callbacks.Timer]")
+    run = gestalt.Run(config, None, None, 8, 4, [Callback()], build_bad_samples(config))
+    monkeypatch.setattr("gestalt.training.trainer.Trainer", given := MagicMock())
+    _trainer(run, Clock(0), tmp_path, [], None)
+    passed, keywords = given.call_args.kwargs, run.trainer
+    kinds = [type(callback) for callback in keywords.pop("callbacks")]
+    assert kinds == [EMAWeightAveraging, Callback, BadSamples, Timer]
+    assert [kind for kind in map(type, passed.pop("callbacks")) if kind in kinds] == kinds
+    for files in ("logger", "profiler", "plugins", "default_root_dir"):
+        assert passed.pop(files)
+    assert passed == keywords
+    ends = {"max_steps": 8, "max_epochs": -1, "accumulate_grad_batches": 1}
+    assert keywords.items() >= {"gradient_clip_val": 0.5, **ends}.items()
 
 
 class Means(nn.Module):

@@ -10,9 +10,8 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.trainer.states import TrainerFn
 
 from gestalt.training import progress
-from gestalt.training.keys import Trainer
 from gestalt.training.progress import WINDOW, Clock, RunProgressBar, Speed
-from gestalt.training.trainer import keywords_of
+from gestalt.training.trainer import build_profiler
 from tests.gestalt.at_step import trainer_at
 
 BATCH = {"place": [""] * 8 + ["shard: bad one"] * 2}
@@ -91,7 +90,7 @@ def test_the_progress_bar_shows_speed_and_time_left(monkeypatch):
 
 @pytest.mark.parametrize("name", ["simple", "advanced"])  # torch's own wants a whole run around it
 def test_a_profiler_leaves_its_table_in_the_runs_folder(tmp_path, name):
-    profiler = keywords_of(Trainer(profiler=name), tmp_path)["profiler"]
+    profiler = build_profiler(name, tmp_path)
     profiler.setup("fit", local_rank=0)
     profiler.start("run_training_batch")
     torch.zeros(3).add(1)
