@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ProgressBar
 
 from gestalt.config.check import check_nodes
 from gestalt.config.loading import LOGS
@@ -38,7 +39,7 @@ from gestalt.training.checkpoints import (
     StepCheckpoint,
     restoring,
 )
-from gestalt.training.classes import build_loggers
+from gestalt.training.classes import build_loggers, naming_callbacks
 from gestalt.training.finite import NonFiniteLoss
 from gestalt.training.progress import Clock, RunProgressBar, Speed
 from gestalt.training.trainer import STATIC_GRAPH, build_profiler, make_trainer
@@ -130,9 +131,10 @@ def _train(config: Experiment, resumed: Path | None, verbose: bool) -> dict[str,
         if folder is not None and not (folder / "config.yaml").exists():
             write_whole(folder / "config.yaml", to_yaml(config))
         clock = Clock(start)
-        trainer = _trainer(parts, clock, folder, lines, resumed)
-        with restoring(resumed):
-            first = _fit(trainer, parts, resumed)
+        with naming_callbacks(config.trainer.callbacks):
+            trainer = _trainer(parts, clock, folder, lines, resumed)
+            with restoring(resumed):
+                first = _fit(trainer, parts, resumed)
         record = {
             **describe(
                 config,
@@ -223,7 +225,8 @@ def _trainer(
     keywords = parts.trainer
     # the callbacks of the user among them precede EpochCheckpoint, which stores their state
     callbacks = [*keywords.pop("callbacks"), clock, speed, board, SaveOnSignal()]
-    if config.trainer.enable_progress_bar:
+    own_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
+    if config.trainer.enable_progress_bar and not own_bar:  # the Trainer takes one
         callbacks.append(RunProgressBar(speed))
     segmented = [row.name for row in benchmarks if "segmentation" in row.measures]
     if segmented:

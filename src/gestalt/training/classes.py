@@ -4,17 +4,20 @@ the loggers of ``logger`` with the logger's run that a resumed run continues.
 
 import csv
 import inspect
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
+from gestalt.support.faults import StoppedRun
 from gestalt.support.files import replacing
 from gestalt.support.keys import Keys, refuse
 from gestalt.support.ranks import first_rank
@@ -57,7 +60,7 @@ def classes_of(key: str, entries: Entries, base: type[Any]) -> list[tuple[ClassP
 
 @contextmanager
 def making(key: str, part: ClassPath) -> Iterator[None]:
-    """Name an entry in the error of the block that makes its object.
+    """Name an entry in an error of its object, within the block.
 
     Raises:
         ConfigError: any error; the message quotes it.
@@ -65,9 +68,9 @@ def making(key: str, part: ClassPath) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # a class of others may raise anything
+        said = f"{type(error).__name__}: {error}".removesuffix(": ")
         raise ConfigError(
-            f"{key}={part.class_path}: {type(error).__name__}: {error}; change {key}, or leave it "
-            "out"
+            f"{key}={part.class_path}: {said}; change {key}, or leave it out"
         ) from error
 
 
@@ -90,6 +93,36 @@ def build_callbacks(entries: Entries) -> list[Callback]:
             why = f"{LAST} and {BEST} are the run's own; set dirpath, or other names of its files"
             refuse(CALLBACKS, part.class_path, why)
     return callbacks
+
+
+@contextmanager
+def naming_callbacks(entries: Entries) -> Iterator[None]:
+    """Name the entry of ``trainer.callbacks`` whose object raises an error within the block, such
+    as one that lacks an optional package; errors of all other code pass.
+
+    Raises:
+        ConfigError: names the entry and quotes its error.
+    """
+    try:
+        yield
+    except (
+        AttributeError,
+        ImportError,
+        LookupError,
+        MisconfigurationException,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        raising = [type(frame.f_locals.get("self")) for frame in frames]
+        for part, kind in classes_of(CALLBACKS, entries, Callback):
+            # the Trainer itself refuses a second progress bar, by its name
+            named = kind in raising or f"`{kind.__name__}`" in str(error)
+            if named and not isinstance(error, StoppedRun):
+                with making(CALLBACKS, part):
+                    raise
+        raise
 
 
 RUN_ARGUMENTS = ("id", "run_id", "experiment_key", "version")

@@ -15,7 +15,7 @@ LAST = "last"
 
 CLASS_PATHS = {
     "logger": "lightning.pytorch.loggers.CSVLogger",
-    "trainer.callbacks": "lightning.pytorch.callbacks.DeviceStatsMonitor",
+    "trainer.callbacks": "lightning.pytorch.callbacks.LearningRateMonitor",
 }
 """Keys whose entries name classes -> such a class."""
 

@@ -8,7 +8,7 @@ from unittest.mock import MagicMock
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging, Timer
+from lightning.pytorch.callbacks import EMAWeightAveraging, TQDMProgressBar
 from torch import nn
 from torch.nn import functional
 
@@ -18,7 +18,7 @@ from gestalt.encoders.weights import weights_hash
 from gestalt.runs.train import _trainer
 from gestalt.runs.training import build_bad_samples
 from gestalt.training.bad_samples import BadSamples
-from gestalt.training.progress import Clock
+from gestalt.training.progress import Clock, RunProgressBar
 from tests.gestalt.command import TINY, refused, result, succeed
 from tests.gestalt.painted import random_pixels
 from tests.gestalt.tiny_config import tiny_config
@@ -116,14 +116,16 @@ def test_each_part_alone_trains_and_its_checkpoint_names_the_model_that_it_needs
 
 def test_a_trainer_of_ones_own_gets_the_keywords_of_gestalt_train(tmp_path, monkeypatch):
     words = ("trainer.gradient_clip_val=0.5", "trainer.profiler=simple", "optimizer.ema=0.9")
-    config = tiny_config(*words, "trainer.callbacks=[lightning.pytorch.callbacks.Timer]")
+    config = tiny_config(*words, "trainer.callbacks=[lightning.pytorch.callbacks.TQDMProgressBar]")
     run = gestalt.Run(config, None, None, 8, 4, [Callback()], build_bad_samples(config))
     monkeypatch.setattr("gestalt.training.trainer.Trainer", given := MagicMock())
     _trainer(run, Clock(0), tmp_path, [], None)
     passed, keywords = given.call_args.kwargs, run.trainer
     kinds = [type(callback) for callback in keywords.pop("callbacks")]
-    assert kinds == [EMAWeightAveraging, Callback, BadSamples, Timer]
-    assert [kind for kind in map(type, passed.pop("callbacks")) if kind in kinds] == kinds
+    assert kinds == [EMAWeightAveraging, Callback, BadSamples, TQDMProgressBar]
+    theirs = [type(callback) for callback in passed.pop("callbacks")]
+    assert [kind for kind in theirs if kind in kinds] == kinds
+    assert RunProgressBar not in theirs
     for files in ("logger", "profiler", "plugins", "default_root_dir"):
         assert passed.pop(files)
     assert passed == keywords

@@ -4,6 +4,7 @@ continues; further callbacks.
 
 import csv
 import sys
+from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import pytest
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from gestalt.config.loading import load
 from gestalt.config.schema import to_plain
@@ -19,8 +21,16 @@ from gestalt.encoders.checkpoints import read_checkpoint
 from gestalt.models.names import CHECKPOINT
 from gestalt.support.typed import ConfigError
 from gestalt.training.board import write_picture
-from gestalt.training.classes import Loggers, build_callbacks, build_loggers, check_loggers
+from gestalt.training.classes import (
+    Loggers,
+    build_callbacks,
+    build_loggers,
+    check_loggers,
+    naming_callbacks,
+)
+from gestalt.training.keys import CLASS_PATHS
 from tests.gestalt.command import TINY, killed, succeed
+from tests.gestalt.measures.stage import Stub, quiet
 
 CSV = "lightning.pytorch.loggers.CSVLogger"
 MODULE = """
@@ -197,6 +207,34 @@ def test_a_callback_is_imported_and_refused_where_it_is_built(entry, message):
     config = load("clippy_random_max", scale="tiny", overrides=[f"trainer.callbacks=[{entry}]"])
     with pytest.raises(ConfigError, match=rf"trainer\.callbacks=.*: {message}"):
         build_callbacks(config.trainer.callbacks)
+
+
+OF_LIGHTNING = "lightning.pytorch.callbacks"
+
+
+@pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("BackboneFinetuning", "AttributeError: 'Stub' object has no attribute 'backbone'"),
+        ("BaseFinetuning", "NotImplementedError"),
+        ("DeviceStatsMonitor", "ModuleNotFoundError: .*`psutil` is not installed"),
+        ("LearningRateFinder", "AttributeError: .*should have one of these fields: .'lr'"),
+        ("RichProgressBar", "MisconfigurationException: .*`enable_progress_bar=False` but found"),
+        ("EarlyStopping, init_args: {monitor: nothing}", "RuntimeError: .*which is not available"),
+        (CLASS_PATHS["trainer.callbacks"].rpartition(".")[2], ""),  # which messages recommend
+    ],
+)
+def test_a_callback_that_cannot_work_is_named_in_one_line(kind, said, tmp_path, monkeypatch):
+    monkeypatch.setattr(f"{OF_LIGHTNING}.device_stats_monitor._PSUTIL_AVAILABLE", False)
+    word = f"trainer.callbacks=[{{class_path: {OF_LIGHTNING}.{kind}}}]"
+    entries = load("clippy_random_max", scale="tiny", overrides=[word]).trainer.callbacks
+    match = f"^trainer.callbacks={OF_LIGHTNING}.{kind.partition(',')[0]}: {said}.*; change trainer"
+    refused = pytest.raises(ConfigError, match=match) if said else nullcontext()
+    with refused, naming_callbacks(entries):
+        callbacks, logger = build_callbacks(entries), CSVLogger(tmp_path)
+        trainer = quiet(max_epochs=1, callbacks=callbacks, logger=logger, log_every_n_steps=1)
+        trainer.fit(Stub(), DataLoader([0.0]))
 
 
 class Steps(Callback):
