@@ -11,9 +11,10 @@ from typing import Any, Self
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
-from torch.nn import ModuleDict
+from torch.nn import ModuleDict, ParameterList
 from torch.optim import Optimizer
 
 from gestalt.encoders.keys import Image
@@ -23,6 +24,7 @@ from gestalt.losses.terms import Term
 from gestalt.model import DualEncoder
 from gestalt.subsampling import keep_indices, kept_tokens
 from gestalt.support.devices import send
+from gestalt.support.faults import Caveat
 from gestalt.training.finite import FirstBadStep, check_weights, is_logging_step
 from gestalt.training.micro_batches import Batch, MicroBatches, image_size
 from gestalt.training.schedule import PAPER, by_step, clip_in_step, make_optimizer, rate_factor
@@ -42,7 +44,8 @@ class ContrastiveModule(LightningModule):
         loss: maps embedded pairs to this rank's share of the loss, as ``contrastive_loss`` with its
             options bound; ``logit_bias`` is given where the model has one.  It measures accuracy
             and duplicates only at the steps that are logged.
-        make_optimizer: maps the model, and the terms of the loss, to their optimiser.
+        make_optimizer: maps the model, and the terms of the loss with the parameters of a subclass,
+            to their optimiser.
         rate_factor: maps the step to a factor in [0, 1] on every group's learning rate.  None: the
             paper's warm-up, of a tenth of the Trainer's steps at most, and half a cosine to 0 at
             their end.
@@ -252,12 +255,15 @@ class ContrastiveModule(LightningModule):
             self.rate_factor = partial(
                 rate_factor, keys=replace(PAPER, warmup_steps=warmup), total=total
             )
-        optimizer = self.make_optimizer(self.model, self.terms)
+        known = {*self.model.parameters(), *self.terms.parameters()}
+        own = ParameterList(weight for weight in self.parameters() if weight not in known)
+        further = ModuleDict({**self.terms, "module": own}) if len(own) else self.terms
+        optimizer = self.make_optimizer(self.model, further)
         return by_step(optimizer, self.rate_factor)
 
     def on_fit_start(self) -> None:
         """Refuse a fused optimiser under a gradient scaler, whose gradients it would clip as they
-        are scaled.
+        are scaled; warn of parameters that no optimiser has.
         """
         precision, fused = self.trainer.precision, self.trainer.optimizers[0].defaults.get("fused")
         if fused and str(precision).startswith("16"):
@@ -265,6 +271,19 @@ class ContrastiveModule(LightningModule):
                 f"precision={precision}: a fused optimiser clips gradients that are scaled; set "
                 "trainer.precision in the experiment too, or give the module a make_optimizer "
                 "whose fused is False"
+            )
+        trained = {weight for each in self.trainer.optimizers for weight in _parameters(each)}
+        left = [
+            name
+            for name, weight in self.named_parameters()
+            if weight.requires_grad and weight not in trained
+        ]
+        if left:
+            rank_zero_warn(
+                f"{type(self).__name__}: no optimiser has {', '.join(left)}, which will not be "
+                "trained; add them in make_optimizer or configure_optimizers, or freeze them by "
+                "requires_grad_(False)",
+                category=Caveat,
             )
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:

@@ -3,6 +3,7 @@ kept patches, E shared width.
 """
 
 import math
+from contextlib import nullcontext
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -21,8 +22,9 @@ from gestalt.losses.contrastive import ContrastiveTerms, contrastive_loss, sigmo
 from gestalt.model import MAX_LOGIT_SCALE, DualEncoder, Embeddings
 from gestalt.module import ContrastiveModule
 from gestalt.subsampling import keep_indices
+from gestalt.support.faults import Caveat
 from gestalt.training.finite import NonFiniteLoss
-from gestalt.training.schedule import clip_in_step
+from gestalt.training.schedule import clip_in_step, make_optimizer
 from tests.gestalt.at_step import QUIET
 from tests.gestalt.painted import random_pixels
 
@@ -403,6 +405,32 @@ def test_nan_weights_are_never_saved():
         match=r"1 of 3 weights, model\.text first, contain NaN or infinity after step 3; the",
     ):
         module.on_save_checkpoint({"state_dict": module.state_dict()})
+
+
+class Headed(ContrastiveModule):
+    """A subclass with a layer that takes part in the loss, and a second name of the model."""
+
+    def __init__(self, *model: Any, **options: Any) -> None:
+        super().__init__(*model, **options)
+        self.head, self.same = nn.Linear(2, 1), self.model
+
+    def training_step(self, batch: Any, batch_index: int) -> Tensor:
+        return super().training_step(batch, batch_index) + self.head(self.model.image).sum()
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_a_parameter_of_a_subclass_is_trained_or_named(trains):
+    of_model = partial(make_optimizer, terms=nn.ModuleDict(), fused=False)
+    options = {} if trains else {"make_optimizer": lambda model, _: of_model(model)}
+    module = Headed(FewWeights(), loss=pulled, keep_share=1.0, **options)
+    before = module.head.weight.clone()
+    warned = (
+        nullcontext() if trains else pytest.warns(Caveat, match=r"has head\.weight, head\.bias,")
+    )
+    with warned:
+        pairs = DataLoader([pair(0)] * BATCH, batch_size=BATCH, collate_fn=collated)
+        Trainer(**QUIET, max_steps=1, log_every_n_steps=1).fit(module, pairs)
+    assert module.head.weight.equal(before) != trains
 
 
 class Normed(nn.Module):

@@ -66,6 +66,7 @@ def save_run(folder: Path) -> Path:
     (folder / RUN / "checkpoints").mkdir(parents=True)
     (folder / RUN / "config.yaml").write_text(to_yaml(config))
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
+    state |= {"terms.nouns.scale": torch.ones(()), "head.bias": torch.zeros(1)}  # of a subclass
     torch.save(
         {"global_step": 8, "gestalt": {"steps_planned": 8}, "state_dict": state},
         folder / RUN / "checkpoints" / "last.ckpt",

@@ -318,7 +318,8 @@ def load_checkpoint_model(
     weights = {
         str(name).removeprefix("model."): value
         for name, value in content["state_dict"].items()
-        if isinstance(value, Tensor) and not str(name).startswith("terms.")  # only for training
+        # the terms of the loss and the parameters of a subclass are only for training
+        if isinstance(value, Tensor) and str(name).startswith("model.")
     }
     model = load_model(
         config,
