@@ -21,11 +21,12 @@ from gestalt.data_modules.keys import ONLY_SCENES, only_scenes
 from gestalt.data_modules.pixels.pictures import Picture, read_pictures
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.evaluation.images import embed_images
+from gestalt.measures.evaluation.pictures import BACKGROUND
 from gestalt.measures.evaluation.prompts import check_texts, embed_texts
 from gestalt.measures.evaluation.protocols import ImageProtocol
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.grouping.protocol import BottomUpProtocol, grouping_protocol
-from gestalt.measures.segmentation.fitting import Choices, picture_protocol
+from gestalt.measures.segmentation.fitting import PRIOR, Choices, picture_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.measures.segmentation.segmented import SegmentedImage, segment_images, similarity_maps
 from gestalt.models.opening import open_target
@@ -288,10 +289,10 @@ class Model:
             image: pictures.
             labels: two or more, or one with a threshold.
             choices: ``threshold``, below which a pixel's best score, a cosine in most protocols,
-                leaves it without a label (255, or 65535 with more than 255 labels); ``protocol``,
-                such as ``sclip-336``; ``reading``, such as ``naclip``; ``templates``, sentences
-                with ``{}`` for the label, or a published set such as ``openai_80``.  By default
-                those of the model's configuration.
+                leaves it without a label (255, or 65535 with more than 255 labels), and which takes
+                the place of a prior; ``protocol``, such as ``sclip-336``; ``reading``, such as
+                ``naclip``; ``templates``, sentences with ``{}`` for the label, or a published set
+                such as ``openai_80``.  By default those of the model's configuration.
 
         Warns of labels that the text tower cannot tell apart, whose pixels all go to the first of
         them, and of labels that it cuts.
@@ -313,6 +314,14 @@ class Model:
             raise ValueError(
                 f"labels={names}: every pixel would have the only label; name another, or give a "
                 "threshold"
+            )
+        if PRIOR in chosen.left_out and BACKGROUND in names:
+            warnings.warn(
+                f"threshold={chosen.threshold} takes the place of the prior of the label "
+                f"{BACKGROUND}, which is now a label like any other; leave the threshold out to "
+                "use the prior",
+                Caveat,
+                stacklevel=2,
             )
         segmented = segment_images(self.encoder, pictures, labels=names, protocol=chosen)
         return segmented[0] if single else segmented

@@ -159,6 +159,20 @@ def test_the_prior_of_a_model_weighs_a_label_background_alone(model):
     assert more["background"] > plain["background"]
 
 
+def test_a_threshold_takes_the_place_of_the_prior_and_says_so_of_a_label_background(model):
+    weighed = gestalt.load(model.name, device="cpu", overrides=["evaluation.prior=0.5"])
+    for labels, warned in ((["background", "dog"], 1), (["grass", "dog"], 0)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            result = weighed.segment("photo.jpg", labels, threshold=0.01)
+        said = [str(warning.message) for warning in caught if "prior" in str(warning.message)]
+        assert [text.partition(", ")[0] for text in said] == [
+            "threshold=0.01 takes the place of the prior of the label background"
+        ] * warned
+        same = model.segment("photo.jpg", labels, threshold=0.01)
+        assert torch.equal(result.map, same.map)
+
+
 def test_every_protocol_takes_a_picture_with_and_without_a_threshold(model):
     from gestalt.api import segmentation_protocol
 

@@ -20,7 +20,7 @@ from gestalt.data_modules.pixels.pictures import read_picture
 from gestalt.encoders.weights import weights_hash
 from gestalt.measures.evaluation.pictures import BACKGROUND
 from gestalt.measures.evaluation.protocols import ImageProtocol
-from gestalt.measures.segmentation.segmented import SegmentedImage
+from gestalt.measures.segmentation.segmented import SegmentedImage, protocol_for
 from gestalt.models.opening import TRAINED, Identity, place_of, step_of
 from gestalt.publishing.picture_page import (
     numbers,
@@ -87,8 +87,9 @@ class Mapper:
                 reading=arguments.reading,
                 threshold=arguments.threshold,
             )
-            fields = {key: getattr(chosen, key) for key in ("name", "reading", "threshold")}
-            self.about = {"protocol": {**fields, "digest": chosen.digest()}}
+            effective = protocol_for(arguments.labels, chosen)
+            shown = {"reading": effective.reading, "prior": effective.prior}
+            self.about = {"protocol": {**effective.fields(), **shown, "digest": effective.digest()}}
             self.protocols.append(chosen)
             self.maps["labels"] = lambda pictures: model.segment(
                 pictures, arguments.labels, protocol=chosen

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+from functools import partial
 from html import unescape
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import gestalt
 from gestalt.commands.pictures import model_folders, pictures_of, result_names
 from gestalt.measures.evaluation.pictures import label_colours
 from gestalt.support.typed import ConfigError
@@ -175,6 +177,28 @@ def test_the_summary_has_every_picture_in_order_and_how_they_were_made():
     assert [(row["picture"], row["name"]) for row in rows] == [
         (file, name) for file in files for name in ("dog", "cat", "grass")
     ]
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "recorded"),
+    [
+        ("background,dog", "", {"prior": 0.5, "prior_offset": 0.2, "input_size": 32}),
+        ("background,dog", "--threshold 0.01", {"prior": 0, "threshold": 0.01, "reading": "plain"}),
+        ("cat,dog", "--protocol sclip-336", {"prior": 0, "window": 224, "reading": "sclip"}),
+    ],
+)
+def test_the_summary_has_every_setting_of_the_map_that_takes_effect(
+    labels, options, recorded, monkeypatch, capsys
+):
+    words = ["evaluation.prior=0.5", "evaluation.prior_offset=0.2"]
+    monkeypatch.setattr("gestalt.commands.mapping.load", partial(gestalt.load, overrides=words))
+    run_here(f"segment frames/frame1.png --labels {labels} --model exported --to out {options}")
+    summary = json.loads(Path("out/labels.json").read_text())
+    assert summary["protocol"].items() >= recorded.items()
+    assert ("prior_offset" in summary["protocol"]) == bool(recorded["prior"])
+    replaced = "takes the place of the prior" in capsys.readouterr().err
+    assert replaced == ("--threshold" in options)
+    assert replaced == any("takes the place of" in caveat for caveat in summary["caveats"])
 
 
 def test_an_existing_result_is_refused_before_any_work(refusal):

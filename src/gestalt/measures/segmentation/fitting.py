@@ -17,6 +17,7 @@ OpenVision = Callable[[str], DenseModel]
 """Opens a vision model by its name, such as ``timm:NAME``."""
 
 DEBIAS = "debias: there are no unlabelled images beside the picture"
+PRIOR = "prior: the threshold takes its place"
 
 
 class Choices(TypedDict, total=False):
@@ -85,8 +86,15 @@ def picture_protocol(
     if not isinstance(threshold, Real | None):
         raise ValueError(f"threshold={threshold!r}: a score is a number, such as 0.2")
     if threshold is not None:
+        # a threshold is another rule for the background than a prior
+        left_out = (PRIOR, *protocol.left_out) if protocol.prior else protocol.left_out
         protocol = replace(
-            protocol, background="threshold", threshold=threshold, area_threshold=None
+            protocol,
+            background="threshold",
+            threshold=threshold,
+            area_threshold=None,
+            prior=0.0,
+            left_out=left_out,
         )
     return fit_protocol(protocol, model, requested, open_vision)
 

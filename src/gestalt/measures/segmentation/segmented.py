@@ -45,6 +45,13 @@ SHOWN = 60
 """Most characters of a label in a warning."""
 
 
+def protocol_for(labels: Sequence[str], protocol: TopDownProtocol) -> TopDownProtocol:
+    """Return the protocol as it takes effect on these labels: a prior needs one named
+    ``background``.
+    """
+    return protocol if BACKGROUND in labels else replace(protocol, prior=0.0)
+
+
 def label_prompts(model: Any, labels: Sequence[str], protocol: TopDownProtocol) -> ClassEmbeddings:
     """Embed labels as classes; under a threshold, one class more, ``len(labels)``, stands for what
     is below it.
@@ -222,8 +229,7 @@ def segment_images(
     Raises:
         ValueError: no labels or too many; a window that the tower cannot take.
     """
-    if BACKGROUND not in labels:
-        protocol = replace(protocol, prior=0.0)
+    protocol = protocol_for(labels, protocol)
     prompts = label_prompts(model, labels, protocol)
     on_device = [image.to(prompts.vectors.device) for image in images]
     found = top_down(model, on_device, prompts, protocol)
