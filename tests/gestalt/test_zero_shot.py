@@ -79,6 +79,9 @@ class Own(Stub):
     def training_step(self, batch):
         return self.model.patch_tokens(batch, projected=True).square().mean()
 
+    def on_validation_model_eval(self):
+        """Stay in training mode."""
+
     def validation_step(self, batch, batch_idx, dataloader_idx=0):
         assert batch.shape == (2, 3, 32, 32)
 
@@ -86,17 +89,31 @@ class Own(Stub):
         return torch.optim.SGD(self.parameters(), lr=3.0)
 
 
+class Watch(Callback):
+    """Notes torch's random state, and the modules that are in training mode."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_validation_epoch_start(self, trainer, pl_module):
+        training = [part for part in pl_module.modules() if part.training]
+        self.seen.append((torch.get_rng_state().tolist(), training))
+
+
 def test_an_average_of_weights_is_scored_and_monitored_at_its_own_validation(tmp_path):
     module, zero_shot = Own(), gestalt.ZeroShot("scenes", limit=4, size=32)
-    best = ModelCheckpoint(tmp_path, monitor="scenes/miou")
+    best, watch = ModelCheckpoint(tmp_path, monitor="scenes/miou"), Watch()
     images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
     data, own = (DataLoader(part, 2) for part in (images, images[:2]))
     trainer = Trainer(
         **QUIET | {"enable_checkpointing": True},
         max_epochs=1,
-        callbacks=[EMAWeightAveraging(decay=0.5), zero_shot, best],
+        callbacks=[EMAWeightAveraging(decay=0.5), watch, zero_shot, watch, best],
     )
     trainer.fit(module, data, [data, own])
+    before, after = watch.seen[-2:]  # the first are of the sanity check
+    assert before == after
+    assert len(before[1]) > 1
     last = {key: value for key, value in trainer.callback_metrics.items() if "scenes" in key}
     assert best.best_model_score == last["scenes/miou"]
     kept = torch.load(best.best_model_path, weights_only=False)["callbacks"]

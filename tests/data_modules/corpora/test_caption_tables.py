@@ -67,13 +67,15 @@ def test_each_pair_has_the_text_of_its_row(tmp_path, shards, name, by, named, co
         pack(source, tmp_path / "packed", shards=1)
 
 
-def test_pairs_with_other_join_values_are_joined_again(cwd):
+def test_pairs_or_a_table_with_other_content_are_joined_again(cwd):
     Path("new.csv").write_text("url,t\na,new a\nb,new b\n")
     data = Data("parquet", root="a.parquet", captions=Captions("new.csv"), caption={"t": 1})
     for urls in ("ab", "ba"):
         pairs = pd.DataFrame({"image": [jpeg(0)] * 2, "caption": "own", "url": [*urls]})
         pairs.to_parquet("a.parquet")
         assert open_data(data, size=8, seed=0).caption(0, 0) == f"new {urls[0]}"
+    Path("new.csv").write_text("url,t\na,new a\nb,old b\n")  # of the same size
+    assert open_data(data, size=8, seed=0).caption(0, 0) == "old b"
 
 
 def test_a_table_that_is_not_there_is_said(shards):

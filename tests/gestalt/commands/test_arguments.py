@@ -157,6 +157,16 @@ def test_a_run_with_a_benchmark_whose_file_is_gone_is_refused_before_torch(cwd):
         checked("eval lightning_logs/run")
 
 
+def test_all_checkpoints_of_a_run_are_scored_in_the_order_of_their_steps(cwd):
+    (cwd / "run/checkpoints").mkdir(parents=True)
+    (cwd / "run/config.yaml").write_text(to_yaml(tiny_config()))
+    names = ["last.ckpt", "step_2.ckpt", "step_10.ckpt"]
+    for name in names:
+        (cwd / "run/checkpoints" / name).touch()
+    targets = checked("eval run --checkpoints all").targets
+    assert targets == [f"run/checkpoints/{name}" for name in names]
+
+
 @pytest.mark.parametrize("command", ["eval", "export --to out", "group a.png --to out --model"])
 @pytest.mark.parametrize(
     ("target", "message"),

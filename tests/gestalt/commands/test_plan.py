@@ -16,6 +16,8 @@ STATIONS = [
     *("validation", "checkpoint", "disk", "hours"),
 ]
 GB = 10**9
+KEEPING = tiny_config("trainer.max_epochs=32", "data.limit=null", "checkpoint_keep=160")
+"""It keeps two checkpoints in its 320 steps."""
 
 
 def stations(*words, **given):
@@ -47,6 +49,7 @@ def stations(*words, **given):
     ("station", "given", "kind", "text"),
     [
         ("disk", {}, None, "3 GB of the 4 GB that are free"),
+        ("disk", {"config": KEEPING}, ConfigError, "5 GB of the 4 GB that are free"),
         ("disk", {"saved": 2 * GB}, ConfigError, "free some space, or start the run in another"),
         ("hours", {}, None, "3 min 44 s to the end, 320 steps of 160 pairs an epoch and 32 valid"),
         ("hours", {"there": 15}, NotThere, "number of steps"),

@@ -15,6 +15,7 @@ from torch.nn import functional
 import gestalt
 from gestalt.data_modules.sources import open_source
 from gestalt.encoders.weights import weights_hash
+from gestalt.runs.run import Run, arguments_of
 from gestalt.runs.train import _trainer
 from gestalt.runs.training import build_bad_samples
 from gestalt.training.bad_samples import BadSamples
@@ -22,7 +23,7 @@ from gestalt.training.progress import Clock, RunProgressBar
 from tests.gestalt.command import TINY, refused, result, succeed
 from tests.gestalt.painted import random_pixels
 from tests.gestalt.tiny_config import tiny_config
-from tests.gestalt.tiny_model import tiny
+from tests.gestalt.tiny_model import save_run, tiny
 
 QUIET = dict.fromkeys(("logger", "enable_progress_bar", "enable_checkpointing"), False)
 SCRIPT = """
@@ -163,3 +164,24 @@ def test_an_experiment_is_checked_as_in_the_shell():
     ):
         with pytest.raises(ValueError, match=why):
             gestalt.experiment(*words)
+
+
+def test_averaged_weights_are_in_place_before_anything_is_scored():
+    """Callbacks are called in order, and each validation puts the averages in place."""
+    scorer, count = Callback(), Callback()
+    run = Run(tiny_config("optimizer.ema=0.9"), None, None, 8, 4, [scorer], count)
+    first, *others = run.callbacks
+    assert isinstance(first, EMAWeightAveraging)
+    assert others == [scorer, count]
+
+
+@pytest.mark.parametrize(("schedule", "total"), [({"schedule": 40}, 40), ({}, 8)])
+def test_the_module_of_a_checkpoint_has_the_schedule_that_it_was_trained_with(
+    tmp_path, schedule, total
+):
+    """The run has eight steps; only checkpoints of older versions lack the schedule."""
+    file = save_run(tmp_path) / "checkpoints" / "last.ckpt"
+    saved = torch.load(file)
+    saved["gestalt"] |= schedule
+    torch.save(saved, file)
+    assert arguments_of(file)["rate_factor"].keywords["total"] == total

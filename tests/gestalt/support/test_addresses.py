@@ -9,6 +9,7 @@ from gestalt.support.addresses import published
     ("text", "shown"),
     [
         ("https://user:password@host/x.tar?token=T#part", "https://host/x.tar"),
+        ("https://host/x#token=T, s3://b/x#1", "https://host/x, s3://b/x#1"),
         ("simplecache::s3:/key:a@b?c@host:9/x?.tar#1", "simplecache::s3:/host:9/x?.tar#1"),
         ("[HTTPS://h/x?t=T,s3://h/y?t=T] me@x", "[HTTPS://h/x,s3://h/y] me@x"),
         ("https://h/{x.tar?token=T,y.tar?token=U}", "https://h/{x.tar}"),

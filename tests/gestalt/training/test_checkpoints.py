@@ -75,6 +75,13 @@ def test_a_writer_that_dies_half_way_leaves_the_previous_checkpoint_whole(tmp_pa
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 
+def test_the_last_checkpoint_of_every_few_steps_is_kept_under_its_step(tmp_path):
+    for step, name in ((3, "last.ckpt"), (4, "last.ckpt"), (6, "best.ckpt")):
+        checkpoint = {"epoch": 1, "global_step": step}
+        AtomicCheckpointIO(keep=2).save_checkpoint(checkpoint, tmp_path / name)
+    assert {file.name for file in tmp_path.iterdir()} == {"last.ckpt", "best.ckpt", "step_4.ckpt"}
+
+
 class Trained:
     """The parts of a trainer that the callbacks read; records the saved files."""
 

@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from gestalt.measures.evaluation.pictures import ScoredImage
-from gestalt.measures.segmentation.class_maps import PER_END, Extremes, best_and_worst, extremes_of
+from gestalt.measures.segmentation.class_maps import (
+    PER_END,
+    ClassMaps,
+    Extremes,
+    best_and_worst,
+    extremes_of,
+)
+from gestalt.measures.segmentation.protocol import TopDownProtocol
+from tests.gestalt.measures.stage import context
 
 
 def shown(index: int) -> ScoredImage:
@@ -41,3 +49,14 @@ def test_images_kept_by_ranks_include_the_extremes_of_the_whole_set(ranks, level
     best, worst = best_and_worst(dict(enumerate(iou)))
     together = extremes_of({index: image for one in kept for index, image in one.items()})
     assert list(together) == best + worst
+
+
+def test_an_evaluation_keeps_no_image_of_the_one_before():
+    scorer = ClassMaps(context(pictures=0, protocol=TopDownProtocol(name="p")))
+    for index in (1, 2):
+        scorer.begin(None)
+        image, label = torch.zeros(1, 3, 2, 2), torch.zeros(1, 2, 2, dtype=torch.uint8)
+        batch = {"sample_id": torch.tensor([index]), "name": ["one"], "image": image}
+        scorer.score(None, batch | {"prediction": label}, label)
+        scorer.scores = {"model": scorer.metrics["model"].compute()}
+        assert [one.sample_id for one in scorer.predictions().images] == [index]
