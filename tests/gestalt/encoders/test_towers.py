@@ -137,3 +137,10 @@ def test_what_is_not_read_is_not_trained_and_a_file_of_weights_is_loaded(tmp_pat
     loaded = image_tower(DINO, init="mine", weights=file)
     assert loaded.trunk.model.layernorm.weight.eq(2).all()
     assert loaded.origin.init == "mine"
+
+
+@torch.no_grad()
+def test_pixels_are_normalised_with_the_mean_and_std_of_the_module():
+    tower, images = image_tower(CNN), random_pixels(2, 3, 64, 64)
+    expected = tower.trunk((images / 255 - 0.5) / 0.25).flatten(2).mT
+    torch.testing.assert_close(tower(images).parts, expected)

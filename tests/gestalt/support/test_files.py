@@ -6,7 +6,13 @@ import sys
 
 import pytest
 
-from gestalt.support.files import files_hash, filled_folder, partial_beside, replacing
+from gestalt.support.files import (
+    files_hash,
+    filled_folder,
+    partial_beside,
+    read_json,
+    replacing,
+)
 
 
 def test_the_new_content_replaces_the_old(tmp_path):
@@ -113,3 +119,17 @@ def test_a_folder_is_filled_when_all_is_written_and_keeps_its_files(there, tmp_p
     with pytest.raises(FileExistsError, match="out/2"), filled_folder(folder) as partial:
         (partial / "2").write_text("newer")
     assert (folder / "2").read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": {"b": [1, [NaN]]}}', "b holds nan, which is not a finite number"),
+        ('{"a": -1e999}', "a holds -inf, which is not a finite number"),
+        ('{"a": [{"b": 1, "b": 1}]}', "b is given twice"),
+    ],
+)
+def test_json_that_readers_understand_differently_is_refused(tmp_path, text, message):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_json(tmp_path / "a.json", "run")

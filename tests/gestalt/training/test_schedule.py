@@ -108,12 +108,16 @@ def test_tokens_positions_and_biases_do_not_decay():
         assert group_of(vit(), name)["weight_decay"] == 0.0
 
 
-def test_tower_learning_rates_do_not_apply_to_projections():
+def test_rates_of_towers_and_names_apply_to_them_alone():
     rates = {"learning_rate": 0.5, "image_rate": 0.1, "text_rate": 2.0}
     assert group_of(small(), "image.tower.embed.weight", **rates)["lr"] == pytest.approx(0.05)
     assert group_of(small(), "text.tower.embed.weight", **rates)["lr"] == pytest.approx(1.0)
     for name in ("image.projection.weight", "text.projection.weight", "logit_scale"):
         assert group_of(small(), name, **rates)["lr"] == 0.5
+    model = small()
+    model.image["projection"].names = nn.Parameter(torch.zeros(4, 4))
+    rates["names_rate"] = 3.0
+    assert group_of(model, "image.projection.names", **rates)["lr"] == pytest.approx(1.5)
 
 
 @pytest.mark.parametrize(

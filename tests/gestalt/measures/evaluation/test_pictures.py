@@ -7,6 +7,7 @@ import torch
 from gestalt.measures.evaluation.pictures import (
     MAX_WIDTH,
     PANEL,
+    VOID,
     ScoredImage,
     class_colours,
     overlay,
@@ -39,6 +40,7 @@ def test_the_background_is_black_and_class_colours_are_distinct():
         assert [index for index, colour in enumerate(colours.tolist()) if colour == [0, 0, 0]] == (
             [] if background is None else [background]
         )
+        assert VOID not in map(tuple, class_colours(300, background=background).tolist())
     np.testing.assert_array_equal(class_colours(21, background=0), voc_colours(21))
 
 

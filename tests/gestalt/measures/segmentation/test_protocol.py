@@ -4,9 +4,13 @@ import dataclasses
 
 import pytest
 
+from gestalt.measures.evaluation.benchmarks import BENCHMARKS
+from gestalt.measures.evaluation.configured import check_evaluation, segmentation_protocol
 from gestalt.measures.evaluation.protocols import TEMPLATES
+from gestalt.measures.keys import Evaluation
 from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
 from gestalt.measures.segmentation.protocol import Crf, TopDownProtocol
+from gestalt.support.typed import ConfigError
 
 
 @pytest.mark.laws(PRESETS)
@@ -19,6 +23,16 @@ def test_a_protocol_has_the_name_of_its_row(name):
 
 def test_the_digest_is_the_same_on_every_machine():
     assert TopDownProtocol(name="golden").digest() == "70eb8801a1662cb7"
+    assert TopDownProtocol(name="golden", prior=0.1).digest() == "de5bc8055f397554"
+
+
+def test_an_offset_of_0_is_an_offset():
+    evaluation = Evaluation(benchmarks=["scenes"], prior=0.1, prior_offset=0.0)
+    protocol = segmentation_protocol(evaluation, BENCHMARKS["scenes"], size=32)
+    assert protocol.prior_offset == 0
+    evaluation.prior = None
+    with pytest.raises(ConfigError, match=r"prior_offset=0.0: without a prior it has no effect"):
+        check_evaluation(evaluation)
 
 
 def test_every_field_except_the_source_is_part_of_the_digest(monkeypatch):
