@@ -2,6 +2,7 @@
 refused at once.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from gestalt.config.loading import LOGS, load_saved
@@ -9,13 +10,15 @@ from gestalt.config.schema import Experiment, config_hash
 from gestalt.models.finding import differences, resolve_checkpoint
 from gestalt.models.names import CHECKPOINT, is_finished, run_folder, runs_of, saved_hash
 from gestalt.support.typed import ConfigError
+from gestalt.training.keys import ADAMW_EPS
 
 DIVERGED = "diverged.txt"
 """A note in the folder of a run that stopped because its loss was not finite."""
 
 
 def resolve_resume(config: Experiment) -> Path | None:
-    """Return the checkpoint that ``resume`` means; None for a new run.
+    """Return the checkpoint that ``resume`` means; None for a new run.  If ``optimizer.eps`` is
+    null, it is set to the one that the run has saved.
 
     Raises:
         ConfigError: no checkpoint, or one of another configuration; the message names the keys that
@@ -44,7 +47,8 @@ def _newest_match(config: Experiment) -> Path:
             f"resume=last: no checkpoint under {LOGS / config.name / config.scale}; start without "
             "resume"
         )
-    same = [folder for folder in runs if saved_hash(folder) == config_hash(config)]
+    hashes = _hashes(config)
+    same = [folder for folder in runs if saved_hash(folder) in hashes]
     return _matching((same or runs)[-1] / CHECKPOINT, config)
 
 
@@ -59,11 +63,8 @@ def _unfinished_run(config: Experiment) -> Path | None:
         ConfigError: several runs are unfinished, and the configuration does not tell which is
             meant; or the newest run diverged.
     """
-    runs = [
-        folder
-        for folder in runs_of(config.name, config.scale)
-        if saved_hash(folder) == config_hash(config)
-    ]
+    hashes = _hashes(config)
+    runs = [folder for folder in runs_of(config.name, config.scale) if saved_hash(folder) in hashes]
     unfinished = [
         folder
         for folder in runs
@@ -83,16 +84,26 @@ def _unfinished_run(config: Experiment) -> Path | None:
             f"resume=auto: {len(unfinished)} runs of this configuration are unfinished: {names}; "
             "name one with resume=FOLDER"
         )
-    return unfinished[0] / CHECKPOINT if unfinished else None
+    return _matching(unfinished[0] / CHECKPOINT, config) if unfinished else None
+
+
+def _hashes(config: Experiment) -> set[str]:
+    """Return the hash of a configuration and, if its ``optimizer.eps`` is null, the hash that it
+    had in 0.3.0, when every optimiser had the eps of AdamW.
+    """
+    optimizer = replace(config.optimizer, eps=config.optimizer.eps or ADAMW_EPS)
+    return {config_hash(config), config_hash(replace(config, optimizer=optimizer))}
 
 
 def _matching(checkpoint: Path, config: Experiment) -> Path:
-    """Return a checkpoint of this configuration.
+    """Return a checkpoint of this configuration, whose eps, if null, becomes the saved one.
 
     Raises:
         ConfigError: it is of another; names the keys that differ.
     """
     saved = load_saved(run_folder(checkpoint) / "config.yaml")
+    if config.optimizer.eps is None:
+        config.optimizer.eps = saved.optimizer.eps
     found = [
         f"{key}: {value} saved, {given} given"
         for key, (value, given) in differences(saved, config).items()

@@ -10,6 +10,9 @@ from gestalt.support.keys import key, positive, refuse, unhashed
 from gestalt.support.names import suggestion
 
 ENTRIES = "list of class paths, or of `{class_path: ..., init_args: {...}}`"
+ADAMW_EPS = 1e-6
+"""``eps`` of AdamW where none is given.  Up to 0.3.0, runs with other optimisers had it too."""
+
 LAST = "last"
 """Name of the newest checkpoint's file, without ending."""
 
@@ -30,7 +33,8 @@ class Optimizer:
 
     name: str = key(
         "adamw",
-        "The optimiser; it reads those of the keys below that it has. `muon`, `nmuon`, `adamuon` "
+        "The optimiser; it reads those of the keys below that it has. Momentum, where it has one, "
+        "is 0.9. `muon`, `nmuon`, `adamuon` "
         "and `nadamuon` are for the matrices of the towers' blocks; all else learns by AdamW.",
         kind="`adamw`, `lamb` or another of timm's optimisers",
     )
@@ -41,8 +45,19 @@ class Optimizer:
         at_least=0,
         below=1,
     )
-    eps: float = positive(1e-6, "Constant added to the denominator of an update.")
-    weight_decay: float = key(0.2, "Decoupled weight decay, for matrices only.", at_least=0)
+    eps: float | None = positive(
+        None,
+        "Constant added to the denominator of an update. `null`: 1e-6 for `adamw`, the default of "
+        "timm for every other optimiser, and the saved one for a run that is resumed.",
+    )
+    weight_decay: float = key(
+        0.2,
+        "Weight decay, for matrices only. `sgd`, `momentum`, `adam`, `nadam`, `nadamlegacy`, "
+        "`radam`, `adamax`, `adopt`, `cadopt`, `adadelta`, `adagrad`, `madgrad`, `novograd`, "
+        "`rmsprop`, `rmsproptf`, `crmsproptf` and the LARS optimisers add it to the gradient; "
+        "`lamb`, `lambc` and `clamb` add it to the update that they scale. The others decouple it.",
+        at_least=0,
+    )
     warmup_steps: int = key(
         2000,
         "Steps of linear warm-up. Our choice: the public code sets 10,000 and stops at 5,000.",
@@ -77,6 +92,10 @@ class Optimizer:
     ema: float | None = positive(
         None, "Decay of the averaged weights that validation uses. `null`: no averaging.", below=1
     )
+
+    def __post_init__(self) -> None:
+        if self.eps is None and self.name == "adamw":
+            self.eps = ADAMW_EPS
 
 
 @cache

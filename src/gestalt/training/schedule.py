@@ -147,19 +147,17 @@ def make_optimizer(
         # under a name that is no tower's
         further = parameter_groups(nn.ModuleDict({"terms": terms}), keys)
         groups += [{**group, "name": f"terms.{group['name']}"} for group in further]
+    options: Group = {"betas": keys.betas}
+    if keys.eps is not None:
+        options["eps"] = keys.eps
     if keys.name == "adamw":
-        return torch.optim.AdamW(groups, betas=keys.betas, eps=keys.eps, fused=fused)
+        return torch.optim.AdamW(groups, fused=fused, **options)
     from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
 
-    options: Group = {"max_grad_norm": None} if "lamb" in keys.name else {}
+    if "lamb" in keys.name:
+        options["max_grad_norm"] = None
     return create_optimizer_v2(
-        groups,
-        keys.name,
-        lr=keys.learning_rate,
-        weight_decay=keys.weight_decay,
-        betas=keys.betas,
-        eps=keys.eps,
-        **options,
+        groups, keys.name, lr=keys.learning_rate, weight_decay=keys.weight_decay, **options
     )
 
 

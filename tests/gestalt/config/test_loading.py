@@ -12,13 +12,14 @@ import yaml
 from gestalt.config import check as checks
 from gestalt.config import schema
 from gestalt.config.loading import EXPERIMENTS, load, load_saved
-from gestalt.config.schema import config_hash, to_yaml
+from gestalt.config.schema import Experiment, config_hash, to_yaml
 from gestalt.data_modules import keys as schema_data
 from gestalt.data_modules.keys import options_written
 from gestalt.data_modules.opening import COMMON, modules_of
 from gestalt.measures.evaluation import configured
 from gestalt.support.keys import flatten
 from gestalt.support.typed import ConfigError
+from gestalt.training.keys import Optimizer
 
 DEMO = ("clippy_dino_max", "demo")
 PHOTOS = ("clippy_supervised_max", "photos", "data.root=DIR", "benchmark_root=DIR")
@@ -217,6 +218,7 @@ def test_the_hash_changes_only_with_keys_that_change_a_result():
         "trainer.devices=2",
         "resume=last",
         "data.batch_size=16 trainer.accumulate_grad_batches=4",
+        "optimizer.eps=1e-6",
     ):
         assert hash_of(*same.split()) == hash_of()
     assert hash_of("data.root=s3://u:p@a/x.tar?token=T/1") == hash_of("data.root=x.tar")
@@ -228,6 +230,10 @@ def test_the_hash_changes_only_with_keys_that_change_a_result():
         "trainer.accumulate_grad_batches=2",
     ):
         assert hash_of(other) != hash_of()
+    # in 0.3.0 every optimiser had AdamW's eps, and this hash
+    earlier = Experiment(optimizer=Optimizer("adafactor", eps=1e-6))
+    assert config_hash(earlier) == "a4ed3c9f4481"
+    assert config_hash(Experiment(optimizer=Optimizer("adafactor"))) != "a4ed3c9f4481"
 
 
 def test_a_new_key_changes_a_hash_only_away_from_its_default(monkeypatch):

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,22 @@ def test_last_is_the_newest_run_of_the_same_config():
 def test_resuming_accepts_changes_that_do_not_affect_results():
     last = saved_run(0, "data.workers=2", "trainer.log_every_n_steps=7")
     assert resolve_resume(config("resume=last", "trainer.devices=2")) == last
+
+
+@pytest.mark.parametrize(
+    "resume", ["last", "auto", "lightning_logs/clippy_dino_max/tiny/version_0"]
+)
+@pytest.mark.parametrize("name", ["adamw", "lion", "adafactor"])
+@pytest.mark.parametrize("eps", ["null", "1.0e-6", "1.0e-7"])
+def test_a_resumed_run_keeps_the_eps_that_it_has_saved(resume, name, eps):
+    words = (f"resume={resume}", f"optimizer.name={name}")
+    last = saved_run(0, words[1], f"optimizer.eps={eps}")  # 0.3.0 saved 1e-6 with every optimiser
+    saved = config(words[1], f"optimizer.eps={eps}")
+    if eps != "1.0e-7":
+        asked = config(*words)
+        assert resolve_resume(asked) == last
+        assert asked == replace(saved, resume=resume)
+    assert resolve_resume(config(*words, f"optimizer.eps={eps}")) == last
 
 
 def test_resume_last_refuses_another_config_with_the_differing_keys_and_values():

@@ -1,6 +1,8 @@
 """Parameter groups over small models and real towers, optimisers, warm-up and cosine."""
 
 import math
+import re
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from torch import nn
 from gestalt.encoders.keys import Image, Text
 from gestalt.encoders.towers import build_image_tower, build_text_tower
 from gestalt.support.typed import ConfigError
-from gestalt.training.keys import Optimizer, check_optimizer
+from gestalt.training.keys import Optimizer, check_optimizer, timm_optimizers
 from gestalt.training.schedule import (
     make_optimizer,
     parameter_groups,
@@ -177,6 +179,60 @@ def test_optimisers_take_rate_and_decay_from_the_groups(name):
     assert not torch.equal(
         before["image.tower.embed.weight"], model.get_parameter("image.tower.embed.weight")
     )
+
+
+@pytest.mark.parametrize(
+    ("keys", "eps"),
+    [
+        ({}, 1e-6),
+        ({"eps": 1e-8}, 1e-8),
+        ({"name": "adafactor"}, 1e-30),
+        ({"name": "adafactor", "eps": 1e-6}, 1e-6),  # as in a configuration that 0.3.0 saved
+        ({"name": "laprop"}, 1e-15),
+        ({"name": "lamb"}, 1e-6),
+        ({"name": "sgdp"}, 1e-8),
+        ({"name": "lion", "eps": 1e-6}, None),
+    ],
+)
+def test_an_optimiser_has_its_own_eps_where_none_is_given_and_momentum_is_09(keys, eps):
+    groups = make_optimizer(small(), nn.ModuleDict(), keys=Optimizer(**keys)).param_groups
+    assert {group.get("eps") for group in groups} == {eps}
+    assert {group.get("momentum", 0.9) for group in groups} == {0.9}
+
+
+def decouples(name: str) -> bool:
+    """Return True if weight decay changes no state of the optimiser and shrinks each weight by the
+    same share.
+    """
+    start = torch.linspace(0.5, 1, 16).reshape(4, 4)
+    found = []
+    for decay in (0.2, 0.4):
+        model = Model(Blocks(1), Blocks(1))
+        weight = model.get_parameter("image.tower.blocks.0.weight")
+        weight.data = start.clone()
+        keys = Optimizer(name, weight_decay=decay)
+        optimizer = make_optimizer(model, nn.ModuleDict(), keys=keys)
+        steps = []
+        for _ in range(2):
+            weight.grad = torch.linspace(-1, 2, 16).reshape(4, 4)
+            optimizer.step()
+            steps.append(weight.detach().clone())
+        means = [
+            one for one in optimizer.state[weight].values() if torch.is_tensor(one) and one.dim()
+        ]
+        found.append((steps[0], means))
+    (plain, before), (decayed, after) = found
+    share = (plain - decayed) / start
+    same = all(map(torch.equal, before, after))
+    return same and bool(share.max() - share.min() <= 0.02 * share.mean())
+
+
+def test_decay_is_called_decoupled_of_the_optimisers_that_decouple_it():
+    (item,) = (one for one in fields(Optimizer) if one.name == "weight_decay")
+    coupled = {*re.findall(r"`(\w+)`", item.metadata["key"].meaning)}
+    coupled |= {"lars", "larc", "nlars", "nlarc"}
+    others = {name for name in timm_optimizers() if "kron" not in name}  # it takes half a minute
+    assert {name for name in others if not decouples(name)} == coupled
 
 
 def test_muon_is_for_the_matrices_of_blocks():
