@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gestalt.support import plugins
+from tests import warm
 
 # before torch: its threads wait for each other longer than these small tensors take
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -50,6 +51,12 @@ def pytest_generate_tests(metafunc):
 def _laws_have_installed(request):
     with with_installed() if request.node.get_closest_marker("laws") else nullcontext():
         yield
+
+
+def pytest_configure(config):
+    """Let the workers that this process starts share one warm process."""
+    if getattr(config.option, "numprocesses", None):
+        os.environ[warm.SHARED] = warm.start()
 
 
 def pytest_addoption(parser):

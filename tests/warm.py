@@ -35,6 +35,9 @@ LIBRARIES = (
     "torch.utils.tensorboard",
 )
 
+SHARED = "TESTS_WARM"
+"""Environment variable: the address of the process that all pytest workers share."""
+
 SPARES = 4  # of a process; the next that it starts is cold
 _SPARES: list[tuple[int, int]] = []  # process id, and the descriptor that its request is written to
 
@@ -54,7 +57,7 @@ class Warm:
         self._command = command
         self._outputs = [tempfile.NamedTemporaryFile(mode="w+", encoding="utf-8") for _ in range(2)]  # noqa: SIM115
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(_server())
+        self._socket.connect(start())
         request = {
             "words": command[1:],
             "cwd": str(cwd),
@@ -97,44 +100,48 @@ def run(
 
 
 @cache
-def _server() -> str:
-    """The address of the process that is forked, which ends with this one."""
+def start() -> str:
+    """Start the process that is forked, unless the one that started this pytest worker has.
+
+    Returns:
+        Its address, which can be connected to at once.  It ends with the process that started it.
+    """
+    if SHARED in os.environ:
+        return os.environ[SHARED]
     folder = tempfile.mkdtemp()
     address = f"{folder}/warm"
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(address)
+    listener.listen()
     inherited = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     server = subprocess.Popen(
-        [sys.executable, __file__, address],
+        [sys.executable, __file__, str(listener.fileno())],
         env={
             **inherited,
             "OMP_NUM_THREADS": "1",
             "JE_ARROW_MALLOC_CONF": "background_thread:false",
         },  # no threads: they do not survive a fork
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
         start_new_session=True,
+        pass_fds=[listener.fileno()],
     )
+    listener.close()
 
     def stop() -> None:
         server.kill()
-        server.communicate()
+        server.wait()
         shutil.rmtree(folder)
 
     atexit.register(stop)
-    assert server.stdout is not None
-    assert server.stdout.readline() == b"ready\n", "the warm process did not start"
     return address
 
 
-def _serve(address: str) -> dict[str, Any]:
+def _serve(listener: socket.socket, *, owner: int) -> dict[str, Any]:
     """Fork for each request until the owner has ended, however; returns in the processes that are
     to run one.
     """
-    owner = os.getppid()
-    listener = socket.socket(socket.AF_UNIX)
     listener.settimeout(1.0)
-    listener.bind(address)
-    listener.listen()
-    print("ready", flush=True)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
     while True:
         try:
@@ -142,7 +149,7 @@ def _serve(address: str) -> dict[str, Any]:
         except TimeoutError:
             if os.getppid() == owner:
                 continue
-            shutil.rmtree(Path(address).parent)
+            shutil.rmtree(Path(listener.getsockname()).parent)
             os._exit(0)
         if os.fork():
             connection.close()
@@ -262,7 +269,7 @@ def _begin(kind: str, *words: str) -> None:
 
 
 if __name__ == "__main__":
-    path = sys.path[1:]
+    owner, path = os.getppid(), sys.path[1:]
     for library in LIBRARIES:
         import_module(library)
     from lightning_utilities.core.rank_zero import rank_zero_only
@@ -271,7 +278,7 @@ if __name__ == "__main__":
         "a process with threads must not be forked"
     )
     gc.freeze()
-    request: dict[str, Any] | None = _serve(sys.argv[1])
+    request: dict[str, Any] | None = _serve(socket.socket(fileno=int(sys.argv[1])), owner=owner)
     while request is not None:
         _take_over(request, path=path)
         words, request = request["words"], _stock()
