@@ -1,11 +1,9 @@
 """Imports point one way: a reader may stop at any room without looking into those above it."""
 
 import ast
-import subprocess
-import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.gestalt.command import ROOT, succeed
+
 LADDER = (  # a room imports from the rungs below its own
     {"__main__"},
     {"commands"},
@@ -111,4 +109,4 @@ def test_no_files_import_each_other_in_a_circle():
 
 def test_a_room_is_built_from_its_keys_alone():
     """Nothing of the configuration above the rooms is needed."""
-    subprocess.run([sys.executable, "-c", BUILDS], check=True)
+    succeed("", folder=ROOT, program=("-c", BUILDS))
