@@ -205,5 +205,7 @@ def evaluate(words: list[str]) -> int:
     return 0
 
 
+COMMANDS = {"train": train, "eval": evaluate}
+
 if __name__ == "__main__":
-    sys.exit({"train": train, "eval": evaluate}[sys.argv[1]](sys.argv[2:]))
+    sys.exit(COMMANDS[sys.argv[1]](sys.argv[2:]))

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,7 +20,7 @@ from gestalt.commands.ablate import plan, run
 from gestalt.runs import locks
 from gestalt.support.process import Interrupted
 from gestalt.support.typed import ConfigError
-from tests.gestalt.ablation.fake_run import FAKE
+from tests.gestalt.ablation.fake_run import COMMANDS, FAKE
 
 MAX, AVG, CLS = (f"image.aggregation={name}" for name in ("max", "avg", "cls"))
 
@@ -27,14 +28,31 @@ MAX, AVG, CLS = (f"image.aggregation={name}" for name in ("max", "avg", "cls"))
 pytestmark = pytest.mark.usefixtures("fakes")
 
 
-def study(name="aggregation", *, seeds=1, jobs=1, overrides=(), choose=(), allow_mixed=False):
+class Here(LocalLauncher):
+    """Starts fake runs in this process, each of which has ended when it is looked at first."""
+
+    def start(self, job, state, slot):
+        command, *words = job.command(state)
+        status = COMMANDS[command](words)
+        return SimpleNamespace(log=None, poll=lambda: status)
+
+
+def study(
+    name="aggregation",
+    *,
+    seeds=1,
+    jobs=1,
+    allow_mixed=False,
+    launcher=Here,
+    **words,
+):
     """A grid over fake runs."""
-    grid = read_grid(name, scale="tiny", overrides=overrides, choose=choose)
+    grid = read_grid(name, scale="tiny", **words)
     folder = Path("page")
     return Study(
         grid,
         seeds,
-        LocalLauncher(jobs, folder / "logs"),
+        launcher(jobs, folder / "logs"),
         folder,
         allow_mixed=allow_mixed,
     )
@@ -73,7 +91,7 @@ def test_a_grid_runs_every_cell_once_and_a_second_call_runs_nothing(capsys):
 
 def test_a_failed_cell_is_recorded_with_its_reason_and_the_rest_go_on(monkeypatch):
     monkeypatch.setenv("FAKE", f"fail:{AVG}")
-    made = study()
+    made = study(launcher=LocalLauncher)
     page = made.run()
     assert made.failures
     assert entries()["avg", 0]["status"] == "failed"
@@ -91,7 +109,7 @@ def test_a_failed_cell_is_recorded_with_its_reason_and_the_rest_go_on(monkeypatc
 
 def test_a_cell_that_is_killed_or_leaves_nothing_has_failed(monkeypatch):
     monkeypatch.setenv("FAKE", f"die:{CLS} silent:{AVG}")
-    made = study()
+    made = study(launcher=LocalLauncher)
     made.run()
     assert entries()["cls", 0]["reason"] == "killed by SIGKILL; last output: no output"
     assert entries()["avg", 0]["reason"] == "it ended without an error and without a result"
@@ -114,7 +132,7 @@ def test_ctrl_c_lets_the_runs_save_and_the_same_call_goes_on_in_their_folders(mo
     before = signal.getsignal(signal.SIGINT)
     interrupt()
     with pytest.raises(Interrupted, match="SIGINT") as stop:
-        study().run()
+        study(launcher=LocalLauncher).run()
     assert str(stop.value).startswith("stopped by SIGINT; all runs have stopped and can be resumed")
     assert stop.value.signal_number == signal.SIGINT
     assert signal.getsignal(signal.SIGINT) is before
