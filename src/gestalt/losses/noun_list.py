@@ -3,6 +3,7 @@ captions of a source name.
 """
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
@@ -79,9 +80,13 @@ def similar_nouns(embeddings: Tensor, *, level: float) -> Tensor:
     return (vectors @ vectors.T >= level) | torch.eye(len(vectors), dtype=torch.bool)
 
 
-def check_same_on_ranks(nouns: NounList) -> None:
+def check_same_on_ranks(nouns: NounList, *, term: str = "nouns") -> None:
     """Check that all ranks read the same nouns and find the same ones alike; all ranks must call it
     together.
+
+    Args:
+        nouns: the nouns of this rank.
+        term: name of the term that reads them, for the message.
 
     Raises:
         ValueError: a rank could not read the captions that others read, or rounds a cosine to the
@@ -92,14 +97,34 @@ def check_same_on_ranks(nouns: NounList) -> None:
     names, alike = zip(*objects_of_ranks(digests), strict=True)
     if len(set(names)) > 1:
         raise ValueError(
-            "loss.terms.nouns: the ranks read different captions; make all of the data readable on "
-            "every node"
+            f"loss.terms.{term}: the ranks read different captions; make all of the data readable "
+            "on every node"
         )
     if len(set(alike)) > 1:
         raise ValueError(
-            "loss.terms.nouns: the ranks find different nouns alike; change loss.nouns_alike by a "
-            "little"
+            f"loss.terms.{term}: the ranks find different nouns alike; change loss.nouns_alike by "
+            "a little"
         )
+
+
+class SameOnRanks:
+    """The deprecated form of ``check_same_on_ranks``, which checks once."""
+
+    def __init__(self, nouns: NounList, *, term: str) -> None:
+        warnings.warn(
+            "gestalt.losses.noun_list.SameOnRanks is deprecated; call check_same_on_ranks of the "
+            "same module in the first step",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        self._unchecked: NounList | None = nouns
+        self._term = term
+
+    def check(self, device: torch.device) -> None:
+        """Check the nouns at the first call; ``device`` is not used."""
+        if self._unchecked is not None:
+            check_same_on_ranks(self._unchecked, term=self._term)
+            self._unchecked = None
 
 
 LETTERS = "[a-z]+(?:-[a-z]+)*"

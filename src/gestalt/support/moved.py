@@ -1,6 +1,9 @@
-"""Modules that 0.2.0 promised and that have another place now: the old name imports the new one."""
+"""Modules of earlier versions that have another place now: the old name imports the new one, with a
+DeprecationWarning.
+"""
 
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.abc import Loader
@@ -10,6 +13,7 @@ from types import ModuleType
 MOVED = {
     "gestalt.evaluation": "gestalt.measures.evaluation",
     "gestalt.losses.gather": "gestalt.support.ranks",
+    "gestalt.losses.words": "gestalt.losses.noun_list",
     "gestalt.publishing.hub": "gestalt.models.folder",
 }
 """Old name of a module, or of a package with all that is in it -> its name now."""
@@ -34,4 +38,10 @@ class Forward(Loader):
     def exec_module(self, module: ModuleType) -> None:
         """Put the module at its new place under the old name, where Python made an empty one."""
         assert module.__spec__ is not None
-        sys.modules[module.__name__] = import_module(str(module.__spec__.origin))
+        now = str(module.__spec__.origin)
+        warnings.warn(
+            f"{module.__name__} is deprecated; import {now} instead",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        sys.modules[module.__name__] = import_module(now)

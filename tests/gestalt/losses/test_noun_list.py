@@ -1,8 +1,12 @@
 """The rule by which words of captions are nouns, and the nouns of a caption."""
 
+import sys
+from importlib import import_module
+
 import pytest
 import torch
 
+from gestalt.losses import noun_list
 from gestalt.losses.noun_list import (
     NounList,
     check_same_on_ranks,
@@ -11,6 +15,7 @@ from gestalt.losses.noun_list import (
     similar_nouns,
     singular,
 )
+from gestalt.support.moved import MOVED
 
 
 @pytest.mark.parametrize(
@@ -115,3 +120,27 @@ def test_ranks_that_find_different_nouns_alike_are_refused(monkeypatch):
         check_same_on_ranks(NounList(["cat", "dog"], similar=similar))
     with pytest.raises(ValueError, match="the ranks read different captions"):
         check_same_on_ranks(NounList(["cat", "fox"], similar=~similar))
+
+
+def test_the_imports_of_the_plugin_example_of_earlier_versions_work(monkeypatch):
+    monkeypatch.delitem(sys.modules, "gestalt.losses.words", raising=False)
+    with pytest.warns(DeprecationWarning, match="import gestalt.losses.noun_list instead"):
+        from gestalt.losses.words import IRREGULAR, LETTERS, may_be_noun, singular
+    assert (IRREGULAR["mice"], LETTERS) == ("mouse", noun_list.LETTERS)
+    assert (may_be_noun, singular) == (noun_list.may_be_noun, noun_list.singular)
+    seen = []
+    monkeypatch.setattr(
+        noun_list, "check_same_on_ranks", lambda nouns, *, term: seen.append((nouns.nouns, term))
+    )
+    with pytest.warns(DeprecationWarning, match="call check_same_on_ranks"):
+        same = noun_list.SameOnRanks(NounList(["cat"]), term="mine")
+    for _ in range(2):
+        same.check(torch.device("cpu"))
+    assert seen == [(["cat"], "mine")]
+
+
+@pytest.mark.parametrize(("old", "new"), MOVED.items())
+def test_a_module_that_moved_imports_under_its_old_name(old, new, monkeypatch):
+    monkeypatch.delitem(sys.modules, old, raising=False)
+    with pytest.warns(DeprecationWarning, match=f"{old} is deprecated; import {new} instead"):
+        assert import_module(old) is import_module(new)
