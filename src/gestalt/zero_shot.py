@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.nn import ModuleList
 
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.callback import Scorer
@@ -19,6 +20,7 @@ from gestalt.models.zoo.python import FunctionModel, Functions
 from gestalt.results.run_record import scorers_of
 from gestalt.runs.evaluation import build_evaluation
 from gestalt.support.devices import keep_random_state
+from gestalt.support.ranks import broadcast
 
 
 class ZeroShot(Callback):
@@ -125,6 +127,10 @@ class ZeroShot(Callback):
         model = scored.model.to(scored.device)
         training = [part for part in model.modules() if part.training]
         model.eval()
+        # running statistics differ between ranks, and a checkpoint holds those of the first
+        buffers = [*ModuleList([pl_module, model]).buffers()]
+        before = [buffer.clone() for buffer in buffers]
+        broadcast(buffers)
 
         def call(hook: str, *arguments: Any) -> None:
             for callback in self._callbacks:
@@ -143,6 +149,8 @@ class ZeroShot(Callback):
         finally:
             call("on_validation_end")
             model.share_passes(False)
+            for buffer, value in zip(buffers, before, strict=True):
+                buffer.copy_(value)
             for part in training:
                 part.training = True
 

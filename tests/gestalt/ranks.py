@@ -95,6 +95,9 @@ class Threads:
     def all_reduce(self, value: Tensor) -> None:
         value.copy_(torch.stack(self._exchanged(value.detach().clone())).sum(dim=0))
 
+    def broadcast(self, value: Tensor, src: int) -> None:
+        value.copy_(self._exchanged(value.clone())[src])
+
     def _exchanged(self, value: Any) -> list[Any]:
         self._given[self.get_rank()] = value
         self._barrier.wait()
@@ -120,6 +123,7 @@ def mean_over_threads(work: Callable[[int], dict[str, Tensor]], *, ranks: int) -
             "all_gather",
             "all_gather_object",
             "all_reduce",
+            "broadcast",
         ):
             patch.setattr(distributed, name, getattr(threads, name))
         found = list(pool.map(lambda rank: threads.be_rank(rank, work), range(ranks)))

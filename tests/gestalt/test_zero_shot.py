@@ -6,6 +6,7 @@ import json
 from copy import deepcopy
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,11 +15,12 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from torch.utils.data import DataLoader
 
 import gestalt
+from gestalt.support.ranks import broadcast
 from tests.gestalt.at_step import QUIET
 from tests.gestalt.command import ROOT, run_here
 from tests.gestalt.measures.stage import Stub
 from tests.gestalt.models.zoo.test_open_clip import saved
-from tests.gestalt.ranks import run_all
+from tests.gestalt.ranks import mean_over_threads, run_all
 from tests.gestalt.tiny_model import tiny
 
 BLOCKS = (ROOT / "docs" / "lightning.md").read_text().split("```python\n")
@@ -64,9 +66,28 @@ def test_the_example_scores_as_eval_does_and_trains_as_without_it(project_file, 
 
 @pytest.mark.slow
 def test_the_example_scores_as_eval_does_on_two_ranks(project_file):
+    text = PROJECT
+    for line, instead in {  # each rank leaves another buffer, as a batch norm does
+        "        self.accuracy =": "        self.register_buffer('sign', torch.ones(()))",
+        "        return cross_entropy": "        self.sign.fill_(1 - 2 * self.global_rank)",
+    }.items():
+        text = text.replace(line, f"{instead}\n{line}")
+    text = text.replace("(patches @", "self.sign * (patches @")
+    project_file.write_text(text.replace("limit=13", "limit=13, batch_size=4"))
     saved(Path("model"))
     run_all([[str(project_file), "model", "2"]])
     check_scores("model")
+
+
+def test_ranks_get_the_values_of_the_first():
+    def work(rank):
+        tensors = {"whole": torch.full((3,), rank), "turned": torch.full((2, 3), 5.0 + rank).T}
+        broadcast(tensors.values())
+        return tensors
+
+    found = mean_over_threads(work, ranks=2)
+    assert found["whole"].tolist() == [0, 0, 0]
+    assert found["turned"].tolist() == [[5, 5]] * 3
 
 
 class Own(Stub):
@@ -121,6 +142,24 @@ def test_an_average_of_weights_is_scored_and_monitored_at_its_own_validation(tmp
     again = Trainer(**QUIET, callbacks=[zero_shot])
     again.validate(module, own, verbose=False)  # of the average, which the module has now
     assert {key: again.callback_metrics[key] for key in last} == last
+
+
+@pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")
+@pytest.mark.parametrize("model", [None, dict.fromkeys(("locations", "pooled", "texts"), abs)])
+def test_the_buffers_of_the_first_rank_are_scored_and_a_rank_keeps_its_own(model, monkeypatch):
+    module, zero_shot = Own(), gestalt.ZeroShot("scenes", model=model)
+    mean, scored, probe = module.model.image_tower.mean.fill_(3), [], Callback()
+    probe.on_validation_epoch_start = lambda *_: scored.append(mean.unique().item())
+    built = SimpleNamespace(val_dataloader=list), [probe]
+    monkeypatch.setattr("gestalt.zero_shot.build_evaluation", lambda *_, **__: built)
+
+    def of_first(buffers):
+        mean.fill_(9 if any(buffer is mean for buffer in buffers) else 0)
+
+    monkeypatch.setattr("gestalt.zero_shot.broadcast", of_first)
+    trainer = Trainer(**QUIET, callbacks=[zero_shot])
+    trainer.validate(module, DataLoader(torch.zeros(2, 3, 32, 32), 2), verbose=False)
+    assert (scored, mean.unique().item()) == ([9], 3)
 
 
 @pytest.mark.parametrize(

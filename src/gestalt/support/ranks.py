@@ -3,7 +3,7 @@ ranks.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -103,6 +103,18 @@ def world_size() -> int:
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_world_size()
     return 1
+
+
+def broadcast(tensors: Iterable[Tensor]) -> None:
+    """Copy the values of tensors on the first rank to all ranks, in place; all ranks must call it
+    together.
+    """
+    if world_size() == 1:
+        return
+    for tensor in tensors:
+        values = tensor.contiguous()  # which the exchange needs
+        distributed.broadcast(values, 0)
+        tensor.copy_(values)
 
 
 def objects_of_ranks(value: Any) -> list[Any]:
