@@ -26,6 +26,7 @@ from gestalt.support.files import (
     read_json,
     replacing,
     short_digest,
+    uid_hash,
 )
 
 FORMAT = 1
@@ -160,7 +161,7 @@ def only_included(source: Source, path: Path) -> LeftOut:
             halves = np.lib.format.read_array(file)
         if halves.dtype != np.dtype("u8,u8") or halves.ndim != 1 or not len(halves):
             raise ValueError(f"it holds {halves.dtype} in the shape {halves.shape}")
-        listed = np.sort(halves["f0"] ^ halves["f1"])
+        listed = np.sort(uid_hash(halves["f0"], halves["f1"]))
     except Exception as error:  # what NumPy and zipfile raise for a damaged file
         raise ValueError(
             f"data.include={path}: not uids of DataComp, of NumPy's type u8,u8: {error}"

@@ -31,7 +31,7 @@ from gestalt.data_modules.corpora.shards import Shard, is_remote, open_binary
 from gestalt.support.addresses import without_secrets
 from gestalt.support.files import free_bytes, replacing, short_digest, value_hash, write_whole
 
-FORMAT = 4
+FORMAT = 5
 HEADER = 4096
 
 TAR_BLOCK = 512

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import platform
+import re
 import shutil
 import stat
 import time
@@ -338,14 +339,30 @@ def short_digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
+UID = re.compile(rb"[0-9a-fA-F]{32}")
+"""The form of DataComp's ``uid``."""
+
+
 def value_hash(value: Any) -> int:
-    """Return a hash of 64 bits of a value that tells pairs apart, such as a URL: of 32 hexadecimal
-    digits, as DataComp's ``uid`` has, one half xor the other; else BLAKE2b; 0 of none.
+    """Return a hash of 64 bits of a value that tells pairs apart, such as a URL.
+
+    It is ``uid_hash`` for the hexadecimal digits of a ``uid``, otherwise BLAKE2b, and 0 for None
+    and an empty text.
     """
-    if not value:
+    if value in (None, "", b""):
         return 0
     content = value if isinstance(value, bytes) else str(value).encode(errors="surrogateescape")
-    if len(content) == 32:
-        with suppress(ValueError):
-            return int(content[:16], 16) ^ int(content[16:], 16)
+    if len(content) == 32 and UID.fullmatch(content):
+        return int(uid_hash(int(content[:16], 16), int(content[16:], 16)))
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+
+
+def uid_hash(first: Any, second: Any) -> Any:
+    """Return a hash of 64 bits of the two halves of a ``uid``.
+
+    Args:
+        first: the first 64 bits, an integer or an array of uint64.
+        second: the last 64 bits, of the same type.
+    """
+    mixed = first * 0x9E3779B97F4A7C15 + second + 0xD1B54A32D192ED03  # random, without a pattern
+    return mixed & (2**64 - 1)
