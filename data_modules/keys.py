@@ -238,6 +238,8 @@ def check_options(data: Data) -> None:
     taken = options_written(data.source)
     for option in REFUSED:
         changed = [key for key in MADE_OF[option] if getattr(data, key) != getattr(Data(), key)]
+        if option == "cache" and data.captions is not None:
+            continue  # joined captions are written there
         if taken is not None and option not in taken and changed:
             why = f"source {data.source} does not take it; leave it at its default"
             refuse(f"data.{changed[0]}", getattr(data, changed[0]), why)
