@@ -123,6 +123,9 @@ def source_notes(facts: dict[str, Any]) -> list[str]:
             share = 100 * table["with_row"] / table["pairs"]
             counts = f"{table['with_row']:,} of {table['pairs']:,} pairs ({share:.1f} %)"
             notes.append(f"{counts} have a row of {table['root']}")
+            if broken := table["broken_rows"]:
+                why = "have another number of fields than the header and are not used"
+                notes.append(f"{broken:,} of its rows {why}")
         for key, fault in part.items():
             if key.endswith("_shards"):
                 words = key.removesuffix("_shards").replace("unread", "named like these but unread")

@@ -19,11 +19,12 @@ import numpy as np
 import pyarrow as pa
 from datasets.data_files import DataFilesList
 
-from gestalt.data_modules.corpora.shards import cache_folder
+from gestalt.data_modules.corpora.caption_files import copy_columns
+from gestalt.data_modules.corpora.shards import cache_folder, look_up, over_http
 from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs, value_hashes
-from gestalt.data_modules.corpora.table_files import SEPARATORS
 from gestalt.data_modules.keys import OWN, Captions
 from gestalt.data_modules.pairs import StoredPair
+from gestalt.support.addresses import without_secrets
 from gestalt.support.files import (
     Fields,
     locked,
@@ -36,7 +37,7 @@ from gestalt.support.plugins import in_one_line
 from gestalt.support.ranks import tell
 from gestalt.support.typed import NotThere
 
-FORMAT = 1
+FORMAT = 2
 """Version of the join; another one is made anew."""
 
 CHUNK = 8192
@@ -74,9 +75,13 @@ class CaptionedPairs(StoredPairs):
             if not files:  # of a pattern; a file that is missing raises
                 raise FileNotFoundError("no such file")
         except Exception as error:  # the hub's client and each file system have their own
+            reason = in_one_line(error)
+            if over_http(table.root):
+                reason = _http_reason(table.root)
             raise NotThere(
-                f"data.captions.root={table.root}: {in_one_line(error)}; name a file or a pattern "
-                "on this machine, or on a server that it reaches; `gestalt data get` downloads some"
+                f"data.captions.root={without_secrets(table.root)}: {reason}; name a file or a "
+                "pattern on this machine, or on a server that it reaches; `gestalt data get` "
+                "downloads some"
             ) from error
         by = _join_names(table)[0]
         state = [FORMAT, *files, *files.origin_metadata, table.by, *self.rule.weights]
@@ -98,8 +103,8 @@ class CaptionedPairs(StoredPairs):
 
     def about(self) -> Fields:
         """Return the store's facts, and of the table its place, columns, weights and counts:
-        ``pairs``, those ``with_row``, and ``repeated_rows``, which are not used because an earlier
-        one has the same value.
+        ``pairs``, those ``with_row``, ``repeated_rows``, which are not used because an earlier one
+        has the same value, and ``broken_rows``, whose number of fields differs from the header's.
         """
         facts = {**vars(self.rule.table), "weights": self.rule.weights, **self._counts}
         return super().about() | {"captions": facts}
@@ -111,6 +116,19 @@ class CaptionedPairs(StoredPairs):
             for name in self.rule.weights
         }
         return stored._replace(captions=captions)
+
+
+def _http_reason(url: str) -> str:
+    """Return why the file of a web server cannot be read.
+
+    Raises:
+        ValueError: the server refuses, fails or cannot be reached; names the HTTP status.
+    """
+    try:
+        look_up(url)
+    except ValueError as error:
+        raise ValueError(f"data.captions.root={without_secrets(str(error))}") from error
+    return "the server has no such file (HTTP 404)"
 
 
 def _join_names(table: Captions) -> tuple[str, str]:
@@ -126,7 +144,9 @@ def _join(store: Store, table: Captions, names: list[str], files: list[str], pla
     partial = partial_beside(place).name  # the next writer removes what a killed process left
     # NFS keeps a deleted file that is still mapped, and with it the folder
     with TemporaryDirectory(f".{partial}", dir=place.parent, ignore_cleanup_errors=True) as folder:
-        rows = _read(files, [column, *names], folder)
+        rows, left_out = copy_columns(
+            files, key=column, texts=names, url=by == "key", folder=folder
+        )
         values, texts = rows.column(column), [rows.column(name) for name in names]
         known = chain.from_iterable(map(pa.Array.to_pylist, values.chunks))
         by_row = value_hashes(chain([None], known))  # row 0 is none
@@ -141,16 +161,16 @@ def _join(store: Store, table: Captions, names: list[str], files: list[str], pla
                 f"pairs, less than half; {by} is {theirs} in the pairs and {column} "
                 f"{values[:3].to_pylist()} in the table; choose another data.captions.by"
             )
-        if by == "key" and "url" in rows.column_names:
+        if by == "key":
             urls = store.join_hashes("url")
             some = np.flatnonzero((places > 0) & (urls > 0))[:COMPARED]
             found = value_hashes(
                 rows.column("url")[row - 1].as_py() for row in places[some].tolist()
             )
-            same = np.count_nonzero(found == urls[some])
-            if same < LEAST_SAME * len(some):
+            same, both = np.count_nonzero(found == urls[some]), np.count_nonzero(found)
+            if same < LEAST_SAME * both:
                 raise ValueError(
-                    f"data.captions.by=key: {same:,} of {len(some):,} pairs have the url of their "
+                    f"data.captions.by=key: {same:,} of {both:,} pairs have the url of their "
                     f"row: {table.root} is of another crawl; choose data.captions.by=url"
                 )
         digest, schema = hashlib.sha256(), rows.select(names).schema
@@ -165,34 +185,6 @@ def _join(store: Store, table: Captions, names: list[str], files: list[str], pla
         "pairs": len(pairs),
         "with_row": joined,
         "repeated_rows": int(np.count_nonzero(by_row) - np.count_nonzero(keys)),
+        "broken_rows": left_out,
         "digest": digest.hexdigest()[:32],
     }
-
-
-def _read(files: list[str], names: list[str], folder: str) -> Any:
-    """Read columns of a table, and ``url`` where it has it, into a folder.  Returns them mapped.
-
-    Raises:
-        ValueError: it cannot be read, or lacks a column.
-    """
-    ending = Path(files[0].removesuffix(".gz")).suffix
-    kind = "parquet" if ending == ".parquet" else "json"
-    options: dict[str, Any] = {}
-    if ending in SEPARATORS:
-        columns = dict.fromkeys([*names, "url"], str)  # a key of digits is no number
-        kind, options = "csv", {"sep": SEPARATORS[ending], "converters": columns}
-        options |= {"usecols": columns.__contains__, "index_col": False}
-    try:
-        rows = datasets.load_dataset(
-            kind, data_files=files, split="train", cache_dir=folder, **options
-        )
-    except datasets.exceptions.DatasetsError as error:
-        reason = error.__cause__ or error
-        raise ValueError(f"data.captions: {files[0]} cannot be read: {reason}") from error
-    for name in names:
-        if name not in rows.column_names:
-            raise ValueError(
-                f"data.captions: {files[0]} has no column called {name}; choose one of "
-                f"{', '.join(rows.column_names)}"
-            )
-    return rows.data

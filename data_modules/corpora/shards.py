@@ -69,7 +69,7 @@ REFUSED_STATUS = (401, 403)
 RETRY_STATUS = (408, 429, *range(500, 600))
 """HTTP statuses of a missing file, of a refusal, and of a server that may answer later."""
 
-SECRETS = "; user info and query of an address are never saved: give data.root= again with them"
+SECRETS = "; user info and query of an address are never saved: give the address again with them"
 """The mend for a server that refuses an address without them."""
 
 

@@ -10,12 +10,13 @@ import io
 import json
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gestalt.data_modules.corpora.bad_samples import printable
+from gestalt.support.names import nearest
 
 IMAGES = ("image", "jpg", "png", "webp", "image_bytes", "img")
 CAPTIONS = ("caption", "captions", "text", "txt", "sentences")
@@ -59,6 +60,21 @@ def find_columns(
     return found
 
 
+def check_columns(names: Iterable[str], columns: list[str], *, where: str) -> None:
+    """Check that a table has each of these columns, and only once.
+
+    Raises:
+        ValueError: names the column and the file.
+    """
+    for name in names:
+        if columns.count(name) > 1:
+            raise ValueError(
+                f"{where} has several columns called {name}; rename all but the right one"
+            )
+        if name not in columns:
+            raise ValueError(f"{where} has no column called {name}; {nearest(name, columns)}")
+
+
 def _listed(columns: list[str]) -> str:
     """Return names for a message, in quotes where blanks could not be seen."""
     return ", ".join(
@@ -70,6 +86,9 @@ PATHS = ("image", "path", "filepath", "file", "file_name", "filename", "image_pa
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 MAGIC = b"PAR1"
 """Last bytes of a parquet file."""
+
+READ_ERRORS = OSError, EOFError, zlib.error
+"""What reading a damaged file raises; a gz file that is cut short has an EOFError."""
 
 MAX_FIELD = 2**24
 """Largest number of bytes of a field; a longer one is a quote that is not closed."""
@@ -83,21 +102,71 @@ Text packs to about a third; a file made to fill the memory packs to a thousandt
 class BoundedGzip(gzip.GzipFile):
     """The unpacked bytes of a table, up to a bound."""
 
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._most = max(MAX_RATIO * path.stat().st_size, SAFE_BYTES)
+
     def read1(self, size: int = -1) -> bytes:
         """Read some bytes.
 
         Raises:
             ValueError: the table is larger than the bound.
         """
-        path = Path(self.name)
-        most = max(MAX_RATIO * path.stat().st_size, SAFE_BYTES)
-        if self.tell() > most:
+        if self.tell() > self._most:
+            path, most = Path(self.name), self._most
             raise ValueError(
                 f"table: {path} unpacks to more than {most / 2**20:,.0f} MiB, like a file made to "
                 f"fill the memory; if that is right, run `gunzip -k {path}` and name "
                 f"{path.with_suffix('')}"
             )
         return super().read1(size)
+
+
+def open_text(path: Path, *, packed: bool, encoding: str) -> io.TextIOWrapper:
+    """Open a table as text, after a byte order mark, with its line ends as they are."""
+    file: Any = BoundedGzip(path) if packed else path.open("rb")
+    if file.read(3) != b"\xef\xbb\xbf":
+        file.seek(0)
+    return io.TextIOWrapper(file, encoding=encoding, newline="")
+
+
+def read_rows(
+    path: Path, delimiter: str, *, where: str, packed: bool, quoted: bool = True, encoding: str
+) -> Iterator[list[str]]:
+    """Yield the rows of a CSV or TSV, the header first, without empty lines; an empty list in place
+    of a row whose number of fields differs from the header's.
+
+    Args:
+        path: the file.
+        delimiter: character between fields.
+        where: its name, for messages.
+        packed: True for a gz file.
+        quoted: True if fields may stand in double quotes.
+        encoding: encoding of the text.
+
+    Raises:
+        ValueError: it cannot be read, or a quote is not closed; names the line where the row
+            begins.
+    """
+    quoting: Any = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    csv.field_size_limit(MAX_FIELD)
+    start, fields = 1, 0
+    try:
+        with open_text(path, packed=packed, encoding=encoding) as text:
+            rows = csv.reader(text, delimiter=delimiter, quoting=quoting, strict=True)
+            for row in rows:
+                fields = fields or len(row)
+                if row:
+                    yield row if len(row) == fields else []
+                start = rows.line_num + 1
+    except csv.Error as error:
+        mend = "close it, double it within a field, or, for source table, set"
+        raise ValueError(
+            f"{where}, line {start}: a double quote is not closed, or a field is too long "
+            f"({error}); {mend} data.options.quoted=false"
+        ) from error
+    except READ_ERRORS as error:
+        raise ValueError(f"{where} cannot be read: {error}") from error
 
 
 @dataclass
@@ -171,35 +240,17 @@ class TableFile:
         self.chosen = find_columns(self.names, self.columns, where=where, usual=PATHS)
 
     def rows(self) -> Iterator[list[str]]:
-        """Yield the rows, the header first, without empty lines; a letter of a field is a byte of
-        the file, as in Latin-1.
-
-        Raises:
-            ValueError: it cannot be read, or a quote is not closed; names the line where the row
-                begins.
+        """Yield the rows as ``read_rows`` does; a letter of a field is a byte of the file, as in
+        Latin-1.
         """
-        quoting: Any = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
-        csv.field_size_limit(MAX_FIELD)
-        start = 1
-        try:
-            packed = self.path.suffix == ".gz"
-            with BoundedGzip(self.path) if packed else self.path.open("rb") as file:
-                if file.read(3) != b"\xef\xbb\xbf":  # a byte order mark
-                    file.seek(0)
-                text: Any = io.TextIOWrapper(file, encoding="latin-1", newline="")
-                rows = csv.reader(text, delimiter=self.delimiter, quoting=quoting, strict=True)
-                for row in rows:
-                    if row:
-                        yield row
-                    start = rows.line_num + 1
-        except csv.Error as error:
-            mend = "close it, double it within a field, or set data.options.quoted=false"
-            raise ValueError(
-                f"table: {self.path}, line {start}: a double quote is not closed, or a field is "
-                f"too long ({error}); {mend}"
-            ) from error
-        except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"table: {self.path} cannot be read: {error}") from error
+        return read_rows(
+            self.path,
+            self.delimiter,
+            where=f"table: {self.path}",
+            packed=self.path.suffix == ".gz",
+            quoted=self.quoted,
+            encoding="latin-1",
+        )
 
 
 def check_magic(path: str) -> None:

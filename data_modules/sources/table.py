@@ -45,7 +45,7 @@ class TableRows(Store):
         while some := list(islice(numbered, CHUNK)):
             whole = []
             for number, row in some:
-                if len(row) != len(table.names):
+                if not row:
                     bad.append(("broken_row", number))
                 elif not row[places[0]]:
                     bad.append(("missing_image", number))

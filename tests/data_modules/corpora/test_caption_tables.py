@@ -1,13 +1,21 @@
 """Tables of captions, as others publish them, joined to the pairs that they describe."""
 
+import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from gestalt.data_modules.keys import Captions, Data
+from gestalt.data_modules.corpora.caption_tables import CaptionedPairs
+from gestalt.data_modules.corpora.captions import CaptionRule
+from gestalt.data_modules.corpora.stored_pairs import Store
+from gestalt.data_modules.image_text import source_notes
+from gestalt.data_modules.keys import Captions, Data, check_options
+from gestalt.data_modules.pairs import StoredPair
 from gestalt.data_modules.sources import open_data
 from gestalt.data_modules.tools.inspection import pack
+from tests.data_modules.server import serving
 from tests.data_modules.tar_files import jpeg, write_shards
 
 PAIRS = range(60)
@@ -78,6 +86,139 @@ def test_pairs_or_a_table_with_other_content_are_joined_again(cwd):
     assert open_data(data, size=8, seed=0).caption(0, 0) == "old b"
 
 
+class Keys(Store):
+    """Pairs that have join values and nothing else."""
+
+    def __init__(self, values):
+        self._values = values
+
+    def __len__(self):
+        return len(self._values)
+
+    def read(self, index):
+        return StoredPair("", "", b"", "own")
+
+    def digest(self):
+        return ""
+
+    def join_values(self, name):
+        return iter(self._values)
+
+
+def joined(root, keys):
+    rule = CaptionRule(table=Captions(root), weights={"t": 1})
+    return CaptionedPairs(Keys(keys), size=8, seed=0, rule=rule, cache=".")
+
+
+HALVES = "0123456789abcdef", "fedcba9876543210"
+WRITTEN = {  # name, content, join values of the pairs, and their captions
+    "too many fields": ("a.csv", "url,t\na,one, two\nb,three\n", "ab", [None, "three"]),
+    "too few fields": ("a.tsv", "url\tt\tu\na\tone\nb\ttwo\t\n", "ab", [None, "two"]),
+    "0 is a key": (
+        "a.jsonl",
+        '{"url": 0, "t": "zero"}\n{"url": null, "t": "none"}\n{"url": "x", "t": "text"}',
+        [0, "x"],
+        ["zero", "text"],
+    ),
+    "halves exchanged": (
+        "a.csv",
+        f"url,t\n{HALVES[0]}{HALVES[1]},a\n{HALVES[1]}{HALVES[0]},b\n{HALVES[0] * 2},c\n",
+        [HALVES[0] + HALVES[1], HALVES[1] + HALVES[0], HALVES[0] * 2],
+        ["a", "b", "c"],
+    ),
+    "32 letters": (
+        "a.csv",
+        f"url,t\n-{'1' * 31},a\n{'g' * 32},b\n",
+        [f"-{'1' * 31}", "g" * 32],
+        ["a", "b"],
+    ),
+    "words for nothing": (
+        "a.csv",
+        "url,t\nNA,null\nnull,None\nNone,NA\nnan,\n",
+        ["NA", "null", "None", "nan"],
+        ["null", "None", "NA", None],
+    ),
+    "dates": ("a.jsonl", '{"url": "a", "t": "2020-01-01"}', "a", ["2020-01-01"]),
+    "text after nulls": (
+        "a.jsonl",
+        '{"url": "a", "t": null}\n' * 600 + '{"url": "b", "t": "b"}',
+        "b",
+        ["b"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "keys", "captions"), WRITTEN.values(), ids=WRITTEN)
+def test_keys_and_captions_are_read_as_they_are_written(cwd, name, content, keys, captions):
+    Path(name).write_text(content)
+    pairs = joined(name, [*keys])
+    assert [pairs.read(index).captions["t"] for index in range(len(pairs))] == captions
+    broken = len(pairs) - pairs.about()["captions"]["with_row"]
+    assert pairs.about()["captions"]["broken_rows"] == broken
+    assert (
+        sum("1 of its rows have another" in note for note in source_notes(pairs.about())) == broken
+    )
+
+
+LINES = b'{"url": "a", "t": "b"}\n' * 99
+REFUSED = {  # name, content, and a part of the message
+    "column twice": ("a.csv", b"url,t,t\na,b,c\n", r"a\.csv has several columns called t; rename"),
+    "other column": (
+        "a.csv",
+        b"url,text,tt\na,b,c\n",
+        r"a\.csv has no column called t; did you mean 'tt'\? choose one of url, text, tt$",
+    ),
+    "cut short": (
+        "a.jsonl.gz",
+        gzip.compress(LINES)[:-9],
+        r"a\.jsonl\.gz cannot be read: Compressed file ended before",
+    ),
+    "open quote": ("a.csv", b'url,t\na,"b\n', r"a\.csv, line 2: a double quote is not closed"),
+    "not JSON": (
+        "a.jsonl",
+        LINES + b"[1]\n",
+        r"a\.jsonl, line 100: not an object of JSON \(a list\)",
+    ),
+    "two types": ("a.jsonl", LINES + b'{"url": "c", "t": 5}', r"a\.jsonl cannot be read: Expected"),
+    "not UTF-8": (
+        "a.csv",
+        b"url,t\na,\xff\n",
+        r"a\.csv cannot be read: 'utf-8' codec can't decode",
+    ),
+    "header alone": ("a.csv", b"url,t\n", r"a\.csv has no row"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "message"), REFUSED.values(), ids=REFUSED)
+def test_a_table_that_cannot_be_read_is_refused(cwd, name, content, message):
+    Path(name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        joined(name, ["a"])
+
+
+def test_a_table_behind_a_signed_address_is_read_and_a_refusal_has_its_status(cwd, monkeypatch):
+    monkeypatch.setattr("gestalt.data_modules.corpora.shards.TRIES", 1)
+    with serving() as server:
+        server.files["a.csv?token=T0ken"] = b"url,t\na,one\n"
+        address = f"{server.url}/a.csv?token="
+        assert joined(f"{address}T0ken", ["a"]).read(0).captions == {"t": "one"}
+        for status, said in ((401, "HTTP 401 Unauthorized"), (404, r"no such file \(HTTP 404\)")):
+            server.statuses["a.csv?token=0ther"] = [status] * 9
+            with pytest.raises(ValueError, match=said) as refusal:
+                joined(f"{address}0ther", ["a"])
+            assert "0ther" not in str(refusal.value)
+        server.statuses["a.csv?token=0ther"] = [500] * 9
+        with pytest.raises(ValueError, match="HTTP 500 Internal Server Error"):
+            joined(f"{address}0ther", ["a"])
+
+
+def test_joined_captions_are_in_the_cache_for_any_source():
+    data = Data("flickr", root="f", cache="c", captions=Captions("a.csv"), caption={"t": 1})
+    check_options(data)
+    with pytest.raises(ValueError, match=r"data\.cache"):
+        check_options(replace(data, captions=None, caption=None))
+
+
 def test_a_table_that_is_not_there_is_said(shards):
     data = Data(root=str(shards), captions=Captions("none.csv"), caption={"t": 1})
     with pytest.raises(ValueError, match=r"root=none\.csv: FileNotFoundError: .*; name a file"):
@@ -89,7 +230,7 @@ def test_a_table_that_is_not_there_is_said(shards):
     [
         ([f"{number + 1:05d}" for number in PAIRS], "t", r"by=key: 0 of 59 pairs have the url of"),
         (["x"] * 60, "t", r"row for 0 of 60 pairs.* key is \['00000', .* and key \['x', .* in the"),
-        (["x"] * 60, "u", r"a\.json has no column called u; choose one of key, url, t"),
+        (["x"] * 60, "u", r"a\.json has no column called u; did you mean 'url'\? choose one of"),
     ],
 )
 def test_a_table_of_other_pairs_is_refused(tmp_path, shards, keys, column, message):
