@@ -255,6 +255,9 @@ class ContrastiveModule(LightningModule):
             self.rate_factor = partial(
                 rate_factor, keys=replace(PAPER, warmup_steps=warmup), total=total
             )
+        elif "total" in getattr(self.rate_factor, "keywords", {}):  # that of a run
+            schedule: Any = self.rate_factor
+            self.rate_factor = partial(schedule, planned=self.steps_planned)
         known = {*self.model.parameters(), *self.terms.parameters()}
         own = ParameterList(weight for weight in self.parameters() if weight not in known)
         further = ModuleDict({**self.terms, "module": own}) if len(own) else self.terms
@@ -263,7 +266,8 @@ class ContrastiveModule(LightningModule):
 
     def on_fit_start(self) -> None:
         """Refuse a fused optimiser under a gradient scaler, whose gradients it would clip as they
-        are scaled; warn of parameters that no optimiser has.
+        are scaled; warn of parameters that no optimiser has, and of batches that the Trainer
+        accumulates.
         """
         precision, fused = self.trainer.precision, self.trainer.optimizers[0].defaults.get("fused")
         if fused and str(precision).startswith("16"):
@@ -283,6 +287,13 @@ class ContrastiveModule(LightningModule):
                 f"{type(self).__name__}: no optimiser has {', '.join(left)}, which will not be "
                 "trained; add them in make_optimizer or configure_optimizers, or freeze them by "
                 "requires_grad_(False)",
+                category=Caveat,
+            )
+        if (count := self.trainer.accumulate_grad_batches) > 1:
+            rank_zero_warn(
+                f"Trainer(accumulate_grad_batches={count}) contrasts each pair with the pairs of "
+                f"its own batch only, 1/{count} of those of a step; leave it out and set "
+                f"trainer.accumulate_grad_batches={count} in the experiment, which contrasts all",
                 category=Caveat,
             )
 
@@ -377,7 +388,7 @@ class ContrastiveModule(LightningModule):
     def steps_planned(self) -> int:
         """Number of steps of the whole run, by its Trainer; 0 for a run without an end."""
         planned = self.trainer.estimated_stepping_batches
-        return int(planned) if math.isfinite(planned) else 0
+        return max(0, int(planned)) if math.isfinite(planned) else 0
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the last loss and token count."""

@@ -24,7 +24,8 @@ from gestalt.module import ContrastiveModule
 from gestalt.subsampling import keep_indices
 from gestalt.support.faults import Caveat
 from gestalt.training.finite import NonFiniteLoss
-from gestalt.training.schedule import clip_in_step, make_optimizer
+from gestalt.training.keys import Optimizer
+from gestalt.training.schedule import clip_in_step, make_optimizer, rate_factor
 from tests.gestalt.at_step import QUIET
 from tests.gestalt.painted import random_pixels
 
@@ -431,6 +432,19 @@ def test_a_parameter_of_a_subclass_is_trained_or_named(trains):
         pairs = DataLoader([pair(0)] * BATCH, batch_size=BATCH, collate_fn=collated)
         Trainer(**QUIET, max_steps=1, log_every_n_steps=1).fit(module, pairs)
     assert module.head.weight.equal(before) != trains
+
+
+def test_a_trainer_that_accumulates_ends_the_schedule_and_is_told_how_to_contrast_all_pairs():
+    schedule = partial(rate_factor, keys=Optimizer(warmup_steps=2), total=8)
+    module = ContrastiveModule(FewWeights(), loss=pulled, keep_share=1.0, rate_factor=schedule)
+    pairs = DataLoader([pair(0)] * 4 * BATCH, batch_size=BATCH, collate_fn=collated)
+    trainer = Trainer(**QUIET, max_epochs=1, accumulate_grad_batches=2, log_every_n_steps=1)
+    with pytest.warns(
+        Caveat, match="1/2 of those .* set trainer.accumulate_grad_batches=2"
+    ):
+        trainer.fit(module, pairs)
+    assert trainer.global_step == 2
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0)
 
 
 class Normed(nn.Module):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
 from torch import Tensor
 from torchmetrics import Metric
@@ -27,6 +28,7 @@ from gestalt.measures.evaluation.prompts import (
     used_prompts,
 )
 from gestalt.support.arrays import Array
+from gestalt.support.faults import Caveat
 from gestalt.support.ranks import objects_on_first
 from gestalt.training.board import write_picture
 
@@ -362,6 +364,13 @@ class Scorer(RecordedCallback):
         self._shown = []
         if trainer.sanity_checking:
             return
+        images = self.scores["model"].images
+        if self.length is not None and images < self.length:
+            rank_zero_warn(
+                f"{self.name}: {images} of {self.length} images are scored, since the Trainer "
+                "limits validation; its metrics are those of this part",
+                category=Caveat,
+            )
         for key, value in self.logged().items():
             pl_module.log(key, value, prog_bar=key == f"{self.name}/miou")
         if trainer.is_global_zero:

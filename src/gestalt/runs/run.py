@@ -53,7 +53,8 @@ class Run:
         config: its configuration.
         module: the model with its loss, optimiser and schedule.
         data: its pairs, and the image sets of its benchmarks for validation.
-        total_steps: number of steps, at whose end the learning rate's schedule ends.
+        total_steps: number of steps, at whose end the learning rate's schedule ends; a Trainer that
+            takes another number stretches the schedule to it.
         steps_per_epoch: number of steps in an epoch.
         scorers: the callbacks that score the benchmarks.
         bad_samples: the callback that counts unreadable samples.

@@ -5,6 +5,7 @@ pairs; their time, their memory, and the FLOP of a step, counted on a few pairs.
 import math
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -24,6 +25,7 @@ from gestalt.config.schema import Experiment
 from gestalt.runs.evaluation import build_evaluation
 from gestalt.runs.run import Run, averaging, build
 from gestalt.runs.source import build_source, pairs_a_step, steps
+from gestalt.support.faults import Caveat
 from gestalt.support.typed import ConfigError
 from gestalt.training.micro_batches import Batch
 from gestalt.training.progress import Speed
@@ -170,7 +172,8 @@ def time_validation(trial: Run, benchmarks: list[str], *, ranks: int) -> float:
     def seconds(limit: int) -> float:
         begin = time.monotonic()
         trainer = trial_trainer(trial, *scorers, limit_val_batches=limit)
-        trainer.validate(trial.module, datamodule=data, verbose=False)
+        with warnings.catch_warnings(action="ignore", category=Caveat):  # a part will do here
+            trainer.validate(trial.module, datamodule=data, verbose=False)
         return time.monotonic() - begin
 
     seconds(1)  # warms up

@@ -184,7 +184,7 @@ def clip_in_step(optimizer: Optimizer, *, norm: Tensor, largest: float) -> bool:
     return True
 
 
-def rate_factor(step: int, *, keys: OptimizerKeys, total: int) -> float:
+def rate_factor(step: int, *, keys: OptimizerKeys, total: int, planned: int = 0) -> float:
     """Return the factor on the learning rate by the schedule of a configuration: a linear warm-up
     from 1 / ``warmup_steps`` to 1, then half a cosine down to ``final_rate``, 1, or 1 with a line
     down to ``final_rate`` at the end.
@@ -193,6 +193,8 @@ def rate_factor(step: int, *, keys: OptimizerKeys, total: int) -> float:
         step: optimiser steps taken so far, from 0.
         keys: schedule, warm-up, cooldown and final rate.
         total: steps of the run, after which the factor is constant.
+        planned: steps that a Trainer takes instead, to which the whole schedule is stretched; 0 for
+            ``total``.
 
     Raises:
         ValueError: a run without steps, a warm-up that is negative or longer than the run, or a
@@ -212,6 +214,7 @@ def rate_factor(step: int, *, keys: OptimizerKeys, total: int) -> float:
             f"optimizer.cooldown_steps={cooldown}: the run has {longest} steps after its warm-up; "
             f"choose at most {longest}"
         )
+    step = step * total // (planned or total)
     if step < warmup:
         return (step + 1) / warmup
     if keys.schedule == "cosine":

@@ -15,12 +15,17 @@ from torch.nn import functional
 import gestalt
 from gestalt.data_modules.sources import open_source
 from gestalt.encoders.weights import weights_hash
+from gestalt.measures.segmentation.callback import Segmentation
+from gestalt.results.text import images_text
 from gestalt.runs.run import Run, arguments_of
 from gestalt.runs.train import _trainer
 from gestalt.runs.training import build_bad_samples
+from gestalt.support.faults import Caveat
 from gestalt.training.bad_samples import BadSamples
 from gestalt.training.progress import Clock, RunProgressBar
 from tests.gestalt.command import TINY, refused, result, succeed
+from tests.gestalt.measures.stage import Stub, context, loader, quiet
+from tests.gestalt.measures.test_callback import PROTOCOL, PaintedSet
 from tests.gestalt.painted import random_pixels
 from tests.gestalt.tiny_config import tiny_config
 from tests.gestalt.tiny_model import save_run, tiny
@@ -132,6 +137,15 @@ def test_a_trainer_of_ones_own_gets_the_keywords_of_gestalt_train(tmp_path, monk
     assert passed == keywords
     ends = {"max_steps": 8, "max_epochs": -1, "accumulate_grad_batches": 1}
     assert keywords.items() >= {"gradient_clip_val": 0.5, **ends}.items()
+
+
+@pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")
+def test_a_part_of_a_benchmark_is_said_to_be_one():
+    scorer = Segmentation(context(protocol=PROTOCOL, pictures=0))
+    trainer = quiet(callbacks=[scorer], limit_val_batches=1)
+    with pytest.warns(Caveat, match="painted: 2 of 7 images are scored, since the Trainer limits"):
+        trainer.validate(Stub(), loader(PaintedSet()), verbose=False)
+    assert images_text(scorer.result()) == "2 of 7 images"
 
 
 class Means(nn.Module):

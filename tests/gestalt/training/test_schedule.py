@@ -277,6 +277,14 @@ def test_refuses_an_impossible_schedule(warmup, total):
         rate_factor(0, keys=Optimizer(warmup_steps=warmup), total=total)
 
 
+def test_a_trainer_with_another_number_of_steps_stretches_the_schedule():
+    keys = Optimizer(warmup_steps=3)
+    whole = [rate_factor(step, keys=keys, total=8) for step in range(9)]
+    halved = [rate_factor(step, keys=keys, total=8, planned=4) for step in range(5)]
+    assert halved == whole[::2]
+    assert rate_factor(8, keys=keys, total=8, planned=16) == whole[4]
+
+
 def test_a_run_that_is_all_warm_up_ends_at_the_final_rate():
     keys = Optimizer(warmup_steps=4, final_rate=0.1)
     assert [rate_factor(step, keys=keys, total=4) for step in (3, 4, 9)] == [1.0, 0.1, 0.1]
