@@ -83,9 +83,9 @@ def parse(words: list[str] | None) -> argparse.Namespace:
 def main(words: list[str] | None = None) -> int:
     """Run the command in ``words``, or in the words of this process.
 
-    Bad input (a ValueError), what the system refuses (an OSError) and a signal each become one line
-    on the standard error.  A closed pipe, as in ``gestalt list | head``, ends the command without
-    an error.
+    Bad input (a ValueError), what the system refuses (an OSError), a SystemExit of other code and a
+    signal each become one line on the standard error.  A closed pipe, as in ``gestalt list |
+    head``, ends the command without an error.
 
     Returns:
         The exit status: 0, 1 if the work failed, 2 for bad input, 128 + the number of a signal.
@@ -110,6 +110,15 @@ def main(words: list[str] | None = None) -> int:
         return 0 if arguments.command in PRINTING else 128 + signal.SIGPIPE
     except StoppedRun as error:
         import_module("gestalt.support.ranks").tell(f"gestalt: {error}")
+        return 1
+    except SystemExit as error:  # of a plug-in or a tower: the parser's own ends the process above
+        *_, (frame, number) = import_module("traceback").walk_tb(error.__traceback__)
+        place = f"{frame.f_globals['__name__']}, line {number}"
+        print(
+            f"gestalt: {place}: it ended the command by SystemExit({error.code!r}); raise an error "
+            "there instead",
+            file=sys.stderr,
+        )
         return 1
     except Exception as error:
         line = describe(error)

@@ -21,7 +21,7 @@ from gestalt.encoders.keys import Image, Text
 from gestalt.encoders.text import TextTower
 from gestalt.encoders.weights import WeightsFile, WeightsOrigin, load_checkpoint
 from gestalt.support.files import file_hash
-from gestalt.support.plugins import in_one_line
+from gestalt.support.plugins import OTHERS, in_one_line
 from gestalt.tables import IMAGE_TOWERS, TEXT_TOWERS
 from gestalt.tokens import Features, Pair, Tokens
 
@@ -128,7 +128,7 @@ def make(factory: Any, *arguments: Any, said: str, kind: type[nn.Module] = nn.Mo
     """
     try:
         made = factory(*arguments)
-    except Exception as error:  # the user's own code may raise anything
+    except OTHERS as error:
         raise ValueError(f"{said}: raised {in_one_line(error)}") from error
     if not isinstance(made, kind):
         raise ValueError(f"{said}: returns a {type(made).__name__}, expected a {kind.__name__}")
@@ -236,7 +236,7 @@ def _settle(tower: Any, inputs: Any, *, said: str, aggregation: str) -> None:
             gradients = (
                 torch.autograd.grad(pooled.sum(), trained, allow_unused=True) if trained else ()
             )
-    except Exception as error:  # the user's own code may raise anything
+    except OTHERS as error:
         raise ValueError(f"{said}: {in_one_line(error)}") from error
     if tuple(pooled.shape) != (2, tower.width):
         raise ValueError(

@@ -30,6 +30,9 @@ BUILT_IN = "built in"
 CODE = re.compile(r"python:([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)")
 """Matches ``python:package.module:Name``, an object of one's own code."""
 
+OTHERS = (Exception, SystemExit)
+"""What code of others may raise."""
+
 Target = TypeVar("Target")
 
 
@@ -86,7 +89,7 @@ class Registry(Mapping[str, Target]):
             entry = self.added[name]
             try:
                 found: Target = entry.load()
-            except Exception as error:  # a package of others may raise anything
+            except OTHERS as error:
                 raise PluginError(
                     f"gestalt.{self.group}: {name!r} of {package_of(entry)} ({entry.value}) cannot "
                     f"be imported: {in_one_line(error)}"
@@ -167,7 +170,7 @@ def import_code(name: str) -> Any:
         raise PluginError(f"{name}: {complaint}")
     try:
         return resolve_name(name.removeprefix("python:"))
-    except Exception as error:  # code of others may raise anything
+    except OTHERS as error:
         raise PluginError(f"{name}: {in_one_line(error)}") from error
 
 
@@ -197,7 +200,7 @@ def search_here() -> None:
         sys.path.append(str(Path.cwd()))
 
 
-def in_one_line(error: Exception) -> str:
+def in_one_line(error: BaseException) -> str:
     """Return the class and the words of an error of other people's code."""
     return " ".join(f"{type(error).__name__}: {error}".split())
 

@@ -20,6 +20,7 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from gestalt.support.faults import StoppedRun
 from gestalt.support.files import replacing
 from gestalt.support.keys import Keys, refuse
+from gestalt.support.plugins import OTHERS
 from gestalt.support.ranks import first_rank
 from gestalt.support.typed import ConfigError
 from gestalt.training.checkpoints import BEST
@@ -46,7 +47,7 @@ def classes_of(key: str, entries: Entries, base: type[Any]) -> list[tuple[ClassP
     for part in class_paths(key, entries):
         try:
             kind = resolve_name(part.class_path)
-        except Exception as error:  # a module of others may raise anything
+        except OTHERS as error:
             raise ConfigError(
                 f"{key}={part.class_path}: cannot be imported: {type(error).__name__}: {error}; "
                 "install its package, or put the folder of your file on PYTHONPATH"
@@ -67,7 +68,7 @@ def making(key: str, part: ClassPath) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:  # a class of others may raise anything
+    except OTHERS as error:
         said = f"{type(error).__name__}: {error}".removesuffix(": ")
         raise ConfigError(
             f"{key}={part.class_path}: {said}; change {key}, or leave it out"

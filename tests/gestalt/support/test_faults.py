@@ -4,6 +4,7 @@ partial file.
 
 import errno
 import os
+import re
 
 import pytest
 from torch.utils.data import DataLoader, Dataset
@@ -33,6 +34,20 @@ def test_a_failed_write_is_reported_in_one_line_with_path_and_remedy(cwd, monkey
     assert stderr.count("\n") == 1
     assert "Errno" not in stderr
     assert not list(cwd.iterdir())
+
+
+def test_a_program_that_other_code_ends_has_status_1_and_a_line_that_names_the_module(
+    monkeypatch, capsys
+):
+    def leave(*_: object) -> None:
+        raise SystemExit(0)
+
+    monkeypatch.setattr("gestalt.commands.list.run", leave)
+    run_here("list", status=1)
+    assert re.fullmatch(
+        rf"gestalt: {__name__}, line \d+: it ended the command by SystemExit\(0\); .*\n",
+        capsys.readouterr().err,
+    )
 
 
 class Unreadable(Dataset):

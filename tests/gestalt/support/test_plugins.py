@@ -93,12 +93,13 @@ def test_a_taken_name_is_refused_with_both_packages(install):
         list(Registry("losses", {}))
 
 
-def test_a_package_that_cannot_be_imported_is_one_line_that_names_it(install):
-    install("planted_broken", "losses", "mine", "planted_broken:loss", text="import no_such_module")
-    with pytest.raises(
-        PluginError,
-        match=r"'mine' of planted_broken 1\.0 .*be imported: ModuleNotFoundError",
-    ):
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("import no_such_module", "ModuleNotFoundError"), ("raise SystemExit(0)", "SystemExit: 0")],
+)
+def test_a_package_that_cannot_be_imported_is_one_line_that_names_it(install, text, said):
+    install("planted_broken", "losses", "mine", "planted_broken:loss", text=text)
+    with pytest.raises(PluginError, match=rf"'mine' of planted_broken 1\.0 .*be imported: {said}"):
         Registry("losses", {})["mine"]
 
 

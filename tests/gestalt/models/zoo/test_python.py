@@ -74,6 +74,9 @@ def thing():
 
 def failing():
     raise FileNotFoundError("no weights\\nhere")
+
+def leaving():
+    raise SystemExit(0)
 '''
 
 
@@ -131,6 +134,7 @@ def test_a_module_with_a_map_alone_is_vision_only_and_pools_by_the_mean(module):
         "mine:nothing": "module 'mine' has no attribute 'nothing'",
         "mine:thing": "returns a int, expected a Module",
         "mine:failing": "raised FileNotFoundError: no weights here$",
+        "mine:leaving": "raised SystemExit: 0$",
         "mine:Odd": "stride='a', size=.*: give whole numbers",
         "mine:Grey": r"mean=\(0.5, 0.5\): give three numbers$",
         "mine:lacking": "its Module lacks mean, size, std, stride",
