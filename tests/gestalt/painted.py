@@ -2,7 +2,9 @@
 flaws to order.
 """
 
+from contextlib import contextmanager
 from dataclasses import dataclass
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +32,13 @@ def random_pixels(*shape: int, seed: int = 0) -> Tensor:
     return torch.randint(
         256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
     )
+
+
+@contextmanager
+def without_len():
+    """Within the context tensors have no ``len``, which freezes the batch of a traced graph."""
+    with mock.patch.object(Tensor, "__len__", side_effect=AssertionError("len of a tensor")):
+        yield
 
 
 def painted(label: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import gestalt
 from gestalt.models.start import build_model
 from gestalt.publishing.graph import DenseGraph, trace, write_onnx, write_program
 from tests.gestalt.command import run_here
+from tests.gestalt.models.zoo import test_open_clip, test_timm, tiny_hf
 from tests.gestalt.tiny_config import tiny_config
 from tests.gestalt.tiny_model import WORDS, save_run, tiny
 
@@ -119,6 +120,22 @@ def test_onnx_equals_the_model(kind, tmp_path):
     assert len(write_onnx(trace(graph), tmp_path / "a.onnx", graph=graph, side=side)) == 3
     session = runtime.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
     assert [entry.name for entry in session.get_outputs()] == ["dense", "pooled"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["open_clip", "hf", "timm"])
+def test_onnx_of_another_library_s_vit_equals_the_model(kind, tmp_path):
+    pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    folder = tmp_path / "model"
+    if kind == "open_clip":
+        test_open_clip.saved(folder)
+    elif kind == "hf":
+        tiny_hf.saved(folder, kind="CLIP")
+    else:
+        test_timm.saved(folder, *test_timm.MODELS["class token"])
+    model = gestalt.load(f"{kind}:{folder}", "cpu")
+    graph, side = DenseGraph(model.encoder), model.config.image.eval_size
+    assert len(write_onnx(trace(graph), tmp_path / "a.onnx", graph=graph, side=side)) == 3
 
 
 @pytest.mark.slow

@@ -29,6 +29,19 @@ from gestalt.support.names import nearest
 from gestalt.tokens import Pair, Tokens
 
 
+@contextmanager
+def _positions_of_any_grid() -> Iterator[None]:
+    """Within the context, transformers resizes position embeddings at the model's own grid too, if
+    a graph is exported: a graph with the branch of other grids alone would refuse the model's own.
+    """
+    general = torch.jit.is_tracing
+    torch.jit.is_tracing = lambda: torch.compiler.is_exporting() or general()
+    try:
+        yield
+    finally:
+        torch.jit.is_tracing = general
+
+
 class HfModel(Adapter):
     """A model of transformers: a subclass reads one family.
 
@@ -83,7 +96,8 @@ class HfModel(Adapter):
 
     def encode(self, pixels: Tensor) -> Tokens:
         """Encode normalised pixels (B, 3, H, W), up to the last norm that all locations share."""
-        hidden = self.hidden(pixels)
+        with _positions_of_any_grid():
+            hidden = self.hidden(pixels)
         summary = hidden[:, 0] if self.prefix else None
         return tokens_of(hidden[:, self.prefix :], summary=summary)
 
@@ -191,7 +205,7 @@ class HfSiglip2(HfSiglip):
         patches = functional.unfold(pixels, self.patch_stride, stride=self.patch_stride)
         patches = patches.unflatten(1, (3, -1)).permute(0, 3, 2, 1).flatten(2)  # type: ignore[no-untyped-call]
         mask = patches.new_ones(patches.shape[:2], dtype=torch.long)
-        shapes = mask.new_tensor([self.grid(*pixels.shape[-2:])] * len(pixels))
+        shapes = mask.new_tensor([self.grid(*pixels.shape[-2:])]).expand(pixels.shape[0], -1)
         return self.vision(
             pixel_values=patches, pixel_attention_mask=mask, spatial_shapes=shapes
         ).last_hidden_state
@@ -219,8 +233,10 @@ class HfGroupViT(HfModel):
 
     def encode(self, pixels: Tensor) -> Tokens:
         """Encode normalised pixels (B, 3, H, W)."""
+        with _positions_of_any_grid():
+            hidden = self.vision.embeddings(pixels, interpolate_pos_encoding=True)
         output = self.vision.encoder(
-            hidden_states=self.vision.embeddings(pixels, interpolate_pos_encoding=True),
+            hidden_states=hidden,
             output_attentions=True,
             return_dict=True,
         )
@@ -242,7 +258,7 @@ class HfGroupViT(HfModel):
 
     def _groups(self, tokens: Tokens) -> Tensor:
         assert tokens.summary is not None
-        return tokens.summary.reshape(len(tokens.parts), tokens.parts.shape[-1], -1)
+        return tokens.summary.reshape(tokens.parts.shape[0], tokens.parts.shape[-1], -1)
 
 
 FAMILIES: dict[str, dict[str, type[HfModel]]] = {

@@ -88,7 +88,7 @@ class OpenClipViT(OpenClipModel):
             new=grid,
             how=self._positions,
         )
-        first = visual.class_embedding.expand(len(patches), 1, -1)
+        first = visual.class_embedding.expand(patches.shape[0], 1, -1)
         tokens = torch.cat([first, patches], dim=1) + positions
         encoded = visual.transformer(visual.ln_pre(tokens))
         if self._normed_first:
@@ -112,7 +112,10 @@ class OpenClipViT(OpenClipModel):
         batch, count = tokens.parts.shape[:2]
         alone = pool.ln_k(tokens.parts.flatten(0, 1)).unsqueeze(1)
         values = pool.attn(
-            pool.ln_q(pool.query[:1]).expand(len(alone), 1, -1), alone, alone, need_weights=False
+            pool.ln_q(pool.query[:1]).expand(alone.shape[0], 1, -1),
+            alone,
+            alone,
+            need_weights=False,
         )[0]
         return self._project(self.visual.ln_post(values[:, 0])).reshape(batch, count, -1)
 
@@ -144,7 +147,7 @@ class OpenClipResNet(OpenClipModel):
         assert tokens.grid is not None
         pool = self.visual.attnpool
         positions = pool.positional_embedding
-        side = int((len(positions) - 1) ** 0.5)
+        side = int((positions.shape[0] - 1) ** 0.5)
         resized = interpolate_positions(
             positions, prefix=1, old=(side, side), new=tokens.grid, how=self._positions
         )

@@ -74,7 +74,7 @@ class TimmTower(Adapter):
         if tokens.summary is None:
             return features
         # one token where a location stands for all of them
-        first = tokens.summary.reshape(len(features), -1, features.shape[-1])
+        first = tokens.summary.reshape(features.shape[0], -1, features.shape[-1])
         prefix = getattr(self.trunk, "num_prefix_tokens", first.shape[1])
         return torch.cat([first.expand(-1, prefix, -1), features], dim=1)
 

@@ -2,18 +2,21 @@
 at other sizes.
 """
 
+from unittest import mock
+
 import pytest
 import torch
 import transformers
 from torch.nn import functional
 
 from gestalt.encoders.readings import LastBlock, read_last_block
-from gestalt.models.zoo import open_clip
+from gestalt.models.zoo import hf, open_clip
 from gestalt.models.zoo.hf import open_model
 from gestalt.tables import READINGS
 from tests.gestalt.models.zoo import test_open_clip
 from tests.gestalt.models.zoo.test_python import images
 from tests.gestalt.models.zoo.tiny_hf import KINDS, SIZE, save_tokenizer, saved
+from tests.gestalt.painted import without_len
 
 TEXTS = ["a photo of a dog", "grass", "the sky of a cat the sky of a cat the sky"]
 
@@ -57,7 +60,8 @@ def test_images_and_locations_are_embedded_as_transformers_does(tmp_path, kind):
     torch.testing.assert_close(
         ours.embed_image(shown), functional.normalize(pooled, dim=-1), atol=1e-5, rtol=0
     )
-    maps = ours.embed_patches(shown)
+    with without_len():
+        maps = ours.embed_patches(shown)
     assert (maps.shape[-2:], ours.size) == (ours.grid(*shape), SIZE)
     torch.testing.assert_close(
         maps.flatten(2).transpose(1, 2), functional.normalize(dense, dim=-1), atol=1e-5, rtol=0
@@ -126,7 +130,9 @@ def test_groupvit_images_and_locations_match_the_segmentation_of_transformers(tm
     given = inputs(tmp_path, shown, kind="GroupViT")
     output = theirs(**words, **given, output_segmentation=True)
     logits = output.segmentation_logits / theirs.logit_scale.exp() ** 2
-    torch.testing.assert_close(ours.embed_image(shown), output.image_embeds, atol=1e-5, rtol=0)
+    with without_len():
+        embedded = ours.embed_image(shown)
+    torch.testing.assert_close(embedded, output.image_embeds, atol=1e-5, rtol=0)
     scores = torch.einsum(
         "behw,ke->bkhw", ours.patch_tokens(shown, projected=True), ours.embed_text(TEXTS)
     )
@@ -160,3 +166,21 @@ def test_a_position_rule_applies_only_to_the_call_and_not_at_the_native_size(tmp
     torch.testing.assert_close(
         ours.embed_patches(square, positions="scale_factor"), ours.embed_patches(square)
     )
+
+
+@pytest.mark.parametrize("kind", ["open_clip", "CLIP", "GroupViT"])
+@torch.no_grad()
+def test_a_graph_resizes_positions_at_the_native_size_too(tmp_path, kind, monkeypatch):
+    if kind == "open_clip":
+        test_open_clip.saved(tmp_path)
+    else:
+        saved(tmp_path, kind=kind)
+    ours = (open_clip if kind == "open_clip" else hf).open_model(str(tmp_path))
+    shown = images((ours.size, ours.size))
+    with mock.patch.object(functional, "interpolate", wraps=functional.interpolate) as resized:
+        before = ours.embed_patches(shown)
+        assert not resized.called
+        monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+        torch.testing.assert_close(ours.embed_patches(shown), before)
+        assert resized.called
+    assert not torch.jit.is_tracing()
