@@ -207,17 +207,10 @@ IRREGULAR = dict(zip(_IRREGULAR.split()[::2], _IRREGULAR.split()[1::2], strict=T
 
 
 def _forms(verb: str) -> set[str]:
-    """Return the regular forms of a verb."""
-    stem = verb.removesuffix("e")
-    doubled = verb + verb[-1]
-    third = f"{verb}s"
-    past = f"{stem}ed"
+    """Return a verb and its third person; ``ENDINGS`` exclude its participles."""
     if verb.endswith("y") and verb[-2] not in "aeiou":
-        third = f"{verb[:-1]}ies"
-        past = f"{verb[:-1]}ied"
-    elif re.search("(s|x|z|ch|sh|o)$", verb):
-        third = f"{verb}es"
-    return {verb, third, past, f"{stem}ing", f"{verb}ing", f"{doubled}ing", f"{doubled}ed"}
+        return {verb, f"{verb[:-1]}ies"}
+    return {verb, f"{verb}es" if re.search("(s|x|z|ch|sh|o)$", verb) else f"{verb}s"}
 
 
 NOT_NOUNS = (
