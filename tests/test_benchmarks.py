@@ -107,6 +107,15 @@ def test_every_benchmark_has_a_fake_or_brings_its_own_images():
     assert all("segmentation" in BENCHMARKS[name].measures for name in (*SEGMENTED, "scenes"))
 
 
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_generated_images_have_the_label_set_of_their_benchmark(name):
+    row = BENCHMARKS[name]
+    images = open_image_set(
+        row.image_set, root=None, split=None, limit=1, subset=True, label_sets=[row.label_set]
+    )
+    assert [*images.label_sets] == [row.label_set]
+
+
 def test_an_oracle_scores_exactly_one(segmented):
     assert miou(segmented) == 1
 
@@ -188,7 +197,7 @@ def test_training_groups_come_from_the_table_for_any_split_or_limit(split, limit
         )
     )
     assert isinstance(scorer, Robustness)
-    assert scorer.train_groups == [[4, 1], [1, 2]]
+    assert scorer.train_groups == [[4, 1], [2, 1]]
 
 
 def test_a_table_without_training_photographs_is_refused(tmp_path):

@@ -66,6 +66,8 @@ def test_photographs_come_in_the_order_of_the_table_with_all_their_captions(name
     assert [sample["captions"] for sample in samples] == [["birds"], ["a dog .", "a dog"]]
     with pytest.raises(ValueError, match=r"has 2 images, the official split [15]000"):
         open_image_set(name, root=str(tmp_path), split=None, limit=None, subset=False)
+    with pytest.raises(ValueError, match="label set 'voc21' is unknown; known: none"):
+        opened_set(name, tmp_path, "voc21")
     (tmp_path / place / "0.jpg").unlink()
     with pytest.raises(ValueError, match=r"no file .*0\.jpg, which .*json requires"):
         opened_set(name, tmp_path)

@@ -51,7 +51,7 @@ def draw_waterbirds(root: Path) -> None:
     cells = [
         (y, split, place) for y, split, place in itertools.product((0, 1), (0, 1, 2), (0, 1))
     ] + [(0, 2, 1), (0, 2, 1)]
-    cells += [(0, 0, 0)] * 3 + [(1, 0, 1)]
+    cells += [(0, 0, 0)] * 3 + [(1, 0, 0)]
     order = np.random.default_rng(0).permutation(len(cells))
     folder.mkdir()
     with (folder / "metadata.csv").open("w", newline="") as file:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gestalt.ablation.grid import read_grid, word
+from gestalt.ablation.grid import read_choices, read_grid, word
 from gestalt.config.loading import EXPERIMENTS, load
 from gestalt.support.typed import ConfigError, read_values
 from tests.gestalt.tiny_config import tiny_config
@@ -116,6 +116,12 @@ def test_a_scale_can_set_overrides_and_test_sizes_of_a_grid():
 )
 def test_a_value_survives_formatting_and_parsing_as_an_override(value):
     assert read_values(word("key", value).removeprefix("key=")) == value
+
+
+def test_each_choice_of_the_command_line_has_its_values():
+    words = ["optimizer.warmup_steps=0,5", "image.aggregation=max"]
+    chosen = {"optimizer.warmup_steps": [0, 5], "image.aggregation": ["max"]}
+    assert [*read_choices(words).items()] == [*chosen.items()]
 
 
 BAD = {

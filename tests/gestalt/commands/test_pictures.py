@@ -273,8 +273,9 @@ def test_the_result_of_one_picture_is_written_beside_it_or_to_output(capsys, ref
     written = Path("frames/frame1_segmented.png").read_bytes()
     Path("frames/frame1_segmented.png").write_bytes(b"an older result")
     for output in ("frames/frame1_segmented.png", "other.png"):
-        run_here(f"{line} --output {output}")
+        run_here(f"{line} --output {output} --html page.html")
         assert Path(output).read_bytes() == written
+    assert "frame1" in Path("page.html").read_text()
     run_here(f"{GROUP} frames/frame1.png --groups 3")
     with Image.open("frames/frame1_grouped.png") as grouped, Image.open("other.png") as segmented:
         assert grouped.height == segmented.height

@@ -50,6 +50,7 @@ def test_pretraining_writes_weights_with_provenance_from_which_training_starts(w
     record = record_in(folder)
     assert FILE in done.stderr
     assert (record["init"], record["steps"]) == ("dino", 8)
+    assert record["size"] == record["config"]["pretraining"]["crop_size"]
     assert record["command"] == f"gestalt {DINO}"
     assert record["config"]["pretraining"]["steps"] == 8
     assert record["data"]["digest"]

@@ -12,7 +12,7 @@ import torch
 from gestalt.config.loading import load
 from gestalt.config.schema import to_yaml
 from gestalt.models.finding import resolve_checkpoint, variations
-from gestalt.models.names import CHECKPOINT, config_of, is_finished, progress
+from gestalt.models.names import CHECKPOINT, config_of, in_run, is_finished, progress
 from gestalt.results.record import result_paths
 from gestalt.support.typed import ConfigError
 from tests.gestalt.runs.test_folders import config
@@ -58,6 +58,11 @@ def refusal(target: str = NAME) -> str:
     with pytest.raises(ConfigError) as refused:
         resolve_checkpoint(target)
     return str(refused.value)
+
+
+def test_a_checkpoint_is_known_by_its_run_from_within_the_folder(monkeypatch):
+    monkeypatch.chdir(saved_run(0) / CHECKPOINT.parent)
+    assert in_run(Path(CHECKPOINT.name))
 
 
 def test_a_name_means_the_newest_finished_run_for_models_and_for_results_alike():

@@ -56,6 +56,11 @@ def gathered(folder, weights=None):
     return facts, results
 
 
+def test_the_weights_of_a_run_that_ends_within_an_epoch_are_compared_with_the_best(trained):
+    last, best = (trained / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
+    assert best.read_bytes() == last.read_bytes()
+
+
 def head_of(text, folder):
     (folder / "README.md").write_text(text)
     assert ModelCard.load(folder / "README.md").data.library_name == "gestalt"
@@ -94,7 +99,9 @@ def test_the_page_has_intervals_images_and_the_facts_of_the_run(run):
 
 
 def test_weights_without_a_record_have_no_results(run):
-    text = write_card(*gathered(run, weights="0" * 64))
+    facts, results = gathered(run, weights="0" * 64)
+    assert facts.provenance["weights_sha256"] == "0" * 64
+    text = write_card(facts, results)
     assert "No record was made with exactly these weights: there are no results to state." in text
 
 

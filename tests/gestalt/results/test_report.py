@@ -20,6 +20,7 @@ from gestalt.measures.evaluation.pictures import (
 )
 from gestalt.models.names import RESULT
 from gestalt.results.grid import read_results
+from gestalt.results.plots import bars
 from gestalt.results.report import confusions, write_report
 from gestalt.results.result import companions, read_result
 from gestalt.results.run_record import print_result
@@ -155,9 +156,15 @@ def test_the_closing_table_has_intervals_baselines_and_the_best_checkpoint(run, 
     assert "seed 0, 8 steps, resumed from step 5. Image tower from" in report(path.parent)
 
 
-def test_the_page_is_valid_and_self_contained(run):
+def test_the_page_is_valid_and_self_contained(run, monkeypatch):
     folders = run(0.6), run(0.5, version=1)
+    bases = []
+    monkeypatch.setattr(
+        "gestalt.results.report.bars",
+        lambda scores, base, **words: bases.append([*scores].index(base)) or bars(scores, **words),
+    )
     page = report(*folders)
+    assert bases == [0]
     assert page == report(*(folder.relative_to(Path.cwd()) for folder in folders))
     found = checked(page)
     assert "default-src 'none'; img-src data:;" in page

@@ -78,14 +78,14 @@ def test_the_progress_bar_shows_speed_and_time_left(monkeypatch):
         lambda self, trainer, module: {"v_num": 3, "train/loss": 2.5},
     )
     known = Speed()
-    known.images_per_second, known.seconds_left = 41.6, 754.9
+    known.images_per_second, known.seconds_left = 41.6, 724.9
     assert RunProgressBar(known).get_metrics(None, None) == {
         "train/loss": 2.5,
         "images/s": "42",
-        "left": "12:34",
+        "left": "12:04",
     }
     shown = RunProgressBar(known).get_metrics(None, SimpleNamespace(last_loss=1.23456))
-    assert shown == {"train/loss": 2.5, "loss": "1.235", "images/s": "42", "left": "12:34"}
+    assert shown == {"train/loss": 2.5, "loss": "1.235", "images/s": "42", "left": "12:04"}
 
 
 @pytest.mark.parametrize("name", ["simple", "advanced"])  # torch's own wants a whole run around it
