@@ -439,9 +439,7 @@ def test_a_trainer_that_accumulates_ends_the_schedule_and_is_told_how_to_contras
     module = ContrastiveModule(FewWeights(), loss=pulled, keep_share=1.0, rate_factor=schedule)
     pairs = DataLoader([pair(0)] * 4 * BATCH, batch_size=BATCH, collate_fn=collated)
     trainer = Trainer(**QUIET, max_epochs=1, accumulate_grad_batches=2, log_every_n_steps=1)
-    with pytest.warns(
-        Caveat, match="1/2 of those .* set trainer.accumulate_grad_batches=2"
-    ):
+    with pytest.warns(Caveat, match="1/2 of those .* set trainer.accumulate_grad_batches=2"):
         trainer.fit(module, pairs)
     assert trainer.global_step == 2
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -31,15 +32,17 @@ from gestalt.tokens import Pair, Tokens
 
 @contextmanager
 def _positions_of_any_grid() -> Iterator[None]:
-    """Within the context, transformers resizes position embeddings at the model's own grid too, if
-    a graph is exported: a graph with the branch of other grids alone would refuse the model's own.
+    """Let transformers resize position embeddings at the model's own grid too, while a graph is
+    exported.
+
+    transformers leaves its own grid as it is unless torch traces; an exported graph would then be
+    valid for either the model's own grid or all others.
     """
-    general = torch.jit.is_tracing
-    torch.jit.is_tracing = lambda: torch.compiler.is_exporting() or general()
-    try:
+    if not torch.compiler.is_exporting():
         yield
-    finally:
-        torch.jit.is_tracing = general
+        return
+    with patch("torch.jit.is_tracing", return_value=True):
+        yield
 
 
 class HfModel(Adapter):
