@@ -5,6 +5,7 @@ the text tower.
 import os
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from gestalt.data_modules.sources import Source
 from gestalt.losses.contrastive import text_ids
 from gestalt.losses.noun_list import NounList
 from gestalt.models.start import build_model
-from gestalt.runs.train import next_commands
+from gestalt.runs.train import _fit, next_commands
 from gestalt.runs.training import caption_reader
 from tests.gestalt.at_step import QUIET, build_module
 from tests.gestalt.painted import random_pixels
@@ -120,3 +121,12 @@ def test_a_photograph_is_proposed_only_to_a_model_that_has_seen_other_pictures_t
     photographs = next_commands(tiny_config("data.source=flickr", "data.root=DIR"), Path("RUN"))
     assert 'gestalt segment photo.jpg --labels "background, dog, cat" --model RUN\n' in photographs
     assert "eval" not in photographs
+
+
+def test_a_run_returns_the_step_that_it_was_resumed_from(monkeypatch):
+    saved = {"optimizer_states": [{"state": {}}], "global_step": 5}
+    monkeypatch.setattr("gestalt.runs.train.read_resumable", lambda path: saved)
+    trainer = SimpleNamespace(global_step=8, fit=lambda *_, **__: None)
+    module = SimpleNamespace(parameters=list, validated_step=8)
+    parts = SimpleNamespace(module=module, data=None, total_steps=8)
+    assert [_fit(trainer, parts, resumed) for resumed in (None, Path("last.ckpt"))] == [None, 5]
