@@ -255,7 +255,7 @@ class ContrastiveModule(LightningModule):
             self.rate_factor = partial(
                 rate_factor, keys=replace(PAPER, warmup_steps=warmup), total=total
             )
-        elif "total" in getattr(self.rate_factor, "keywords", {}):  # that of a run
+        elif self._trainer and "total" in getattr(self.rate_factor, "keywords", {}):  # of a run
             schedule: Any = self.rate_factor
             self.rate_factor = partial(schedule, planned=self.steps_planned)
         known = {*self.model.parameters(), *self.terms.parameters()}

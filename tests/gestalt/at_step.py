@@ -35,5 +35,10 @@ def trainer_at(step: int = 0, *, every: int = 1, **more: Any) -> SimpleNamespace
     """
     loop = SimpleNamespace(epoch_loop=SimpleNamespace(_batches_that_stepped=step))
     return SimpleNamespace(
-        global_step=step, fit_loop=loop, log_every_n_steps=every, max_steps=-1, **more
+        global_step=step,
+        fit_loop=loop,
+        log_every_n_steps=every,
+        max_steps=-1,
+        estimated_stepping_batches=0,
+        **more,
     )

@@ -15,7 +15,8 @@ from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.dense.scores import cut_and_embed
 from gestalt.measures.segmentation.presets import top_down_protocol
 from tests.gestalt.measures.segmentation.test_parity import noise
-from tests.gestalt.measures.stage import context
+from tests.gestalt.measures.stage import Images, context
+from tests.gestalt.painted import LABELS
 from tests.gestalt.tiny_model import tiny
 
 
@@ -47,7 +48,10 @@ def scorers():
         Grouping: build_protocol("pca_square", GROUPING_PROTOCOLS, **sizes),
         Retrieval: build_protocol("retrieval_square", retrieval, **sizes),
     }
-    return [kind(context(pictures=0, protocol=own)) for kind, own in protocols.items()]
+    images = Images("painted", labels=LABELS, length=4)
+    return [
+        kind(context(pictures=0, protocol=own, images=images)) for kind, own in protocols.items()
+    ]
 
 
 def batches():

@@ -122,6 +122,7 @@ def test_each_part_alone_trains_and_its_checkpoint_names_the_model_that_it_needs
 
 def test_a_trainer_of_ones_own_gets_the_keywords_of_gestalt_train(tmp_path, monkeypatch):
     words = ("trainer.gradient_clip_val=0.5", "trainer.profiler=simple", "optimizer.ema=0.9")
+    words += ("trainer.accumulate_grad_batches=2",)
     config = tiny_config(*words, "trainer.callbacks=[lightning.pytorch.callbacks.TQDMProgressBar]")
     run = gestalt.Run(config, None, None, 8, 4, [Callback()], build_bad_samples(config))
     monkeypatch.setattr("gestalt.training.trainer.Trainer", given := MagicMock())
