@@ -44,7 +44,7 @@ def test_the_seed_alone_decides_the_starts(name):
 
 
 def test_a_token_is_nearest_to_the_centre_that_it_lies_on():
-    tokens = torch.tensor([[0.0], [1.0], [5.0], [1.0]], dtype=torch.float64)
+    tokens = torch.tensor([[1.0, 0.0], [1.0, 1.0], [-1.0, 0.0], [1.0, 1.0]]).double()
     protocol = build_protocol("kmeans_square", GROUPING_PROTOCOLS, groups=3)
     first, second, third, fourth = image_similarity(tokens, protocol=protocol).argmax(dim=0)
     assert len({int(first), int(second), int(third)}) == 3
