@@ -2,6 +2,7 @@
 
 import math
 import time
+import traceback
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from lightning.pytorch.callbacks import Timer
 
 from gestalt.config.check import check_training
 from gestalt.config.schema import Experiment
+from gestalt.data_modules.corpora.shard_names import expand
 from gestalt.data_modules.keys import Data
 from gestalt.encoders.keys import Text
 from gestalt.models.building import without_weights
@@ -32,10 +34,10 @@ from gestalt.runs.source import (
 from gestalt.runs.trial import (
     MAX_PAIRS,
     build_trial,
-    checkpoint_bytes,
-    count_flop,
+    count_training,
     read_pairs,
     repeat,
+    take_steps,
     time_step,
     time_validation,
 )
@@ -52,6 +54,11 @@ LOADING_OVER_COMPUTING = 1.2
 CHECKPOINTS_AT_ONCE = 3
 """Checkpoints that lie in a run's folder at one time: the last, the best, and one that is being
 written.
+"""
+
+PAIRS_A_TAR = 5041
+"""Pairs that a tar is taken to have if none is there: the mean of CC12M, 10,968,539 pairs in 2,176
+tars.  Source: the description of pixparse/cc12m-wds on the Hugging Face hub.
 """
 
 PEAKS = {"A100": 312e12, "H100": 989e12}
@@ -116,6 +123,7 @@ class Stations:
         saved: bytes of a checkpoint.
         workers: loading processes of each device, elsewhere the most that are chosen.
         flop: those of a step over all devices.
+        starting: seconds in which data and weights are opened.
         seconds: of a step; 0 if none is taken here.
         scoring: seconds of a validation.
     """
@@ -154,14 +162,18 @@ class Stations:
         drawn = without_weights(here)
         for tried in (here, drawn, replace(drawn, text=text)):
             try:
+                # before the trial, so that one model at a time is in memory
+                self.flop, self.saved = count_training(tried, pairs_a_step(config))
+                begin = time.monotonic()
                 self.trial = build_trial(tried)
+                self.starting = time.monotonic() - begin
                 break
             except ValueError as error:
+                traceback.clear_frames(error.__traceback__)  # they hold towers that are built
                 self.unloaded.append(error)
         else:
             raise self.unloaded[-1]
         self.pairs = read_pairs(self.trial)
-        self.saved = checkpoint_bytes(self.trial, self.pairs)
         self.facts = self.trial.data.about()
         self.there = 0 if self.unopened else self.facts["samples"]
         self.workers = loading_processes(config)
@@ -220,11 +232,13 @@ class Stations:
                 "measured where an accelerator is, or for this CPU by trainer.accelerator=cpu"
             )
         cuda = self.device.type == "cuda"
+        parts = self.config.trainer.accumulate_grad_batches
+        take_steps(self.trial, repeat(self.pairs, parts))
         before = peak_memory(self.device)  # with weights and optimiser
         free = torch.cuda.mem_get_info()[0] if cuda else free_memory() / self.local
         taken = self.share if cuda else min(self.share, MAX_PAIRS)
         while taken and not self.seconds:
-            batch = repeat(self.pairs, taken * self.config.trainer.accumulate_grad_batches)
+            batch = repeat(self.pairs, taken * parts)
             try:
                 self.seconds = time_step(self.trial, batch) * self.share / taken
             except torch.OutOfMemoryError:
@@ -245,7 +259,6 @@ class Stations:
     def step(self) -> str:
         """Say what a step computes, and how long it takes."""
         pairs = pairs_a_step(self.config)
-        self.flop = count_flop(self.trial.config, pairs)
         text = f"{amount(self.flop, 'FLOP')} for {pairs:,} pairs"
         if not self.seconds:
             return f"{text}; {self._reckoned(1)}"
@@ -325,11 +338,15 @@ class Stations:
 
     def _length(self) -> tuple[int, int, int]:
         """Return the steps of an epoch, all steps, and the pairs of an epoch, with those of missing
-        shards.
+        shards; without any shard, those of the names of tars.
         """
-        missing = self.facts.get("missing_shards", {"count": 0})["count"]
-        pairs = round(self.there * (1 + missing / self.facts["shards"]))
-        pairs = min(pairs, self.config.data.limit or pairs)
+        data = self.config.data
+        if self.unopened and data.source == "tars" and not data.mixture:
+            pairs = PAIRS_A_TAR * len(expand(data.root))
+        else:
+            missing = self.facts.get("missing_shards", {"count": 0})["count"]
+            pairs = round(self.there * (1 + missing / self.facts["shards"]))
+        pairs = min(pairs, data.limit or pairs)
         if pairs < pairs_a_step(self.config):
             raise NotThere(
                 "the number of steps, see step for one, is known once all pairs are there"
@@ -338,14 +355,24 @@ class Stations:
         return epoch, total, pairs
 
     def hours(self) -> str:
-        """Say how long the run takes, which ``trainer.max_time`` may end before."""
+        """Say how long the run takes, which ``trainer.max_time`` may end before, and what of its
+        start and its end is counted.
+        """
         epoch, total, pairs = self._length()
         text = f"{total:,} steps of {pairs:,} pairs an epoch"
+        if self.unopened:
+            text += f", if each tar has the {PAIRS_A_TAR:,} of CC12M's"
         if not self.seconds:
-            return f"{text}; {self._reckoned(total)}, without validations"
+            return (
+                f"{text}; {self._reckoned(total)}; start-up, validations and the writing of "
+                "checkpoints are not counted"
+            )
         times = math.ceil(total / (epoch * self.config.trainer.check_val_every_n_epoch))
-        seconds = total * self.seconds + times * self.scoring
-        text = f"{span(seconds)} to the end, {text} and {times:,} validations"
+        seconds = self.starting + total * self.seconds + times * self.scoring
+        text = (
+            f"{span(seconds)} to the end: {span(self.starting)} of start-up, {text} and {times:,} "
+            "validations, the last one included; the writing of checkpoints is not counted"
+        )
         longest = self.config.trainer.max_time
         if seconds > (Timer(longest).time_remaining() or math.inf):
             raise ConfigError(

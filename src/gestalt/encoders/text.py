@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gestalt.encoders.keys import Text
 from gestalt.encoders.text_sentence import LISTING, check_vocabulary, read_sentence_model
 from gestalt.encoders.weights import WeightsOrigin
-from gestalt.support.devices import send
+from gestalt.support.devices import autocasting, send
 from gestalt.tables import TEXTS
 from gestalt.tokens import Padded, Tokens
 
@@ -102,7 +102,7 @@ class TextTower(nn.Module):
             raise ValueError("text tower: an empty list of captions; expected at least one")
         weight = next(self.parameters())
         device, product = weight.device, weight.dtype
-        if torch.is_autocast_enabled(device.type):
+        if autocasting(device.type):
             product = torch.get_autocast_dtype(device.type)
         if not self.fp16_safe and product == torch.float16:
             raise ValueError(

@@ -12,16 +12,19 @@ from copy import deepcopy
 from fractions import Fraction
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Callback, Trainer
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from gestalt.config.schema import Experiment
+from gestalt.module import ContrastiveModule
 from gestalt.runs.evaluation import build_evaluation
 from gestalt.runs.run import Run, averaging, build
 from gestalt.runs.source import build_source, pairs_a_step, steps
@@ -183,17 +186,6 @@ def time_validation(trial: Run, benchmarks: list[str], *, ranks: int) -> float:
     return one + each * mean(further)
 
 
-def checkpoint_bytes(trial: Run, pairs: Batch) -> int:
-    """Return the bytes of a checkpoint: weights, their averages, and the optimiser's state, which a
-    step makes.
-    """
-    trainer = take_steps(trial, repeat(pairs, trial.config.trainer.accumulate_grad_batches))
-    weights = [*trial.module.parameters(), *trial.module.buffers()]
-    copies = 1 if trial.config.optimizer.ema is None else 2
-    saved = [*weights * copies, *tree_leaves(dict(trainer.optimizers[0].state))]
-    return sum(tensor.nbytes for tensor in saved if torch.is_tensor(tensor))
-
-
 @contextmanager
 def counting() -> Iterator[FlopCounterMode]:
     """Count FLOP of matrix products, convolutions and attention, with a multiplication and an
@@ -206,6 +198,19 @@ def counting() -> Iterator[FlopCounterMode]:
         yield counter
 
 
+class Counted(NamedTuple):
+    """What a run's steps compute and keep.
+
+    Attributes:
+        flop: FLOP of a step.
+        saved: bytes of a checkpoint: weights, their averages, and the optimiser's state, which a
+            step makes.
+    """
+
+    flop: int
+    saved: int
+
+
 def step_flop(config: Experiment) -> tuple[int, int]:
     """Count the FLOP of a training step with all of its pairs on one device.  Returns them and the
     number of steps of the run.
@@ -213,18 +218,20 @@ def step_flop(config: Experiment) -> tuple[int, int]:
     Raises:
         ConfigError: the configuration cannot run, or none of the first pairs can be read.
     """
-    flop = count_flop(config, pairs_a_step(config))
+    flop = count_training(config, pairs_a_step(config)).flop
     return flop, steps(config, len(build_source(config)))[1]
 
 
-def count_flop(config: Experiment, pairs: int) -> int:
-    """Count the FLOP of a training step with so many pairs on one device.
+def count_training(config: Experiment, pairs: int) -> Counted:
+    """Count the FLOP of a training step with so many pairs on one device, and the bytes of a
+    checkpoint.
 
     Configurations with the same hash have the same count: micro-batches, gradient checkpointing,
     cached features and the blocks of the loss, which change no result, are left out, as are
-    elementwise operations.  Steps are taken on the CPU in float32, which any machine can do.  The
-    first is not counted: it includes work that is done once in a run, such as embedding nouns by a
-    frozen text tower.
+    elementwise operations.  Once the model is built, it and its pairs become meta tensors, which
+    have shapes and no values, so that steps take neither time nor memory; where code reads values,
+    steps are taken on the CPU.  The first step is not counted: it includes work that is done once
+    in a run, such as embedding nouns with a frozen text tower.
 
     Raises:
         ConfigError: the configuration cannot run, or none of the first pairs can be read.
@@ -235,21 +242,49 @@ def count_flop(config: Experiment, pairs: int) -> int:
     config.data.features = None
     config.trainer.accumulate_grad_batches = 1
     config.trainer.accelerator = "cpu"
-    config.trainer.precision = "32-true"
+    if config.trainer.precision.endswith("-mixed"):
+        config.trainer.precision = "32-true"  # whose weights are the same
+    try:
+        return _count(config, pairs, "meta")
+    except RuntimeError:  # of torch, where a value is read; another one is raised again
+        return _count(config, pairs, "cpu")
+
+
+def _count(config: Experiment, pairs: int, device: str) -> Counted:
     trial = build_trial(config)
-    batch = read_pairs(trial)
-    take_steps(trial, repeat(batch, COUNTED_PAIRS[0]))
-    return extrapolate(
-        {size: count_step(trial, repeat(batch, size)) for size in COUNTED_PAIRS}, pairs
-    )
+    module, batch = trial.module.to(device), read_pairs(trial)
+    trainer = trial_trainer(trial, max_steps=2, log_every_n_steps=2)  # no step is logged
+    module.trainer = trainer
+    optimizer = _optimizer(trial)
+    count_step(module, optimizer, repeat(batch, COUNTED_PAIRS[0]))
+    counts = {size: count_step(module, optimizer, repeat(batch, size)) for size in COUNTED_PAIRS}
+    trainer.precision_plugin.convert_module(module)  # half the bytes in 16 bits
+    optimizer = _optimizer(trial)
+    optimizer.step()
+    copies = 1 if config.optimizer.ema is None else 2
+    weights = [*module.parameters(), *module.buffers()]
+    saved = [*weights * copies, *tree_leaves(dict(optimizer.state))]
+    size = sum(tensor.nbytes for tensor in saved if torch.is_tensor(tensor))
+    return Counted(extrapolate(counts, pairs), size)
 
 
-def count_step(trial: Run, batch: Batch) -> int:
-    """Count the FLOP of a step: of its forward and backward pass, since the optimiser's update has
-    only elementwise operations.
+def _optimizer(trial: Run) -> Optimizer:
+    """Return the run's optimiser without a fused kernel, which keeps the same state and takes no
+    meta tensors.
     """
+    module = trial.module
+    return module.make_optimizer(module.model, module.terms, fused=False)  # type: ignore[call-arg]
+
+
+def count_step(module: ContrastiveModule, optimizer: Optimizer, batch: Batch) -> int:
+    """Count the FLOP of a step: of its forward and backward pass, and of an optimiser that
+    multiplies matrices, such as Muon.
+    """
+    optimizer.zero_grad()
     with counting() as counter:
-        take_steps(trial, batch)
+        loss = module.training_step(move_data_to_device(batch, module.device), 0)
+        torch.autograd.backward(loss)
+        optimizer.step()
     return counter.get_total_flops()
 
 

@@ -60,8 +60,9 @@ def without_autocast(device_type: str) -> AbstractContextManager[Any]:
     """Return a context without autocast; entering torch's takes 8 microseconds, which matters at
     small batches.
     """
-    return (
-        torch.autocast(device_type, enabled=False)
-        if torch.is_autocast_enabled(device_type)
-        else nullcontext()
-    )
+    return torch.autocast(device_type, enabled=False) if autocasting(device_type) else nullcontext()
+
+
+def autocasting(device_type: str) -> bool:
+    """Return True under autocast on a type of device; meta tensors have none."""
+    return device_type != "meta" and torch.is_autocast_enabled(device_type)

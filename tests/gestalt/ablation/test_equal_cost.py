@@ -14,15 +14,18 @@ from gestalt.ablation.equal_cost import COUNTS, at_equal_cost
 from gestalt.ablation.grid import read_grid
 from gestalt.config.loading import load
 from gestalt.config.schema import config_hash
+from gestalt.module import ContrastiveModule
+from gestalt.runs import trial
 from gestalt.runs.source import pairs_a_step
 from gestalt.runs.trial import (
     build_trial,
-    count_step,
+    count_training,
     counting,
     extrapolate,
     read_pairs,
     repeat,
     step_flop,
+    take_steps,
 )
 from gestalt.support.typed import ConfigError
 from tests.gestalt.command import succeed
@@ -139,13 +142,49 @@ def test_the_flop_of_a_step_equal_those_that_the_whole_batch_costs():
     pairs = pairs_a_step(config)
     parts = build_trial(config)
     batch = repeat(read_pairs(parts), pairs)
-    _, whole = count_step(parts, batch), count_step(parts, batch)
-    flop, steps = step_flop(config)
-    assert (flop, steps) == (whole, 8)
+    take_steps(parts, batch)
+    with counting() as whole:
+        take_steps(parts, batch)
+    assert step_flop(config) == (whole.get_total_flops(), 8)
+
+
+def test_steps_are_counted_on_meta_tensors_and_on_the_cpu_where_values_are_read(monkeypatch):
+    seen = []
+
+    def count(config, pairs, device):
+        seen.append((device, pairs, config.trainer.precision, config.trainer.accelerator))
+        if device == "meta":
+            raise RuntimeError("Tensor.item() cannot be called on meta tensors")
+        return "counted"
+
+    monkeypatch.setattr(trial, "_count", count)
+    config = unscored("trainer.precision=bf16-mixed", "trainer.accelerator=auto")
+    assert count_training(config, pairs=16) == "counted"
+    assert seen == [(device, 16, "32-true", "cpu") for device in ("meta", "cpu")]
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
+def test_meta_tensors_give_the_count_of_real_ones_which_stand_in_where_values_are_read(monkeypatch):
+    text = "text.family=open_clip text.init=random text.width=32 text.heads=2"
+    words = f"{text} image.depth=1 optimizer.ema=0.9 trainer.precision=bf16-true".split()
+    config = unscored(*words)
+    step, devices = ContrastiveModule.training_step, []
+
+    def reading(self, batch, index):
+        loss = step(self, batch, index)
+        devices.append(loss.device.type)
+        loss.item()
+        return loss
+
+    counted = count_training(config, pairs=16)
+    monkeypatch.setattr(ContrastiveModule, "training_step", reading)
+    assert count_training(config, pairs=16) == counted
+    assert devices == ["meta", *["cpu"] * 4]
+    weights = sum(weight.numel() for weight in build_trial(config).module.parameters())
+    assert counted.saved == pytest.approx(4 * 2 * weights, rel=0.001)
+
+
+@pytest.mark.slow
 def test_what_changes_no_result_changes_no_count():
     memory = (
         "trainer.accumulate_grad_batches=2",

@@ -1,5 +1,8 @@
 """train --plan: a line for each station of a run, whatever of it is there; nothing is written."""
 
+import weakref
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -36,6 +39,7 @@ def stations(*words, **given):
         "saved": GB,
         "workers": 4,
         "flop": 10**12,
+        "starting": 4.0,
         "seconds": 0.5,
         "scoring": 2.0,
         "pairs": {"text": ["", ""]},
@@ -51,7 +55,8 @@ def stations(*words, **given):
         ("disk", {}, None, "3 GB of the 4 GB that are free"),
         ("disk", {"config": KEEPING}, ConfigError, "5 GB of the 4 GB that are free"),
         ("disk", {"saved": 2 * GB}, ConfigError, "free some space, or start the run in another"),
-        ("hours", {}, None, "3 min 44 s to the end, 320 steps of 160 pairs an epoch and 32 valid"),
+        ("hours", {}, None, "3 min 48 s to the end: 4 s of start-up, 320 steps of 160 pairs an e"),
+        ("hours", {}, None, "and 32 validations, the last one included; the writing"),
         ("hours", {"there": 15}, NotThere, "number of steps"),
         ("hours", {"seconds": 0.0}, None, "A100 6.8 s to 4.1 s, H100 2.2 s to 1.3 s, reckoned"),
         ("hours", {"seconds": 31.0}, ConfigError, "trainer.max_time=00:02:00:00 ends it before"),
@@ -77,6 +82,33 @@ def test_a_station_says_what_is_there_what_is_missing_and_what_to_mend(
             getattr(run, station)()
 
 
+def test_a_plan_has_one_model_at_a_time_in_memory(monkeypatch):
+    class Tower:
+        pass
+
+    living, tried = weakref.WeakSet(), []
+
+    def count(config, pairs):
+        tower = Tower()
+        living.add(tower)
+        assert len(living) == 1
+        tried.append(config)
+        if len(tried) == 1:
+            raise NotThere("no weights")
+        return pairs, GB
+
+    def build(config):
+        assert config is tried[1]
+        assert not living
+        return SimpleNamespace(data=SimpleNamespace(about=lambda: {"samples": 3}))
+
+    monkeypatch.setattr(command, "count_training", count)
+    monkeypatch.setattr(command, "build_trial", build)
+    monkeypatch.setattr(command, "read_pairs", lambda trial: {})
+    run = Stations(tiny_config("trainer.accumulate_grad_batches=2"))
+    assert (run.flop, run.saved, run.there) == (32, GB, 3)
+
+
 def test_a_plan_prints_no_secret_of_an_address(monkeypatch, capsys):
     class Fake(Stations):
         def __init__(self, config):
@@ -90,17 +122,29 @@ def test_a_plan_prints_no_secret_of_an_address(monkeypatch, capsys):
     assert capsys.readouterr().out.endswith("not there yet  index: https://host/x.tar: HTTP 403\n")
 
 
-def test_the_hours_of_the_papers_run_are_reckoned_from_two_of_its_tars():
+@pytest.mark.parametrize(
+    ("words", "given"),
+    [
+        ([], {"facts": {"shards": 2, "missing_shards": {"count": 2174}}, "there": 10_082}),
+        (
+            ["data.source=tars", "data.root=none/{0000..2175}.tar"],
+            {"unopened": NotThere("no tar"), "there": 0},
+        ),
+    ],
+)
+def test_the_hours_of_the_papers_run_are_reckoned_from_two_of_its_tars_or_their_names(words, given):
     run = stations(
         "data.batch_size=8192",
-        facts={"shards": 2, "missing_shards": {"count": 2174}},
-        there=10_082,
+        *words,
+        **given,
         seconds=0.0,
         ranks=8,
         flop=125 * 10**9 * 8192,
     )
-    text = "42,848 steps of 10,969,216 pairs an epoch; A100 32 h 33 min to 19 h 31 min, H100 10 h"
-    assert text in run.hours()
+    text = run.hours()
+    assert text.startswith("42,848 steps of 10,969,216 pairs an epoch")
+    assert "; A100 32 h 33 min to 19 h 31 min, H100 10 h" in text
+    assert ("if each tar has the 5,041 of CC12M's" in text) == bool(words)
 
 
 @pytest.mark.parametrize(("fits", "taken"), [(16, [16]), (5, [16, 8, 4]), (0, [16, 8, 4, 2, 1])])
@@ -113,6 +157,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_one_that_does_is_named(fits, ta
             raise torch.OutOfMemoryError
         return 1.0
 
+    monkeypatch.setattr(command, "take_steps", lambda trial, size: None)
     monkeypatch.setattr(command, "time_step", step)
     monkeypatch.setattr(command, "repeat", lambda pairs, count: count)
     monkeypatch.setattr(command, "peak_memory", lambda device: GB if tried else 0)
@@ -127,6 +172,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_one_that_does_is_named(fits, ta
 
 
 def test_a_cpu_takes_few_pairs_and_the_memory_of_all_is_reckoned(monkeypatch):
+    monkeypatch.setattr(command, "take_steps", lambda trial, size: None)
     monkeypatch.setattr(command, "time_step", lambda trial, batch: 1.0)
     peaks = iter([GB, 2 * GB])
     monkeypatch.setattr(command, "peak_memory", lambda device: next(peaks))
