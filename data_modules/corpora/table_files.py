@@ -88,7 +88,7 @@ MAGIC = b"PAR1"
 """Last bytes of a parquet file."""
 
 READ_ERRORS = OSError, EOFError, zlib.error
-"""What reading a damaged file raises; a gz file that is cut short has an EOFError."""
+"""Errors of reading a damaged file; a gz file that is cut short raises an EOFError."""
 
 MAX_FIELD = 2**24
 """Largest number of bytes of a field; a longer one is a quote that is not closed."""
@@ -240,8 +240,9 @@ class TableFile:
         self.chosen = find_columns(self.names, self.columns, where=where, usual=PATHS)
 
     def rows(self) -> Iterator[list[str]]:
-        """Yield the rows as ``read_rows`` does; a letter of a field is a byte of the file, as in
-        Latin-1.
+        """Yield the rows, the header first, and an empty list in place of a broken row.
+
+        A letter of a field is a byte of the file, since the file is decoded with Latin-1.
         """
         return read_rows(
             self.path,

@@ -31,7 +31,7 @@ CODE = re.compile(r"python:([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)")
 """Matches ``python:package.module:Name``, an object of one's own code."""
 
 OTHERS = (Exception, SystemExit)
-"""What code of others may raise."""
+"""Errors that code of others may raise: any, and the end of the process."""
 
 Target = TypeVar("Target")
 
