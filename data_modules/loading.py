@@ -51,8 +51,8 @@ class ImageTextBatch(TypedDict):
     """Number of valid pairs, counted on the host, so that a step need not read ``valid`` from the
     device.
     """
-    reason: Tensor
-    """(B,) int64, index into ``bad_samples.REASONS`` of a bad pair; ``GOOD`` otherwise."""
+    reason: list[int]
+    """B indices into ``bad_samples.REASONS`` of bad pairs; ``GOOD`` for the others."""
     place: list[str]
     """B locations of bad pairs for messages, shard and key; empty for the others."""
     text_id: NotRequired[Tensor]
@@ -84,8 +84,8 @@ class MultiCropBatch(TypedDict):
     """(B,) int64, the epoch in which the crops were drawn."""
     valid: Tensor
     """(A,) bool; False if the image cannot be read and so has no row in the other fields."""
-    reason: Tensor
-    """(A,) int64, index into ``bad_samples.REASONS`` of an unreadable image; ``GOOD`` otherwise."""
+    reason: list[int]
+    """A indices into ``bad_samples.REASONS`` of unreadable images; ``GOOD`` for the others."""
     place: list[str]
     """A locations of unreadable images for messages, shard and key; empty for the others."""
     label: NotRequired[Tensor]
@@ -125,9 +125,11 @@ class ImageSetBatch(TypedDict):
 
 def validity(bad: list[BadSample | None]) -> dict[str, Any]:
     """Return the fields ``valid``, ``reason`` and ``place`` of a batch; None for a good sample."""
-    reason = torch.tensor([GOOD if why is None else REASONS.index(why.reason) for why in bad])
-    places = ["" if why is None else f"{why.where}: {why.key}" for why in bad]
-    return {"valid": reason == GOOD, "reason": reason, "place": places}
+    return {
+        "valid": torch.tensor([why is None for why in bad]),
+        "reason": [GOOD if why is None else REASONS.index(why.reason) for why in bad],
+        "place": ["" if why is None else f"{why.where}: {why.key}" for why in bad],
+    }
 
 
 @dataclass

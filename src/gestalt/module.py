@@ -135,8 +135,8 @@ class ContrastiveModule(LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return this rank's share of the loss on an ``ImageTextBatch``, over its valid pairs.
 
-        Nothing here waits for the device, if every pair is valid, the step is not logged, and the
-        text encoder is one of ``MASKED_BY_PAIRS``, MPNet or open_clip's.
+        Nothing here waits for the device, unless the step is logged or the text encoder is neither
+        one of ``MASKED_BY_PAIRS`` nor MPNet nor open_clip's.
         """
         keep, total = self._draw_tokens(batch)
         towers = MicroBatches(

@@ -174,7 +174,7 @@ def whole_batch(count: int, *, side: int, model: DualEncoder) -> dict[str, Any]:
     good = {
         "valid": torch.ones(count, dtype=torch.bool),
         "valid_count": count,
-        "reason": torch.full((count,), -1),
+        "reason": [-1] * count,
         "place": [""] * count,
     }
     batch = made_batch(count, side=side)

@@ -492,6 +492,7 @@ def test_a_step_equals_that_on_the_valid_pairs_alone():
     batch = {
         "image": random_pixels(6, 3, 8, 8) * valid[:, None, None, None],
         "text": ["0", "", "2", "3", "", "5"],
+        "place": ["", "1", "", "", "4", ""],
         "valid": valid,
     }
     batch |= {

@@ -58,6 +58,6 @@ def batch(count: int, *, side: int, seed: int = 0) -> dict[str, Any]:
         "epoch": torch.zeros(count, dtype=torch.int64),
         "valid": torch.ones(count, dtype=torch.bool),
         "valid_count": count,
-        "reason": torch.full((count,), -1),
+        "reason": [-1] * count,
         "place": [""] * count,
     }

@@ -15,7 +15,8 @@ from gestalt.losses.distillation import (
     sinkhorn,
     student_logs,
 )
-from gestalt.losses.terms import Pairs, Parts, Term, mean_over_ranks
+from gestalt.losses.terms import Pairs, Parts, Term, good_rows, mean_over_ranks
+from gestalt.support.devices import send
 
 MOMENTUM = 0.994
 """Momentum of the head's moving average."""
@@ -45,7 +46,7 @@ class SelfDistillation(Term):
         masked = pairs.encode_masked(self.token, MASK_SHARE)
         whole = pairs.patches.detach()
         if pairs.valid is not None:
-            rows = pairs.valid.nonzero().squeeze(1)
+            rows = send(torch.tensor(good_rows(pairs.batch), dtype=torch.int64), masked.device)
             masked, whole = masked[rows], whole[rows]
         with torch.no_grad():
             prototypes = self.teacher(whole)

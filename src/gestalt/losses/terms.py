@@ -53,6 +53,13 @@ class Pairs(NamedTuple):
         return torch.ones_like(self.text_id, dtype=torch.bool) if self.valid is None else self.valid
 
 
+def good_rows(batch: Mapping[str, Any]) -> list[int]:
+    """Return the rows of a batch that are pairs, by the places of bad ones, which are on the host:
+    unlike reading ``valid``, this does not wait for the device.
+    """
+    return [row for row, place in enumerate(batch["place"]) if not place]
+
+
 class Parts(NamedTuple):
     """The parts that a term is built from.
 

@@ -29,13 +29,13 @@ class BadSamples(Callback):
     """Logs ``train/bad_samples``, the number so far, and ``bad_samples/<reason>``.
 
     A single rank checks each step.  Several gather their counts at the steps that are logged, and
-    before a validation or a checkpoint, and then check step by step.  A batch without bad samples
-    is counted on the host, from the places in it.  Checkpoints hold the counts: a resumed run has
+    before a validation or a checkpoint, and then check step by step.  They are counted on the host,
+    from the places and reasons in a batch.  Checkpoints hold the counts: a resumed run has
     those of an uninterrupted one.  Every run ends with a line that sums them up.
 
     Args:
-        reasons: names of the reasons; ``reason`` of a batch is (B,) indices into them, -1 for a
-            good sample.
+        reasons: names of the reasons; ``reason`` of a batch has B indices into them, -1 for a good
+            sample.
         max_share: share of bad samples, [0, 1], above which the run stops.
         samples: number of samples in the data.
         hints: further text for messages about a reason, such as the key that is probably wrong.
@@ -85,9 +85,7 @@ class BadSamples(Callback):
         self._module = pl_module
         places = batch["place"]
         good = places.count("")
-        # read from the device only if one is bad
-        codes = [-1] * len(places) if good == len(places) else batch["reason"].tolist()
-        bad = [(code, place) for code, place in zip(codes, places, strict=True) if place]
+        bad = [(code, place) for code, place in zip(batch["reason"], places, strict=True) if place]
         drawn = Counter(filter(None, batch.get("column", ())))
         self._waiting.append((trainer.global_step, good, bad, drawn))
         if world_size() == 1 or is_logging_step(trainer):

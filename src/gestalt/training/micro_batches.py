@@ -20,8 +20,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from gestalt.losses.distillation import MaskToken, masked_patches
-from gestalt.losses.terms import Pairs
+from gestalt.losses.terms import Pairs, good_rows
 from gestalt.model import DualEncoder, Embeddings
+from gestalt.support.devices import send
 from gestalt.tokens import Features, Padded, Tokens
 
 Batch = Mapping[str, Any]
@@ -61,12 +62,14 @@ class MicroBatches:
         self.batch = batch
         self.parts = parts
         self.seed = seed
-        # DDP needs every parameter in the graph: a batch without a valid pair is embedded too.  The
-        # loader counts valid pairs, so that only a batch with bad rows waits for the device
+        # DDP needs every parameter in the graph: a batch without a valid pair is embedded too
         whole = whole or batch["valid_count"] in (0, len(batch["text"]))
-        self.rows = None if whole else batch["valid"].nonzero().squeeze(1)
-        inputs = batch if keep is None else {**batch, "keep": keep}
-        self.inputs = inputs if self.rows is None else take(inputs, self.rows)
+        self.inputs = batch if keep is None else {**batch, "keep": keep}
+        self.rows: Tensor | None = None
+        if not whole:
+            good = good_rows(batch)
+            self.rows = send(torch.tensor(good), model.logit_scale.device)
+            self.inputs = take(self.inputs, self.rows, [batch["text"][row] for row in good])
 
     def embed(self, *, dense: bool, captions: bool = True) -> Embeddings:
         """Embed the pairs, or their images alone; with ``dense`` the patches too, which stay in
@@ -144,7 +147,10 @@ class MicroBatches:
 
     def _of_pairs(self, function: Callable[[Batch], Any]) -> list[Any]:
         """Call a function of the model with each micro-batch of the pairs."""
-        return self._in_parts(function, partial(take, self.inputs), count=len(self.inputs["text"]))
+        texts = self.inputs["text"]
+        return self._in_parts(
+            function, lambda rows: take(self.inputs, rows, texts[rows]), count=len(texts)
+        )
 
     def _in_parts(
         self, function: Callable[[Any], Any], part_of: Callable[[slice], Any], *, count: int
@@ -181,11 +187,11 @@ class MicroBatches:
         )
 
 
-def take(batch: Batch, rows: Tensor | slice) -> dict[str, Any]:
-    """Return some rows of the fields that the towers and the draws read."""
-    texts = batch["text"]
-    chosen = texts[rows] if isinstance(rows, slice) else [texts[row] for row in rows.tolist()]
-    return {**batch, **{key: batch[key][rows] for key in BY_ROW if key in batch}, "text": chosen}
+def take(batch: Batch, rows: Tensor | slice, texts: list[str]) -> dict[str, Any]:
+    """Return some rows of the fields that the towers and the draws read; ``texts`` are those of the
+    rows.
+    """
+    return {**batch, **{key: batch[key][rows] for key in BY_ROW if key in batch}, "text": texts}
 
 
 def image_size(batch: Batch) -> tuple[int, int]:

@@ -59,6 +59,7 @@ def batch(model: Any) -> dict[str, Any]:
         **drawn,
         "valid": valid,
         "valid_count": int(valid.sum()),
+        "place": ["" if good else "a place" for good in valid.tolist()],
         **fields,
     }
 

@@ -84,6 +84,7 @@ class Toy(nn.Module):
                 text * valid.unsqueeze(1),
                 patches * valid.view(-1, 1, 1),
             )
+            batch = {**batch, "place": ["" if good else "a place" for good in valid.tolist()]}
         return Pairs(
             *(image, text, patches, self.logit_scale, batch["text_id"], valid, batch),
             embed_text=self.embed_text,

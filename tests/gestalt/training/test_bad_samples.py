@@ -34,7 +34,7 @@ class Module:
 
 def batch(*codes):
     return {
-        "reason": torch.tensor(codes),
+        "reason": codes,
         "place": ["" if code < 0 else f"shard {code}: row {row}" for row, code in enumerate(codes)],
         "column": ["long" if code < 0 else "" for code in codes],
     }

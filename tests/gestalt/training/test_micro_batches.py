@@ -55,7 +55,9 @@ def batch(valid: str) -> dict[str, Any]:
     ]
     images *= good[:, None, None, None]
     drawn = {"sample_id": 5 + torch.arange(PAIRS), "epoch": torch.arange(PAIRS) % 2}
-    return {"image": images, "text": texts, **drawn, "valid": good, "valid_count": int(good.sum())}
+    places = ["" if right else "a place" for right in VALID[valid]]
+    read = {"valid": good, "valid_count": int(good.sum()), "place": places}
+    return {"image": images, "text": texts, **drawn, **read}
 
 
 def gradients(
