@@ -31,7 +31,7 @@ from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.measures.segmentation.segmented import SegmentedImage, segment_images, similarity_maps
 from gestalt.models.opening import open_target
 from gestalt.models.zoo.kinds import EXTERNAL, open_vision
-from gestalt.support.devices import find_device, find_dtype, keep_random_state
+from gestalt.support.devices import find_device, find_dtype, keep_random_state, send
 from gestalt.support.faults import Caveat
 
 __all__ = ["Model", "Picture", "SegmentedImage", "load"]
@@ -343,7 +343,7 @@ class Model:
         """
         pictures, single = self._read(image)
         chosen = partition_protocol(self, groups, name=protocol)
-        maps = [one.groups.cpu() for one in bottom_up(self.encoder, pictures, chosen)]
+        maps = [one.groups for one in bottom_up(self.encoder, pictures, chosen)]
         return maps[0] if single else maps
 
     def _read(self, images: Pictures) -> tuple[list[Tensor], bool]:
@@ -354,7 +354,7 @@ class Model:
             self._warned = True
             warnings.warn(ONLY_SCENES, Caveat, stacklevel=3)
         pictures, single = read_pictures(images)
-        return [picture.to(self.device) for picture in pictures], single
+        return [send(picture, self.device) for picture in pictures], single
 
 
 def segmentation_protocol(model: Model, **choices: Unpack[Choices]) -> TopDownProtocol:

@@ -101,7 +101,9 @@ def classes_of(model: Model, images: Sequence[Tensor], *, count: int) -> ClassEm
         DEVICE
     )
     vectors = functional.normalize(rows[chosen] - rows.mean(dim=0), dim=1)
-    return ClassEmbeddings(vectors, class_index=torch.arange(count, device=DEVICE), background=0)
+    return ClassEmbeddings(
+        vectors, class_index=torch.arange(count, device=DEVICE), background=0, classes=count
+    )
 
 
 @torch.no_grad()

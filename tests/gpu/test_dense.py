@@ -60,7 +60,7 @@ def directions(model: DualEncoder, *, count: int) -> ClassEmbeddings:
         .float()
     )
     vectors = functional.normalize(rows[:: len(rows) // count][:count] - rows.mean(dim=0), dim=1)
-    return ClassEmbeddings(vectors, class_index=torch.arange(count), background=0)
+    return ClassEmbeddings(vectors, class_index=torch.arange(count), background=0, classes=count)
 
 
 def moved(prompts: ClassEmbeddings, device: torch.device) -> ClassEmbeddings:

@@ -324,6 +324,7 @@ class Scorer(RecordedCallback):
         """Let the measures of a batch share passes from here on."""
         # all scorers are given the same dictionary
         if batch["set"] == self.context.image_set.name and batch.setdefault("by", self) is self:
+            batch["sample_id"] = batch["sample_id"].cpu()  # which each of them reads
             share_passes(pl_module.model, True)
 
     def on_validation_batch_end(
@@ -341,7 +342,8 @@ class Scorer(RecordedCallback):
         predictions = self.score(pl_module.model, batch, truth)
         for position, index in enumerate(batch["sample_id"].tolist()):
             if index in self.shown_ids:
-                self._shown.append(ScoredImage.of(batch, position, predictions, truth))
+                shown = ScoredImage.of(batch, position, predictions, truth)
+                self._shown.append(shown.copied())
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compute and log on every rank; draw on the first."""
@@ -360,7 +362,8 @@ class Scorer(RecordedCallback):
         for metric in self.metrics.values():
             metric.reset()  # embeddings of a whole set need not stay through training
         self.gather()
-        shown = objects_on_first(self._shown) if self.shown_ids else []
+        on_cpu = [image.on_cpu() for image in self._shown]
+        shown = objects_on_first(on_cpu) if self.shown_ids else []
         self._shown = []
         if trainer.sanity_checking:
             return

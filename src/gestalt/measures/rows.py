@@ -2,7 +2,7 @@
 counted once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -10,6 +10,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from gestalt.support.arrays import Ints
+from gestalt.support.devices import send
 from gestalt.support.label_values import PADDING
 
 
@@ -37,14 +38,22 @@ class RowMetric(Metric):
 
 
 class ImageMetric(RowMetric):
-    """A metric that counts the pixels of one image at a time."""
+    """A metric that counts the pixels of images.
 
-    def rows_of(self, prediction: Tensor, label: Tensor, index: int) -> Tensor:
-        """Count an image.  Returns its rows (n, width) int64, on any device."""
+    Attributes:
+        counted: the rows of the last batch, on the CPU.
+    """
+
+    counted: Tensor
+
+    def rows_of(
+        self, predictions: Sequence[Tensor], labels: Sequence[Tensor], ids: Sequence[int]
+    ) -> Tensor:
+        """Count the images of a batch.  Returns rows (n, width) int64 on the CPU."""
         raise NotImplementedError
 
     def update(
-        self, predictions: Sequence[Tensor], labels: Sequence[Tensor], sample_id: Tensor
+        self, predictions: Iterable[Tensor], labels: Sequence[Tensor], sample_id: Tensor
     ) -> None:
         """Count a batch of images of any sizes, whose ids in the set are (B,); ``PADDING`` is not
         scored.
@@ -52,8 +61,5 @@ class ImageMetric(RowMetric):
         Raises:
             ValueError: an image that cannot be counted, with its id.
         """
-        for prediction, label, index in zip(predictions, labels, sample_id.tolist(), strict=True):
-            try:
-                self.rows.append(self.rows_of(prediction, label, index).to(self.device))
-            except ValueError as error:
-                raise ValueError(f"sample {index}: {error}") from error
+        self.counted = self.rows_of(list(predictions), labels, sample_id.long().tolist())
+        self.rows.append(send(self.counted, self.device))

@@ -48,6 +48,28 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
     return pinned.to(device, non_blocking=True)
 
 
+def on_host(*tensors: Tensor) -> list[Tensor]:
+    """Copy tensors of one device to the CPU, all of them by one transfer, for which the host waits
+    once; tensors of the CPU are returned as they are.
+    """
+    if all(tensor.device.type == "cpu" for tensor in tensors):
+        return list(tensors)
+    parts = [tensor.contiguous().flatten().view(torch.uint8) for tensor in tensors]
+    copied = torch.split(torch.cat(parts).cpu(), [len(part) for part in parts])
+    return [
+        part.clone().view(tensor.dtype).reshape(tensor.shape)  # memory that fits the type
+        for part, tensor in zip(copied, tensors, strict=True)
+    ]
+
+
+def bin_counts(values: Tensor, bins: int) -> Tensor:
+    """Count integers in [0, bins), (bins,) int64 on their device; unlike ``torch.bincount``, the
+    host does not wait.
+    """
+    values = values.flatten().long()
+    return values.new_zeros(bins).scatter_add_(0, values, torch.ones_like(values))
+
+
 @contextmanager
 def keep_random_state() -> Iterator[None]:
     """Restore torch's random state at the end of the block, on the GPUs too if they are in use."""

@@ -27,6 +27,7 @@ from gestalt.measures.evaluation.protocols import PromptProtocol
 from gestalt.measures.robustness.protocol import RobustnessProtocol
 from gestalt.measures.rows import RowMetric
 from gestalt.support.arrays import Floats, Ints
+from gestalt.support.devices import send
 from gestalt.support.label_values import PADDING
 
 NO_CLASS = "no image has a nearest class"
@@ -193,8 +194,7 @@ class GroupAccuracy(RowMetric):
             place: (B,) int64 in [0, P).
         """
         columns = [
-            part.to(device=self.device, dtype=torch.int64)
-            for part in (sample_id, truth, place, prediction, rank)
+            send(part.long(), self.device) for part in (sample_id, truth, place, prediction, rank)
         ]
         for name, values, count in (
             ("class", columns[1], self.classes),

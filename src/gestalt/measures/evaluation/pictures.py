@@ -26,7 +26,7 @@ PARTS = ("image", "prediction", "label")
 
 
 class ScoredImage(NamedTuple):
-    """An image of a set with its prediction and label: tensors on the CPU, or a file's arrays.
+    """An image of a set with its prediction and label: tensors, or a file's arrays.
 
     Attributes:
         sample_id: its index in the set.
@@ -46,14 +46,24 @@ class ScoredImage(NamedTuple):
     def of(
         cls, batch: Mapping[str, Any], position: int, predictions: Any, labels: Any
     ) -> "ScoredImage":
-        """Take an image of a batch, with its prediction and label."""
+        """Take an image of a batch, with its prediction and label, which are not copied."""
         return cls(
             int(batch["sample_id"][position]),
             batch["name"][position],
-            batch["image"][position].cpu(),
-            predictions[position].cpu(),
-            labels[position].cpu(),
+            batch["image"][position],
+            predictions[position],
+            labels[position],
         )
+
+    def copied(self) -> "ScoredImage":
+        """Return copies of the tensors on their devices, so that the batch need not stay."""
+        image, prediction, label = (part.clone() for part in self[2:])
+        return self._replace(image=image, prediction=prediction, label=label)
+
+    def on_cpu(self) -> "ScoredImage":
+        """Return copies of the tensors on the CPU."""
+        image, prediction, label = (part.cpu() for part in self[2:])
+        return self._replace(image=image, prediction=prediction, label=label)
 
 
 class Predictions(NamedTuple):

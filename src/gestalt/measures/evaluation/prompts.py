@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.encoders.weights import weights_hash
+from gestalt.measures.evaluation.images import finite
 from gestalt.measures.evaluation.protocols import PromptProtocol
 from gestalt.support.arrays import map_array
 from gestalt.support.files import cache_home, replacing, short_digest
@@ -64,6 +65,7 @@ class ClassEmbeddings(NamedTuple):
         vectors: (K, E) float32, L2-normalised.
         class_index: (K,) int64, the class of each prompt.
         background: the class of the background; None where the label set has none.
+        classes: C; each class has a prompt or is the background.
         twin: (K,) int64, the first prompt of the same phrase; None where all phrases differ.  Equal
             phrases have the very same scores.
         offset: (K,) float32, added to the cosines of each prompt; None for none.
@@ -74,16 +76,10 @@ class ClassEmbeddings(NamedTuple):
     vectors: Tensor
     class_index: Tensor
     background: int | None
+    classes: int
     twin: Tensor | None = None
     offset: Tensor | None = None
     prior: Tensor | None = None
-
-    @property
-    def classes(self) -> int:
-        """The number of classes: each has a prompt or is the background."""
-        return (
-            max(int(self.class_index.max()), -1 if self.background is None else self.background) + 1
-        )
 
     def tie(self, scores: Tensor, dim: int) -> Tensor:
         """Return scores of which those of equal phrases, along ``dim`` of K prompts, are the very
@@ -216,10 +212,12 @@ def class_embeddings(
         kept[key] = vectors
     phrases = [phrase for phrase, _ in pairs]
     first = [phrases.index(phrase) for phrase in phrases]
+    of_prompts = [index for _, index in pairs]
     return ClassEmbeddings(
-        functional.normalize(vectors, dim=-1),
-        class_index=torch.tensor([index for _, index in pairs], device=vectors.device),
+        finite(functional.normalize(vectors, dim=-1), "no class can be compared"),
+        class_index=torch.tensor(of_prompts, device=vectors.device),
         background=labels.background,
+        classes=max([*of_prompts, -1 if labels.background is None else labels.background]) + 1,
         twin=torch.tensor(first, device=vectors.device) if len(set(first)) < len(first) else None,
     )
 

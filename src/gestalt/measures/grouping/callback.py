@@ -34,6 +34,7 @@ from gestalt.measures.grouping.protocol import BottomUpProtocol
 from gestalt.measures.rows import ImageMetric
 from gestalt.measures.segmentation.baselines import blocks, object_oracle
 from gestalt.support.arrays import Floats, Ints, Pixels
+from gestalt.support.devices import on_host
 from gestalt.support.label_values import IGNORE
 from gestalt.support.typed import ConfigError
 
@@ -85,9 +86,8 @@ def best_overlaps(groups: Tensor, instance: Tensor) -> Tensor:
         instance: (H, W) integers: 0 background, 1..n objects, ``IGNORE`` void.
 
     Returns:
-        (K, 4) int64 on the CPU, by ascending value, background too: value, pixels of the best
-        intersection and of its union, the group. Ties go to the larger intersection, then to the
-        first group.
+        (K, 4) int64, by ascending value, background too: value, pixels of the best intersection and
+        of its union, the group. Ties go to the larger intersection, then to the first group.
 
     Raises:
         ValueError: the shapes differ, a value is negative or not an integer, or there are no
@@ -123,11 +123,11 @@ def best_overlaps(groups: Tensor, instance: Tensor) -> Tensor:
         width = int(column.max()) + 1
         pairs = torch.bincount(row * width + column, minlength=len(size) * width)
         inside = pairs.reshape(-1, width)
-    size, inside = size[objects].unsqueeze(1).cpu(), inside[objects].cpu()
+    size, inside = size[objects].unsqueeze(1), inside[objects]
     union = size + inside.sum(dim=0) - inside
     iou = inside.double() / union
     best = torch.where(iou == iou.amax(dim=1, keepdim=True), inside, -1).argmax(dim=1, keepdim=True)
-    return torch.column_stack([objects.cpu(), inside.gather(1, best), union.gather(1, best), best])
+    return torch.column_stack([objects, inside.gather(1, best), union.gather(1, best), best])
 
 
 def _means(overlaps: Ints, ids: Ints) -> Floats:
@@ -158,13 +158,21 @@ class JaccardSimilarity(ImageMetric):
     how they score.
     """
 
-    def rows_of(self, prediction: Tensor, label: Tensor, index: int) -> Tensor:
-        """Count the groups, (H, W), or (C, H, W) bool for masks that may overlap, of an image with
-        objects (H, W).
+    def rows_of(
+        self, predictions: Sequence[Tensor], labels: Sequence[Tensor], ids: Sequence[int]
+    ) -> Tensor:
+        """Count the groups of a batch, (H, W), or (C, H, W) bool for masks that may overlap, of
+        images with objects (H, W); all on the CPU.
         """
-        overlaps = functional.pad(best_overlaps(prediction, label)[:, :3], (1, 0), value=index)
-        whole = [index, NO_OBJECT, int((label == IGNORE).sum()), label.numel()]
-        return torch.cat([overlaps.new_tensor([whole]), overlaps])
+        rows = []
+        for prediction, label, index in zip(predictions, labels, ids, strict=True):
+            try:
+                overlaps = best_overlaps(prediction, label)[:, :3]
+            except ValueError as error:
+                raise ValueError(f"sample {index}: {error}") from error
+            whole = [index, NO_OBJECT, int((label == IGNORE).sum()), label.numel()]
+            rows += [torch.tensor([whole]), functional.pad(overlaps, (1, 0), value=index)]
+        return torch.cat(rows)
 
     def compute(self) -> JaccardScore:
         """Compute the set's score over all ranks: divide, average."""
@@ -235,9 +243,13 @@ class GroupMaps(Scorer):
         metrics = {key: JaccardSimilarity() for key in ("model", *self.baselines)}
         super().__init__(context, metrics=metrics)
 
+    def truth(self, batch: Batch) -> list[Tensor]:
+        """Return the objects of a batch, on the CPU, where groups are counted."""
+        return on_host(*super().truth(batch))
+
     def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Count the groups of a batch."""
-        predictions = batch["prediction"]
+        predictions = on_host(*batch["prediction"])
         counts = [int(groups.max()) + 1 for groups in predictions]
         self.groups = max(self.groups or 0, *counts)
         return self.count(predictions, truth, batch=batch, **partitions(truth, counts))

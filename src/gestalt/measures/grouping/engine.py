@@ -213,23 +213,23 @@ def choose_largest(maps: Tensor, protocol: TokensProtocol, size: Size) -> Tensor
 
 
 def attention_masks(maps: Tensor, protocol: BottomUpProtocol, size: Size) -> Tensor:
-    """Turn attention (n, h, w) into masks (n, H, W) bool at a size, which may overlap."""
+    """Turn attention (n, h, w) on the CPU into masks (n, H, W) bool, which may overlap."""
     if protocol.upsample == "bilinear":
         return mass_masks(upsample(maps, size), protocol.mass)
     return upsample_nearest(mass_masks(maps, protocol.mass), size)
 
 
 def mass_masks(maps: Tensor, mass: float) -> Tensor:
-    """Mark the fewest largest values of each map (n, h, w), at least 0, that hold the share
-    ``mass`` of its sum; ties go to the first.
+    """Mark the fewest largest values of each map (n, h, w), at least 0 and on the CPU, that hold
+    the share ``mass`` of its sum; ties go to the first.
 
     Returns:
-        (n, h, w) bool, on the maps' device.
+        (n, h, w) bool.
     """
-    values, order = maps.flatten(1).cpu().double().sort(dim=1, descending=True, stable=True)
+    values, order = maps.flatten(1).double().sort(dim=1, descending=True, stable=True)
     with one_thread():
         chosen = values.cumsum(dim=1) - values < mass * values.sum(dim=1, keepdim=True)
-    return torch.zeros_like(chosen).scatter(1, order, chosen).reshape(maps.shape).to(maps.device)
+    return torch.zeros_like(chosen).scatter(1, order, chosen).reshape(maps.shape)
 
 
 @torch.no_grad()
@@ -266,8 +266,8 @@ def bottom_up(
     """Group the pixels of B images, (3, H, W) uint8 of any sizes, by the centres of each image or
     the attention of every head; at the ``sizes`` of their labels, by default at the images' own.
 
-    The model must be in eval mode.  Runs on the CPU after the tower: the matrices are small, and
-    not every accelerator has float64.
+    The model must be in eval mode.  Runs on the CPU after the tower, and the groups stay there: the
+    matrices are small, and not every accelerator has float64.
 
     Raises:
         ValueError: a token with NaN or infinity, or a tower without the attention of a class token.
@@ -275,11 +275,11 @@ def bottom_up(
 
     def compare(stack: Tensor) -> Iterator[Tensor]:
         if protocol.method == "attention":
-            yield from finite(model.class_attention(stack).float(), UNGROUPED)
+            yield from finite(model.class_attention(stack).float().cpu(), UNGROUPED)
             return
         for tokens in wide_tokens(model, stack, protocol):
             similarity = image_similarity(tokens.flatten(1).T.contiguous(), protocol)
-            yield similarity.reshape(-1, *tokens.shape[1:]).float().to(stack.device)
+            yield similarity.reshape(-1, *tokens.shape[1:]).float()
 
     sizes = sizes or sizes_of(images)
     decide = attention_masks if protocol.method == "attention" else choose_largest

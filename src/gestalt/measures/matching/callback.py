@@ -30,6 +30,7 @@ from gestalt.measures.matching.protocol import MatchingProtocol
 from gestalt.measures.segmentation.baselines import patch_oracle
 from gestalt.measures.segmentation.class_maps import MeanIoU, SegmentationScore
 from gestalt.support.arrays import Floats, Ints
+from gestalt.support.devices import send
 from gestalt.support.ranks import shared_by_ranks
 
 NO_CLASS = -1
@@ -145,7 +146,7 @@ def cluster(
         for tokens in set_tokens(model, stack, protocol):
             with one_thread():
                 near = nearness(tokens.flatten(1).T, torch.from_numpy(centres))
-            yield near.reshape(-1, *tokens.shape[1:]).float().to(stack.device)
+            yield send(near.reshape(-1, *tokens.shape[1:]).float(), stack.device)
 
     return regions(images, protocol, sizes, compare)
 

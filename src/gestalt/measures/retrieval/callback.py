@@ -18,6 +18,7 @@ from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.images import embed_images
 from gestalt.measures.evaluation.prompts import embed_texts
 from gestalt.support.arrays import Ints
+from gestalt.support.devices import send
 from gestalt.support.label_values import PADDING
 
 RECALL_AT = (1, 5, 10)
@@ -84,11 +85,10 @@ class RetrievalRecall(Metric):
         if len(keys) != len(text):
             raise ValueError(f"{len(text)} caption embeddings for {len(keys)} captions")
         self.image.append(image.float().to(self.device))
-        self.image_id.append(sample_id.to(device=self.device, dtype=torch.int64).reshape(-1, 1))
+        self.image_id.append(send(sample_id.long(), self.device).reshape(-1, 1))
         self.text.append(text.float().to(self.device))
-        self.text_id.append(
-            torch.tensor(keys, dtype=torch.int64, device=self.device).reshape(-1, 3)
-        )
+        of_captions = torch.tensor(keys, dtype=torch.int64).reshape(-1, 3)
+        self.text_id.append(send(of_captions, self.device))
 
     def compute(self) -> RetrievalScore:
         """Rank every caption for every image of all ranks and every image for every caption.

@@ -4,20 +4,25 @@ For an mIoU: constant background, shuffled text, patch-grid oracle.  For a Jacca
 whole image, blocks, patch-grid oracle.
 """
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from gestalt.measures.evaluation.images import Size, size_of, upsample
 from gestalt.measures.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.engine import upsampled_argmax
-from gestalt.support.label_values import IGNORE, WIDE, map_type
+from gestalt.support.arrays import Ints
+from gestalt.support.devices import bin_counts, send
+from gestalt.support.label_values import IGNORE, WIDE
 
 LEVELS = 256
 """Thresholds of the shares among which ``object_oracle`` takes the best."""
 
 
-def shuffled_classes(count: int, prompts: ClassEmbeddings) -> Tensor:
+def shuffled_classes(count: int, prompts: ClassEmbeddings) -> Ints:
     """Return the class that each class is predicted as when prompts are swapped: one fixed cycle
     over the classes that have prompts.
 
@@ -26,13 +31,13 @@ def shuffled_classes(count: int, prompts: ClassEmbeddings) -> Tensor:
     with shuffled text, and costs no second pass.
 
     Returns:
-        (C,) in the ``map_type`` of C classes, on the prompts' device.
+        (C,) int64.
     """
     named = sorted(set(prompts.class_index.tolist()))
     order = np.random.default_rng([len(named)]).permutation(named)
-    table = np.arange(count, dtype=map_type(count))
+    table = np.arange(count)
     table[order] = np.roll(order, 1)
-    return torch.from_numpy(table).to(prompts.class_index.device)
+    return table
 
 
 def patch_oracle(label: Tensor, grid: Size) -> Tensor:
@@ -45,14 +50,13 @@ def patch_oracle(label: Tensor, grid: Size) -> Tensor:
     Returns:
         (H, W) in the label's type.
     """
-    classes = torch.unique(label)
-    classes = classes[classes != (WIDE if label.dtype == torch.int32 else IGNORE)]
-    if len(classes) == 0:
-        return label.clone()
-    # (present, h, w)
-    areas = torch.stack([cell_areas(label == value, grid) for value in classes])
+    ignored = WIDE if label.dtype == torch.int32 else IGNORE
+    classes, areas = cell_areas(label, grid, values=ignored + 1)
+    # ignored pixels have a share of 0, which wins only where there are no others
+    scored = (classes != ignored)[:, None, None]
+    areas = areas * scored
     shares = areas / areas.sum(dim=0).clamp_min(torch.finfo(areas.dtype).tiny)
-    return classes[upsampled_argmax(shares, size_of(label))]
+    return classes.to(label.dtype)[upsampled_argmax(shares, size_of(label))]
 
 
 def object_oracle(instance: Tensor, grid: Size) -> Tensor:
@@ -67,11 +71,14 @@ def object_oracle(instance: Tensor, grid: Size) -> Tensor:
         (K, H, W) bool, one mask per value of the map, in ascending order.
     """
     labelled = instance != IGNORE
-    whole = cell_areas(labelled, grid).clamp_min(torch.finfo(torch.float32).tiny)
+    values, areas = cell_areas(instance, grid, values=IGNORE + 1)
+    objects = values != IGNORE
+    values, areas = values[objects], areas[objects]
+    whole = areas.sum(dim=0).clamp_min(torch.finfo(torch.float32).tiny)
     masks = [torch.zeros_like(labelled[None])[:0]]
-    for value in torch.unique(instance[labelled]):
+    for value, area in zip(values, areas, strict=True):
         inside = instance == value
-        share = upsample((cell_areas(inside, grid) / whole)[None], size_of(instance))[0]
+        share = upsample((area / whole)[None], size_of(instance))[0]
         level = (share * 255 / share.max()).round().long().clamp(0, 255)
         counts = torch.bincount(
             (level + LEVELS * (labelled.long() + inside)).flatten(), minlength=3 * LEVELS
@@ -107,22 +114,51 @@ def blocks(label: Tensor, count: int) -> Tensor:
     return (row.unsqueeze(1) * columns + column).to(torch.uint8)
 
 
-def cell_areas(mask: Tensor, grid: Size) -> Tensor:
-    """Return the pixels of a mask (H, W) that lie in each cell of the grid, (h, w) float32; a pixel
-    that cells cut through counts in parts.
+def cell_areas(label: Tensor, grid: Size, *, values: int) -> tuple[Tensor, Tensor]:
+    """Return the values of a label (H, W) in [0, values), and the pixels of each that lie in each
+    cell of the grid; a pixel that cells cut through counts in parts.
+
+    Pixels of a row or column that the same cells cover in the same shares form a block, so the
+    pixels of all values are counted once, by block.  The host waits for a device once.
+
+    Returns:
+        (K,) int64 in ascending order; (K, h, w) float32.
     """
-    rows, columns = (
-        overlap(side, cells, mask.device) for side, cells in zip(mask.shape, grid, strict=True)
+    occurs = torch.zeros(values, dtype=torch.bool, device=label.device)
+    occurs.index_fill_(0, label.flatten().long(), True)
+    present = occurs.nonzero()[:, 0]
+    rank = (occurs.cumsum(0) - 1)[label.int()]
+    (row, of_rows), (column, of_columns) = (
+        [send(part, label.device) for part in blocks_of(side, cells)]
+        for side, cells in zip(label.shape, grid, strict=True)
     )
-    return rows @ mask.float() @ columns.T
+    shape = len(present), of_rows.shape[1], of_columns.shape[1]
+    place = (rank * shape[1] + row[:, None]) * shape[2] + column
+    counts = bin_counts(place, shape[0] * shape[1] * shape[2]).reshape(shape)
+    return present, of_rows @ counts.float() @ of_columns.T
 
 
-def overlap(side: int, cells: int, device: torch.device) -> Tensor:
+@lru_cache(maxsize=256)
+def blocks_of(side: int, cells: int) -> tuple[Tensor, Tensor]:
+    """Group the pixels of a side by the shares in which equal cells cover them.
+
+    Returns:
+        (side,) int64, the block of each pixel; (cells, blocks) float32 in [0, 1], the share of a
+        pixel of each block that lies in each cell.
+    """
+    shares = overlap(side, cells)
+    new = (shares[:, 1:] != shares[:, :-1]).any(dim=0)
+    block = functional.pad(new.cumsum(0), (1, 0))
+    first = functional.pad(new, (1, 0), value=True)
+    return block, shares[:, first]
+
+
+def overlap(side: int, cells: int) -> Tensor:
     """Return the share of each pixel that lies in each of the equal cells of a side, (cells, side)
     float32 in [0, 1].
     """
-    pixel = torch.arange(side, device=device)
-    cell = torch.arange(cells, device=device).unsqueeze(1)
+    pixel = torch.arange(side)
+    cell = torch.arange(cells).unsqueeze(1)
     # in units of 1 / cells of a pixel, so that the arithmetic is of integers
     end = torch.minimum((pixel + 1) * cells, (cell + 1) * side)
     start = torch.maximum(pixel * cells, cell * side)

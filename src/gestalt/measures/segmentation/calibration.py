@@ -15,6 +15,7 @@ from gestalt.measures.evaluation.confusion import divide_or_nan
 from gestalt.measures.segmentation.engine import TopDown
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.support.arrays import Floats
+from gestalt.support.devices import bin_counts, send
 from gestalt.support.label_values import ignored_value
 
 STEPS = 200
@@ -67,39 +68,31 @@ class Sweep:
         # a score that equals the channel is background
         self._or_equal = protocol.background == "constant"
         # pixels by bin of the score and class: those whose class before the threshold is right, by
-        # that class, and by the true one
-        self._counts = np.zeros((3, STEPS + 2, classes), dtype=np.int64)
+        # that class, and by the true one; the last class is of pixels that do not count
+        self._counts = torch.zeros(3, STEPS + 2, classes + 1, dtype=torch.int64)
 
     def update(self, segmented: TopDown, label: Tensor) -> None:
         """Count an image; ``label`` is (H, W) with the ``ignored_value`` of its classes."""
-        labelled = label != ignored_value(self.classes)
-        truth, predicted = (
-            label[labelled].long(),
-            segmented.classes_before_threshold[labelled].long(),
-        )
+        ignored = label == ignored_value(self.classes)
+        truth = label.long().masked_fill(ignored, self.classes)
+        predicted = segmented.classes_before_threshold.long().masked_fill(ignored, self.classes)
         # number of thresholds that the score reaches
         level = torch.bucketize(
-            segmented.score[labelled].float().contiguous(),
-            torch.as_tensor(self.thresholds, dtype=torch.float32, device=label.device),
+            segmented.score.float().contiguous(),
+            send(torch.as_tensor(self.thresholds, dtype=torch.float32), label.device),
             right=not self._or_equal,
         )
-        right = predicted == truth
-        for counts, bins, named in zip(
-            self._counts,
-            (level[right], level, level),
-            (truth[right], predicted, truth),
-            strict=True,
-        ):
-            places = (bins * self.classes + named).bincount(minlength=counts.size)
-            counts += places.reshape(counts.shape).cpu().numpy()
+        right = truth.masked_fill(predicted != truth, self.classes)
+        self._counts = send(self._counts, label.device)  # there from the first image on
+        for counts, named in zip(self._counts, (right, predicted, truth), strict=True):
+            places = level * counts.shape[1] + named
+            counts += bin_counts(places, counts.numel()).reshape(counts.shape)
 
     def miou(self) -> Floats:
         """Compute the mean IoU (T,) at each threshold, over the classes in truth or prediction."""
+        *by_class, truth = self._counts[..., : self.classes].cpu().numpy()
         # at or above each
-        right, predicted = (
-            np.cumsum(counts[::-1], axis=0)[::-1][1:] for counts in self._counts[:2]
-        )
-        truth = self._counts[2]
+        right, predicted = (np.cumsum(counts[::-1], axis=0)[::-1][1:] for counts in by_class)
         # and those below it
         predicted[:, self.background] += truth.sum() - predicted.sum(axis=1)
         right[:, self.background] += np.cumsum(truth[:, self.background])[:-1]

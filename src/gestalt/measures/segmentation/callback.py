@@ -20,6 +20,7 @@ from gestalt.measures.segmentation.class_maps import ClassMaps, SegmentationScor
 from gestalt.measures.segmentation.engine import Largest, largest_cosines, pixels_hash, top_down
 from gestalt.measures.segmentation.fitting import fit_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
+from gestalt.support.arrays import Ints
 
 
 class Segmentation(ClassMaps):
@@ -40,9 +41,9 @@ class Segmentation(ClassMaps):
     """
 
     needs = ("labels",)
-    baselines = ("constant_background", "shuffled_text", "patch_oracle")
+    predicted_baselines = ("patch_oracle",)
     unnamed = False
-    fixed = frozenset({"constant_background", "patch_oracle"})
+    fixed = frozenset(predicted_baselines)
     protocol: TopDownProtocol
     labels: Vocabulary
 
@@ -132,12 +133,15 @@ class Segmentation(ClassMaps):
         """Segment a batch."""
         self.check_unseen(batch["image"])
         images = top_down(model, batch["image"], self.prompts, self.protocol, sizes_of(truth))
-        swap = shuffled_classes(len(self.labels.names), self.prompts)
-        predicted = [image.prediction for image in images]
-        return predicted, {
-            "shuffled_text": (swap[mask.long()] for mask in predicted),
-            "patch_oracle": map(patch_oracle, truth, [image.pieces.grid for image in images]),
+        grids = [image.pieces.grid for image in images]
+        return [image.prediction for image in images], {
+            "patch_oracle": map(patch_oracle, truth, grids)
         }
+
+    def derived_baselines(self) -> dict[str, Ints]:
+        """Return those of class maps, and the model with its class texts shuffled."""
+        swap = shuffled_classes(len(self.labels.names), self.prompts)
+        return {**super().derived_baselines(), "shuffled_text": swap}
 
     def entry(self, score: SegmentationScore) -> Entry:
         """Return the entry of class maps, with the provenance of words, threshold, proxy and

@@ -4,10 +4,10 @@ predictions for a report.  N samples, C classes, H W pixels.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +23,6 @@ from gestalt.measures.evaluation.confusion import (
     image_miou,
     mask_entry,
     mask_values,
-    pixel_counts,
 )
 from gestalt.measures.evaluation.pictures import (
     Predictions,
@@ -36,6 +35,7 @@ from gestalt.measures.evaluation.pictures import (
 )
 from gestalt.measures.rows import ImageMetric
 from gestalt.support.arrays import Ints
+from gestalt.support.devices import bin_counts, on_host
 from gestalt.support.files import replacing
 from gestalt.support.label_values import MAX_CLASSES, PADDING, ignored_value
 from gestalt.support.ranks import objects_of_ranks, objects_on_first
@@ -137,6 +137,29 @@ class SegmentationScore(MaskScore):
         image = np.searchsorted(self.sample_id, self.rows[:, 0])
         return class_counts(self.rows, image, images=self.images, classes=self.counts.shape[1])
 
+    def predicted_as(self, classes: Ints) -> "SegmentationScore":
+        """Return the score of the same images where class c, as predicted, is ``classes[c]``."""
+        rows = self.rows.copy()
+        rows[:, 2] = classes[rows[:, 2]]
+        return replace(
+            self,
+            rows=rows,
+            counts=set_counts(rows, self.counts.shape[1]),
+            confusion=confusion_of(rows, self.confusion.shape),
+        )
+
+
+def confusion_of(rows: Ints, shape: tuple[int, ...]) -> Ints:
+    """Sum rows into a confusion matrix, truth by prediction."""
+    confusion = np.zeros(shape, dtype=np.int64)
+    np.add.at(confusion, (rows[:, 1], rows[:, 2]), rows[:, 3])
+    return confusion
+
+
+def set_counts(rows: Ints, classes: int) -> Ints:
+    """Sum rows into the counts of the set, (3, C)."""
+    return class_counts(rows, np.zeros_like(rows[:, 0]), images=1, classes=classes)[0]
+
 
 def class_counts(rows: Ints, image: Ints, *, images: int, classes: int) -> Ints:
     """Sum rows into the counts of images, (N, 3, C); ``image`` is the position of each row's."""
@@ -146,6 +169,36 @@ def class_counts(rows: Ints, image: Ints, *, images: int, classes: int) -> Ints:
     np.add.at(counts[:, 1], (image, predicted), pixels)
     np.add.at(counts[:, 2], (image, truth), pixels)
     return counts[..., :classes]
+
+
+class Slots(NamedTuple):
+    """The classes of the pixels of one map.
+
+    Attributes:
+        values: (H, W) int32, a class in [0, C), C for a pixel without one, C + 1 for a wrong value.
+        occurs: (C + 2,) bool, the values that occur.
+    """
+
+    values: Tensor
+    occurs: Tensor
+
+    @classmethod
+    def of(cls, classes: Tensor, count: int, *, without: Tensor) -> "Slots":
+        """Take a map of ``count`` classes; ``without`` is where a pixel has none."""
+        classes = classes.int()
+        right = (classes >= 0) & (classes < count)
+        values = torch.where(right, classes, count + 1).masked_fill_(without, count)
+        occurs = torch.zeros(count + 2, dtype=torch.bool, device=values.device)
+        return cls(values, occurs.index_fill_(0, values.flatten().long(), True))
+
+    @property
+    def wrong(self) -> int:
+        """The value of a pixel whose class does not exist."""
+        return len(self.occurs) - 1
+
+    def ranks(self) -> Tensor:
+        """Return the position of each pixel's value among those that occur, (H, W) int64."""
+        return (self.occurs.cumsum(0) - 1)[self.values]
 
 
 class MeanIoU(ImageMetric):
@@ -180,34 +233,66 @@ class MeanIoU(ImageMetric):
         self.predicted = clusters or classes
         self.unnamed = unnamed
 
-    def rows_of(self, prediction: Tensor, label: Tensor, index: int) -> Tensor:
-        """Count an image; ``label`` is (H, W) with the ``ignored_value`` of C."""
-        if prediction.shape != label.shape:
-            raise ValueError(
-                f"the prediction is {tuple(prediction.shape)}, its label {tuple(label.shape)}; a "
-                "prediction must have its label's size"
-            )
+    def rows_of(
+        self, predictions: Sequence[Tensor], labels: Sequence[Tensor], ids: Sequence[int]
+    ) -> Tensor:
+        """Count the images of a batch; labels are (H, W) with the ``ignored_value`` of C.
+
+        The host waits for a device twice: for the classes of all images, and for the pixels of each
+        pair of classes.
+        """
         ignored = ignored_value(self.classes)
-        labelled = label != ignored
-        predicted, truth = (values[labelled].long() for values in (prediction, label))
-        nameless = (predicted == ignored) & self.unnamed
-        for name, values, count in (
-            ("prediction", predicted[~nameless], self.predicted),
-            ("label", truth, self.classes),
-        ):
-            wrong = values[(values < 0) | (values >= count)]
-            if len(wrong):
+        maps: list[Slots] = []  # those of truth and prediction in turn
+        for prediction, label, index in zip(predictions, labels, ids, strict=True):
+            if prediction.shape != label.shape:
                 raise ValueError(
-                    f"the {name} holds {wrong[0]}, expected 0 to {count - 1} ({ignored} in a label "
-                    "is ignored)"
+                    f"sample {index}: the prediction is {tuple(prediction.shape)}, its label "
+                    f"{tuple(label.shape)}; a prediction must have its label's size"
                 )
-        predicted = predicted.masked_fill(nameless, self.predicted)
-        width = self.predicted + 1
-        counts = (truth * width + predicted).bincount()
-        pairs = counts.nonzero()[:, 0]
-        rows = [torch.full_like(pairs, index), pairs // width, pairs % width, counts[pairs]]
-        whole = [index, OF_IMAGE, len(truth), label.numel() - len(truth)]
-        return torch.cat([pairs.new_tensor([whole]), torch.stack(rows, dim=1)])
+            not_scored = label == ignored
+            nameless = not_scored | (prediction == ignored) if self.unnamed else not_scored
+            maps += [
+                Slots.of(label, self.classes, without=not_scored),
+                Slots.of(prediction, self.predicted, without=nameless),
+            ]
+        found = [occurs.nonzero()[:, 0] for occurs in on_host(*(part.occurs for part in maps))]
+        images = list(zip(ids, maps[::2], maps[1::2], found[::2], found[1::2], strict=True))
+        for number, (index, truth, predicted, truths, named) in enumerate(images):
+            for name, values, slots, present in (
+                ("prediction", predictions[number], predicted, named),
+                ("label", labels[number], truth, truths),
+            ):
+                if slots.wrong in present:
+                    value = int(values[slots.values == slots.wrong][0])
+                    raise ValueError(
+                        f"sample {index}: the {name} holds {value}, expected 0 to "
+                        f"{slots.wrong - 2} ({ignored} in a label is ignored)"
+                    )
+        counts = on_host(
+            *(
+                bin_counts(
+                    truth.ranks() * len(named) + predicted.ranks(), len(truths) * len(named)
+                ).reshape(len(truths), len(named))
+                for _, truth, predicted, truths, named in images
+            )
+        )
+        return torch.cat(
+            [
+                self._rows_of_image(index, pixels, truths, named)
+                for pixels, (index, _, _, truths, named) in zip(counts, images, strict=True)
+            ]
+        )
+
+    def _rows_of_image(self, index: int, pixels: Tensor, truths: Tensor, named: Tensor) -> Tensor:
+        """Return the rows of an image, from the pixels (t, p) of the values that occur in truth
+        (t,) and prediction (p,).
+        """
+        scored = truths < self.classes
+        ignored, pixels = pixels[~scored].sum(), pixels[scored]
+        row, column = pixels.nonzero().T
+        pairs = [torch.full_like(row, index), truths[row], named[column], pixels[row, column]]
+        whole = torch.tensor([[index, OF_IMAGE, int(pixels.sum()), int(ignored)]])
+        return torch.cat([whole, torch.stack(pairs, dim=1)])
 
     def compute(self) -> SegmentationScore:
         """Compute the set's score over all ranks.
@@ -224,16 +309,14 @@ class MeanIoU(ImageMetric):
                 "the counts of classes differ from the images' pixels: an image was scored by two "
                 "ranks; deal each to one"
             )
-        confusion = np.zeros((self.classes, self.predicted + self.unnamed), dtype=np.int64)
-        np.add.at(confusion, (pairs[:, 1], pairs[:, 2]), pairs[:, 3])
+        confusion = confusion_of(pairs, (self.classes, self.predicted + self.unnamed))
         return self.score(
             confusion, pairs, sample_id=images[:, 0], ignored_pixels=int(images[:, 3].sum())
         )
 
     def score(self, confusion: Ints, rows: Ints, **facts: Any) -> SegmentationScore:
         """Return the score of the rows of the set and their sum."""
-        whole_set = np.zeros_like(rows[:, 0])
-        counts = class_counts(rows, whole_set, images=1, classes=self.classes)[0]
+        counts = set_counts(rows, self.classes)
         return SegmentationScore(confusion=confusion, counts=counts, rows=rows, **facts)
 
 
@@ -249,8 +332,8 @@ class ClassMaps(Scorer):
         options: further ones of ``Scorer``.
 
     Attributes:
-        baselines: those of each mIoU, as ``<benchmark>/miou_<baseline>``; that of constant
-            background only where there is such a class.
+        predicted_baselines: those of the mIoU, ``<benchmark>/miou_<baseline>``, that predict class
+            maps of their own.
         unnamed: True if a predicted pixel may have no class.
         folder: the predicted maps are written to it, by all ranks to that of the first; None to
             write none.
@@ -259,7 +342,7 @@ class ClassMaps(Scorer):
     measure = "segmentation"
     needs: tuple[str, ...] = ("labels", "prediction")
     tag = "pictures"
-    baselines: tuple[str, ...] = ("constant_background",)
+    predicted_baselines: tuple[str, ...] = ()
     unnamed = True
     labels: LabelSet
     folder: Path | None = None
@@ -268,8 +351,7 @@ class ClassMaps(Scorer):
         labels = labels or context.labels
         metrics = {
             key: MeanIoU(len(labels.names), unnamed=self.unnamed)
-            for key in ("model", *self.baselines)
-            if key != "constant_background" or labels.background is not None
+            for key in ("model", *self.predicted_baselines)
         }
         super().__init__(context, metrics=metrics, labels=labels, **options)
         self._extremes: Extremes = {}
@@ -279,22 +361,26 @@ class ClassMaps(Scorer):
         and keep the best and the worst images.  Returns the predictions.
         """
         predictions, baselines = self.predict(model, batch, truth)
-        classes, background = len(self.labels.names), self.labels.background
-        if background is not None:
-            baselines["constant_background"] = (torch.full_like(mask, background) for mask in truth)
+        classes = len(self.labels.names)
         self.count(predictions, truth, batch=batch, **baselines)
+        metric = self.metrics["model"]
+        assert isinstance(metric, MeanIoU)
+        rows: Ints = metric.counted.numpy()
+        rows = rows[rows[:, 1] != OF_IMAGE]
         for position, index in enumerate(batch["sample_id"].tolist()):
             if index == PADDING:
                 continue
-            shown = ScoredImage.of(batch, position, predictions, truth)
-            values = shown.prediction.numpy()
             if self.folder is not None:
-                picture = map_image(values, class_colours(classes, background))
-                with replacing(self.folder / f"{shown.title}.png") as partial:
+                values = predictions[position].cpu().numpy()
+                picture = map_image(values, class_colours(classes, self.labels.background))
+                with replacing(self.folder / f"{batch['name'][position]}.png") as partial:
                     picture.save(partial, format="PNG")
-            counts = pixel_counts(values, shown.label.numpy(), classes)
+            counts = set_counts(rows[rows[:, 0] == index], classes)
             iou = float(image_miou(counts[None])[0])
-            self._extremes = extremes_of({**self._extremes, index: (iou, shown)})
+            shown = ScoredImage.of(batch, position, predictions, truth)
+            kept = extremes_of({**self._extremes, index: (iou, shown)})
+            if index in kept:
+                self._extremes = {**kept, index: (iou, shown.copied())}
         return predictions
 
     def predict(
@@ -303,6 +389,17 @@ class ClassMaps(Scorer):
         """Return the class maps of a batch, and those of the baselines by name."""
         return batch["prediction"], {}
 
+    def derived_baselines(self) -> dict[str, Ints]:
+        """Return the baselines of the mIoU that replace each predicted class: by name, the class
+        that takes the place of each, (C + 1,) with that of a pixel without a class.
+
+        A constant map of background is one, where there is such a class.
+        """
+        background = self.labels.background
+        if background is None:
+            return {}
+        return {"constant_background": np.full(len(self.labels.names) + 1, background)}
+
     def begin(self, model: Any, **embedding: Any) -> None:
         """Prepare an evaluation, and drop the extremes of the last one."""
         super().begin(model, **embedding)
@@ -310,10 +407,17 @@ class ClassMaps(Scorer):
         self._extremes = {}
 
     def gather(self) -> None:
-        """Gather the best and the worst images of all ranks on the first; the others drop
-        theirs.
+        """Derive the baselines that need no pass over the pixels, and gather the best and the worst
+        images of all ranks on the first; the others drop theirs.
         """
-        parts = objects_on_first(self._extremes)
+        model, *predicted = self.scores.items()
+        derived = {
+            key: self.scores["model"].predicted_as(classes)
+            for key, classes in self.derived_baselines().items()
+        }
+        self.scores = dict([model, *derived.items(), *predicted])
+        on_cpu = {index: (iou, shown.on_cpu()) for index, (iou, shown) in self._extremes.items()}
+        parts = objects_on_first(on_cpu)
         self._extremes = extremes_of(
             {index: image for extremes in parts for index, image in extremes.items()}
         )

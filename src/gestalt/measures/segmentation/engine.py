@@ -30,6 +30,7 @@ from gestalt.measures.segmentation.dense.scores import (
 )
 from gestalt.measures.segmentation.dense.winners import Winners, best_of_blocks
 from gestalt.measures.segmentation.protocol import TopDownProtocol
+from gestalt.support.devices import bin_counts, on_host, send
 from gestalt.support.files import value_hash
 from gestalt.support.ranks import shared_by_ranks
 
@@ -92,10 +93,9 @@ def largest_cosines(
         device = prompts.vectors.device
         pieces = cut_and_embed(model, [image.to(device) for image in readable], protocol)
         with torch.autocast(device.type, enabled=False):
-            largest = [
-                cosines(windows, prompts).amax(dim=(0, 2, 3)).double().cpu() for windows in pieces
-            ]
-        return [(pixels_hash(image), row) for image, row in zip(readable, largest, strict=True)]
+            largest = [cosines(windows, prompts).amax(dim=(0, 2, 3)).double() for windows in pieces]
+        (rows,) = on_host(torch.stack(largest))
+        return [(pixels_hash(image), row) for image, row in zip(readable, rows, strict=True)]
 
     measured = [row for rows in shared_by_ranks(batches, measure) for row in rows]
     if not measured:
@@ -175,7 +175,8 @@ def at_cells(values: Tensor, pieces: Pieces, image: Tensor, stride: Size) -> Ten
         torch.cat([start + (torch.arange(n) + 0.5) * side / n for start in starts]) * 2 / length - 1
         for n, side, starts, length in axes
     )
-    places = torch.stack(torch.meshgrid(across, down, indexing="xy"), dim=-1).to(values)
+    places = torch.stack(torch.meshgrid(across, down, indexing="xy"), dim=-1).to(values.dtype)
+    places = send(places, values.device)
     return functional.grid_sample(
         values[None, None], places[None], padding_mode="border", align_corners=False
     )[0, 0]
@@ -235,7 +236,7 @@ def top_down(
         for windows, size, own in zip(pieces, sizes, corrected, strict=True):
             maps = grid_maps(windows, own, protocol, scale)
             winners = Winners(windows, *maps, protocol, size, scale)
-            classes, score, before = name_pixels(winners, prompts.background)
+            classes, score, before = name_pixels(winners, prompts)
             classes, before = (as_map_type(part, prompts.classes) for part in (classes, before))
             segmented.append(TopDown(classes, windows, score, before))
     return segmented
@@ -276,9 +277,9 @@ def upsampled_argmax(maps: Tensor, size: Size) -> Tensor:
     return best_of_blocks(blocks).winner
 
 
-def name_pixels(winners: Winners, background: int | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Apply the protocol's background rule, whose class is ``background``; ``affinity`` was applied
-    before, as a map among the others.
+def name_pixels(winners: Winners, prompts: ClassEmbeddings) -> tuple[Tensor, Tensor, Tensor]:
+    """Apply the protocol's background rule, whose class is that of the prompts; ``affinity`` was
+    applied before, as a map among the others.
 
     Under an ``area_threshold`` the foreground classes that hold no more than that share of the
     foreground's pixels, before the threshold, are dropped; probabilities do not change, but a dense
@@ -291,11 +292,12 @@ def name_pixels(winners: Winners, background: int | None) -> tuple[Tensor, Tenso
     Source: wangf3014/SCLIP at b56bd30, clip_segmentor.py, for the areas.
     """
     best, protocol, of_map = winners.among(), winners.protocol, winners.classes
+    background = prompts.background
     classes, score = of_map[best.winner], best.value
     if best.total is not None:
         score = (best.value * winners.logit_scale - best.total).exp()
         if protocol.area_threshold is not None:
-            areas = torch.bincount(classes.flatten(), minlength=int(of_map.max()) + 1)
+            areas = bin_counts(classes, prompts.classes)
             areas[background] = 0
             large = areas > protocol.area_threshold * areas.sum()
             large[background] = True

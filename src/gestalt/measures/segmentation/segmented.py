@@ -29,6 +29,7 @@ from gestalt.measures.segmentation.dense.winners import place_maps
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.support.arrays import Pixels
+from gestalt.support.devices import on_host, send
 from gestalt.support.faults import Caveat
 from gestalt.support.files import replacing
 from gestalt.support.label_values import WIDE, ignored_value
@@ -231,23 +232,21 @@ def segment_images(
     """
     protocol = protocol_for(labels, protocol)
     prompts = label_prompts(model, labels, protocol)
-    on_device = [image.to(prompts.vectors.device) for image in images]
+    on_device = [send(image, prompts.vectors.device) for image in images]
     found = top_down(model, on_device, prompts, protocol)
     results = []
-    for image, top in zip(images, found, strict=True):
+    for image, top in zip(on_device, found, strict=True):
         pieces = top.pieces
         similar = place_maps(cosines(pieces, prompts), pieces, protocol, pieces.grid)
+        similar, classes, pixels = on_host(similar, top.prediction, image)
         means, most = similar.mean(dim=(1, 2)).tolist(), similar.amax(dim=(1, 2)).tolist()
         # the class after the labels is the background
-        below = top.prediction == len(labels)
-        named = top.prediction.masked_fill(below, ignored_value(len(labels)))
-        mask = as_map_type(named, classes=len(labels)).cpu()
+        named = classes.masked_fill(classes == len(labels), ignored_value(len(labels)))
+        mask = as_map_type(named, classes=len(labels))
         shares = torch.bincount(mask.flatten(), minlength=len(labels)) / mask.numel()
         scores = dict(zip(labels, map(Similarity, means, most), strict=True))
         areas = dict(zip(labels, shares.tolist(), strict=False))  # the background's is left out
-        results.append(
-            SegmentedImage(tuple(labels), mask, scores, areas, image.cpu(), similar.cpu())
-        )
+        results.append(SegmentedImage(tuple(labels), mask, scores, areas, pixels, similar))
     return results
 
 
@@ -268,7 +267,7 @@ def similarity_maps(
     """
     protocol = replace(protocol, prior=0.0)  # of labels alone
     prompts = label_prompts(model, texts, protocol)
-    on_device = [image.to(prompts.vectors.device) for image in images]
+    on_device = [send(image, prompts.vectors.device) for image in images]
     return [
         place_maps(
             cosines(pieces, prompts), pieces, protocol, size_of(image) if full_size else pieces.grid

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gestalt.support.devices import send
+
 
 class Axis(NamedTuple):
     """One axis of an image; hashable, so that its matrices are cached.
@@ -120,9 +122,9 @@ def label_bands(axis: Axis, length: int, device: torch.device) -> Bands:
         bands.append(
             Band(
                 slice(start, start + len(rows)),
-                cells.to(device),
+                send(cells, device),
                 span,
-                weights=rows[:, span].float().to(device),
+                weights=send(rows[:, span].float(), device),
             )
         )
     return tuple(bands)

@@ -32,7 +32,7 @@ from gestalt.measures.segmentation.protocol import NO_CRF, TopDownProtocol
 
 
 def dense_crf(image: Tensor, energy: Tensor, protocol: TopDownProtocol) -> Tensor:
-    """Infer each class's probability from its energy, by mean-field inference.
+    """Infer each class's probability from its energy, by mean-field inference on the CPU.
 
     Args:
         image: (3, H, W) uint8, whose edges are followed.
@@ -40,7 +40,7 @@ def dense_crf(image: Tensor, energy: Tensor, protocol: TopDownProtocol) -> Tenso
         protocol: has the potentials and the number of iterations.
 
     Returns:
-        (K, H, W) float32 probabilities on the energy's device.
+        (K, H, W) float32 probabilities.
 
     Raises:
         ValueError: the library is not installed, or its result contains NaN or infinity.
@@ -51,9 +51,9 @@ def dense_crf(image: Tensor, energy: Tensor, protocol: TopDownProtocol) -> Tenso
         raise ValueError(f"refinement=crf {NO_CRF} ({error})") from error
     potentials = protocol.crf
     count, height, width = energy.shape
-    pixels = np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy())
+    pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
     field = DenseCRF2D(width, height, count)
-    field.setUnaryEnergy(np.ascontiguousarray(energy.float().cpu().numpy().reshape(count, -1)))
+    field.setUnaryEnergy(np.ascontiguousarray(energy.float().numpy().reshape(count, -1)))
     field.addPairwiseGaussian(sxy=potentials.position_std, compat=potentials.position_weight)
     field.addPairwiseBilateral(
         sxy=potentials.colour_position_std,
@@ -70,7 +70,7 @@ def dense_crf(image: Tensor, energy: Tensor, protocol: TopDownProtocol) -> Tenso
         raise ValueError(
             f"refinement=crf gave NaN or infinity at {height}x{width} pixels with {count} classes"
         )
-    return probability.to(energy.device)
+    return probability
 
 
 RING = tuple(
@@ -187,7 +187,8 @@ def cut_and_embed(model: Any, images: Sequence[Tensor], protocol: TopDownProtoco
     size through the tower together.
 
     Raises:
-        ValueError: the tower's patches do not divide a window, and the protocol does not fit it.
+        ValueError: the tower's patches do not divide a window, and the protocol does not fit it; or
+            an embedding contains NaN or infinity.
     """
     canvases = resize_all(images, protocol)
     places = [_places(canvas, protocol) for canvas in canvases]
@@ -214,7 +215,7 @@ def cut_and_embed(model: Any, images: Sequence[Tensor], protocol: TopDownProtoco
         return torch.cat(parts)
 
     features = iter(by_size(windows, embed))
-    return [
+    pieces = [
         Pieces(
             torch.unflatten(
                 torch.stack(list(islice(features, len(rows) * len(columns)))),
@@ -228,6 +229,9 @@ def cut_and_embed(model: Any, images: Sequence[Tensor], protocol: TopDownProtoco
         )
         for image, canvas, (rows, columns, side) in zip(images, canvases, places, strict=True)
     ]
+    # the sum of unit vectors is finite if they all are; the host reads once for the batch
+    finite(torch.stack([row.features.sum() for row in pieces]), "no location has a nearest class")
+    return pieces
 
 
 def _places(
@@ -257,14 +261,11 @@ def fitted_to_patches(window: Tensor, stride: Size, protocol: TopDownProtocol) -
 def cosines(pieces: Pieces, prompts: ClassEmbeddings) -> Tensor:
     """Return the cosines of locations and prompts, with the prompts' offsets and the background's
     prior, (I * J, K, h, w) float32.
-
-    Raises:
-        ValueError: an embedding contains NaN or infinity.
     """
     rows, columns, width, height, breadth = pieces.features.shape
     flat = pieces.features.permute(2, 0, 3, 1, 4).reshape(width, -1)
     values = (prompts.vectors @ flat).reshape(-1, rows * height, columns * breadth)
-    values = prompts.tie(finite(values, "no location has a nearest class"), dim=0)
+    values = prompts.tie(values, dim=0)
     if prompts.offset is not None:
         values = values + prompts.offset[:, None, None]
     if prompts.prior is not None:
@@ -298,7 +299,7 @@ def grid_maps(
             # a map in front that is 1 where no score reaches the window's threshold
             bound = best.amax(dim=(2, 3), keepdim=True).clamp(max=protocol.threshold)
             values = torch.cat([(best < bound).float(), values], dim=1)
-            classes = torch.cat([classes.new_tensor([prompts.background]), classes])
+            classes = torch.cat([classes.new_full((1,), prompts.background), classes])
     if protocol.refinement == "pamr" and protocol.refined_at == "grid":
         refined = []
         for number, window in enumerate(values):

@@ -26,6 +26,7 @@ from gestalt.measures.segmentation.dense.placement import (
 )
 from gestalt.measures.segmentation.dense.scores import Pieces, dense_crf, pamr, side_by_side
 from gestalt.measures.segmentation.protocol import TopDownProtocol
+from gestalt.support.devices import on_host, send
 
 TILE = 128
 """Largest side of a tile in pixels: small tiles have few classes that can win, but each tile costs
@@ -45,8 +46,6 @@ MARGIN = 1e-5
 """A map is left out of a tile only if it loses by more than the rounding error of float32, as a
 share of the largest score.
 """
-
-EVERY_MAP = 1e30
 
 
 class Best(NamedTuple):
@@ -89,13 +88,16 @@ def best_of(maps: Tensor, rows: Bands, columns: Bands, scale: float | None = Non
     size = (rows[-1].place.stop, columns[-1].place.stop)
     value, index = maps.new_empty(size), torch.empty(size, dtype=torch.int64, device=maps.device)
     total = None if scale is None else maps.new_empty(size)
-    possible = _possible_winners(maps, rows, columns, margin=MARGIN if scale is None else EVERY_MAP)
+    if scale is None:
+        possible = _possible_winners(maps, rows, columns)
+    else:
+        possible = torch.ones(len(rows), len(columns), len(maps), dtype=torch.bool)
     for row, in_row in zip(rows, possible, strict=True):
         in_band = in_row.any(dim=0)
-        band = in_band.nonzero()[:, 0].to(maps.device)
+        band = send(in_band.nonzero()[:, 0], maps.device)
         half = row.weights @ maps[:, row.span].index_select(0, band)  # (m, t, C)
         for column, in_tile in zip(columns, in_row, strict=True):
-            places = in_tile[in_band].nonzero()[:, 0].to(maps.device)
+            places = send(in_tile[in_band].nonzero()[:, 0], maps.device)
             part = half[:, :, column.span].index_select(0, places)  # (m of the tile, t, s)
             scores = part @ column.weights.T
             place = row.place, column.place
@@ -119,11 +121,9 @@ def first_largest(scores: Tensor) -> tuple[Tensor, Tensor]:
     return value, smaller.amin(dim=0).long()
 
 
-def _possible_winners(maps: Tensor, rows: Bands, columns: Bands, margin: float) -> Tensor:
+def _possible_winners(maps: Tensor, rows: Bands, columns: Bands) -> Tensor:
     """Return where each map may win, (row bands, column bands, M) bool on the CPU: in the tiles in
     which its largest cell is not below the smallest cell of another.
-
-    The margin is a share of the largest score; ``EVERY_MAP`` leaves none out.
     """
     bounds = []
     for reduce in (torch.amax, torch.amin):
@@ -133,7 +133,7 @@ def _possible_winners(maps: Tensor, rows: Bands, columns: Bands, margin: float) 
             torch.stack([reduce(by_row[:, :, band.cells], dim=2) for band in columns], dim=2)
         )
     largest, smallest = bounds
-    least = smallest.amax(dim=0) - margin * maps.abs().amax()
+    least = smallest.amax(dim=0) - MARGIN * maps.abs().amax()
     return (largest >= least).permute(1, 2, 0).cpu()
 
 
@@ -220,6 +220,11 @@ class Winners:
         """Return the classes chosen by a dense CRF, each as its first map; exp(scale * score -
         total) is a score's probability.
         """
+        cropped = self.protocol.resize == "centre_crop"  # scores cover the crop alone
+        place = values.device
+        values, classes, image = on_host(
+            values, classes, self.pieces.image if cropped else self.pieces.original
+        )
         members = [classes == index for index in torch.unique(classes)]
         firsts = torch.stack([maps.nonzero()[0, 0] for maps in members])
         logits = (
@@ -231,17 +236,16 @@ class Winners:
             )
             * self.logit_scale
         )
-        cropped = self.protocol.resize == "centre_crop"  # scores cover the crop alone
-        image = self.pieces.image if cropped else self.pieces.original
         probability = dense_crf(
             interpolate(image, self.size, mode="bilinear"),
             logits.amax(dim=0) - logits,
             self.protocol,
         )
         best, index = first_largest(probability)
+        best, winner = send(best, place), send(firsts[index], place)
         if self.scale is None:
-            return Best(best, winner=firsts[index], total=None)
-        return Best(best.log() / self.scale, winner=firsts[index], total=torch.zeros_like(best))
+            return Best(best, winner=winner, total=None)
+        return Best(best.log() / self.scale, winner=winner, total=torch.zeros_like(best))
 
     def _refined_blocks(self, values: Tensor) -> Iterator[Tensor]:
         """Yield blocks (m, H, W) of the maps in order, refined by PAMR on the label's pixels."""
@@ -258,7 +262,7 @@ def place_maps(values: Tensor, pieces: Pieces, protocol: TopDownProtocol, size: 
     """
     axes = pieces.axes(size, protocol)
     rows, columns = (
-        resample(canvas_matrix(axis), axis.label, mode="bilinear").float().to(values.device)
+        send(resample(canvas_matrix(axis), axis.label, mode="bilinear").float(), values.device)
         for axis in axes
     )
     return rows @ side_by_side(values, pieces) @ columns.T
@@ -268,7 +272,7 @@ def mean_softmax(values: Tensor, pieces: Pieces, axes: Axes) -> Tensor:
     """Return the mean over windows of the softmax over prompts of up-sampled cosines, (K, H', W'),
     at the pixels of the resized image.
     """
-    rows, columns = (window_matrix(axis).float().to(values.device) for axis in axes)
+    rows, columns = (send(window_matrix(axis).float(), values.device) for axis in axes)
     total = values.new_zeros(values.shape[1], *size_of(pieces.image))
     count = torch.zeros_like(total[0])
     for number, window in enumerate(values):

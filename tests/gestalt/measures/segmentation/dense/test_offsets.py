@@ -44,7 +44,9 @@ class Pictures:
 
 def prompts(offset=None):
     mixed = functional.normalize(torch.eye(4) + 0.8 * BIASED, dim=1)
-    return ClassEmbeddings(mixed, class_index=torch.arange(4), background=None, offset=offset)
+    return ClassEmbeddings(
+        mixed, class_index=torch.arange(4), background=None, classes=4, offset=offset
+    )
 
 
 def protocol(**changes):

@@ -25,7 +25,9 @@ MIXED = torch.randn(4, 4, generator=torch.Generator().manual_seed(3))
 
 
 def prompts():
-    return ClassEmbeddings(torch.eye(4), class_index=torch.arange(4), background=BACKGROUND)
+    return ClassEmbeddings(
+        torch.eye(4), class_index=torch.arange(4), background=BACKGROUND, classes=4
+    )
 
 
 def by_hand(features):
