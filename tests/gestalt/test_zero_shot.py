@@ -22,6 +22,7 @@ from tests.gestalt.measures.stage import Stub
 from tests.gestalt.models.zoo.test_open_clip import saved
 from tests.gestalt.ranks import mean_over_threads, run_all
 from tests.gestalt.tiny_model import tiny
+from tests.gpu.stand_in import on_the_device, pretended_gpu
 
 BLOCKS = (ROOT / "docs" / "lightning.md").read_text().split("```python\n")
 (PROJECT,) = [block.partition("```")[0] for block in BLOCKS if "class Project" in block]
@@ -142,6 +143,19 @@ def test_an_average_of_weights_is_scored_and_monitored_at_its_own_validation(tmp
     again = Trainer(**QUIET, callbacks=[zero_shot])
     again.validate(module, own, verbose=False)  # of the average, which the module has now
     assert {key: again.callback_metrics[key] for key in last} == last
+
+
+@pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")
+def test_a_device_has_the_cpus_scores():
+    def scores(**device):
+        zero_shot = gestalt.ZeroShot("scenes", limit=4, size=32)
+        trainer = Trainer(**QUIET | device, callbacks=[zero_shot], inference_mode=False)
+        trainer.validate(Own(), DataLoader(torch.zeros(2, 3, 32, 32), 2), verbose=False)
+        return trainer.callback_metrics
+
+    expected = scores()
+    with pretended_gpu():
+        assert scores(**on_the_device()) == expected
 
 
 @pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")

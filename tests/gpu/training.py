@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader
 
 from gestalt.config.schema import Experiment
+from gestalt.model import DualEncoder
 from gestalt.models.start import build_model
 from gestalt.module import ContrastiveModule
 from gestalt.runs.process import quiet
@@ -42,21 +43,22 @@ class Losses(Logger):
 def train(
     config: Experiment,
     *,
-    accelerator: str,
     steps: int,
     side: int,
     callbacks: tuple[Callback, ...] = (),
+    model: DualEncoder | None = None,
+    **device: Any,
 ) -> tuple[ContrastiveModule, list[float]]:
-    """Train from fresh weights, with the callbacks that every run has at its steps.  Returns the
-    module and the loss of each step.
+    """Train a model, by default from fresh weights, with the callbacks that every run has at its
+    steps, on a device as a Trainer is given it.  Returns the module and the loss of each step.
     """
     quiet()
     warnings.filterwarnings("ignore", ".*have no `val_dataloader`.*")
-    module = build_module(config, build_model(config), total_steps=steps)
+    module = build_module(config, model or build_model(config), total_steps=steps)
     batches = [batch(config.data.batch_size, side=side, seed=number) for number in range(steps)]
     losses = Losses()
     trainer = Trainer(
-        **{**QUIET, "accelerator": accelerator, "logger": losses},
+        **{**QUIET, **device, "logger": losses},
         precision=config.trainer.precision,  # type: ignore[arg-type]
         gradient_clip_val=config.trainer.gradient_clip_val,
         max_steps=steps,
