@@ -58,6 +58,11 @@ class Adapter(DenseModel):
             logit_scale = torch.as_tensor(logit_scale).detach().reshape(()).clone()
         self.register_buffer("logit_scale", logit_scale, persistent=False)
         for key, channels in (("mean", mean), ("std", std)):
+            if len(channels) != 3:
+                raise ValueError(
+                    f"{origin.source}: the {key} of its preprocessing is {list(channels)}; give "
+                    "three numbers, one for each colour"
+                )
             self.register_buffer(key, torch.tensor(tuple(channels)).view(3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
 

@@ -182,6 +182,16 @@ def test_an_image_tower_that_cannot_be_read_exactly_is_refused_by_its_configurat
         open_model(str(tmp_path))
 
 
+def test_a_normalisation_of_two_colours_is_refused(tmp_path):
+    saved(tmp_path)
+    file = tmp_path / "open_clip_config.json"
+    config = json.loads(file.read_text())
+    config["preprocess_cfg"]["mean"] = [0.4, 0.5]
+    file.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"open_clip .*: the mean of its preprocessing is \[0.4, "):
+        open_model(str(tmp_path))
+
+
 def test_a_model_without_weights_is_refused(tmp_path):
     saved(tmp_path / "model")
     (tmp_path / "model" / "open_clip_pytorch_model.bin").unlink()
