@@ -4,7 +4,7 @@ image side.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from gestalt.data_modules.loading import ImageTextBatch, TrainingData, validity
 from gestalt.data_modules.order import check_order
 from gestalt.data_modules.pairs import Key, Source
 from gestalt.data_modules.validation import ImageSetDataModule, ValidationLoader
+from gestalt.support.arguments import check_type
 
 CaptionReader = Callable[[list[str]], dict[str, Tensor]]
 """Maps the captions of a batch, empty for bad pairs, to further fields of the batch."""
@@ -158,6 +159,7 @@ class ImageTextDataModule(TrainingData):
         """Take the image side S in pixels and the validation sets, if any; the other arguments are
         those of ``TrainingData``.
         """
+        check_type("size", size, SupportsIndex, "a whole number")
         self.pairs = ImageTextDataset(source, size=size)
         super().__init__(source, self.pairs, **loading)
         self._validation = validation

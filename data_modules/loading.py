@@ -9,7 +9,7 @@ import os
 import signal
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, SupportsIndex, TypedDict
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -21,6 +21,7 @@ from gestalt.data_modules.corpora.bad_samples import GOOD, REASONS, BadSample
 from gestalt.data_modules.order import EndlessOrder, ShuffledBatches, check_order
 from gestalt.data_modules.pairs import Key, Source
 from gestalt.data_modules.pixels.augment import View, draw_crop
+from gestalt.support.arguments import check_type
 from gestalt.support.process import end_with, keep_freed_memory
 
 
@@ -249,6 +250,7 @@ class TrainingData(LightningDataModule):
     window: int = 1
 
     def __post_init__(self) -> None:
+        check_type("batch_size", self.batch_size, SupportsIndex, "a whole number")
         super().__init__()
 
     def train_dataloader(self) -> TrainLoader:

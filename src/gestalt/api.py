@@ -31,6 +31,7 @@ from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.measures.segmentation.segmented import SegmentedImage, segment_images, similarity_maps
 from gestalt.models.opening import open_target
 from gestalt.models.zoo.kinds import EXTERNAL, open_vision
+from gestalt.support.arguments import PATH, check_type, check_words
 from gestalt.support.devices import find_device, find_dtype, keep_random_state, send
 from gestalt.support.faults import Caveat
 
@@ -68,13 +69,9 @@ def load(
         >>> model.name, model.dtype
         ('exported', torch.float32)
     """
-    if isinstance(overrides, str):
-        raise ValueError(
-            f"overrides={overrides!r} is one string; give a list of key=value words, such as "
-            f"[{overrides!r}]"
-        )
-    place, kind = find_device(device), find_dtype(dtype or torch.float32)
-    words = list(overrides)
+    check_type("target", target, PATH, "the name or the path of a model")
+    words = check_words("overrides", overrides, "['image.eval_size=448']")
+    place, kind = find_device(device), find_dtype(torch.float32 if dtype is None else dtype)
     library, separator, _ = fspath(target).partition(":")
     if separator and library in EXTERNAL and "evaluation.prior" not in " ".join(words):
         words = [*EXTERNAL[library].of_pictures, *words]
@@ -151,7 +148,10 @@ class Model:
             >>> model.to("cpu", dtype="float32").device
             device(type='cpu')
         """
-        self.encoder.to(find_device(device or self.device), find_dtype(dtype or self.dtype))
+        self.encoder.to(
+            find_device(self.device if device is None else device),
+            find_dtype(self.dtype if dtype is None else dtype),
+        )
         return self
 
     def embed_image(self, images: Pictures) -> Tensor:
@@ -177,7 +177,7 @@ class Model:
             >>> (model.embed_text(["a dog", "grass"]) @ model.embed_image("photo.jpg")).shape
             torch.Size([2])
         """
-        given = check_texts([texts] if isinstance(texts, str) else texts)
+        given = check_texts("texts", [texts] if isinstance(texts, str) else texts)
         vectors = embed_texts(self.encoder, given)
         return vectors[0] if isinstance(texts, str) else vectors
 
@@ -266,7 +266,7 @@ class Model:
         maps = similarity_maps(
             self.encoder,
             pictures,
-            texts=check_texts(texts),
+            texts=check_texts("texts", texts),
             protocol=chosen,
             full_size=size == "image",
         )
@@ -306,7 +306,7 @@ class Model:
             (torch.Size([33, 50]), ['dog', 'grass'])
         """
         pictures, single = self._read(image)
-        names = check_texts(labels)
+        names = check_texts("labels", labels)
         if len(set(names)) < len(names):
             raise ValueError(f"labels={names}: a label is repeated; name each once")
         chosen = segmentation_protocol(self, **choices)
@@ -377,6 +377,7 @@ def partition_protocol(model: Model, groups: int, *, name: str | None = None) ->
     """Return the protocol by which a model groups pictures; ``name`` is by default that of its
     configuration.
     """
+    check_type("protocol", name, str | None, "the name of a protocol")
     return grouping_protocol(
         name or model.config.evaluation.grouping_protocol,
         size=model.config.image.eval_size,

@@ -5,7 +5,7 @@ B batch, K texts, D tower width, E shared width, H W pixels, h w patch grid.
 
 import math
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from typing import NamedTuple, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from gestalt.encoders.text import TextTower
 from gestalt.encoders.towers import build_own_image_tower
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.projection import TokenProjection
+from gestalt.support.arguments import check_type
 from gestalt.tokens import Features, Padded, Pair, Tokens
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # Radford et al. 2021 (arXiv:2103.00020), section 2.5
@@ -76,6 +77,7 @@ def _side(part: Side | nn.Module, aggregation: str, *, width: int) -> Side:
     """Return a side, or that of a tower, projected to a width before aggregation."""
     if isinstance(part, Side):
         return part
+    check_type("width", width, SupportsIndex, "a whole number")
     return Side(
         part,
         TokenProjection(int(part.width), width),  # type: ignore[arg-type]

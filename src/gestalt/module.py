@@ -23,6 +23,7 @@ from gestalt.losses.matrix import ContrastiveTerms
 from gestalt.losses.terms import Term
 from gestalt.model import DualEncoder
 from gestalt.subsampling import keep_indices, kept_tokens
+from gestalt.support.arguments import PATH, check_dict, check_type, wrong_type
 from gestalt.support.devices import send
 from gestalt.support.faults import Caveat
 from gestalt.training.finite import FirstBadStep, check_weights, is_logging_step
@@ -93,12 +94,17 @@ class ContrastiveModule(LightningModule):
         self.make_optimizer = make_optimizer
         self.rate_factor = rate_factor
         if keep_share is None:
+            if not hasattr(model, "image_tower"):
+                raise wrong_type("model", model, "a gestalt.DualEncoder")
             keep_share = Image().keep_tokens if model.image_tower.drops_tokens else 1.0
         self.keep_share = keep_share
         self.seed = seed
         self.micro_batches = micro_batches
-        self.terms = ModuleDict(dict(terms or {}))
-        self.weights = {"pairs": 1.0, **(weights or {})}
+        self.terms = ModuleDict(check_dict("terms", terms, "a dict from names to terms"))
+        self.weights = {
+            "pairs": 1.0,
+            **check_dict("weights", weights, "a dict from names to numbers"),
+        }
         self.crops = crops
         self.config = config
         self.token_count = ""
@@ -127,6 +133,8 @@ class ContrastiveModule(LightningModule):
             ValueError: the checkpoint has no configuration and no ``model`` is given, or it cannot
                 be read.
         """
+        if not hasattr(checkpoint_path, "read"):  # an open file
+            check_type("checkpoint_path", checkpoint_path, PATH, "the path of a checkpoint")
         if "model" not in arguments:
             overrides = arguments.pop("overrides", ())
             arguments = resolve_name(ARGUMENTS)(checkpoint_path, overrides) | arguments

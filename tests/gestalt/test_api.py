@@ -23,6 +23,7 @@ from gestalt.measures.segmentation.segmented import label_prompts
 from gestalt.support.faults import Caveat
 from tests.gestalt.command import environment
 from tests.gestalt.painted import random_pixels
+from tests.gestalt.tiny_config import tiny_config
 from tests.gestalt.tiny_model import RUN, export, save_photo, save_run, tiny
 
 LABELS = ["dog", "grass", "sky"]
@@ -141,7 +142,7 @@ def test_group_gives_the_same_groups_as_the_engine(model):
 def test_segmenting_by_one_label_requires_a_threshold(model):
     with pytest.raises(ValueError, match="every pixel would have the only label"):
         model.segment("photo.jpg", ["dog"])
-    with pytest.raises(ValueError, match=r"threshold='0.2': a score is a number"):
+    with pytest.raises(ValueError, match=r"threshold is '0.2', of type str; give a number, such"):
         model.segment("photo.jpg", ["dog"], threshold="0.2")
     most = model.segment("photo.jpg", ["dog"], threshold=-1.0).scores["dog"].max
     assert model.segment("photo.jpg", ["dog"], threshold=-1.0).areas == {"dog": 1.0}
@@ -204,9 +205,13 @@ def test_a_model_can_be_loaded_in_another_dtype(dtype):
         (lambda model: model.segment("none.jpg", LABELS), "none.jpg: no such file"),
         (
             lambda model: model.segment("photo.jpg", "dog, cat"),
-            "'dog, cat': expected a list of texts",
+            "labels is 'dog, cat', of type str; give a list of texts, such as ['dog', 'grass']",
         ),
         (lambda model: model.segment("photo.jpg", ["dog", "dog"]), "a label is repeated"),
+        (lambda model: model.segment("photo.jpg", ["dog", "a\ud800"]), r"\ud800' has a surrogate"),
+        (lambda model: model.embed_text(" "), "give at least one text, and at least a letter"),
+        (lambda model: model.to(dtype=torch.zeros(2)), "choose float32"),
+        (lambda model: gestalt.ZeroShot("scenes", model={3: len}), "functions are named 3; give"),
         (
             lambda model: model.group("photo.jpg", 0),
             "groups is 0, choose a whole number from 1 to 254",
@@ -222,6 +227,47 @@ def test_a_mistake_is_refused_in_one_line(model, call, message):
         call(model)
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+TOWERS = tiny()[0].image_tower, tiny()[0].text_tower
+load_module = gestalt.ContrastiveModule.load_from_checkpoint
+CALLS = [
+    ("target", lambda model, value: gestalt.load(value)),
+    ("overrides", lambda model, value: gestalt.load("exported", "cpu", overrides=value)),
+    ("name", lambda model, value: gestalt.experiment(value)),
+    ("scale", lambda model, value: gestalt.experiment("clippy_dino_max", scale=value)),
+    ("experiment", lambda model, value: gestalt.build(value)),
+    ("experiment", lambda model, value: gestalt.train(value)),
+    ("module", lambda model, value: gestalt.build(tiny_config(), module=value)),
+    ("model", lambda model, value: gestalt.ContrastiveModule(value)),
+    ("terms", lambda model, value: gestalt.ContrastiveModule(tiny()[0], terms=value)),
+    ("weights", lambda model, value: gestalt.ContrastiveModule(tiny()[0], weights=value)),
+    ("size", lambda model, value: gestalt.ImageTextDataModule([], size=value, batch_size=2)),
+    ("batch_size", lambda model, value: gestalt.ImageTextDataModule([], size=8, batch_size=value)),
+    ("width", lambda model, value: gestalt.DualEncoder(*TOWERS, width=value)),
+    ("checkpoint_path", lambda model, value: load_module(value, model=model.encoder)),
+    ("checkpoint_path", lambda model, value: load_module(value)),
+    ("texts", lambda model, value: model.embed_text(value)),
+    ("texts", lambda model, value: model.similarity("photo.jpg", value)),
+    ("labels", lambda model, value: model.segment("photo.jpg", value)),
+    ("protocol", lambda model, value: model.segment("photo.jpg", LABELS, protocol=value)),
+    ("reading", lambda model, value: model.segment("photo.jpg", LABELS, reading=value)),
+    ("templates", lambda model, value: model.segment("photo.jpg", LABELS, templates=value)),
+    ("threshold", lambda model, value: model.segment("photo.jpg", LABELS, threshold=value)),
+    ("protocol", lambda model, value: model.group("photo.jpg", protocol=value)),
+    ("path", lambda model, value: model.segment("photo.jpg", LABELS).save(value)),
+    ("alpha", lambda model, value: model.segment("photo.jpg", LABELS).overlay(alpha=value)),
+]
+"""An argument of a public function, and a call that gives it a value."""
+
+
+@pytest.mark.parametrize(("name", "call"), CALLS)
+def test_a_value_of_a_wrong_type_is_refused_by_the_name_of_its_argument(model, name, call):
+    sentence = rf"^(an element of )?{name} is .+, of type (object|list|NoneType); give \w.+"
+    for wrong in (object(), [None]):
+        with pytest.raises(ValueError, match=sentence) as raised:
+            call(model, wrong)
+        assert "\n" not in str(raised.value)
 
 
 def saved_timm(folder):

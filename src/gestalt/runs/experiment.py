@@ -9,6 +9,7 @@ from gestalt.data_modules.keys import check_files
 from gestalt.encoders.inits import check_backbone_name
 from gestalt.runs.cache_key import check_cache
 from gestalt.runs.resume import resolve_resume
+from gestalt.support.arguments import PATH, check_type
 from gestalt.support.typed import ConfigError
 from gestalt.tables import IMAGE_TOWERS
 
@@ -32,6 +33,8 @@ def experiment(
         >>> experiment.seed, experiment.image.aggregation
         (1, 'max')
     """
+    check_type("name", name, PATH, "the name of an experiment or the path of its file")
+    check_type("scale", scale, PATH, "the name of a scale or the path of its file")
     for word in overrides:
         if not isinstance(word, str):
             raise ConfigError(f"{word!r}: an override is one text key=value, such as 'seed=1'")

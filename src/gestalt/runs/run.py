@@ -2,7 +2,7 @@
 of a checkpoint.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import Path
@@ -29,6 +29,7 @@ from gestalt.runs.training import (
     check_deterministic,
     module_arguments,
 )
+from gestalt.support.arguments import check_type, wrong_type
 from gestalt.support.keys import refuse
 from gestalt.training.bad_samples import BadSamples
 from gestalt.training.classes import build_callbacks
@@ -115,6 +116,9 @@ def build(
         >>> run.total_steps, len(run.module.configure_optimizers())
         (8, 2)
     """
+    if not hasattr(experiment, "image"):
+        raise wrong_type("experiment", experiment, "what gestalt.experiment(NAME) returns")
+    check_type("module", module, Callable, "a subclass of gestalt.ContrastiveModule")
     check_names(experiment)
     check_compiler(experiment.trainer)
     check_deterministic(experiment)

@@ -28,6 +28,7 @@ from gestalt.runs.resume import DIVERGED, resolve_resume
 from gestalt.runs.run import Run, build
 from gestalt.runs.score import open_target, score
 from gestalt.runs.source import choose_workers, pairs_a_step
+from gestalt.support.arguments import wrong_type
 from gestalt.support.files import file_hash, write_whole
 from gestalt.support.process import Interrupted
 from gestalt.support.ranks import first_rank, tell
@@ -71,6 +72,8 @@ def train(experiment: Experiment, *, verbose: bool = False) -> dict[str, Any]:
         TooManyBad: a larger share of the samples than ``data.max_bad_share`` cannot be read.
         ValueError: the configuration cannot run.
     """
+    if not hasattr(experiment, "trainer"):
+        raise wrong_type("experiment", experiment, "what gestalt.experiment(NAME) returns")
     check_nodes(experiment)
     prepare(experiment)
     resumed = resolve_resume(experiment)

@@ -163,6 +163,9 @@ def test_any_module_that_is_a_tower_is_joined_and_any_other_is_refused():
     model = gestalt.DualEncoder(Means(), text, width=16)
     assert model.embed_patches(random_pixels(2, 3, 32, 64)).shape == (2, 16, 4, 8)
     assert gestalt.ContrastiveModule(model).keep_share == 1
+    similar = nn.Module()  # a stranger's, with the attribute that is read
+    similar.image_tower = model.image_tower
+    assert gestalt.ContrastiveModule(similar).keep_share == 1
     for towers, why in (
         ((nn.Linear(3, 3), text), "lacks width, stride"),
         ((Means(), Means()), "neither a TextTower"),

@@ -24,6 +24,7 @@ from gestalt.data_modules.image_sets import LabelSet
 from gestalt.encoders.weights import weights_hash
 from gestalt.measures.evaluation.images import finite
 from gestalt.measures.evaluation.protocols import PromptProtocol
+from gestalt.support.arguments import check_words
 from gestalt.support.arrays import map_array
 from gestalt.support.files import cache_home, replacing, short_digest
 
@@ -277,15 +278,11 @@ def cached_vectors(path: Path, embed: Callable[[], Tensor]) -> Tensor:
     return vectors
 
 
-def check_texts(texts: Sequence[str]) -> list[str]:
-    """Return the texts as a list; a ValueError refuses a string, no text, and texts that are empty
-    or not strings.
+def check_texts(name: str, texts: Sequence[str]) -> list[str]:
+    """Return the texts of an argument as a list; a ValueError refuses a string, no text, and texts
+    that are empty, not strings or not UTF-8.
     """
-    if isinstance(texts, str) or not len(texts):  # an array has no truth value
-        raise ValueError(f"{texts!r}: expected a list of texts, such as ['dog', 'grass']")
-    empty = [text for text in texts if not isinstance(text, str) or not text.strip()]
-    if empty:
-        raise ValueError(
-            f"{empty[0]!r} is not a text; every text is a string with at least a letter"
-        )
-    return list(texts)
+    listed = check_words(name, texts, "['dog', 'grass']")
+    if not listed or not all(text.strip() for text in listed):
+        raise ValueError(f"{name}={listed}: give at least one text, and at least a letter in each")
+    return listed

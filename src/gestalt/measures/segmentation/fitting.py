@@ -11,6 +11,7 @@ from gestalt.measures.evaluation.configured import segmentation_protocol
 from gestalt.measures.evaluation.protocols import TEMPLATES
 from gestalt.measures.keys import Evaluation
 from gestalt.measures.segmentation.protocol import TopDownProtocol
+from gestalt.support.arguments import check_type, check_words
 from gestalt.support.names import nearest
 
 OpenVision = Callable[[str], DenseModel]
@@ -64,6 +65,9 @@ def picture_protocol(
             )
     reading, named = choices.get("reading"), choices.get("protocol")
     templates, threshold = choices.get("templates"), choices.get("threshold")
+    check_type("protocol", named, str | TopDownProtocol | None, "the name of a protocol")
+    check_type("reading", reading, str | None, "the name of a reading")
+    check_type("threshold", threshold, Real | None, "a number, such as 0.2")
     requested = not {evaluation.reading, evaluation.positions, reading} <= {None}
     if isinstance(named, TopDownProtocol):
         protocol = named.read_by(reading=reading)
@@ -83,8 +87,6 @@ def picture_protocol(
         )
     if templates is not None:
         protocol = replace(protocol, templates=_templates(templates))
-    if not isinstance(threshold, Real | None):
-        raise ValueError(f"threshold={threshold!r}: a score is a number, such as 0.2")
     if threshold is not None:
         # a threshold is another rule for the background than a prior
         left_out = (PRIOR, *protocol.left_out) if protocol.prior else protocol.left_out
@@ -102,7 +104,7 @@ def picture_protocol(
 def _templates(templates: str | Sequence[str]) -> tuple[str, ...]:
     """Return the sentences of a published set, one sentence, or those given."""
     if not isinstance(templates, str):
-        return tuple(templates)
+        return tuple(check_words("templates", templates, "['a photo of a {}']"))
     if "{}" in templates:
         return (templates,)
     if templates not in TEMPLATES:

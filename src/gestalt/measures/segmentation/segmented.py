@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsFloat
 
 import torch
 from PIL import Image
@@ -28,6 +28,7 @@ from gestalt.measures.segmentation.dense.scores import cosines, cut_and_embed
 from gestalt.measures.segmentation.dense.winners import place_maps
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.protocol import TopDownProtocol
+from gestalt.support.arguments import PATH, check_type
 from gestalt.support.arrays import Pixels
 from gestalt.support.devices import on_host, send
 from gestalt.support.faults import Caveat
@@ -176,6 +177,7 @@ class SegmentedImage:
             >>> model.segment("photo.jpg", ["dog", "grass"]).overlay().size
             (50, 33)
         """
+        check_type("alpha", alpha, SupportsFloat, "a number from 0 to 1")
         colours = self.colours
         picture = overlay(self.image, self.map, colours=colours, alpha=alpha)
         if not legend:
@@ -206,6 +208,7 @@ class SegmentedImage:
             >>> model.segment("photo.jpg", ["dog", "grass"]).save("photo_segmented.png").name
             'photo_segmented.png'
         """
+        check_type("path", path, PATH, "the path of the picture to be written")
         path = Path(path)
         if not path.parent.is_dir():
             raise ValueError(f"{path}: folder {path.parent} not found")

@@ -95,7 +95,7 @@ class FunctionModel(PythonModel):
 
     def __init__(self, functions: Functions, *, size: int) -> None:
         if {*functions} != {*FUNCTIONS}:
-            given, needed = ", ".join(functions), ", ".join(FUNCTIONS)
+            given, needed = ", ".join(map(str, functions)), ", ".join(FUNCTIONS)
             raise ValueError(f"model: its functions are named {given}; give {needed}")
         super().__init__(
             dict(functions),

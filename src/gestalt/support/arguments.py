@@ -1,0 +1,59 @@
+"""Checks of the types of arguments of public functions."""
+
+from os import PathLike
+from textwrap import shorten
+from typing import Any
+
+PATH = (str, PathLike)
+
+
+def wrong_type(name: str, value: Any, needed: str) -> ValueError:
+    """Return the error of an argument that has a wrong type; ``needed`` says what is right."""
+    shown = shorten(repr(value), 80)
+    return ValueError(f"{name} is {shown}, of type {type(value).__name__}; give {needed}")
+
+
+def check_type(name: str, value: Any, kind: Any, needed: str) -> None:
+    """Check that an argument is an instance of a type, or of one of several.
+
+    Raises:
+        ValueError: it has another type; the message names the argument and ends with ``needed``.
+    """
+    if not isinstance(value, kind):
+        raise wrong_type(name, value, needed)
+
+
+def check_words(name: str, values: Any, example: str) -> list[str]:
+    """Return the texts of an argument as a list.
+
+    Raises:
+        ValueError: it is one string, it has an element that is not a string, or a string has a
+            surrogate; the message names the argument.
+    """
+    needed = f"a list of texts, such as {example}"
+    if isinstance(values, str):
+        raise wrong_type(name, values, needed)
+    try:
+        words = list(values)
+    except TypeError as error:
+        raise wrong_type(name, values, needed) from error
+    for word in words:
+        check_type(f"an element of {name}", word, str, needed)
+        if any("\ud800" <= letter <= "\udfff" for letter in word):
+            raise ValueError(
+                f"{name}: {word!a} has a surrogate, which is half of a character; give the whole "
+                "character"
+            )
+    return words
+
+
+def check_dict(name: str, values: Any, needed: str) -> dict[str, Any]:
+    """Return a mapping, or pairs of a name and a value, as a dict; None is an empty one.
+
+    Raises:
+        ValueError: it is neither; the message names the argument and ends with ``needed``.
+    """
+    try:
+        return dict(values or {})
+    except (TypeError, ValueError) as error:
+        raise wrong_type(name, values, needed) from error
