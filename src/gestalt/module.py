@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
+from pickle import UnpicklingError
 from pkgutil import resolve_name
 from typing import Any, Self
 
@@ -17,6 +19,7 @@ from torch import Tensor
 from torch.nn import ModuleDict, ParameterList
 from torch.optim import Optimizer
 
+from gestalt.encoders.checkpoints import cause, read_checkpoint
 from gestalt.encoders.keys import Image
 from gestalt.losses.contrastive import contrastive_loss, text_ids
 from gestalt.losses.matrix import ContrastiveTerms
@@ -32,6 +35,17 @@ from gestalt.training.schedule import PAPER, by_step, clip_in_step, make_optimiz
 
 ARGUMENTS = "gestalt.runs.run:arguments_of"
 """Function of a checkpoint that returns the arguments of the module that wrote it."""
+
+NOT_LOADED = (
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    UnpicklingError,
+)
+"""Errors of Lightning and torch on a file that is not a checkpoint of the module."""
 
 WARMUP = 0.1
 """Largest share of a run that the paper's warm-up takes by default."""
@@ -131,14 +145,23 @@ class ContrastiveModule(LightningModule):
 
         Raises:
             ValueError: the checkpoint has no configuration and no ``model`` is given, or it cannot
-                be read.
+                be read, or its weights do not fit the model.
         """
         if not hasattr(checkpoint_path, "read"):  # an open file
             check_type("checkpoint_path", checkpoint_path, PATH, "the path of a checkpoint")
         if "model" not in arguments:
             overrides = arguments.pop("overrides", ())
             arguments = resolve_name(ARGUMENTS)(checkpoint_path, overrides) | arguments
-        return super().load_from_checkpoint(checkpoint_path, *options, **arguments)
+        try:
+            return super().load_from_checkpoint(checkpoint_path, *options, **arguments)
+        except NOT_LOADED as error:
+            if not isinstance(checkpoint_path, PATH) or "://" in str(checkpoint_path):
+                raise
+            read_checkpoint(Path(checkpoint_path), keys=("state_dict", "gestalt"))
+            raise ValueError(
+                f"{checkpoint_path} cannot be loaded: {cause(error)}; give a checkpoint of "
+                f"{cls.__name__} and the arguments that it was built with"
+            ) from error
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return this rank's share of the loss on an ``ImageTextBatch``, over its valid pairs.

@@ -1,6 +1,7 @@
 """A run's parts in a Trainer of anyone's, and what then opens its checkpoints."""
 
 import json
+import re
 from copy import deepcopy
 from pathlib import Path
 from unittest.mock import MagicMock
@@ -9,6 +10,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging, TQDMProgressBar
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
@@ -24,6 +26,7 @@ from gestalt.support.faults import Caveat
 from gestalt.training.bad_samples import BadSamples
 from gestalt.training.progress import Clock, RunProgressBar
 from tests.gestalt.command import TINY, refused, result, succeed
+from tests.gestalt.encoders.test_checkpoints import RunsCode
 from tests.gestalt.measures.stage import Stub, context, loader, quiet
 from tests.gestalt.measures.test_callback import PROTOCOL, PaintedSet
 from tests.gestalt.painted import random_pixels
@@ -147,6 +150,42 @@ def test_a_part_of_a_benchmark_is_said_to_be_one():
     with pytest.warns(Caveat, match="painted: 2 of 7 images are scored, since the Trainer limits"):
         trainer.validate(Stub(), loader(PaintedSet()), verbose=False)
     assert images_text(scorer.result()) == "2 of 7 images"
+
+
+def test_a_bad_checkpoint_is_refused_by_its_name_with_and_without_a_model(tmp_path):
+    model = deepcopy(tiny()[0])
+    load = gestalt.ContrastiveModule.load_from_checkpoint
+    state = {f"model.{name}": value for name, value in model.state_dict().items()}
+    facts = {"last_loss": 0.0, "kept": ""}
+    whole = {"state_dict": state, "pytorch-lightning_version": "2.6.6", "gestalt": facts}
+    file = tmp_path / "whole.ckpt"
+    torch.save(whole, file)
+    content = file.read_bytes()
+    assert load(file, model=model).model is model
+    with file.open("rb") as opened:
+        assert load(opened, model=model).model is model
+    narrow = {**state, "model.logit_scale": torch.zeros(2)}
+    for name, changed in {
+        "code": {**whole, "hyper_parameters": RunsCode(tmp_path / "ran")},
+        "a list": [1],
+        "no tensors": {"state_dict": 3},
+        "another library": {"state_dict": state},
+        "no facts": {**whole, "gestalt": {}},
+        "no arguments": {**whole, "hyper_parameters": 3},
+        "another shape": {**whole, "state_dict": narrow},
+        "other names": {**whole, "state_dict": {"a": torch.zeros(2)}},
+    }.items():
+        torch.save(changed, tmp_path / name)
+    save_file(state, tmp_path / "tensors.safetensors")
+    (tmp_path / "empty").touch()
+    (tmp_path / "truncated").write_bytes(content[:-200])
+    (tmp_path / "a folder").mkdir()
+    for bad in {*tmp_path.iterdir(), tmp_path / "missing"} - {file}:
+        for given in ({"model": model}, {}):
+            with pytest.raises(ValueError, match=re.escape(str(bad))) as raised:
+                load(bad, **given)
+            assert "\n" not in str(raised.value)
+    assert not (tmp_path / "ran").exists()
 
 
 class Means(nn.Module):
