@@ -91,9 +91,10 @@ def keys_of(start: str) -> Keys:
     if beside is not None:
         saved = read_keys(beside)
     elif path.is_file():
-        from gestalt.encoders.checkpoints import read_config  # which imports torch
+        from gestalt.encoders.checkpoints import config_in, read_checkpoint  # which import torch
 
-        saved = read_config(path)
+        # its checksums are read with its weights
+        saved = config_in(read_checkpoint(path, verified=True), path)
     else:
         refuse("start", start, f"there is no configuration beside it; {POSSIBLE}")
     found = {key.removeprefix("config."): value for key, value in flatten(saved).items()}

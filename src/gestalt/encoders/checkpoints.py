@@ -272,21 +272,20 @@ def read_checkpoint(
     return saved
 
 
-def read_config(checkpoint: Path) -> dict[str, Any]:
-    """Return the configuration in a checkpoint, as dicts and lists.
+def config_in(saved: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
+    """Return the configuration in the content of a checkpoint, as dicts and lists.
 
     Raises:
-        ValueError: it has none, or cannot be read.
+        ValueError: it has none.
     """
-    # its checksums are read with its weights
-    saved = read_checkpoint(checkpoint, verified=True).get("gestalt", {}).get("config")
-    if not isinstance(saved, dict):
+    config = saved.get("gestalt", {}).get("config")
+    if not isinstance(config, dict):
         raise ValueError(
             f"{checkpoint}: no configuration in it, nor a config.yaml in "
             f"{checkpoint.resolve().parent.parent}; choose a run or its checkpoint, or open it "
             "with its model by gestalt.ContrastiveModule.load_from_checkpoint(FILE, model=...)"
         )
-    return saved
+    return config
 
 
 def read_resumable(checkpoint: Path, *, partly_trained: bool = False) -> dict[str, Any]:

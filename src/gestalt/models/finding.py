@@ -23,7 +23,7 @@ from gestalt.models.names import (
     progress,
     record_of,
 )
-from gestalt.models.zoo.kinds import check_name
+from gestalt.models.zoo.kinds import check_name, how_to_open
 from gestalt.support.names import few
 from gestalt.support.typed import ConfigError
 
@@ -33,12 +33,13 @@ another draw, other places and scores.
 """
 
 
-def resolve_checkpoint(target: str) -> Path:
+def resolve_checkpoint(target: str, *, to_resume: bool = False) -> Path:
     """Return the checkpoint that a target means.
 
     Args:
         target: a checkpoint, the folder of a run or above a single one, or an experiment's name,
             for its newest finished plain run.
+        to_resume: True if another library's model cannot be meant.
 
     Raises:
         ConfigError: no such run or checkpoint, or several; the message has the fix.
@@ -46,7 +47,10 @@ def resolve_checkpoint(target: str) -> Path:
     path = Path(target)
     if path.is_file():
         return path
-    expected = "neither a checkpoint, nor a run's folder, nor an experiment with one; runs here"
+    more = "" if to_resume or not path.is_dir() else f"{how_to_open(target)}; "
+    expected = (
+        f"neither a checkpoint, nor a run's folder, nor an experiment with one; {more}runs here"
+    )
     return find_run(target, holding=CHECKPOINT, expected=expected) / CHECKPOINT
 
 

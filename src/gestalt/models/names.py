@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from gestalt.config.loading import LOGS, TRUSTED, Places, load_mapping, load_saved, places_of
 from gestalt.config.schema import Experiment, config_hash
-from gestalt.models.zoo.kinds import EXTERNAL
+from gestalt.models.zoo.kinds import EXTERNAL, how_to_open
 from gestalt.support.files import Fields, read_json
 from gestalt.support.names import nearest, suggestion
 from gestalt.support.typed import ConfigError
@@ -31,6 +31,8 @@ evaluations.
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "config.json"
 """Files of an exported model, in its folder."""
+
+_NOT_OURS = "neither a run's folder, nor its checkpoint, nor an exported folder"
 
 
 def external_name(target: str) -> tuple[str, str] | None:
@@ -54,9 +56,21 @@ def external_name(target: str) -> tuple[str, str] | None:
 
 
 def exported_folder(target: str) -> Path | None:
-    """Return the folder of an exported model that a target names; None for anything else."""
+    """Return the folder of an exported model that a target names; None for anything else.
+
+    Raises:
+        ConfigError: the folder of a model that Gestalt did not write.
+    """
     folder = Path(target)
-    return folder if (folder / WEIGHTS).is_file() and (folder / DESCRIPTION).is_file() else None
+    whole = (folder / WEIGHTS).is_file() and (folder / DESCRIPTION).is_file()
+    try:
+        keys = read_json(folder / DESCRIPTION, "object")
+    except (OSError, ValueError):  # reading it as an exported model says why
+        keys = {}
+    mend = how_to_open(target, [*keys, *(path.name for path in folder.glob("*"))])
+    if "library" not in keys and (mend != how_to_open(target) or (whole and keys)):
+        raise ConfigError(f"{target}: {_NOT_OURS}; {mend}")
+    return folder if whole else None
 
 
 def is_hub_name(target: str) -> bool:
@@ -129,13 +143,18 @@ def config_of(checkpoint: Path, *, overrides: Sequence[str] = ()) -> Experiment:
     the run's folder, or else in the checkpoint, for which torch is imported.
 
     Raises:
-        ConfigError: there is none, or it does not fit the schema.
+        ConfigError: there is none, it does not fit the schema, or Gestalt did not write the file.
     """
     if in_run(checkpoint):
         return load_saved(run_folder(checkpoint) / "config.yaml", overrides=overrides)
-    from gestalt.encoders.checkpoints import read_config
+    from gestalt.encoders.checkpoints import config_in, read_checkpoint
 
-    return load_mapping(read_config(checkpoint), origin=checkpoint, overrides=overrides)
+    # its checksums are read with its weights
+    saved = read_checkpoint(checkpoint, keys=(), verified=True)
+    if "gestalt" not in saved:
+        mend = how_to_open(str(checkpoint), map(str, saved.get("state_dict", saved)))
+        raise ConfigError(f"{checkpoint}: {_NOT_OURS}; {mend}")
+    return load_mapping(config_in(saved, checkpoint), origin=checkpoint, overrides=overrides)
 
 
 def saved_hash(folder: Path, words: Overrides = ()) -> str | None:

@@ -35,7 +35,7 @@ def resolve_resume(config: Experiment) -> Path | None:
             f"resume={config.resume}: no such folder or checkpoint; name one, or write resume=last "
             "for the newest run"
         )
-    return _matching(resolve_checkpoint(config.resume), config)
+    return _matching(resolve_checkpoint(config.resume, to_resume=True), config)
 
 
 def _newest_match(config: Experiment) -> Path:

@@ -7,7 +7,7 @@ configuration alone before weights are downloaded, or, where the towers are ours
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -153,6 +153,38 @@ EXTERNAL = {
         has_text=False,
     ),
 }
+
+FOREIGN = {
+    "open_clip:{place}": ("open_clip_config.json",),
+    "hf:{place}": ("model_type",),
+    "timm:{place}": ("architecture", "num_classes"),
+    "clippy:{place}": ("visual.trunk.", "text.0."),
+    "open_clip:ARCHITECTURE:{place}, with its architecture, such as ViT-B-32": (
+        "visual.",
+        "logit_scale",
+    ),
+    "python:PACKAGE.MODULE:FACTORY, code of yours that loads it (docs/evaluation.md)": (),
+}
+"""The word that opens a model that another library wrote -> how names begin that only this kind of
+model has together: the names of a folder's files and of the keys in its ``config.json``, or of a
+file's tensors.  The first row that fits counts.
+"""
+
+
+def how_to_open(place: str, names: Iterable[str] = ()) -> str:
+    """Return the part of a message that says how a file or folder of another library is opened.
+
+    Args:
+        place: the file or folder.
+        names: the names in it, as ``FOREIGN`` describes them; without them the word is that of code
+            of the user's.
+    """
+    plain = [name.removeprefix("module.") for name in names]
+    return next(
+        f"another library's model opens as {word.format(place=place)}"
+        for word, marks in FOREIGN.items()
+        if all(any(name.startswith(mark) for name in plain) for mark in marks)
+    )
 
 
 def check_name(kind: str, name: str) -> None:
