@@ -199,7 +199,7 @@ def counting() -> Iterator[FlopCounterMode]:
 
 
 class Counted(NamedTuple):
-    """What a run's steps compute and keep.
+    """Numbers that describe what the steps of a run compute and store.
 
     Attributes:
         flop: FLOP of a step.

@@ -1,4 +1,4 @@
-"""What the tests of grids and of their launchers share."""
+"""Fixture for the tests of grids and of their launchers."""
 
 import pytest
 

@@ -31,7 +31,7 @@ TCL_RINGS = (1, 2, 4, 8, 12, 24)
 
 @dataclass(frozen=True)
 class Rules:
-    """What a repository does."""
+    """Rules by which a repository segments an image."""
 
     short: int
     long: int | None

@@ -25,7 +25,7 @@ rock, shelves, sidewalk, sky, snow, bedclothes, track, tree, truck, wall, water,
 
 @dataclass(frozen=True)
 class Whole:
-    """What is done with a whole image."""
+    """Rules by which a whole image is segmented."""
 
     side: int
     shape: str  # square, multiple, crop
@@ -33,7 +33,7 @@ class Whole:
     article: str = "sound"  # sound, letter
 
     def canvas_size(self, height: int, width: int) -> tuple[int, int]:
-        """What the image is resized to, and for a crop cut from."""
+        """Return the size that the image is resized to, before a crop is cut from it."""
         short = min(height, width)
         if self.shape == "square":
             return self.side, self.side
