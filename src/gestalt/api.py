@@ -26,7 +26,7 @@ from gestalt.measures.evaluation.prompts import check_texts, embed_texts
 from gestalt.measures.evaluation.protocols import ImageProtocol
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.grouping.protocol import BottomUpProtocol, grouping_protocol
-from gestalt.measures.segmentation.fitting import PRIOR, Choices, picture_protocol
+from gestalt.measures.segmentation.fitting import CRF, PRIOR, Choices, picture_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.measures.segmentation.segmented import SegmentedImage, segment_images, similarity_maps
 from gestalt.models.opening import open_target
@@ -320,6 +320,13 @@ class Model:
                 f"threshold={chosen.threshold} takes the place of the prior of the label "
                 f"{BACKGROUND}, which is now a label like any other; leave the threshold out to "
                 "use the prior",
+                Caveat,
+                stacklevel=2,
+            )
+        if CRF in chosen.left_out:
+            warnings.warn(
+                f"threshold={chosen.threshold} switches off {CRF}; leave the threshold out to "
+                "use the CRF",
                 Caveat,
                 stacklevel=2,
             )

@@ -174,15 +174,22 @@ def test_a_threshold_takes_the_place_of_the_prior_and_says_so_of_a_label_backgro
         assert torch.equal(result.map, same.map)
 
 
+def test_a_threshold_switches_off_a_crf_and_says_so(model, monkeypatch):
+    monkeypatch.setattr("gestalt.measures.evaluation.configured.find_spec", bool)
+    refined = gestalt.load(model.name, device="cpu", overrides=["evaluation.refinement=crf"])
+    with pytest.warns(Caveat, match=r"^threshold=0.01 switches off refinement=crf: .*; leave"):
+        result = refined.segment("photo.jpg", ["dog"], threshold=0.01)
+    assert torch.equal(result.map, model.segment("photo.jpg", ["dog"], threshold=0.01).map)
+
+
 def test_every_protocol_takes_a_picture_with_and_without_a_threshold(model):
     from gestalt.api import segmentation_protocol
 
     for name in set(PRESETS) - {"clippy-repo", "sclip-336/proxyclip"}:
-        assert segmentation_protocol(model, protocol=name).background in (
-            "prompts",
-            "threshold",
-        ), name
-        assert segmentation_protocol(model, protocol=name, threshold=0.2).threshold == 0.2, name
+        plain = segmentation_protocol(model, protocol=name)
+        assert plain.background in ("prompts", "threshold"), name
+        chosen = segmentation_protocol(model, protocol=name, threshold=0.2)
+        assert (chosen.threshold, chosen.refinement) == (0.2, plain.refinement), name
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", torch.float64])

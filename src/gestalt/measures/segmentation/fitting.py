@@ -19,6 +19,7 @@ OpenVision = Callable[[str], DenseModel]
 
 DEBIAS = "debias: there are no unlabelled images beside the picture"
 PRIOR = "prior: the threshold takes its place"
+CRF = "refinement=crf: it needs a probability of each class, not a threshold"
 
 
 class Choices(TypedDict, total=False):
@@ -89,13 +90,19 @@ def picture_protocol(
         protocol = replace(protocol, templates=_templates(templates))
     if threshold is not None:
         # a threshold is another rule for the background than a prior
-        left_out = (PRIOR, *protocol.left_out) if protocol.prior else protocol.left_out
+        left_out = protocol.left_out
+        if protocol.prior:
+            left_out = (PRIOR, *left_out)
+        refinement = protocol.refinement
+        if refinement == "crf":
+            refinement, left_out = "none", (CRF, *left_out)
         protocol = replace(
             protocol,
             background="threshold",
             threshold=threshold,
             area_threshold=None,
             prior=0.0,
+            refinement=refinement,
             left_out=left_out,
         )
     return fit_protocol(protocol, model, requested, open_vision)
