@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -320,10 +321,15 @@ class ContrastiveModule(LightningModule):
                 "requires_grad_(False)",
                 category=Caveat,
             )
-        if (count := self.trainer.accumulate_grad_batches) > 1:
+        counts = [self.trainer.accumulate_grad_batches]
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, GradientAccumulationScheduler):
+                counts += callback.scheduling.values()
+        if (count := max(counts)) > 1:
             rank_zero_warn(
-                f"Trainer(accumulate_grad_batches={count}) contrasts each pair with the pairs of "
-                f"its own batch only, 1/{count} of those of a step; leave it out and set "
+                f"The Trainer accumulates {count} batches, which contrasts each pair with the "
+                f"pairs of its own batch only, 1/{count} of those of a step; leave out its "
+                "accumulate_grad_batches or GradientAccumulationScheduler, and set "
                 f"trainer.accumulate_grad_batches={count} in the experiment, which contrasts all",
                 category=Caveat,
             )
