@@ -6,6 +6,7 @@ one plot; with --calibrate, choose a background threshold for it and report what
 import json
 import os
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
 from gestalt.commands.flags import MODEL, add_keys, add_verbose
 from gestalt.config.check import check_scoring
@@ -15,6 +16,9 @@ from gestalt.models.finding import check_target
 from gestalt.models.names import config_of, in_run, unnamed_places
 from gestalt.support.names import nearest
 from gestalt.support.typed import ConfigError
+
+if TYPE_CHECKING:
+    from gestalt.models.opening import Target
 
 WORDS = (
     "further models; benchmarks, by name or by the path of a YAML file, and any key of the "
@@ -131,6 +135,18 @@ def _protocols(text: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def _with_root_read(target: "Target", words: list[str]) -> "Target":
+    """Return a target; refuse ``benchmark_root`` where none of its benchmarks has files there."""
+    names = target.config.evaluation.benchmarks
+    root = next((word for word in words if word.startswith("benchmark_root=")), None)
+    if root is not None and not any(BENCHMARKS[name].layout for name in names):
+        raise ConfigError(
+            f"{root}: the benchmarks scored, {', '.join(names)}, do not read it; name others, such "
+            "as evaluation.benchmarks=[pascal_voc], or leave it out"
+        )
+    return target
+
+
 def run(arguments: Namespace) -> int:
     """Score, sweep sizes or protocols, or calibrate; print the metrics, and the record."""
     from gestalt.runs.score import open_target
@@ -138,7 +154,10 @@ def run(arguments: Namespace) -> int:
 
     words = arguments.overrides
     targets = arguments.targets
-    opened = (open_target(word, overrides=words, output=arguments.output) for word in targets)
+    opened = (
+        _with_root_read(open_target(word, overrides=words, output=arguments.output), words)
+        for word in targets
+    )
     if arguments.calibrate is not None:
         for target in opened:
             print("record:", calibrate(target, arguments.calibrate, arguments.split))

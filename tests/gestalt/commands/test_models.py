@@ -80,6 +80,13 @@ def test_a_threshold_is_calibrated_for_an_exported_folder_as_for_its_run(targets
     assert records[0] == records[1]
 
 
+def test_a_root_that_no_benchmark_reads_is_refused(targets, capsys):
+    for words, unread in (("", True), ("evaluation.benchmarks=[scenes,pascal_voc]", False)):
+        run_here(f"eval {targets[2]} benchmark_root=DIR {words}", status=2)
+        said = "benchmark_root=DIR: the benchmarks scored, scenes, do not read it; name others"
+        assert (said in capsys.readouterr().err) == unread
+
+
 def test_a_vision_only_model_is_refused_where_text_is_needed(tmp_path):
     saved_timm(tmp_path / "vit")
     target = f"timm:{tmp_path / 'vit'}"
