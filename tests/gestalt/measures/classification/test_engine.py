@@ -2,6 +2,8 @@
 against a slow or independent one.
 """
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -71,6 +73,12 @@ def test_nan_embeddings_are_refused_and_not_counted_as_the_first_class(name):
         ValueError, match="contain NaN or infinity, so no image has a nearest class"
     ):
         reduced_labels(Diverged(), [birds_on(0, bird=1)], prompts=prompts, protocol=protocol)
+
+
+def test_a_third_class_competes_by_its_prompts_without_a_background():
+    labels = with_third(replace(BIRDS, background=1), ("grass", "sky"))
+    assert (labels.background, labels.names[2]) == (None, "grass or sky")
+    assert labels.prompts == (*BIRDS.prompts, ("grass", "sky"))
 
 
 def test_labelling_by_maps_records_no_gradient():
