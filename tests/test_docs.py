@@ -13,6 +13,7 @@ import torch
 import yaml
 from PIL import Image
 
+import gestalt
 from gestalt.__main__ import parse
 from gestalt.ablation.grid import read_grid
 from gestalt.commands import COMMANDS as PROGRAM
@@ -306,6 +307,7 @@ def test_the_citation_has_the_version_of_the_package():
         1
     ]
     assert (citation["version"], citation["license"]) == (version, "Apache-2.0")
+    assert gestalt.__version__ == version
     assert f"\n## {version} - {citation['date-released']}\n" in (ROOT / "CHANGELOG.md").read_text()
     assert "arXiv:2210.09996" in str(citation["references"])
 

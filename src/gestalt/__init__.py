@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gestalt.support.moved import Forward
 
 if TYPE_CHECKING:
+    __version__: str
     from gestalt.api import Model, SegmentedImage, load
     from gestalt.data_modules.image_text import ImageTextDataModule
     from gestalt.model import DualEncoder
@@ -51,10 +52,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _PLACES:
-        return getattr(import_module(_PLACES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker would take any name
+
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            return import_module("importlib.metadata").version("gestalt-grouping")
+        if name in _PLACES:
+            return getattr(import_module(_PLACES[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

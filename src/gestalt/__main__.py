@@ -10,6 +10,7 @@ import traceback
 from importlib import import_module
 from typing import Any, NoReturn
 
+import gestalt
 from gestalt.commands import COMMANDS
 from gestalt.support import process
 from gestalt.support.addresses import without_secrets
@@ -18,6 +19,15 @@ from gestalt.support.names import nearest
 
 PRINTING = ("compare", "report", "list")
 """Commands that need no torch, and for which a closed pipe is not an error."""
+
+
+class Version(argparse.Action):
+    """Prints the version, which is read only then, and ends the process."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        """Print the version."""
+        print(f"gestalt {gestalt.__version__}")
+        parser.exit()
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,6 +61,9 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     given = sys.argv[1:] if words is None else words
     parser = Parser(
         prog="gestalt", description="Perceptual grouping in contrastive vision-language models."
+    )
+    parser.add_argument(
+        "--version", action=Version, nargs=0, default=argparse.SUPPRESS, help="show the version"
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     chosen = next((word for word in given if not word.startswith("-")), None)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import gestalt
 from gestalt.__main__ import parse
 from gestalt.commands.eval import WORDS
 from gestalt.config.schema import to_yaml
@@ -88,6 +89,8 @@ def test_features_are_written_unless_they_are_only_to_be_checked(only_check, tmp
 @pytest.mark.parametrize(
     ("line", "message"),
     [
+        ("--version", f"gestalt {gestalt.__version__}\n"),
+        ("--help", " --version "),
         ("ablate --help", "[key=value ...]"),
         ("list losses more", "list does not take more; gestalt list --help"),
         ("https://u:p@host/x?t=T", "error: https://host/x: no such command; choose"),
