@@ -1,7 +1,7 @@
 """ZeroShot: a callback of Lightning that scores benchmarks at each validation of any module."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,10 +16,11 @@ from gestalt.measures.callback import Scorer
 from gestalt.measures.context import Entry
 from gestalt.measures.grouping.protocol import TokensProtocol
 from gestalt.models.opening import load_scoring
-from gestalt.models.zoo.python import FunctionModel, Functions
+from gestalt.models.zoo.python import Function, FunctionModel, check_functions
 from gestalt.results.run_record import scorers_of
 from gestalt.runs.evaluation import build_evaluation
 from gestalt.support.devices import keep_random_state
+from gestalt.support.names import nearest
 from gestalt.support.ranks import broadcast
 
 
@@ -34,12 +35,14 @@ class ZeroShot(Callback):
     there, such as ``EMAWeightAveraging``, counts if it is listed before this one.
 
     Args:
-        benchmarks: names of one or more.
+        benchmarks: a name, or a list of names.
+        more: further names; ``ZeroShot("a", "b")`` is ``ZeroShot(benchmarks=["a", "b"])``.
         model: a ``DenseModel``; three functions of a mapping, which run on the module's device:
             ``locations`` maps images (B, 3, H, W) float32 in [0, 1] to vectors (B, E, h, w),
             ``pooled`` to (B, E), and ``texts`` maps a list of K texts to (K, E), none of which
-            need be normalised; or None, for the module itself or its attribute ``model``.
-            Grouping and matching group what ``locations`` returns.
+            need be normalised; or None, for the module itself or its attribute ``model``.  A
+            string in place of a function is the name of a method of the module.  Grouping and
+            matching group what ``locations`` returns.
         protocol: of segmentation; by default each benchmark's.
         benchmark_root: folder with the benchmarks' files.
         size: side of the images in pixels, where the protocol has none.
@@ -53,26 +56,31 @@ class ZeroShot(Callback):
 
     Raises:
         ValueError: no benchmark, an unknown name, key or value; at the start of the run, no model,
-            or a benchmark that another ``ZeroShot`` of the trainer scores.
+            a method that the module does not have, or a benchmark that another ``ZeroShot`` of the
+            trainer scores.
     """
 
     def __init__(
         self,
-        *benchmarks: str,
-        model: DenseModel | Functions | None = None,
+        benchmarks: str | Sequence[str] = (),
+        *more: str,
+        model: DenseModel | Mapping[str, str | Function] | None = None,
         protocol: str | None = None,
         benchmark_root: str | Path | None = None,
         size: int = 224,
         **evaluation: Any,
     ) -> None:
-        keys = {"pictures": 0, "benchmarks": benchmarks, "protocol": protocol, **evaluation}
+        names = [*([benchmarks] if isinstance(benchmarks, str) else benchmarks), *more]
+        keys = {"pictures": 0, "benchmarks": names, "protocol": protocol, **evaluation}
         values = {f"evaluation.{key}": value for key, value in keys.items()}
         values |= {"benchmark_root": benchmark_root, "image.eval_size": size}
         words = [f"{key}={json.dumps(value, default=str)}" for key, value in values.items()]
         self.config = load_scoring(words)
         if not self.config.evaluation.benchmarks:
             raise ValueError("ZeroShot: no benchmark; name one or more, such as pascal_voc")
-        self._given = FunctionModel(model, size=size) if isinstance(model, Mapping) else model
+        if isinstance(model, Mapping):
+            check_functions(model)
+        self._given = model
         self._callbacks: list[Callback] = []
 
     def results(self) -> list[Entry]:
@@ -156,6 +164,12 @@ class ZeroShot(Callback):
 
     def _model(self, pl_module: LightningModule) -> DenseModel:
         """Return the model to score."""
+        if isinstance(self._given, Mapping):
+            functions = {
+                key: find_method(pl_module, given, key=key) if isinstance(given, str) else given
+                for key, given in self._given.items()
+            }
+            return FunctionModel(functions, size=self.config.image.eval_size)
         found = [pl_module, getattr(pl_module, "model", None)]
         for model in found if self._given is None else [self._given]:
             if isinstance(model, DenseModel):
@@ -164,3 +178,25 @@ class ZeroShot(Callback):
             f"ZeroShot: neither model= nor {type(pl_module).__name__} nor its attribute model is a "
             "DenseModel; give model= one, or the functions locations, pooled and texts"
         )
+
+
+def find_method(module: LightningModule, name: str, *, key: str) -> Function:
+    """Return a method of a module that its class defines, by its name.
+
+    Raises:
+        ValueError: it has no such method; ``key`` says what names it.
+    """
+    names = {
+        method
+        for kind in type(module).__mro__
+        if kind not in LightningModule.__mro__
+        for method, value in vars(kind).items()
+        if callable(value) and not method.startswith("_")
+    }
+    if name not in names:
+        raise ValueError(
+            f"ZeroShot: model: {key}={name}: {type(module).__name__} has no such method; "
+            f"{nearest(name, sorted(names))}"
+        )
+    method: Function = getattr(module, name)
+    return method

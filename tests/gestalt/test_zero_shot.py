@@ -3,37 +3,47 @@ nothing else in it.
 """
 
 import json
+import re
+import subprocess
+import sys
 from copy import deepcopy
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.cli import LightningCLI
+from omegaconf import OmegaConf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader
 
 import gestalt
 from gestalt.support.ranks import broadcast
 from tests.gestalt.at_step import QUIET
-from tests.gestalt.command import ROOT, run_here
+from tests.gestalt.command import ROOT, environment, run_here
 from tests.gestalt.measures.stage import Stub
 from tests.gestalt.models.zoo.test_open_clip import saved
 from tests.gestalt.ranks import mean_over_threads, run_all
 from tests.gestalt.tiny_model import tiny
 from tests.gpu.stand_in import on_the_device, pretended_gpu
 
-BLOCKS = (ROOT / "docs" / "lightning.md").read_text().split("```python\n")
-(PROJECT,) = [block.partition("```")[0] for block in BLOCKS if "class Project" in block]
+PAGE = (ROOT / "docs" / "lightning.md").read_text()
+FILES = dict(re.findall(r"^```\w+\n# (\w+\.\w+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
+PROGRAMS = [line.split() for line in re.findall(r"^python (\w+\.py.*)$", PAGE, re.MULTILINE)]
+FUNCTIONS = ("locations", "pooled", "texts")
 
 
 @pytest.fixture
 def project_file(cwd):
-    """The project of the page in a file, in the working directory."""
-    file = cwd / "lightning_project.py"
-    file.write_text(PROJECT)
-    return file
+    """The project of the page in a file, beside the other files of the page."""
+    for name, text in FILES.items():
+        Path(name).write_text(text)
+    return cwd / "project.py"
 
 
 def check_scores(folder):
@@ -67,7 +77,7 @@ def test_the_example_scores_as_eval_does_and_trains_as_without_it(project_file, 
 
 @pytest.mark.slow
 def test_the_example_scores_as_eval_does_on_two_ranks(project_file):
-    text = PROJECT
+    text = FILES["project.py"]
     for line, instead in {  # each rank leaves another buffer, as a batch norm does
         "        self.accuracy =": "        self.register_buffer('sign', torch.ones(()))",
         "        return cross_entropy": "        self.sign.fill_(1 - 2 * self.global_rank)",
@@ -78,6 +88,25 @@ def test_the_example_scores_as_eval_does_on_two_ranks(project_file):
     saved(Path("model"))
     run_all([[str(project_file), "model", "2"]])
     check_scores("model")
+
+
+def logged(number):
+    """The scalars of a run in TensorBoard's log, step by step."""
+    events = EventAccumulator(f"lightning_logs/version_{number}").Reload()
+    return {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+@pytest.mark.slow
+def test_the_programs_of_the_page_log_what_the_project_logs(project_file):
+    """Hydra is installed apart: a package that it needs has no wheel."""
+    saved(Path("model"))
+    assert len(PROGRAMS) == 3
+    programs = [words for words in PROGRAMS if find_spec("hydra") or "hydra" not in words[0]]
+    for words in [*programs, ["project.py", "model"]]:  # the last writes its weights
+        subprocess.run([sys.executable, *words], env=environment(), check=True)
+    *found, expected = map(logged, range(len(programs) + 1))
+    assert len(expected["scenes/miou"]) == 2
+    assert found == [expected] * len(programs)
 
 
 def test_ranks_get_the_values_of_the_first():
@@ -109,6 +138,62 @@ class Own(Stub):
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=3.0)
+
+
+class Named(Own):
+    """Has the three functions as methods."""
+
+    def locations(self, images):
+        return images[:, :, ::8, ::8]
+
+    def pooled(self, images):
+        return images.mean((2, 3))
+
+    def texts(self, texts):
+        return torch.ones(len(texts), 3)
+
+
+def by_the_command_line(callbacks):
+    """What LightningCLI makes of the callbacks of the page."""
+    config = {"trainer": {**QUIET, "callbacks": callbacks[:1]}}
+    cli = LightningCLI(Named, run=False, seed_everything_default=False, args=config)
+    written = yaml.safe_load(cli.parser.dump(cli.config))
+    assert written["trainer"]["callbacks"] == callbacks[:1]
+    return cli.trainer.callbacks[0]
+
+
+def by_hydra(callbacks):
+    """What Hydra makes of the callbacks of the page, without their conversion."""
+    hydra = pytest.importorskip("hydra.utils")
+    return hydra.instantiate(OmegaConf.create(callbacks[0]))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Lightning's use of jsonargparse
+@pytest.mark.parametrize(
+    ("file", "made"), [("cli.yaml", by_the_command_line), ("with_hydra.yaml", by_hydra)]
+)
+def test_the_configurations_of_the_page_name_benchmarks_keys_and_methods(file, made, monkeypatch):
+    monkeypatch.setattr("sys.argv", [file])  # LightningCLI warns of other words there
+    zero_shot = made(yaml.safe_load(FILES[file])["trainer"]["callbacks"])
+    named = gestalt.ZeroShot(benchmarks=["scenes"], size=32, limit=13)
+    assert zero_shot.config == named.config
+    module = Named()
+    zero_shot.on_fit_start(Trainer(**QUIET, callbacks=[zero_shot]), module)
+    functions = zero_shot._scored.model.model
+    assert functions == {name: getattr(module, name) for name in FUNCTIONS}
+
+
+@pytest.mark.parametrize(
+    ("names", "keywords"),
+    [
+        (["scenes", "scenes_matching"], {}),
+        ([["scenes", "scenes_matching"]], {}),
+        ([], {"benchmarks": ("scenes", "scenes_matching")}),
+    ],
+)
+def test_benchmarks_are_a_list_or_names_one_by_one(names, keywords):
+    found = gestalt.ZeroShot(*names, **keywords).config.evaluation.benchmarks
+    assert found == ["scenes", "scenes_matching"]
 
 
 class Watch(Callback):
@@ -159,7 +244,7 @@ def test_a_device_has_the_cpus_scores():
 
 
 @pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")
-@pytest.mark.parametrize("model", [None, dict.fromkeys(("locations", "pooled", "texts"), abs)])
+@pytest.mark.parametrize("model", [None, dict.fromkeys(FUNCTIONS, abs)])
 def test_the_buffers_of_the_first_rank_are_scored_and_a_rank_keeps_its_own(model, monkeypatch):
     module, zero_shot = Own(), gestalt.ZeroShot("scenes", model=model)
     mean, scored, probe = module.model.image_tower.mean.fill_(3), [], Callback()
@@ -192,9 +277,13 @@ def test_what_cannot_be_scored_is_refused_at_once(benchmarks, options, said):
 
 def test_what_a_trainer_cannot_score_is_refused_before_it_trains():
     one, other = gestalt.ZeroShot("scenes"), gestalt.ZeroShot("scenes", size=32)
+    functions = {"locations": abs, "pooled": "training_step", "texts": "training_stp"}
+    misnamed = gestalt.ZeroShot("scenes", model=functions)
+    mend = "'training_step'. choose one of configure_optimizers, training_step, validation_step$"
     for callbacks, said in (
         ([one], "neither model= nor Stub nor its attribute model is a DenseModel; give"),
         ([one, other], "scenes, scenes is named by two callbacks"),
+        ([misnamed], f"texts=training_stp: Stub has no such method; did you mean {mend}"),
     ):
         trainer = Trainer(**QUIET, max_epochs=1, callbacks=callbacks)
         with pytest.raises(ValueError, match=said):

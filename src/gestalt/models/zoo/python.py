@@ -7,7 +7,7 @@ therefore named so on the command line alone; a configuration cannot name one.
 
 import importlib.metadata
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,15 @@ class PythonModel(Adapter):
 FUNCTIONS = {"locations": 4, "pooled": 2, "texts": 2}
 """Names of the functions of a ``FunctionModel`` -> number of axes of what each returns."""
 
-Functions = Mapping[str, Callable[[Any], Tensor]]
+Function = Callable[[Any], Tensor]
+Functions = Mapping[str, Function]
+
+
+def check_functions(names: Iterable[str]) -> None:
+    """Raise a ValueError unless the names are those of ``FUNCTIONS``."""
+    if {*names} != {*FUNCTIONS}:
+        given, needed = ", ".join(names), ", ".join(FUNCTIONS)
+        raise ValueError(f"model: its functions are named {given}; give {needed}")
 
 
 class FunctionModel(PythonModel):
@@ -94,9 +102,7 @@ class FunctionModel(PythonModel):
     """
 
     def __init__(self, functions: Functions, *, size: int) -> None:
-        if {*functions} != {*FUNCTIONS}:
-            given, needed = ", ".join(map(str, functions)), ", ".join(FUNCTIONS)
-            raise ValueError(f"model: its functions are named {given}; give {needed}")
+        check_functions(functions)
         super().__init__(
             dict(functions),
             stride=(0, 0),
