@@ -26,7 +26,7 @@ from gestalt.measures.evaluation.prompts import check_texts, embed_texts
 from gestalt.measures.evaluation.protocols import ImageProtocol
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.grouping.protocol import BottomUpProtocol, grouping_protocol
-from gestalt.measures.segmentation.fitting import CRF, PRIOR, Choices, picture_protocol
+from gestalt.measures.segmentation.fitting import CRF, PRIOR, Choices, MapChoices, picture_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.measures.segmentation.segmented import SegmentedImage, segment_images, similarity_maps
 from gestalt.models.opening import open_target
@@ -38,6 +38,7 @@ from gestalt.support.faults import Caveat
 __all__ = ["Model", "Picture", "SegmentedImage", "load"]
 
 Pictures = Picture | Sequence[Picture]
+MapSize = Literal["grid", "image"]
 
 
 def load(
@@ -232,14 +233,32 @@ class Model:
         except (AssertionError, TypeError) as error:
             raise ValueError(f"forward_intermediates: {' '.join(str(error).split())}") from error
 
+    @overload
+    def similarity(  # type: ignore[overload-overlap]  # as segment
+        self,
+        image: Picture,
+        texts: Sequence[str],
+        *,
+        size: MapSize = "grid",
+        **choices: Unpack[MapChoices],
+    ) -> Tensor: ...
+    @overload
+    def similarity(
+        self,
+        image: Sequence[Picture],
+        texts: Sequence[str],
+        *,
+        size: MapSize = "grid",
+        **choices: Unpack[MapChoices],
+    ) -> list[Tensor]: ...
     def similarity(
         self,
         image: Pictures,
         texts: Sequence[str],
         *,
-        size: Literal["grid", "image"] = "grid",
-        **choices: Unpack[Choices],
-    ) -> Any:
+        size: MapSize = "grid",
+        **choices: Unpack[MapChoices],
+    ) -> Tensor | list[Tensor]:
         """Compare every location with every text.
 
         Args:
@@ -261,7 +280,7 @@ class Model:
         if "threshold" in choices:
             raise ValueError("similarity takes no threshold; leave it out")
         pictures, single = self._read(image)
-        with_defaults: Choices = {"templates": "{}", **choices}
+        with_defaults: MapChoices = {"templates": "{}", **choices}
         chosen = segmentation_protocol(self, **with_defaults)
         maps = similarity_maps(
             self.encoder,
@@ -333,7 +352,17 @@ class Model:
         segmented = segment_images(self.encoder, pictures, labels=names, protocol=chosen)
         return segmented[0] if single else segmented
 
-    def group(self, image: Pictures, groups: int = 8, *, protocol: str | None = None) -> Any:
+    @overload
+    def group(  # type: ignore[overload-overlap]  # as segment
+        self, image: Picture, groups: int = 8, *, protocol: str | None = None
+    ) -> Tensor: ...
+    @overload
+    def group(
+        self, image: Sequence[Picture], groups: int = 8, *, protocol: str | None = None
+    ) -> list[Tensor]: ...
+    def group(
+        self, image: Pictures, groups: int = 8, *, protocol: str | None = None
+    ) -> Tensor | list[Tensor]:
         """Group the locations of each picture by their features alone, without text.
 
         Args:

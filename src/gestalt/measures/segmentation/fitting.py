@@ -22,19 +22,28 @@ PRIOR = "prior: the threshold takes its place"
 CRF = "refinement=crf: it needs a probability of each class, not a threshold"
 
 
-class Choices(TypedDict, total=False):
-    """A user's choices for a picture; what is left out, or None, follows the model's configuration.
+class MapChoices(TypedDict, total=False):
+    """A user's choices for maps of similarity; what is left out, or None, follows the model's
+    configuration.
 
     Attributes:
         protocol: a name, or a protocol as it is.
         reading: how the tower's last block is computed.
         templates: sentences with ``{}`` for the label, or the name of a published set.
-        threshold: the least score of a labelled pixel; a cosine in most protocols.
     """
 
     protocol: str | TopDownProtocol | None
     reading: str | None
     templates: str | Sequence[str] | None
+
+
+class Choices(MapChoices, total=False):
+    """A user's choices for the labels of a picture's pixels.
+
+    Attributes:
+        threshold: the least score of a labelled pixel; a cosine in most protocols.
+    """
+
     threshold: float | None
 
 

@@ -83,7 +83,7 @@ Functions = Mapping[str, Function]
 def check_functions(names: Iterable[str]) -> None:
     """Raise a ValueError unless the names are those of ``FUNCTIONS``."""
     if {*names} != {*FUNCTIONS}:
-        given, needed = ", ".join(names), ", ".join(FUNCTIONS)
+        given, needed = ", ".join(map(str, names)), ", ".join(FUNCTIONS)
         raise ValueError(f"model: its functions are named {given}; give {needed}")
 
 
