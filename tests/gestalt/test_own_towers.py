@@ -14,9 +14,10 @@ import gestalt
 from gestalt.config.loading import load
 from gestalt.config.schema import to_yaml
 from gestalt.models.folder import save_folder
+from gestalt.models.names import exported_folder
 from gestalt.models.start import build_model
 from gestalt.support.typed import ConfigError
-from tests.gestalt.command import TRAIN, TWO_RANKS, killed, result, same, succeed
+from tests.gestalt.command import TRAIN, TWO_RANKS, killed, result, run_here, same, succeed
 from tests.gestalt.tiny_model import save_photo
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "towers.py"
@@ -52,7 +53,7 @@ def test_a_killed_run_resumes_exactly_and_two_ranks_equal_one(tmp_path):
     assert result(folders[2])["loss"] == pytest.approx(result(folders[0])["loss"], rel=1e-4)
 
 
-def test_a_folder_that_names_code_runs_it_only_if_the_user_names_it_too(path, tmp_path):
+def test_a_folder_that_names_code_runs_it_only_if_the_user_names_it_too(path, tmp_path, refusal):
     path.append(str(tmp_path))
     config = load("clippy_dino_max", scale="tiny", overrides=WORDS)
     model = build_model(config).eval()
@@ -60,7 +61,9 @@ def test_a_folder_that_names_code_runs_it_only_if_the_user_names_it_too(path, tm
     run = tmp_path / "elsewhere"
     file = run / "checkpoints" / "last.ckpt"
     file.parent.mkdir(parents=True)
-    file.touch()
+    torch.save(
+        {"state_dict": {f"model.{key}": value for key, value in model.state_dict().items()}}, file
+    )
     (run / "config.yaml").write_text(to_yaml(config))
     del sys.modules["towers"]
     for words in ([], CODE[:1], CODE[1:]):
@@ -69,10 +72,17 @@ def test_a_folder_that_names_code_runs_it_only_if_the_user_names_it_too(path, tm
                 gestalt.load(target, overrides=words)
         with pytest.raises(ConfigError, match=r"family=python:towers:\w+: start=.* names code"):
             load("clippy_dino_max", scale="tiny", overrides=[f"start={folder}", *words])
+    photo = save_photo(tmp_path / "a.png")
+    for line in (f"export {run} --to out", f"segment {photo} --labels a,b --model {folder}"):
+        assert "names code" in refusal(line, CODE[0])
+        assert "takes no such word" in refusal(line, *CODE, "image.eval_size=16")
     assert "towers" not in sys.modules
+    run_here(f"segment {CODE[0]} {photo} --labels a,b --model {folder}", CODE[1])
+    run_here(f"export {run} --to out", *CODE)
+    assert exported_folder("out")
     again = gestalt.load(folder, overrides=CODE)
     assert torch.equal(again.encoder.embed_text(["a dog"]), model.embed_text(["a dog"]))
-    assert again.segment(save_photo(tmp_path / "a.png"), ["dog", "cat"]).map.shape == (33, 50)
+    assert again.segment(photo, ["dog", "cat"]).map.shape == (33, 50)
     with pytest.raises(ValueError, match="is no ViT of timm"):
         again.encoder.resize_positions("scale_factor", grid=(2, 2)).__enter__()
     with pytest.raises(ValueError, match="has none whose attention can be read"):

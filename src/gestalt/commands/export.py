@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from importlib.util import find_spec
 from pathlib import Path
 
-from gestalt.commands.flags import MODEL, check_ending
+from gestalt.commands.flags import MODEL, add_code, check_code, check_ending
 from gestalt.models.finding import check_target
 from gestalt.support.files import check_free
 from gestalt.support.typed import ConfigError
@@ -53,10 +53,12 @@ def flags(parser: ArgumentParser) -> None:
         default="uint8",
         help="input of these files: uint8, or float in [0, 1] (default: %(default)s)",
     )
+    add_code(parser)
 
 
 def check(arguments: Namespace) -> None:
     """Check what is to be written, and the configuration of the run."""
+    check_code(arguments)
     to = arguments.to
     license = arguments.license
     onnx = arguments.onnx
@@ -96,13 +98,21 @@ def run(arguments: Namespace) -> int:
     Raises:
         ValueError: the model cannot be opened or exported, or a graph differs from it.
     """
+    from gestalt.config.loading import code_of
     from gestalt.model import DualEncoder
     from gestalt.models.opening import open_target
     from gestalt.publishing.export import export_checkpoint
     from gestalt.publishing.graph import DenseGraph, trace, write_onnx, write_program
     from gestalt.support.ranks import tell
 
-    opened = open_target(arguments.target)
+    words = arguments.overrides
+    opened = open_target(arguments.target, overrides=words)
+    unknown = set(words) - set(code_of(opened.trained)) if opened.trained else set()
+    if unknown:
+        raise ConfigError(
+            f"{min(unknown)}: {arguments.target} does not name this code, and an export changes no "
+            "key; leave the word out"
+        )
     tell(f"model: {opened.origin}")
     opened.model.requires_grad_(False)
     if arguments.to is not None:

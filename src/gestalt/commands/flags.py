@@ -2,6 +2,7 @@
 
 import argparse
 
+from gestalt.support.plugins import CODE
 from gestalt.support.typed import ConfigError
 
 MODEL = (
@@ -15,6 +16,29 @@ KEYS = "any key of the configuration, such as trainer.max_epochs=2 data.root=DIR
 def add_keys(parser: argparse.ArgumentParser, help: str = KEYS) -> None:
     """Let a command take key=value words, which may stand between its flags: ``overrides``."""
     parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help=help)
+
+
+def add_code(parser: argparse.ArgumentParser) -> None:
+    """Let a command take the key=value words that name a model's code: ``overrides``."""
+    add_keys(
+        parser,
+        "name again the code that a model from elsewhere names, which is then run, such as "
+        "image.family=python:towers:Dinov2",
+    )
+
+
+def check_code(arguments: argparse.Namespace) -> None:
+    """Refuse ``overrides`` other than words that name code.
+
+    Raises:
+        ConfigError: names the word.
+    """
+    for word in arguments.overrides:
+        if not CODE.fullmatch(word.partition("=")[2]):
+            raise ConfigError(
+                f"{word}: {arguments.command} takes no such word here; the only key=value words "
+                "that it takes name the code of a model, such as image.family=python:towers:Dinov2"
+            )
 
 
 def add_scale(parser: argparse.ArgumentParser, default: str = "demo") -> None:

@@ -71,7 +71,7 @@ class Mapper:
     """
 
     def __init__(self, target: str, arguments: Namespace) -> None:
-        model = self.model = load(target)
+        model = self.model = load(target, overrides=arguments.overrides)
         groups = arguments.groups
         name = arguments.protocol
         self.about: Fields = {"groups": groups, "protocol": name}

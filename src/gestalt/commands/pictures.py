@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
 from pathlib import Path
 
-from gestalt.commands.flags import MODEL, check_ending
+from gestalt.commands.flags import MODEL, add_code, check_code, check_ending
 from gestalt.data_modules.pixels.formats import endings
 from gestalt.measures.grouping.protocol import MAX_GROUPS
 from gestalt.models.finding import check_target
@@ -59,6 +59,7 @@ def add_pictures(parser: ArgumentParser) -> None:
         help="page with pictures, masks, heat maps and areas, which opens from disk",
     )
     add("--npy", action="store_true", help="also write the maps as NumPy arrays")
+    add_code(parser)
 
 
 def pictures_of(words: list[str]) -> list[Path]:
@@ -169,7 +170,10 @@ def check_pictures(
     if protocol not in (None, *protocols):
         raise ConfigError(f"--protocol {protocol}: unknown; {nearest(protocol, protocols)}")
     output, to, html, models = arguments.output, arguments.to, arguments.html, arguments.models
-    pictures = pictures_of(arguments.paths)
+    code = [word for word in arguments.paths if "=python:" in word]
+    arguments.overrides += code
+    check_code(arguments)
+    pictures = pictures_of([word for word in arguments.paths if word not in code] or code)
     names = result_names(pictures)
     folders = [] if to is None else model_folders(models, Path(to))
     alone = len(pictures) == len(models) == 1

@@ -126,8 +126,7 @@ def refuse_code(config: Experiment, words: Sequence[str], *, origin: str) -> Non
         if word not in words:
             raise ConfigError(
                 f"{word}: {origin} names code, which would be run; if you trust it, add {word} to "
-                "a command that takes key=value, or to overrides of gestalt.load; for others, "
-                "install it as a package that adds the tower by a name"
+                "the command, or to overrides of gestalt.load"
             )
 
 

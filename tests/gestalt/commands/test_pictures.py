@@ -191,7 +191,8 @@ def test_the_summary_has_every_setting_of_the_map_that_takes_effect(
     labels, options, recorded, monkeypatch, capsys
 ):
     words = ["evaluation.prior=0.5", "evaluation.prior_offset=0.2"]
-    monkeypatch.setattr("gestalt.commands.mapping.load", partial(gestalt.load, overrides=words))
+    load = partial(gestalt.load, overrides=words)
+    monkeypatch.setattr("gestalt.commands.mapping.load", lambda target, overrides: load(target))
     run_here(f"segment frames/frame1.png --labels {labels} --model exported --to out {options}")
     summary = json.loads(Path("out/labels.json").read_text())
     assert summary["protocol"].items() >= recorded.items()
