@@ -49,6 +49,7 @@ def open_defined(
     values = ValueMap(
         scored,
         ignored=known.numbers.keys() - scored,
+        rest=known.rest,
         count=len(classes),
         painted=known.painted,
     )

@@ -15,14 +15,18 @@ from gestalt.support.label_values import MAX_CLASSES
 from gestalt.support.names import nearest
 from gestalt.support.typed import ConfigError, convert, read_keys
 
+REST = "rest"
+"""Word for the values of a class that has all values that nothing else names."""
+
 
 @dataclass
 class Class:
     """The keys of a class: the values of its pixels in the masks, and phrases, by default its name.
-    A value is a number, or a colour as [red, green, blue].
+    A value is a number, or a colour as [red, green, blue]; the word ``rest`` stands for all values
+    that no other class has and that are not ignored.
     """
 
-    values: list[Any]
+    values: list[Any] | str
     prompts: list[str] = field(default_factory=list)
 
 
@@ -41,6 +45,7 @@ class BenchmarkFile:
         numbers: value of a mask -> class, for ignored ones the number of classes; of painted masks
             the value is 65536 red + 256 green + blue.
         painted: True if the masks hold colours.
+        rest: number of the class that has all other values; None without one.
 
     Raises:
         ValueError: names the key and the value.
@@ -78,7 +83,15 @@ class BenchmarkFile:
         values = {f"classes.{name}": each.values for name, each in self.classes.items()}
         values["ignored"] = self.ignored
         self.numbers: dict[int, int] = {}
+        self.rest: int | None = None
         for index, (place, listed) in enumerate(values.items()):
+            if isinstance(listed, str):
+                if listed != REST:
+                    raise ValueError(f"{place}: values={listed}: write a list, or {REST}")
+                if self.rest is not None:
+                    raise ValueError(f"{place}: {[*values][self.rest]} has the {REST} already")
+                self.rest = index
+                continue
             if not listed and index < len(self.classes):
                 raise ValueError(f"{place}: lists no value")
             for value in listed:
@@ -87,7 +100,8 @@ class BenchmarkFile:
                     owner = [*values][self.numbers[number]]
                     raise ValueError(f"{place}: {value} is a value of {owner} already")
                 self.numbers[number] = index
-        kinds = {isinstance(value, list) for listed in values.values() for value in listed}
+        lists = [listed for listed in values.values() if listed != REST]
+        kinds = {isinstance(value, list) for listed in lists for value in listed}
         if len(kinds) > 1:
             raise ValueError("classes: the masks hold either numbers or colours; give only these")
         self.painted = kinds == {True}

@@ -47,7 +47,8 @@ class ValueMap:
 
     Args:
         classes: value -> class; a colour is one number, see ``packed``.
-        ignored: values that are not scored; all other values are errors.
+        ignored: values that are not scored.
+        rest: class of all other values; None if they are errors.
         count: number of classes, which decides the type of the map; by default one more than the
             largest class index.
         painted: True for colours.
@@ -58,6 +59,7 @@ class ValueMap:
         classes: Mapping[int, int],
         *,
         ignored: Collection[int] = (),
+        rest: int | None = None,
         count: int | None = None,
         painted: bool = False,
     ) -> None:
@@ -66,9 +68,11 @@ class ValueMap:
         assert max(classes.values()) < count <= WIDE
         self.painted = painted
         values = 2**24 if painted else 2**16
-        self._known = np.zeros(values, dtype=np.bool_)
+        self._known = np.full(values, rest is not None)
         self._known[[*classes, *ignored]] = True
-        self._class = np.full(values, ignored_value(count), dtype=map_type(count))
+        other = ignored_value(count)
+        self._class = np.full(values, other if rest is None else rest, dtype=map_type(count))
+        self._class[list(ignored)] = other
         self._class[list(classes)] = list(classes.values())
 
     def __call__(self, values: Array, *, path: Path) -> Tensor:

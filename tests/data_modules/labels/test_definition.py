@@ -66,6 +66,19 @@ def test_values_and_colours_become_the_classes_of_the_file(painted):
         assert np.array_equal(label, np.where(values == 255, 255, values == 4))
 
 
+@pytest.mark.parametrize(("old", "value", "painted"), [("[0, 9]", 9, False), ("[4]", 4, True)])
+def test_one_class_may_have_all_values_that_nothing_else_names(old, value, painted):
+    text = FILE.replace(old, "rest")
+    for number, colour in COLOURS.items() if painted else ():
+        text = text.replace(number, colour)
+    Path("mine.yaml").write_text(text)
+    for number, values in enumerate(VALUES):
+        mask = np.where(values == value, 70, values)
+        save_mask(Path(f"masks/{number}_L.png"), np.stack([mask] * 3, axis=2) if painted else mask)
+    (label,) = opened().sample(0)["labels"].values()
+    assert np.array_equal(label, np.where(VALUES[2] == 255, 255, VALUES[2] == 4))
+
+
 def test_phrases_are_words_that_yaml_takes_for_switches_and_numbers():
     Path("mine.yaml").write_text(FILE.replace("road", "no").replace("street", "010, 1e3, 12:30"))
     (labels,) = opened().label_sets.values()
@@ -93,6 +106,12 @@ REFUSED = {
     "{values: [4]": ("{values: [-1]", "classes.road: -1: write a number, 0 to 65535, or .red"),
     "values: [4]": ("values: []", "classes.road: lists no value"),
     "[road, street]": ("[road, '']", "classes.road: prompts .*: a phrase is empty"),
+    "values: [0, 9]": ("values: rset", "classes.other: values=rset: write a list, or rest"),
+    FILE[FILE.index("[0, 9]") : FILE.index("[4]") + 3]: (
+        "rest}\n  road: {values: rest",
+        "classes.road: classes.other has the rest already",
+    ),
+    "ignored: [255]": ("ignored: rest", "ignored: rest is not a list"),
     "street": ("Other", "classes.road: Other is a phrase of other already"),
     "  road:": ("  ' ':", "classes. : prompts .*: a phrase is empty"),
     "[0, 9]": ("[[0, 0, 0]]", "the masks hold either numbers or colours"),
