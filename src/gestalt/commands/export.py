@@ -4,10 +4,11 @@ graph.
 
 import re
 from argparse import ArgumentParser, Namespace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from gestalt.commands.flags import MODEL, add_code, check_code, check_ending
+from gestalt.commands.flags import MODEL, add_code, check_code, check_ending, read_labels
 from gestalt.models.finding import check_target
 from gestalt.support.files import check_free
 from gestalt.support.typed import ConfigError
@@ -42,6 +43,7 @@ def flags(parser: ArgumentParser) -> None:
         metavar="FILE",
         help="ONNX file of the dense image encoder to write; needs the extra onnx",
     )
+    add("--labels", help='phrases for the metadata of --onnx, with their vectors: "dog, cat"')
     add(
         "--torch-export",
         metavar="FILE",
@@ -75,6 +77,9 @@ def check(arguments: Namespace) -> None:
         )
     check_ending("--onnx", onnx, ".onnx")
     check_ending("--torch-export", arguments.torch_export, ".pt2")
+    if arguments.labels is not None and onnx is None:
+        raise ConfigError("--labels: they are written to the ONNX file; name one with --onnx FILE")
+    arguments.labels = read_labels(arguments.labels) if arguments.labels is not None else []
     missing = [name for name in ONNX if onnx is not None and find_spec(name) is None]
     if missing:
         raise ConfigError(
@@ -98,6 +103,8 @@ def run(arguments: Namespace) -> int:
     Raises:
         ValueError: the model cannot be opened or exported, or a graph differs from it.
     """
+    import torch
+
     from gestalt.config.loading import code_of
     from gestalt.model import DualEncoder
     from gestalt.models.opening import open_target
@@ -132,7 +139,11 @@ def run(arguments: Namespace) -> int:
     if onnx is not None or torch_export is not None:
         graph = DenseGraph(opened.model, pixels=arguments.pixels)
         program = trace(graph)
-        for path, write in ((torch_export, write_program), (onnx, write_onnx)):
+        labels = arguments.labels
+        with torch.no_grad():
+            vectors = opened.model.embed_text(labels).tolist() if labels else []
+        with_labels = partial(write_onnx, labels=dict(zip(labels, vectors, strict=True)))
+        for path, write in ((torch_export, write_program), (onnx, with_labels)):
             if path is not None:
                 side = opened.config.image.eval_size
                 print(*write(program, Path(path), graph=graph, side=side), path, sep="\n")

@@ -71,6 +71,22 @@ def check_ending(flag: str, file: str | None, *endings: str) -> None:
         raise ConfigError(f"{flag} {file}: name a file that ends in {endings[0]}")
 
 
+def read_labels(text: str) -> list[str]:
+    """Return the labels that ``--labels`` separates by commas.
+
+    Raises:
+        ConfigError: none, one that is repeated, or text that is not UTF-8.
+    """
+    labels = [label.strip() for label in text.split(",") if label.strip()]
+    if not labels:
+        raise ConfigError(f'--labels "{text}": name at least one, such as "dog, grass"')
+    if text != text.encode(errors="ignore").decode():
+        raise ConfigError(f"--labels {text!a}: not UTF-8; write the labels in UTF-8")
+    if len(set(labels)) < len(labels):
+        raise ConfigError(f'--labels "{text}": a label is repeated; name each once')
+    return labels
+
+
 def pair(word: str) -> tuple[str, str]:
     """Parse a key and its value."""
     key, sign, value = word.partition("=")

@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 
-from gestalt.commands.flags import count
+from gestalt.commands.flags import count, read_labels
 from gestalt.commands.pictures import add_pictures, check_pictures
 from gestalt.commands.pictures import run as run
 from gestalt.measures.segmentation.presets import PRESETS
@@ -38,17 +38,11 @@ def check(arguments: Namespace) -> None:
             "one, or call gestalt group"
         )
     text = arguments.labels
-    labels = [label.strip() for label in text.split(",") if label.strip()]
-    if not labels:
-        raise ConfigError(f'--labels "{text}": name at least one, such as "dog, grass"')
-    if text != text.encode(errors="ignore").decode():
-        raise ConfigError(f"--labels {text!a}: not UTF-8; write the labels in UTF-8")
+    labels = read_labels(text)
     if len(labels) == 1 and arguments.threshold is None:
         raise ConfigError(
             f'--labels "{text}": every pixel would have the only label; name another, separated by '
             "a comma, or give a --threshold"
         )
-    if len(set(labels)) < len(labels):
-        raise ConfigError(f'--labels "{text}": a label is repeated; name each once')
     arguments.labels = labels
     check_pictures(arguments, kind="labels", ending="_segmented.png", protocols=PRESETS)

@@ -6,6 +6,7 @@ B batch, E shared width, h w grid of locations, H W pixels.
 
 import copy
 import io
+import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -18,8 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gestalt.encoders.dense_model import DenseModel, maps_of
+from gestalt.measures.evaluation.protocols import ImageProtocol
 from gestalt.model import DualEncoder
-from gestalt.support.files import replacing
+from gestalt.support.files import Fields, replacing
 
 MAX_DIFFERENCE = 1e-4
 """Largest difference between the graph and the model, of vectors of length 1."""
@@ -157,11 +159,47 @@ def write_program(
             return compare(torch.export.load(file).module(), graph, side=side, name=path.name)
 
 
+AXES = {
+    "pixels": ("batch", "channels", "height", "width"),
+    "dense": ("batch", "embedding", "rows", "columns"),
+    "pooled": ("batch", "embedding"),
+}
+"""Names of the axes of a graph's input and outputs; an ONNX file names those whose size is free."""
+
+
+def preprocessing(graph: DenseGraph, *, side: int) -> Fields:
+    """Return, as JSON, what must be done to a picture before the graph, and what the graph does
+    itself.
+    """
+    tower: Any = getattr(graph.model, "image_tower", graph.model)
+    usual = ImageProtocol(name="square", input_size=side)
+    return {
+        "size": [side, side],
+        "multiple_of": list(graph.model.patch_stride),
+        "interpolation": usual.interpolation,
+        "antialias": usual.antialias,
+        "colour_order": "RGB",
+        "value_range": [0, 255] if graph.pixels == "uint8" else [0, 1],
+        "mean": tower.mean.flatten().tolist(),
+        "std": tower.std.flatten().tolist(),
+        "normalised_by": "the graph",
+    }
+
+
 def write_onnx(
-    program: torch.export.ExportedProgram, path: Path, *, graph: DenseGraph, side: int
+    program: torch.export.ExportedProgram,
+    path: Path,
+    *,
+    graph: DenseGraph,
+    side: int,
+    labels: Fields | None = None,
 ) -> list[str]:
     """Write an ONNX file, after it was compared with the model in onnxruntime; returns the lines of
     ``compare``.
+
+    The file names the free axes of its input and outputs.  Its metadata have, as JSON, the
+    ``preprocessing`` and the ``labels`` with their ``label_embeddings`` (K, E), if ``labels`` maps
+    some to their vectors.
 
     Raises:
         ValueError: the weights are too large, an operation has no ONNX form,
@@ -175,6 +213,9 @@ def write_onnx(
         )
     import onnxruntime
 
+    notes: Fields = {"preprocessing": preprocessing(graph, side=side)}
+    if labels:
+        notes |= {"labels": [*labels], "label_embeddings": [*labels.values()]}
     with replacing(path) as partial:
         with _refused("--onnx: this model has no ONNX form"):
             written: Any = torch.onnx.export(
@@ -184,6 +225,13 @@ def write_onnx(
                 output_names=list(NAMES),
                 verbose=False,
             )
+            ends = [*written.model.graph.inputs, *written.model.graph.outputs]
+            for value, names in zip(ends, AXES.values(), strict=True):
+                sizes = zip(value.shape, names, strict=True)
+                value.shape = type(value.shape)(
+                    size if isinstance(size, int) else name for size, name in sizes
+                )
+            written.model.metadata_props.update({key: json.dumps(notes[key]) for key in notes})
             written.save(str(partial))
             session = onnxruntime.InferenceSession(str(partial), providers=["CPUExecutionProvider"])
 

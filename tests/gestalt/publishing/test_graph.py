@@ -2,6 +2,7 @@
 written.
 """
 
+import json
 import re
 import zipfile
 from pathlib import Path
@@ -12,7 +13,7 @@ from timm.layers import padding
 
 import gestalt
 from gestalt.models.start import build_model
-from gestalt.publishing.graph import DenseGraph, trace, write_onnx, write_program
+from gestalt.publishing.graph import DenseGraph, preprocessing, trace, write_onnx, write_program
 from tests.gestalt.command import run_here
 from tests.gestalt.models.zoo import test_open_clip, test_timm, tiny_hf
 from tests.gestalt.tiny_config import tiny_config
@@ -140,9 +141,40 @@ def test_onnx_of_another_library_s_vit_equals_the_model(kind, tmp_path):
 
 @pytest.mark.slow
 def test_the_command_writes_both_files_and_prints_what_it_measured(cwd, capsys):
-    pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
-    run_here(f"export {save_run(cwd)} --onnx a.onnx --torch-export a.pt2 --pixels float")
+    runtime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    line = f"export {save_run(cwd)} --onnx a.onnx --torch-export a.pt2 --pixels float"
+    run_here(f'{line} --labels "a dog, cat"')
     lines = capsys.readouterr().out.splitlines()
     measured = r"largest difference to the model \d\.\de-\d+ dense|0\.0e\+00 dense"
     assert len(re.findall(measured, "\n".join(lines))) == 6
     assert {"a.onnx", "a.pt2"} <= set(lines)
+    session = runtime.InferenceSession("a.onnx", providers=["CPUExecutionProvider"])
+    shapes = {end.name: end.shape for end in (*session.get_inputs(), *session.get_outputs())}
+    assert shapes == {
+        "pixels": ["batch", 3, "height", "width"],
+        "dense": ["batch", 32, "rows", "columns"],
+        "pooled": ["batch", 32],
+    }
+    notes = session.get_modelmeta().custom_metadata_map
+    assert json.loads(notes["preprocessing"])["value_range"] == [0, 1]
+    labels = json.loads(notes["labels"])
+    vectors = torch.tensor(json.loads(notes["label_embeddings"]))
+    assert labels == ["a dog", "cat"]
+    torch.testing.assert_close(vectors, tiny()[0].embed_text(labels))
+
+
+def test_the_preprocessing_that_is_written_gives_the_pixels_that_the_tower_reads():
+    model = tiny()[0]
+    graph = DenseGraph(model)
+    known = preprocessing(graph, side=32)
+    pixels = graph.example(1, rows=4, columns=5)
+    mean, std = (torch.tensor(known[key]).view(3, 1, 1) for key in ("mean", "std"))
+    torch.testing.assert_close(
+        model.image_tower.normalise(pixels), (pixels / known["value_range"][1] - mean) / std
+    )
+    assert (known["size"], known["multiple_of"]) == ([32, 32], [8, 8])
+
+
+def test_labels_are_for_an_onnx_file(cwd, refusal):
+    said = refusal("export run --torch-export a.pt2 --labels dog")
+    assert "--labels: they are written to the ONNX file; name one with --onnx FILE" in said
