@@ -78,7 +78,10 @@ class Data:
     """Image-text pairs to train on."""
 
     source: str = key(
-        "tars", "Source of the pairs: a file under `data_modules/sources`.", kind="a source"
+        "tars",
+        "Source of the pairs: a file under `data_modules/sources`, or code of your own as "
+        "`python:package.module:open_here`.",
+        kind="a source",
     )
     root: str | None = key(
         None,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gestalt.support.names import nearest
-from gestalt.support.plugins import Registry, Row
+from gestalt.support.plugins import OpenRegistry, Row
 
 COMMON = ("root", "size", "seed", "limit", "crops", "augmentation")
 """Arguments of ``open_source``, which are not options; a source's ``open_here`` takes those that it
@@ -28,9 +28,9 @@ def files_of(group: str) -> dict[str, Path]:
     return {path.stem: path for path in sorted(files)}
 
 
-def modules_of(group: str) -> Registry[Any]:
+def modules_of(group: str) -> OpenRegistry[Any]:
     """Return the modules of ``sources`` or ``image_sets``, those of installed packages too."""
-    return Registry(
+    return OpenRegistry(
         group, [Row(name, target=f"{__package__}.{group}.{name}") for name in files_of(group)]
     )
 
@@ -51,7 +51,8 @@ def find_opener(group: str, name: str, options: dict[str, object]) -> Callable[.
     modules, (kind, common) = modules_of(group), GROUPS[group]
     if name not in modules:
         raise ValueError(f"{kind} {name!r} is unknown; {nearest(name, modules)}")
-    opener = modules[name].open_here
+    found = modules[name]
+    opener: Callable[..., Any] = getattr(found, "open_here", found)
     taken = [key for key in inspect.signature(opener).parameters if key not in common]
     for key in options:
         if key not in taken:

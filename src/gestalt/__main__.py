@@ -86,7 +86,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
         )
     arguments.overrides = [*getattr(arguments, "overrides", ()), *rest]
     arguments.words = given
-    if any("=python:" in word for word in given):
+    if any("python:" in word for word in given):
         from gestalt.support.plugins import search_here
 
         search_here()

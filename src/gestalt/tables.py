@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gestalt.support.plugins import OpenRegistry, Registry, Row
+from gestalt.support.plugins import OpenRegistry, Row
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Init(Row):
     tags: tuple[str, ...] = ()
 
 
-AGGREGATIONS: Registry[Any] = Registry(
+AGGREGATIONS: OpenRegistry[Any] = OpenRegistry(
     "aggregations",
     [
         Aggregation(
@@ -100,7 +100,7 @@ AGGREGATIONS: Registry[Any] = Registry(
 )
 """Functions of ``Tokens``, or modules made for a width."""
 
-LOSSES: Registry[Any] = Registry(
+LOSSES: OpenRegistry[Any] = OpenRegistry(
     "losses",
     [
         LossOfPairs(
@@ -122,7 +122,7 @@ LOSSES: Registry[Any] = Registry(
 al. 2023 (arXiv:2303.15343), section 3.2.
 """
 
-TERMS: Registry[Any] = Registry(
+TERMS: OpenRegistry[Any] = OpenRegistry(
     "terms",
     [
         FurtherTerm(
@@ -142,7 +142,7 @@ TERMS: Registry[Any] = Registry(
 )
 """Functions of ``Parts`` that build a ``Term``."""
 
-READINGS: Registry[Any] = Registry(
+READINGS: OpenRegistry[Any] = OpenRegistry(
     "readings",
     [
         DenseReading("plain", "the last block as it is", "gestalt.encoders.readings:PLAIN"),

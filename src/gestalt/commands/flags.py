@@ -2,7 +2,7 @@
 
 import argparse
 
-from gestalt.support.plugins import CODE
+from gestalt.support.plugins import find_code
 from gestalt.support.typed import ConfigError
 
 MODEL = (
@@ -34,7 +34,7 @@ def check_code(arguments: argparse.Namespace) -> None:
         ConfigError: names the word.
     """
     for word in arguments.overrides:
-        if not CODE.fullmatch(word.partition("=")[2]):
+        if not find_code(word):
             raise ConfigError(
                 f"{word}: {arguments.command} takes no such word here; the only key=value words "
                 "that it takes name the code of a model, such as image.family=python:towers:Dinov2"

@@ -13,6 +13,7 @@ from gestalt.data_modules.pixels.formats import endings
 from gestalt.measures.grouping.protocol import MAX_GROUPS
 from gestalt.models.finding import check_target
 from gestalt.support.names import file_name, nearest
+from gestalt.support.plugins import find_code
 from gestalt.support.typed import ConfigError
 
 MAX_ON_A_PAGE = 200
@@ -170,7 +171,7 @@ def check_pictures(
     if protocol not in (None, *protocols):
         raise ConfigError(f"--protocol {protocol}: unknown; {nearest(protocol, protocols)}")
     output, to, html, models = arguments.output, arguments.to, arguments.html, arguments.models
-    code = [word for word in arguments.paths if "=python:" in word]
+    code = [word for word in arguments.paths if "=" in word and find_code(word)]
     arguments.overrides += code
     check_code(arguments)
     pictures = pictures_of([word for word in arguments.paths if word not in code] or code)

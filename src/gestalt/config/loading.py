@@ -20,7 +20,7 @@ from gestalt.data_modules.keys import Data
 from gestalt.losses.keys import Loss
 from gestalt.support.keys import Keys, flatten, unflatten
 from gestalt.support.names import is_path, nearest, stem
-from gestalt.support.plugins import CODE, code_complaint
+from gestalt.support.plugins import code_complaint, find_code
 from gestalt.support.typed import ConfigError, convert, fields_below, read_keys, read_values
 
 ALL_IMAGES = "evaluation.limit=null"
@@ -99,21 +99,22 @@ def load(
         (_, first), *later = layers
         layers.insert(1, (files[0].name, _lift_limits(first, [layer for _, layer in later])))
     config = replace(merge(layers), name=label, scale=stem(scale or ""))
+    code = code_of(config)
+    own = [word for word in code if word.partition("=")[0] not in following]
+    refuse_code(config, [*own, *overrides], origin=f"start={config.start}")
+    for word in code:
+        if complaint := code_complaint(find_code(word)):
+            raise ConfigError(f"{word}: {complaint}")
     refuse_misfit(config, following)
     check(config)
-    if following:
-        refuse_code(config, overrides, origin=f"start={config.start}")
-    for word in code_of(config):
-        if complaint := code_complaint(word.partition("=")[2]):
-            raise ConfigError(f"{word}: {complaint}")
     vars(config)["overrides"] = tuple(overrides)
     return config
 
 
 def code_of(config: Experiment) -> list[str]:
-    """Return the towers that are code of one's own, as ``key=value`` words."""
-    towers = {"image": config.image.family, "text": config.text.family}
-    return [f"{side}.family={name}" for side, name in towers.items() if CODE.fullmatch(name)]
+    """Return what a configuration names as code of one's own, as ``key=value`` words."""
+    words = (f"{key}={value}" for key, value in flatten(to_plain(config)).items())
+    return [word for word in words if find_code(word)]
 
 
 def refuse_code(config: Experiment, words: Sequence[str], *, origin: str) -> None:
@@ -265,11 +266,25 @@ def load_mapping(content: Keys, *, origin: Path, overrides: Sequence[str] = ()) 
         scored = replace(scored, benchmarks=[*filterfalse(is_path, scored.benchmarks)])
     if "evaluation.calibration" not in named:
         scored = replace(scored, calibration=None)
+    parts = {
+        "loss": Loss(),
+        "evaluation": _without_code(scored, "reading"),
+        "image": _without_code(config.image, "aggregation"),
+        "text": _without_code(config.text, "aggregation"),
+    }
     try:
-        check(replace(config, loss=Loss(), evaluation=scored))
+        check(replace(config, **parts))
     except ConfigError as error:
         raise error if overrides else ConfigError(f"{error} (in {origin})") from error
     return config
+
+
+def _without_code(group: Any, key: str) -> Any:
+    """Return a group of keys with the default of a key that names code: a check would import the
+    code before it is known whether the user trusts the file.
+    """
+    named = find_code(f"{key}={getattr(group, key)}")
+    return replace(group, **{key: getattr(type(group), key)}) if named else group
 
 
 def find_yaml(folder: Path, name: str, *, kind: str) -> Path:

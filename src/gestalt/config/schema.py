@@ -21,6 +21,7 @@ from gestalt.measures.keys import Evaluation
 from gestalt.pretraining.keys import Pretraining
 from gestalt.support.addresses import change_texts, without_secrets
 from gestalt.support.keys import Keys, flatten, key, unflatten, unhashed
+from gestalt.support.plugins import find_code
 from gestalt.support.typed import fields_below
 from gestalt.tables import TERMS
 from gestalt.training.keys import ENTRIES, ClassPath, Optimizer, Trainer
@@ -138,7 +139,12 @@ def hashed_keys(config: Experiment) -> Keys:
     """
     terms = terms_of(config.loss)
     read: tuple[str, ...] = (
-        NOUN_LIST if any(term in TERMS and TERMS.row(term).reads_nouns for term in terms) else ()
+        NOUN_LIST
+        if any(
+            find_code(f"{term}=") or (term in TERMS and TERMS.row(term).reads_nouns)
+            for term in terms
+        )
+        else ()
     )
     if read and config.loss.nouns_alike is not None:
         read = (*read, "loss.nouns_phrase")  # the phrase decides which nouns are alike

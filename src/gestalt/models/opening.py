@@ -146,7 +146,11 @@ def step_of(identity: Identity) -> str:
 
 
 def open_target(
-    target: str, *, overrides: list[str] | None = None, check: Check = lambda *_: None
+    target: str,
+    *,
+    overrides: list[str] | None = None,
+    trusted: Sequence[str] = (),
+    check: Check = lambda *_: None,
 ) -> Target:
     """Resolve a target to its model and configuration.
 
@@ -158,6 +162,7 @@ def open_target(
             run, an exported folder, its name on the hub as ``org/name``, or another library's model
             as ``kind:name``.
         overrides: ``key=value`` words on the saved configuration, such as ``image.eval_size=448``.
+        trusted: words that name code which may be run, and that change no key.
         check: is called as soon as the configuration is known, before weights are read, and may
             refuse it.
 
@@ -169,9 +174,9 @@ def open_target(
     if external := external_name(target):
         opened = _open_external(target, *external, words, check)
     elif is_hub_name(target) or exported_folder(target):
-        opened = _open_folder(target, words, check)
+        opened = _open_folder(target, words, trusted, check)
     else:
-        opened = _open_run(resolve_checkpoint(target), words, check)
+        opened = _open_run(resolve_checkpoint(target), words, trusted, check)
     opened.model.eval()
     return opened._replace(kept={})
 
@@ -239,11 +244,13 @@ def _open_external(target: str, kind: str, name: str, overrides: list[str], chec
     return Target(config, model, LOGS / "zoo" / kind / file_name(name), identity, trained=None)
 
 
-def _open_run(checkpoint: Path, overrides: list[str], check: Check) -> Target:
+def _open_run(
+    checkpoint: Path, overrides: list[str], trusted: Sequence[str], check: Check
+) -> Target:
     saved, inside = config_of(checkpoint), in_run(checkpoint)
     folder = run_folder(checkpoint) if inside else checkpoint.parent
     config = _for_scoring(saved, overrides, origin=checkpoint)
-    places = unnamed_places(checkpoint, config, overrides)
+    places = unnamed_places(checkpoint, config, [*overrides, *trusted])
     check(config, True, places)
     sha256 = file_hash(checkpoint)
     content = read_checkpoint(checkpoint, verified=is_recorded(checkpoint, sha256))
@@ -261,16 +268,16 @@ def _open_run(checkpoint: Path, overrides: list[str], check: Check) -> Target:
     return Target(config, model, folder, identity, trained=saved, places=places)
 
 
-def _open_folder(target: str, overrides: list[str], check: Check) -> Target:
+def _open_folder(target: str, overrides: list[str], trusted: Sequence[str], check: Check) -> Target:
     folder = exported_folder(target) or download(target)
     saved, provenance = read_description(folder)
     config = _for_scoring(saved, overrides, origin=folder / DESCRIPTION)
-    places = places_of(config, overrides, origin=str(folder / DESCRIPTION))
+    places = places_of(config, [*overrides, *trusted], origin=str(folder / DESCRIPTION))
     check(config, True, places)
     identity = _identity(target, file_hash(folder / WEIGHTS), provenance)
     return Target(
         config,
-        load_folder(folder, overrides),
+        load_folder(folder, [*overrides, *trusted]),
         LOGS / "exported" / folder.resolve().name,
         identity,
         trained=saved,

@@ -173,7 +173,9 @@ def unflatten(flat: Keys) -> Keys:
     """Turn ``{"a.b": 1}`` into ``{"a": {"b": 1}}``."""
     tree: Keys = {}
     for key, value in flat.items():
-        *parents, name = key.split(".")
+        head, code, path = key.partition("python:")  # a name of code has points
+        *parents, name = head.split(".")
+        name += code + path
         node = tree
         for parent in parents:
             node = node.setdefault(parent, {})

@@ -174,6 +174,15 @@ def import_code(name: str) -> Any:
         raise PluginError(f"{name}: {in_one_line(error)}") from error
 
 
+def find_code(word: str) -> str:
+    """Return the ``python:package.module:Name`` that a ``key=value`` word names, as its value or as
+    the last part of its key; empty if it names none.
+    """
+    key, _, value = word.partition("=")
+    found = CODE.fullmatch(value) or CODE.fullmatch(key[key.find("python:") :])
+    return found[0] if found else ""
+
+
 def code_complaint(name: str) -> str:
     """Return why nothing can be imported as ``python:package.module:Name``, without importing it;
     empty if something may.
