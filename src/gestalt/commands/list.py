@@ -63,7 +63,8 @@ def _protocols() -> list[Row]:
     for row in PRESETS.rows():
         source = row.target.protocol.source or "ours" if row.package == BUILT_IN else ""
         rows.append(replace(row, line=f"segmentation: {source}") if source else row)
-    for measure, of_measure in MEASURES.items():
+    for measure in MEASURES.built_in:
+        of_measure = MEASURES[measure]
         if measure != "segmentation":
             rows += [
                 Row(name, f"{measure}: {protocol.input_size} px, {protocol.resize}")
@@ -87,7 +88,10 @@ KINDS: dict[str, Callable[[], list[Row]]] = {
     "image_sets": lambda: _folder("image_sets"),
     "benchmarks": _benchmarks,
     "protocols": _protocols,
-    "measures": lambda: [Row(name, row.description) for name, row in MEASURES.items()],
+    "measures": lambda: [
+        replace(row, line=row.target.description) if row.package == BUILT_IN else row
+        for row in MEASURES.rows()
+    ],
     "models": lambda: [Row(name, kind.line) for name, kind in EXTERNAL.items()],
 }
 

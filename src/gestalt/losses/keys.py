@@ -37,8 +37,8 @@ class Loss:
     terms: dict[str, float] = key(
         {},
         f"Further terms of the loss and their weights: {', '.join(TERMS.built_in)}, those of "
-        "installed packages, or `python:package.module:Name`. Weight 0 leaves a term out; empty: the "
-        "loss of pairs alone.",
+        "installed packages, or `python:package.module:Name`. Weight 0 leaves a term out; empty: "
+        "the loss of pairs alone.",
     )
     nouns_most: int = key(
         300,

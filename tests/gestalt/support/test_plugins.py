@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gestalt.commands.list import KINDS
 from gestalt.support.plugins import PluginError, Registry, added_to
 from gestalt.support.typed import ConfigError
 from gestalt.tables import LossOfPairs
@@ -117,3 +118,32 @@ def test_a_source_of_a_package_is_opened_with_its_options(install):
     ]
     with pytest.raises(ValueError, match="takes no option 'color'; did you mean 'colour'"):
         open_source("mine", root=None, size=8, seed=0, limit=3, color="blue")
+
+
+MEASURE = """
+from gestalt.measures.evaluation.benchmarks import Benchmark
+from gestalt.measures.evaluation.measures import Measure
+
+sharpness = Measure(
+    description="Mine",
+    builder="builtins:repr",
+    table="gestalt.measures.grouping.protocol:PROTOCOLS",
+    default="pca_square",
+    headline=("sharp",),
+)
+mine = Benchmark("mine", "scenes", "scenes", ("sharpness",), splits=("val",))
+"""
+
+
+def test_a_measure_of_a_package_is_taken_by_a_benchmark_that_lists_it(install):
+    from gestalt.measures.evaluation.benchmarks import BENCHMARKS
+    from gestalt.measures.evaluation.measures import MEASURES
+
+    install("planted_sharp", "measures", "sharpness", "planted_sharp:sharpness", text=MEASURE)
+    install("planted_mine", "benchmarks", "mine", "planted_sharp:mine")
+    assert "sharpness" in [row.name for row in KINDS["measures"]()]
+    assert "planted_sharp" not in sys.modules
+    evaluation = tiny_config("evaluation.benchmarks=[mine]").evaluation
+    (measure,) = BENCHMARKS["mine"].measures
+    assert BENCHMARKS["mine"].protocol_name(measure, evaluation) == "pca_square"
+    assert MEASURES[measure].build(3) == "3"

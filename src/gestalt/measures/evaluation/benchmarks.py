@@ -50,7 +50,8 @@ class Benchmark:
         row's, else the measure's default.
         """
         row = MEASURES[measure]
-        return getattr(evaluation, row.key) or self.protocols.get(measure, row.default)
+        chosen = getattr(evaluation, row.key) if row.key else None
+        return chosen or self.protocols.get(measure, row.default)
 
 
 _scenes = partial(

@@ -246,6 +246,6 @@ def _complaints(evaluation: Evaluation, rows: list[Benchmark]) -> Complaints:
             choices = nearest(evaluation.split, row.splits) if row.splits else "choose null"
             yield "split", f"{row.name} has no such split to measure on; {choices}"
     for measure in MEASURES.values():
-        name = getattr(evaluation, measure.key)
+        name = getattr(evaluation, measure.key) if measure.key else None
         if name is not None and name not in measure.protocols:
             yield measure.key, nearest(name, measure.protocols)
