@@ -77,7 +77,7 @@ def test_a_pushed_model_can_be_loaded_by_its_name(hub, folder):
 
 
 def test_the_example_of_the_page_runs(hub, folder, monkeypatch):
-    (code,) = re.findall(
+    code, _ = re.findall(
         r"```python\n(.*?)```", (ROOT / "docs" / "publishing.md").read_text(), flags=re.DOTALL
     )
     monkeypatch.chdir(folder.rename(folder.parent / "my-model").parent)
