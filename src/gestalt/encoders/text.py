@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gestalt.encoders.keys import Text
-from gestalt.encoders.text_sentence import LISTING, check_vocabulary, read_sentence_model
+from gestalt.encoders.text_sentence import LISTING, PART, check_vocabulary, read_sentence_model
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.support.devices import autocasting, send
 from gestalt.tables import TEXTS
@@ -154,7 +154,7 @@ class SentenceTower(TextTower):
 
     def __init__(self, text: Text, *, weights: bool) -> None:
         super().__init__()
-        encoder, tokenizer, parts, source = read_sentence_model(
+        encoder, tokenizer, pooling, dense, parts, source = read_sentence_model(
             text.model, weights=weights and text.init != "random", layers=text.layers
         )
         check_vocabulary(
@@ -171,7 +171,6 @@ class SentenceTower(TextTower):
                 f"{longest} tokens"
             )
         self._parts = parts
-        dense = [part.linear for part in parts if hasattr(part, "linear")]
         self.width = dense[-1].out_features if dense else encoder.config.hidden_size
         if text.init == "random":
             source = f"architecture of {source}, fresh weights"
@@ -183,21 +182,18 @@ class SentenceTower(TextTower):
         self.compiled_parts = [encoder]
         self.dense = nn.Sequential(*dense)
         self.tokenizer = tokenizer
-        self.has_summary = parts[0].pooling_mode == "cls" or tokenizer.cls_token_id is not None
+        self.has_summary = pooling == "cls" or tokenizer.cls_token_id is not None
 
     def save(self, folder: Path) -> None:
         """Write what the tower is built from, without weights, to a folder that is made if missing:
         ``text.model`` may then be that folder.
         """
-        from sentence_transformers.sentence_transformer.modules import Transformer
-
-        rows = [{"path": "", "type": f"{Transformer.__module__}.{Transformer.__name__}"}]
-        for number, part in enumerate(self._parts, start=1):
-            kind = type(part)
-            place = f"{number}_{kind.__name__}"
+        rows = [{"path": "", "type": "sentence_transformers.models.Transformer"}]
+        for number, (kind, settings) in enumerate(self._parts, start=1):
+            place = f"{number}_{kind.rpartition('.')[2]}"
             (folder / place).mkdir(parents=True, exist_ok=True)
-            part.save_config(str(folder / place))
-            rows.append({"path": place, "type": f"{kind.__module__}.{kind.__name__}"})
+            (folder / place / PART).write_text(json.dumps(settings, indent=4), encoding="utf-8")
+            rows.append({"path": place, "type": kind})
         listing = [{"idx": number, "name": str(number), **row} for number, row in enumerate(rows)]
         (folder / LISTING).write_text(json.dumps(listing, indent=2), encoding="utf-8")
         self.model.config.save_pretrained(folder)

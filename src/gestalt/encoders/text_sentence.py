@@ -11,15 +11,26 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from gestalt.encoders.checkpoints import cause, check_weights
+from gestalt.encoders.checkpoints import cause, check_weights, load_weights, read_state_dict
 from gestalt.encoders.weights import reaching_hub
-from gestalt.support.files import check_folder
+from gestalt.support.files import Fields, check_folder
 from gestalt.support.typed import NotThere
 
 PACKAGE = "package:"
 POOLINGS = ("mean", "cls")
 LISTING = "modules.json"
 """The file at the root of every sentence-transformers model."""
+
+PART = "config.json"
+"""The file of a part's settings, in the part's folder."""
+
+OLDER = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
+"""Settings of a Pooling in older files -> how it pools."""
+
+KINDS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+"""Encoders in the name of the file with a tokenizer's length and case; the first is the name for
+all encoders since.
+"""
 
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 """Arguments with which the libraries read a folder: no download, no code of a model's own."""
@@ -38,14 +49,17 @@ class SentenceModel(NamedTuple):
     Attributes:
         encoder: of transformers.
         tokenizer: of transformers; its ``model_max_length`` is the longest text that it takes.
-        parts: the modules after the encoder: Pooling ("mean" or "cls"), any number of linear
-            Dense, optionally Normalize.
+        pooling: "mean" or "cls".
+        dense: linear layers after the pooling.
+        parts: type and settings of each part after the encoder, as in its files.
         source: where it came from, for messages.
     """
 
     encoder: Any
     tokenizer: Any
-    parts: list[Any]
+    pooling: str
+    dense: list[nn.Linear]
+    parts: list[tuple[str, Fields]]
     source: str
 
 
@@ -69,23 +83,19 @@ def read_sentence_model(model: str, *, weights: bool, layers: int | None) -> Sen
         _check_files(folder)
         if weights:
             check_weights(folder)
-        encoder, tokenizer, parts = _loaded(folder) if weights else _fresh(folder)
-        _check_parts(parts)
-        if not isinstance(tokenizer.model_max_length, int | float):
-            raise ValueError(
-                f"its longest text is {tokenizer.model_max_length!r}: set max_seq_length to a "
-                "number"
-            )
+        read = _read(folder, source, weights=weights)
+        longest = read.tokenizer.model_max_length
+        if not isinstance(longest, int | float):
+            raise ValueError(f"its longest text is {longest!r}: set max_seq_length to a number")
     except Exception as error:
-        # the library passes on those of torch, safetensors, transformers, json and its own
-        # constructors
+        # transformers passes on those of torch, safetensors and json
         raise ValueError(
             f"text.model {model!r}: {source} cannot be loaded: {cause(error)}"
         ) from error
-    _prepare(encoder)
+    _prepare(read.encoder)
     if layers is not None:
-        keep_layers(encoder, layers, model=model)
-    return SentenceModel(encoder, tokenizer, parts, source)
+        keep_layers(read.encoder, layers, model=model)
+    return read
 
 
 def _check_files(folder: Path) -> None:
@@ -137,86 +147,101 @@ def _kind(row: dict[str, str]) -> str:
     return row["type"].rpartition(".")[2]
 
 
-def _loaded(folder: Path) -> Any:
-    """Return encoder, tokenizer and further parts of a model, with its weights."""
-    from sentence_transformers import SentenceTransformer
-
-    loaded = SentenceTransformer(
-        str(folder), model_kwargs={"dtype": torch.float32}, device="cpu", **LOCAL
-    )
-    return loaded[0].model, loaded[0].tokenizer, list(loaded)[1:]
-
-
-def _fresh(folder: Path) -> Any:
-    """Build encoder, tokenizer and further parts of a model from its configuration, as
-    sentence-transformers does; no file of weights is read.
-    """
+def _read(folder: Path, source: str, *, weights: bool) -> SentenceModel:
+    """Build a model as sentence-transformers does, with its weights or with fresh ones."""
     import transformers
-    from sentence_transformers.sentence_transformer import modules
 
     first, *others = _json(folder / LISTING)
+    places = [folder / row["path"] for row in others]
+    settings = [_json(place / PART) if (place / PART).is_file() else {} for place in places]
+    kinds = [row["type"] for row in others]
+    pooling = _pooling(settings[0])
+    dense = {
+        place: _dense(options)
+        for kind, place, options in zip(kinds, places, settings, strict=True)
+        if kind.endswith("Dense")
+    }
     place = folder / first["path"]
-    parts = []
-    for row in others:
-        kind = getattr(modules, _kind(row))
-        options = kind.load_config(str(folder), subfolder=row["path"])
-        if "activation_function" in options:
-            name = options["activation_function"].rpartition(".")[2]
-            options["activation_function"] = getattr(nn, name)()
-        parts.append(kind(**options))
     config = transformers.AutoConfig.from_pretrained(place, **LOCAL)
     factory: Any = (
         transformers.AutoModelForTextEncoding
         if type(config) in transformers.MODEL_FOR_TEXT_ENCODING_MAPPING
         else transformers.AutoModel
     )
-    encoder = factory.from_config(config, dtype=torch.float32)
-    for part in parts:
-        if hasattr(part, "linear"):
-            part.linear.reset_parameters()  # drawn after the encoder
-    return encoder, _tokenizer(place, config), parts
+    if weights:
+        encoder = factory.from_pretrained(place, config=config, dtype=torch.float32, **LOCAL)
+    else:
+        encoder = factory.from_config(config, dtype=torch.float32)
+    for place_of_dense, linear in dense.items():
+        if weights:
+            _load_dense(linear, place_of_dense)
+        else:
+            linear.reset_parameters()  # drawn after the encoder
+    parts = [*zip(kinds, settings, strict=True)]
+    tokenizer = _tokenizer(place, config)
+    return SentenceModel(encoder, tokenizer, pooling, [*dense.values()], parts, source)
+
+
+def _pooling(settings: Fields) -> str:
+    """Return how a model pools, "mean" or "cls", from the settings of its Pooling.
+
+    Raises:
+        ValueError: it pools otherwise, or in several ways.
+    """
+    # older files have a flag for each way
+    older = [key for key, value in settings.items() if value and key.startswith("pooling_mode_")]
+    modes = settings.get("pooling_mode", [OLDER.get(key, key) for key in older] or "mean")
+    mode = modes[0] if isinstance(modes, list) and len(modes) == 1 else modes
+    if mode not in POOLINGS:
+        raise ValueError(f"it pools by {mode!r}: only {' and '.join(POOLINGS)} can act on tokens")
+    return str(mode)
+
+
+def _dense(settings: Fields) -> nn.Linear:
+    """Return the layer of a Dense, with fresh weights.
+
+    Raises:
+        ValueError: it does not act on each token as on the mean over tokens.
+    """
+    activation = settings.get("activation_function", "Tanh")
+    extra = activation.rpartition(".")[2]
+    extra += " and a residual" if settings.get("use_residual") else ""
+    if extra != "Identity":
+        raise ValueError(
+            f"it has a Dense layer with {extra}: only Identity can act on tokens as on their mean"
+        )
+    bias = settings.get("bias", True)
+    return nn.Linear(settings["in_features"], settings["out_features"], bias=bias)
+
+
+def _load_dense(linear: nn.Linear, place: Path) -> None:
+    """Load the weights of a Dense layer from its folder, in place."""
+    file = place / "model.safetensors"
+    if not file.is_file():
+        file = place / "pytorch_model.bin"
+    state = read_state_dict(file)
+    weights = {name.removeprefix("linear."): value for name, value in state.items()}
+    load_weights(linear, weights, misfit=f"{file} does not fit its {PART}")
 
 
 def _tokenizer(place: Path, config: Any) -> Any:
     """Read the tokenizer of an encoder, with the length and the case that its folder sets."""
-    from sentence_transformers.sentence_transformer.modules import Transformer
     from tokenizers.normalizers import Lowercase, Sequence
     from transformers import AutoTokenizer
 
-    settings = Transformer.load_config(str(place))
+    files = (place / f"sentence_{kind}_config.json" for kind in KINDS)
+    settings: Fields = next(filter(None, map(_json, filter(Path.is_file, files))), {})
     length = settings.get("max_seq_length")
     tokenizer: Any = AutoTokenizer.from_pretrained(
         place, **LOCAL, **({} if length is None else {"model_max_length": length})
     )
-    if length is None:
-        positions = getattr(config, "max_position_embeddings", tokenizer.model_max_length)
+    positions = getattr(config, "max_position_embeddings", -1)
+    if length is None and positions != -1:  # XLNet's, which has no limit
         tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
     if settings.get("do_lower_case"):
         fast = tokenizer.backend_tokenizer
         fast.normalizer = Sequence([Lowercase(), *filter(None, [fast.normalizer])])
     return tokenizer
-
-
-def _check_parts(parts: list[Any]) -> None:
-    """Check that every part acts on each token as on the mean over tokens.
-
-    Raises:
-        ValueError: a part that does not.
-    """
-    if parts[0].pooling_mode not in POOLINGS:
-        raise ValueError(
-            f"it pools by {parts[0].pooling_mode!r}: only {' and '.join(POOLINGS)} can act on "
-            "tokens"
-        )
-    for part in parts:
-        if hasattr(part, "linear"):
-            extra = type(part.activation_function).__name__
-            extra += " and a residual" if part.use_residual else ""
-            if extra != "Identity":
-                raise ValueError(
-                    f"it has a Dense layer with {extra}: only Identity can act on tokens as on "
-                    "their mean"
-                )
 
 
 def _prepare(encoder: Any) -> None:

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from gestalt.encoders.keys import Text
 from gestalt.encoders.text import MASKED_BY_PAIRS, SentenceTower, TextTower
-from gestalt.encoders.text_sentence import find_model, read_sentence_model
+from gestalt.encoders.text_sentence import POOLINGS, find_model, read_sentence_model
 from gestalt.encoders.towers import build_text_tower
 from gestalt.tokens import Tokens
 from tests.gestalt.encoders.tiny_text import save_bert, save_t5, sentence
@@ -226,23 +226,55 @@ def test_random_init_keeps_the_architecture_and_draws_all_weights_from_the_seed(
 
 
 @pytest.mark.parametrize("name", ["bert", "t5"])
-def test_an_architecture_without_weights_is_the_one_that_the_library_loads(folders, tmp_path, name):
+def test_a_model_is_read_as_the_library_reads_it_with_and_without_weights(folders, tmp_path, name):
+    from sentence_transformers import SentenceTransformer
+
     folder = shutil.copytree(folders[name], tmp_path / name)
     (folder / "sentence_bert_config.json").write_text(
         json.dumps({"max_seq_length": 16, "do_lower_case": True})
     )
+    first, *theirs = SentenceTransformer(str(folder), device="cpu")
     loaded = read_sentence_model(str(folder), weights=True, layers=None)
     for path in folder.rglob("*.safetensors"):
         path.unlink()
     fresh = read_sentence_model(str(folder), weights=False, layers=None)
-    for first, second in zip(
-        (loaded.encoder, *loaded.parts), (fresh.encoder, *fresh.parts), strict=True
-    ):
-        assert type(first) is type(second)
-        shapes = {key: value.shape for key, value in first.state_dict().items()}
-        assert shapes == {key: value.shape for key, value in second.state_dict().items()}
-    assert fresh.tokenizer.model_max_length == loaded.tokenizer.model_max_length == 16
-    assert fresh.tokenizer("A Dog")["input_ids"] == loaded.tokenizer("A Dog")["input_ids"]
+    dense = [part.linear for part in theirs if hasattr(part, "linear")]
+    for ours in (loaded, fresh):
+        for part, other in zip((ours.encoder, *ours.dense), (first.model, *dense), strict=True):
+            assert type(part) is type(other)
+            for key, value in part.state_dict().items():
+                expected = other.state_dict()[key]
+                assert value.shape == expected.shape
+                assert ours is fresh or torch.equal(value, expected)
+        assert ours.tokenizer.model_max_length == first.tokenizer.model_max_length == 16
+        assert ours.tokenizer("A Dog")["input_ids"] == first.tokenizer("A Dog")["input_ids"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"pooling_mode": ["cls"]},
+        {"pooling_mode": ["cls", "mean"]},
+        {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False},
+        {"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True},
+        {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True},
+        {"pooling_mode_mean_sqrt_len_tokens": True},
+    ],
+    ids=str,
+)
+def test_the_pooling_is_the_one_that_the_library_reads(settings, folders, tmp_path):
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    folder = shutil.copytree(folders["bert"], tmp_path / "bert")
+    place = folder / "1_Pooling" / "config.json"
+    place.write_text(json.dumps({"embedding_dimension": 8, **settings}))
+    theirs = Pooling.load(str(folder), subfolder="1_Pooling").pooling_mode
+    if theirs in POOLINGS:
+        assert read_sentence_model(str(folder), weights=False, layers=None).pooling == theirs
+    else:
+        with pytest.raises(ValueError, match=r"it pools by .*: only mean and cls"):
+            read_sentence_model(str(folder), weights=False, layers=None)
 
 
 def test_origin_records_the_init_and_the_source_of_the_weights(folders):
