@@ -1,7 +1,11 @@
 """Imports point one way: a reader may stop at any room without looking into those above it."""
 
 import ast
+from functools import cache
 
+import pytest
+
+from gestalt.commands import COMMANDS
 from tests.gestalt.command import ROOT, succeed
 
 LADDER = (  # a room imports from the rungs below its own
@@ -20,6 +24,19 @@ LADDER = (  # a room imports from the rungs below its own
     {"projection", "subsampling", "data_modules", "tables"},
     {"tokens", "support"},
 )
+
+TABLES = ("pandas", "pyarrow", "datasets", "sklearn", "scipy", "matplotlib")
+MODELS = ("timm", "transformers", "open_clip")
+LIGHTNING = ("lightning", "torchmetrics", "tensorboard")
+LARGE = ("torch", "numpy", "huggingface_hub", *TABLES, *MODELS, *LIGHTNING)
+NOT_AT_THE_TOP = {  # packages that a module, and all that it imports, imports within functions
+    "__main__": LARGE,
+    "runs.process": LARGE,
+    "data_modules.tools.get": LARGE,
+    "commands.mapping": (*TABLES, *MODELS, *LIGHTNING),
+    "zero_shot": (*TABLES, *MODELS),
+    **{f"commands.{name}": LARGE for name in COMMANDS},  # to parse the words
+}
 
 BUILDS = """
 import sys
@@ -57,8 +74,13 @@ def modules():
             yield (name if room == "gestalt" else f"gestalt.{name}"), path
 
 
+@cache
+def tree(path):
+    return ast.parse(path.read_text())
+
+
 def imported(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.ImportFrom) and node.module:
             yield from (f"{node.module}.{name.name}" for name in node.names)
         elif isinstance(node, ast.Import):
@@ -110,3 +132,52 @@ def test_no_files_import_each_other_in_a_circle():
 def test_a_room_is_built_from_its_keys_alone():
     """Nothing of the configuration above the rooms is needed."""
     succeed("", folder=ROOT, program=("-c", BUILDS))
+
+
+@cache
+def at_the_top(path):
+    """List the modules and names that a file imports when it is imported itself."""
+    found, nodes = [], [*tree(path).body]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found += [f"{node.module}.{name.name}" for name in node.names]
+        elif isinstance(node, ast.Import):
+            found += [name.name for name in node.names]
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            typing = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+            nodes += [] if typing else ast.iter_child_nodes(node)
+    return found
+
+
+def first_import_of(heavy, start):
+    """The file that brings in a heavy package when a module is imported, and the package."""
+    files = dict(modules())
+    waiting, seen = [start], {"gestalt"}
+    while waiting:
+        name = waiting.pop()
+        if name not in files:  # a name in a module
+            name = name.rpartition(".")[0]
+        while name and name not in seen:
+            seen.add(name)
+            for target in at_the_top(files[name]) if name in files else ():
+                if target.partition(".")[0] in heavy:
+                    return name, target
+                waiting += [target] * target.startswith("gestalt.")
+            name = name.rpartition(".")[0]
+    return None
+
+
+@pytest.mark.parametrize(("start", "heavy"), NOT_AT_THE_TOP.items(), ids=NOT_AT_THE_TOP)
+def test_a_large_package_is_imported_where_it_is_used(start, heavy):
+    assert first_import_of(heavy, f"gestalt.{start}") is None
+
+
+def test_no_file_imports_sentence_transformers():
+    """Its import takes seconds; transformers alone reads its models."""
+    assert not [
+        name
+        for name, path in modules()
+        for target in imported(path)
+        if target.partition(".")[0] == "sentence_transformers"
+    ]

@@ -34,7 +34,7 @@ from gestalt.support.files import (
     write_whole,
 )
 from gestalt.support.plugins import in_one_line
-from gestalt.support.ranks import tell
+from gestalt.support.process import tell
 from gestalt.support.typed import NotThere
 
 FORMAT = 2

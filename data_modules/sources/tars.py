@@ -52,7 +52,7 @@ from gestalt.data_modules.corpora.tar_index import (
 from gestalt.data_modules.pairs import StoredPair
 from gestalt.data_modules.pixels.photographs import BYTE_LIMIT
 from gestalt.support.files import short_digest
-from gestalt.support.ranks import tell
+from gestalt.support.process import tell
 from gestalt.support.typed import NotThere
 
 EMPTY = "missing or without a sample (NAME.jpg, NAME.txt or NAME.json)"

@@ -20,6 +20,9 @@ from gestalt.support.names import nearest
 PRINTING = ("compare", "report", "list")
 """Commands that need no torch, and for which a closed pipe is not an error."""
 
+WITHOUT_LIGHTNING = ("data", "export", "segment", "group")
+"""Commands that need no Lightning, which takes seconds to import."""
+
 
 class Version(argparse.Action):
     """Prints the version, which is read only then, and ends the process."""
@@ -111,8 +114,9 @@ def main(words: list[str] | None = None) -> int:
             with process.defer():
                 if hasattr(arguments.module, "check"):
                     arguments.module.check(arguments)
-                if arguments.command not in PRINTING:  # imports torch
-                    import_module("gestalt.runs.process").quiet()
+                if arguments.command not in PRINTING:
+                    needed = arguments.command not in WITHOUT_LIGHTNING
+                    import_module("gestalt.runs.process").quiet(with_lightning=needed)
             status: int = arguments.module.run(arguments)
             sys.stdout.flush()
     except process.Interrupted as stop:
@@ -122,7 +126,7 @@ def main(words: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0 if arguments.command in PRINTING else 128 + signal.SIGPIPE
     except StoppedRun as error:
-        import_module("gestalt.support.ranks").tell(f"gestalt: {error}")
+        process.tell(f"gestalt: {error}")
         return 1
     except SystemExit as error:  # of a plug-in or a tower: the parser's own ends the process above
         *_, (frame, number) = import_module("traceback").walk_tb(error.__traceback__)

@@ -12,7 +12,7 @@ from gestalt.results.record import write_record
 from gestalt.results.text import amount
 from gestalt.runs.process import check_alone
 from gestalt.runs.trial import step_flop
-from gestalt.support.ranks import tell
+from gestalt.support.process import tell
 from gestalt.support.typed import ConfigError
 
 COUNTS = "flop.json"

@@ -23,8 +23,7 @@ from gestalt.results.grid_page import write_page
 from gestalt.results.record import commit, write_record
 from gestalt.results.text import span
 from gestalt.support.files import Fields
-from gestalt.support.process import STOPPING, Interrupted, handle
-from gestalt.support.ranks import tell
+from gestalt.support.process import STOPPING, Interrupted, handle, tell
 from gestalt.support.typed import ConfigError
 
 ATTEMPTS = "cells.json"

@@ -105,7 +105,7 @@ def run(arguments: Namespace) -> int:
     from gestalt.ablation.equal_cost import at_equal_cost
     from gestalt.ablation.launchers import ClusterLauncher, LocalLauncher
     from gestalt.ablation.study import Study
-    from gestalt.support.ranks import tell
+    from gestalt.support.process import tell
 
     grid = arguments.grid
     cluster = arguments.cluster

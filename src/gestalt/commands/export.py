@@ -109,7 +109,7 @@ def run(arguments: Namespace) -> int:
     from gestalt.models.opening import open_target
     from gestalt.publishing.export import export_checkpoint
     from gestalt.publishing.graph import DenseGraph, trace, write_onnx, write_program
-    from gestalt.support.ranks import tell
+    from gestalt.support.process import tell
 
     opened = open_target(arguments.target, trusted=arguments.overrides)
     tell(f"model: {opened.origin}")

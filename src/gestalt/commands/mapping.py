@@ -32,7 +32,7 @@ from gestalt.publishing.picture_page import (
 )
 from gestalt.support.faults import Caveat
 from gestalt.support.files import Fields, filled_folder
-from gestalt.support.ranks import tell
+from gestalt.support.process import tell
 
 MAX_PICTURES = 8
 """Most pictures in memory at one time."""

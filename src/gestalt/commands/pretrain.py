@@ -74,8 +74,7 @@ def run(arguments: Namespace) -> int:
     """
     from gestalt.models.building import check_names
     from gestalt.runs.pretraining import make
-    from gestalt.support.process import keep_freed_memory
-    from gestalt.support.ranks import first_rank, tell
+    from gestalt.support.process import first_rank, keep_freed_memory, tell
 
     config: Experiment = arguments.config
     file: Path = arguments.file

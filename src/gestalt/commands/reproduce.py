@@ -72,7 +72,7 @@ def run(arguments: Namespace) -> int:
         return 0
     from gestalt.results.run_record import scored_images
     from gestalt.runs.score import open_target, score
-    from gestalt.support.ranks import first_rank, tell
+    from gestalt.support.process import first_rank, tell
 
     row = published_number(arguments.name)
     model = arguments.model

@@ -161,7 +161,7 @@ def run(arguments: Namespace) -> int:
     from gestalt.runs.evaluation import build_predictions
     from gestalt.runs.folders import check_writable
     from gestalt.runs.score import run_scorers, write_evaluation
-    from gestalt.support.ranks import tell
+    from gestalt.support.process import tell
 
     start = time.monotonic()
     config: Experiment = arguments.config

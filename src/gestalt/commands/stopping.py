@@ -9,8 +9,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 
 from gestalt.config.check import LAUNCHERS
-from gestalt.support.process import Interrupted
-from gestalt.support.ranks import first_rank, tell
+from gestalt.support.process import Interrupted, first_rank, tell
 
 SCONTROL_SECONDS = 60
 

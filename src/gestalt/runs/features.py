@@ -39,8 +39,7 @@ from gestalt.subsampling import keep_indices, kept_tokens
 from gestalt.support.arrays import map_array
 from gestalt.support.files import free_bytes
 from gestalt.support.keys import refuse
-from gestalt.support.process import keep_freed_memory
-from gestalt.support.ranks import tell
+from gestalt.support.process import keep_freed_memory, tell
 from gestalt.support.typed import ConfigError
 from gestalt.training.machine import check_machine
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import Experiment
 from gestalt.models.names import number_of
-from gestalt.support.ranks import first_rank
+from gestalt.support.process import first_rank
 from gestalt.support.typed import ConfigError
 
 

@@ -4,15 +4,11 @@ import logging
 import os
 import threading
 import warnings
-
-from lightning.pytorch import Callback
-from transformers.utils.logging import disable_progress_bar
+from importlib import import_module
 
 from gestalt.config.schema import Experiment
 from gestalt.support.process import keep_freed_memory
 from gestalt.support.typed import ConfigError
-from gestalt.training.classes import CALLBACKS, check_loggers, classes_of
-from gestalt.training.machine import check_machine
 
 QUIET = (  # warnings of Lightning and torch that do not concern a user of this program, and why
     ".*does not have many workers.*",  # a scale says how many
@@ -31,11 +27,21 @@ QUIET = (  # warnings of Lightning and torch that do not concern a user of this 
 )
 
 
-def quiet() -> None:
-    """Silence the libraries' progress bars, log lines and the warnings of ``QUIET``."""
-    disable_progress_bar()  # type: ignore[no-untyped-call]  # one bar for each weight file
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # tips, device lists, a line a rank
+def quiet(*, with_lightning: bool = True) -> None:
+    """Silence the libraries' progress bars, log lines and the warnings of ``QUIET``.
+
+    Args:
+        with_lightning: also silence Lightning, which is imported for that.
+    """
+    # transformers and the hub's client read it when they are imported
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if with_lightning:
+        import_module("lightning.pytorch")  # which sets the levels of its loggers
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()  # type: ignore[no-untyped-call]
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).setLevel(logging.WARNING)  # tips, device lists, a line a rank
     # the root logger alone: open_clip logs there what it also raises
     logging.getLogger().addFilter(lambda record: False)
     for pattern in QUIET:
@@ -57,6 +63,11 @@ def prepare(config: Experiment) -> None:
     Raises:
         ValueError: this machine or an installed package cannot do what the configuration asks for.
     """
+    from lightning.pytorch import Callback
+
+    from gestalt.training.classes import CALLBACKS, check_loggers, classes_of
+    from gestalt.training.machine import check_machine
+
     check_machine(config.trainer)
     check_loggers(config.logger)
     classes_of(CALLBACKS, config.trainer.callbacks, Callback)

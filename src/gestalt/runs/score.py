@@ -25,8 +25,7 @@ from gestalt.runs.evaluation import build_evaluation
 from gestalt.runs.folders import check_writable, new_evaluation
 from gestalt.support.files import Fields, check_free, filled_folder
 from gestalt.support.label_values import ignored_value
-from gestalt.support.process import keep_freed_memory
-from gestalt.support.ranks import first_rank, tell
+from gestalt.support.process import first_rank, keep_freed_memory, tell
 from gestalt.support.typed import ConfigError
 from gestalt.training.machine import check_machine
 from gestalt.training.trainer import build_profiler, keywords_of, make_trainer

@@ -34,7 +34,7 @@ from gestalt.runs.evaluation import build_evaluation
 from gestalt.runs.folders import new_evaluation
 from gestalt.runs.score import score
 from gestalt.support.files import Fields, write_whole
-from gestalt.support.ranks import tell
+from gestalt.support.process import tell
 from gestalt.support.typed import ConfigError
 
 

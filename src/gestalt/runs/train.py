@@ -30,8 +30,7 @@ from gestalt.runs.score import open_target, score
 from gestalt.runs.source import choose_workers, pairs_a_step
 from gestalt.support.arguments import wrong_type
 from gestalt.support.files import file_hash, write_whole
-from gestalt.support.process import Interrupted
-from gestalt.support.ranks import first_rank, tell
+from gestalt.support.process import Interrupted, first_rank, tell
 from gestalt.training.board import Board, BoardLogger, write_hyperparameters
 from gestalt.training.checkpoints import (
     BestCheckpoint,

@@ -1,5 +1,5 @@
-"""This process: signals that ask it to stop, its parent, its memory, and how long
-its threads wait.
+"""This process: whether it prints, signals that ask it to stop, its parent, its memory, and how
+long its threads wait.  Without torch and Lightning, which take seconds to import.
 """
 
 import ctypes
@@ -13,6 +13,30 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+from gestalt.support.addresses import without_secrets
+
+RANK = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+"""Environment variables in which launchers give a process its rank, in Lightning's order."""
+
+
+def first_rank() -> bool:
+    """Return True if this process is rank 0: by Lightning where it is imported, and by the
+    launcher's variables before.
+    """
+    lightning = sys.modules.get("lightning.pytorch.utilities.rank_zero")
+    rank_zero_only = getattr(lightning, "rank_zero_only", None)
+    given = next(filter(None, map(os.environ.get, RANK)), 0)
+    return int(getattr(rank_zero_only, "rank", given)) == 0
+
+
+def tell(message: str) -> None:
+    """Print to the standard error, on the first rank and without the secrets of URLs: the standard
+    output holds results, which can be piped.
+    """
+    if first_rank():
+        print(without_secrets(message), file=sys.stderr, flush=True)
+
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 

@@ -2,31 +2,11 @@
 ranks.
 """
 
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, distributed
-
-from gestalt.support.addresses import without_secrets
-
-
-def first_rank() -> bool:
-    """Return True if this process is rank 0, by the launcher's variables before a process group
-    exists.
-    """
-    from lightning.pytorch.utilities import rank_zero_only
-
-    return bool(getattr(rank_zero_only, "rank", 0) == 0)
-
-
-def tell(message: str) -> None:
-    """Print to the standard error, on the first rank and without the secrets of URLs: the standard
-    output holds results, which can be piped.
-    """
-    if first_rank():
-        print(without_secrets(message), file=sys.stderr, flush=True)
 
 
 class GatherRows(torch.autograd.Function):

@@ -21,7 +21,7 @@ from gestalt.support.faults import StoppedRun
 from gestalt.support.files import replacing
 from gestalt.support.keys import Keys, refuse
 from gestalt.support.plugins import OTHERS
-from gestalt.support.ranks import first_rank
+from gestalt.support.process import first_rank
 from gestalt.support.typed import ConfigError
 from gestalt.training.checkpoints import BEST
 from gestalt.training.keys import CLASS_PATHS, LAST, ClassPath, class_paths

@@ -132,12 +132,14 @@ def test_a_configuration_that_cannot_run_is_refused_in_one_line_with_the_remedy(
     assert "\n" not in str(error.value)
 
 
-def test_a_typo_and_help_import_nothing_heavy():
+def test_a_typo_help_and_a_dry_run_import_nothing_heavy():
     code = (
         "import sys; from gestalt.__main__ import main\n"
         "status = main(['train', 'clippy_dino_max', 'trainer.max_step=3'])\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
-        "assert 'torch' not in sys.modules and 'lightning' not in sys.modules; sys.exit(status)"
+        "assert main(['data', 'get', 'pascal_voc', '--dry-run']) == 0\n"
+        "heavy = {'torch', 'lightning', 'transformers', 'numpy', 'PIL'}\n"
+        "assert not heavy & {*sys.modules}, heavy & {*sys.modules}; sys.exit(status)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2, done.stderr

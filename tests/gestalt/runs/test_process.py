@@ -16,7 +16,7 @@ def test_a_full_disk_under_tensorboards_log_is_an_error_of_the_main_thread_alone
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
     monkeypatch.setattr("threading.excepthook", threading.excepthook)
-    quiet()
+    quiet(with_lightning=False)
     writer = EventFileWriter(str(tmp_path))
     monkeypatch.setattr(writer._general_file_writer, "filename", "/dev/full")
 
