@@ -3,6 +3,8 @@ command given is imported, and nothing heavy before its check has passed.
 """
 
 import argparse
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -107,6 +109,9 @@ def main(words: list[str] | None = None) -> int:
         The exit status: 0, 1 if the work failed, 2 for bad input, 128 + the number of a signal.
     """
     arguments = parse(words)
+    # Python's last collection over the modules of torch takes seconds, and the process's memory is
+    # given back all the same.  Registered before them, it runs after their own hooks.
+    atexit.register(gc.freeze)
     process.shorten_wait()
     try:
         with process.handle(*process.STOPPING, by=process.stop):

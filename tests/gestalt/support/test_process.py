@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,13 @@ import pytest
 from gestalt.support.process import (
     GRACE,
     PARENT,
+    RANK,
     STOPPING,
     TICK,
     WAIT,
     Interrupted,
     defer,
+    first_rank,
     handle,
     stop,
 )
@@ -190,12 +193,17 @@ def test_freed_large_blocks_are_reused_without_new_page_faults(tmp_path):
 
 
 CODE = """
-import os, sys
+import atexit, os, sys
 import gestalt.__main__ as command
 from gestalt.support import process
 shorten = process.shorten_wait
 count = lambda: os.environ.get('GOMP_SPINCOUNT')
 process.shorten_wait = lambda: (shorten(), print('torch' in sys.modules, count()))
+class Cycle:
+    def __init__(self): self.itself = self
+    def __del__(self): print('collected', file=sys.stderr)
+left = Cycle()
+atexit.register(lambda: print('hook', file=sys.stderr))
 command.main(['list', 'inits'])
 """
 
@@ -205,7 +213,7 @@ command.main(['list', 'inits'])
     [({}, WAIT), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
     ids=str,
 )
-def test_a_command_waits_briefly_unless_the_user_chose_otherwise(chosen, wait):
+def test_a_command_waits_briefly_unless_the_user_chose_otherwise_and_ends_at_once(chosen, wait):
     environment = {
         key: value
         for key, value in os.environ.items()
@@ -219,3 +227,30 @@ def test_a_command_waits_briefly_unless_the_user_chose_otherwise(chosen, wait):
         timeout=60,
     )
     assert result.stdout.splitlines()[0] == f"False {wait}"
+    assert result.stderr == "hook\n"  # and no last collection
+
+
+@pytest.mark.parametrize(
+    ("launcher", "lightning", "first"),
+    [
+        ({}, None, True),
+        ({"RANK": "1", "LOCAL_RANK": "0"}, None, False),
+        ({"LOCAL_RANK": "0", "SLURM_PROCID": "3"}, None, True),
+        ({"SLURM_PROCID": "3"}, None, False),
+        ({"RANK": "0"}, 1, False),
+        ({"RANK": "1"}, 0, True),
+    ],
+)
+def test_the_first_rank_is_lightnings_or_before_its_import_the_launchers(
+    launcher, lightning, first, monkeypatch
+):
+    for name in RANK:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in launcher.items():
+        monkeypatch.setenv(name, value)
+    module = "lightning.pytorch.utilities.rank_zero"
+    if lightning is None:
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    else:
+        monkeypatch.setattr(import_module(module).rank_zero_only, "rank", lightning)
+    assert first_rank() is first
