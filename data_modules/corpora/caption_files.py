@@ -22,8 +22,10 @@ from gestalt.data_modules.corpora.table_files import (
 from gestalt.support.addresses import without_secrets
 from gestalt.support.files import Fields
 
-ROWS = 512
-"""Rows that are read at a time: few enough to stay in the processor's cache."""
+ROWS, STORED = 512, 8192
+"""Rows that are parsed at a time, few enough to stay in the processor's cache, and rows that are
+stored as one batch.
+"""
 
 Chunk = tuple[list[Any], int]
 """The columns of some rows, and the number of rows that are left out among them."""
@@ -53,7 +55,9 @@ def copy_columns(
     )
     required = [*dict.fromkeys([key, *texts])]
     names = [*dict.fromkeys([*required, *["url"] * url])]
-    copy, writer, left_out = Path(folder, "rows.arrow"), None, 0
+    copy, left_out = Path(folder, "rows.arrow"), 0
+    writer: Any = None
+    batches: list[pa.RecordBatch] = []
     for file, path in zip(map(without_secrets, files), manager.download(files), strict=True):
         where = f"data.captions: {file}"
         try:
@@ -64,14 +68,19 @@ def copy_columns(
                     kinds = [_storable(pa.array(column).type) for column in columns]
                     schema = pa.schema(zip(names, kinds, strict=True))
                     writer = pa.ipc.new_stream(str(copy), schema)
-                writer.write_batch(pa.record_batch(columns, schema))
+                batches.append(pa.record_batch(columns, schema))
                 left_out += left
+                if sum(map(len, batches)) >= STORED:
+                    writer.write_batch(pa.concat_batches(batches))
+                    batches.clear()
         except (*READ_ERRORS, UnicodeError, pa.ArrowException) as error:
             if isinstance(error, OSError) and error.errno:  # of the disk, such as a full one
                 raise
             raise ValueError(f"{where} cannot be read: {error}") from error
     if writer is None:
         raise ValueError(f"{where} has no row")
+    if batches:
+        writer.write_batch(pa.concat_batches(batches))
     writer.close()
     return pa.ipc.open_stream(pa.memory_map(str(copy))).read_all(), left_out
 
@@ -100,7 +109,7 @@ def _parquet(path: Path, names: list[str], required: list[str], where: str) -> I
     with pq.ParquetFile(path, page_checksum_verification=True) as table:
         header = table.schema_arrow.names
         check_columns(required, header, where=where)
-        for batch in table.iter_batches(ROWS, columns=[name for name in names if name in header]):
+        for batch in table.iter_batches(STORED, columns=[name for name in names if name in header]):
             missing = pa.nulls(len(batch))
             yield [batch.column(name) if name in header else missing for name in names], 0
 

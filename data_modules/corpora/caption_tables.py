@@ -8,7 +8,9 @@ file: without a search, without memory in each process, and the same on any rank
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +20,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 from datasets.data_files import DataFilesList
+from numpy.typing import NDArray
 
 from gestalt.data_modules.corpora.caption_files import copy_columns
 from gestalt.data_modules.corpora.shards import cache_folder, look_up, over_http
@@ -40,8 +43,8 @@ from gestalt.support.typed import NotThere
 FORMAT = 2
 """Version of the join; another one is made anew."""
 
-CHUNK = 8192
-"""Pairs whose texts are written at a time."""
+GATHERED, CHUNK = 65_536, 8192
+"""Pairs whose texts are gathered at a time, and those of them that are written at a time."""
 
 LEAST_JOINED = 0.5
 """Least share of the pairs that have a row."""
@@ -84,8 +87,11 @@ class CaptionedPairs(StoredPairs):
                 "downloads some"
             ) from error
         by = _join_names(table)[0]
-        state = [FORMAT, *files, *files.origin_metadata, table.by, *self.rule.weights]
-        state += [self.store.digest(), self.store.join_digest(by)]
+        hashes, digest = cache(self.store.join_hashes), self.store.digest()
+        state = [FORMAT, *files, *files.origin_metadata, table.by, *self.rule.weights, digest]
+        if not self.store.digest_has_values:
+            digest = hashlib.sha256(hashes(by).tobytes()).hexdigest()
+        state.append(digest)
         place = cache_folder(self.cache) / "joined" / short_digest(json.dumps(state))
         texts, counts = place.with_suffix(".arrow"), place.with_suffix(".json")
         if not (texts.is_file() and counts.is_file()):  # a cache that may only be read has both
@@ -93,7 +99,8 @@ class CaptionedPairs(StoredPairs):
             with locked(place):  # other ranks wait for the first
                 if not (texts.is_file() and counts.is_file()):
                     names = [name for name in self.rule.weights if name != OWN]
-                    write_whole(counts, json.dumps(_join(self.store, table, names, files, texts)))
+                    joined = _join(self.store, hashes, table, names, files, texts)
+                    write_whole(counts, json.dumps(joined))
         self._texts: Any = datasets.Dataset.from_file(str(texts)).data
         self._counts: Fields = json.loads(counts.read_bytes())
 
@@ -137,10 +144,47 @@ def _join_names(table: Captions) -> tuple[str, str]:
     return by, column
 
 
-def _join(store: Store, table: Captions, names: list[str], files: list[str], place: Path) -> Fields:
+def _look_up_rows(
+    pairs: NDArray[np.uint64], keys: NDArray[np.uint64], firsts: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return the first row of each pair's hash among sorted keys; 0 without one.
+
+    The pairs are sorted too, because a search in ascending order stays in the processor's caches.
+    """
+    order = np.argsort(pairs)
+    wanted = pairs[order]
+    at = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
+    rows = np.empty(len(pairs), np.int64)
+    rows[order] = np.where(keys[at] == wanted, firsts[at], 0)
+    return rows
+
+
+def _gather(texts: pa.ChunkedArray, rows: NDArray[np.int64]) -> pa.Array:
+    """Return the texts of rows, which count from 1, and null for row 0.
+
+    Rows are taken chunk by chunk, because ``take`` of a chunked array copies the whole of it first.
+    """
+    order = np.argsort(rows)
+    firsts = np.cumsum([1, *map(len, texts.chunks)])
+    cuts = np.searchsorted(rows, firsts, sorter=order)
+    parts = [pa.nulls(cuts[0], texts.type)]
+    for chunk, first, start, stop in zip(texts.chunks, firsts, cuts, cuts[1:], strict=False):
+        if start < stop:
+            parts.append(chunk.take(pa.array(rows[order[start:stop]] - first)))
+    return pa.concat_arrays(parts).take(pa.array(np.argsort(order)))
+
+
+def _join(
+    store: Store,
+    hashes: Callable[[str], NDArray[np.uint64]],
+    table: Captions,
+    names: list[str],
+    files: list[str],
+    place: Path,
+) -> Fields:
     """Write the texts of each pair's row, null without one.  Returns counts and the digest."""
     by, column = _join_names(table)
-    pairs = store.join_hashes(by)
+    pairs = hashes(by)
     partial = partial_beside(place).name  # the next writer removes what a killed process left
     # NFS keeps a deleted file that is still mapped, and with it the folder
     with TemporaryDirectory(f".{partial}", dir=place.parent, ignore_cleanup_errors=True) as folder:
@@ -151,8 +195,7 @@ def _join(store: Store, table: Captions, names: list[str], files: list[str], pla
         known = chain.from_iterable(map(pa.Array.to_pylist, values.chunks))
         by_row = value_hashes(chain([None], known))  # row 0 is none
         keys, firsts = np.unique(by_row, return_index=True)
-        at = np.searchsorted(keys, pairs).clip(max=len(keys) - 1)
-        places = np.where(keys[at] == pairs, firsts[at], 0)
+        places = _look_up_rows(pairs, keys, firsts)
         joined = int(np.count_nonzero(places))
         if joined < LEAST_JOINED * len(pairs):
             theirs = [*islice(store.join_values(by), 3)]
@@ -162,7 +205,7 @@ def _join(store: Store, table: Captions, names: list[str], files: list[str], pla
                 f"{values[:3].to_pylist()} in the table; choose another data.captions.by"
             )
         if by == "key":
-            urls = store.join_hashes("url")
+            urls = hashes("url")
             some = np.flatnonzero((places > 0) & (urls > 0))[:COMPARED]
             found = value_hashes(
                 rows.column("url")[row - 1].as_py() for row in places[some].tolist()
@@ -175,11 +218,13 @@ def _join(store: Store, table: Captions, names: list[str], files: list[str], pla
                 )
         digest, schema = hashlib.sha256(), rows.select(names).schema
         with replacing(place) as whole, pa.ipc.new_stream(str(whole), schema) as file:
-            for start in range(0, len(places), CHUNK):
-                some = places[start : start + CHUNK].tolist()
-                chunk = [[text[row - 1].as_py() if row else None for row in some] for text in texts]
-                digest.update(repr(chunk).encode())
-                file.write_batch(pa.record_batch(chunk, schema))
+            for start in range(0, len(places), GATHERED):
+                some = places[start : start + GATHERED]
+                gathered = pa.record_batch([_gather(text, some) for text in texts], schema)
+                for first in range(0, len(some), CHUNK):
+                    chunk = gathered.slice(first, CHUNK)
+                    digest.update(repr([*map(pa.Array.to_pylist, chunk.columns)]).encode())
+                    file.write_batch(chunk)
         del rows, values, texts, known
     return {
         "pairs": len(pairs),

@@ -5,7 +5,6 @@ A store returns bytes and texts unchanged, so it needs no knowledge of crops and
 can read it without a random draw.
 """
 
-import hashlib
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,7 +33,12 @@ decoded.
 class Store(NumberedPairs):
     """Image files with captions, by number.  Subclasses implement ``__len__``, ``digest`` and
     ``read``.
+
+    Attributes:
+        digest_has_values: True if ``digest`` covers ``join_values``.
     """
+
+    digest_has_values = False
 
     @abstractmethod
     def read(self, index: int) -> StoredPair:
@@ -60,10 +64,6 @@ class Store(NumberedPairs):
     def join_hashes(self, name: str) -> NDArray[np.uint64]:
         """Return the hashes of ``join_values``; 0 for a pair without one."""
         return value_hashes(self.join_values(name))
-
-    def join_digest(self, name: str) -> str:
-        """Return a digest that covers ``join_hashes``, as that of the store need not."""
-        return hashlib.sha256(self.join_hashes(name).tobytes()).hexdigest()
 
 
 class ShardedStore(Store):

@@ -79,6 +79,8 @@ class TarStore(ShardedStore):
     column: str | None
     faulty: dict[str, list[str]]
 
+    digest_has_values = True
+
     def __post_init__(self) -> None:
         super().__init__([header["samples"] for _, header in self.tars])
         self._reader = ShardReader()
@@ -161,10 +163,6 @@ class TarStore(ShardedStore):
             return np.concatenate([index.records[name] for index in indices])
         keys = [map(index.key, range(len(index.records))) for index in indices]
         return value_hashes(chain.from_iterable(keys))
-
-    def join_digest(self, name: str) -> str:
-        """Return the digest of the store, which covers keys and ``.json``."""
-        return self.digest()
 
     def check_column(self) -> None:
         """Check that one of the first ``CHECKED`` samples has the caption column.

@@ -2,6 +2,7 @@
 
 import gzip
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,7 @@ from gestalt.data_modules.image_text import source_notes
 from gestalt.data_modules.keys import Captions, Data, check_options
 from gestalt.data_modules.pairs import StoredPair
 from gestalt.data_modules.sources import open_data
+from gestalt.data_modules.sources.tars import TarStore
 from gestalt.data_modules.tools.inspection import pack
 from tests.data_modules.server import serving
 from tests.data_modules.tar_files import jpeg, write_shards
@@ -36,8 +38,16 @@ def shards(tmp_path):
         ("vlm_captions_cc12m_00.parquet", "uid", "uid", "vlm_caption"),
     ],
 )
-def test_each_pair_has_the_text_of_its_row(tmp_path, shards, name, by, named, column, capsys):
-    """A tenth of the pairs has none; one has its row twice, another a later one of another text."""
+def test_each_pair_has_the_text_of_its_row(
+    tmp_path, shards, name, by, named, column, capsys, monkeypatch
+):
+    """A tenth of the pairs has none; one has its row twice, another a later one of another text.
+    Rows are in several chunks, and texts are gathered and written in several.
+    """
+    monkeypatch.setattr("gestalt.data_modules.corpora.caption_files.ROWS", 3)
+    monkeypatch.setattr("gestalt.data_modules.corpora.caption_files.STORED", 7)
+    monkeypatch.setattr("gestalt.data_modules.corpora.caption_tables.GATHERED", 16)
+    monkeypatch.setattr("gestalt.data_modules.corpora.caption_tables.CHUNK", 8)
     numbers = [number for number in range(70) if number % 10]
     form = {"url": "https://x.org/{}.jpg", "key": "{:05d}", "uid": "{:032x}"}[by]
     texts = [TEXTS.get(number, f"new {number}") for number in numbers]
@@ -64,9 +74,14 @@ def test_each_pair_has_the_text_of_its_row(tmp_path, shards, name, by, named, co
         assert source.caption(number, 1) == (text.strip() if usable else f"picture {number}")
     facts = source.about()["captions"]
     assert [facts[key] for key in ("pairs", "with_row", "repeated_rows")] == [60, 54, 2]
+    texts = [source.read(number).captions[column] for number in PAIRS]
+    chunks = "".join(repr([texts[start : start + 8]]) for start in range(0, 60, 8))
+    assert facts["digest"] == sha256(chunks.encode()).hexdigest()[:32]
     (lock,) = tmp_path.glob("joined/*.lock")
-    lock.unlink()  # a finished join needs none
-    assert open_data(data, size=8, seed=0).digest() == source.digest()
+    lock.unlink()  # a finished join needs none, and no hash
+    with monkeypatch.context() as patch:
+        patch.setattr(TarStore, "join_hashes", lambda *_: pytest.fail("hashed again"))
+        assert open_data(data, size=8, seed=0).digest() == source.digest()
     assert not lock.exists()
     assert capsys.readouterr().err.count("captions: joining") == 1
     lock.with_suffix(".arrow").unlink()
@@ -90,7 +105,7 @@ class Keys(Store):
     """Pairs that have join values and nothing else."""
 
     def __init__(self, values):
-        self._values = values
+        self._values, self.asked = values, ""
 
     def __len__(self):
         return len(self._values)
@@ -102,6 +117,7 @@ class Keys(Store):
         return ""
 
     def join_values(self, name):
+        self.asked += name
         return iter(self._values)
 
 
@@ -153,6 +169,7 @@ def test_keys_and_captions_are_read_as_they_are_written(cwd, name, content, keys
     Path(name).write_text(content)
     pairs = joined(name, [*keys])
     assert [pairs.read(index).captions["t"] for index in range(len(pairs))] == captions
+    assert pairs.store.asked == "url"  # the values of all pairs are hashed once
     broken = len(pairs) - pairs.about()["captions"]["with_row"]
     assert pairs.about()["captions"]["broken_rows"] == broken
     assert (
