@@ -114,8 +114,8 @@ BUGS = (
     Bug(
         "void_is_background",
         "src/gestalt/measures/segmentation/class_maps.py",
-        old="labelled = label != ignored\n",
-        new="labelled, label = label >= 0, label.masked_fill(label == ignored, 0)\n",
+        old="not_scored = label == ignored\n",
+        new="not_scored, label = label < 0, label.masked_fill(label == ignored, 0)\n",
         test="tests/gestalt/measures/test_metrics.py::test_iou_equals_a_loop_over_pixels",
     ),
     Bug(

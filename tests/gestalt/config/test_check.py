@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -70,12 +71,12 @@ def test_calibrate_checks_the_split_of_its_benchmark_and_not_of_the_runs_benchma
     tmp_path, monkeypatch, capsys
 ):
     words = ["evaluation.benchmarks=[pascal_voc]", f"benchmark_root={tmp_path}"]
-    (tmp_path / "config.yaml").write_text(
-        to_yaml(load("clippy_dino_max", scale="tiny", overrides=words))
-    )
+    config = load("clippy_dino_max", scale="tiny", overrides=words)
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").touch()
-    monkeypatch.setattr("gestalt.runs.score.open_target", lambda *_, **__: None)
+    opened = SimpleNamespace(config=config)
+    monkeypatch.setattr("gestalt.runs.score.open_target", lambda *_, **__: opened)
     monkeypatch.setattr("gestalt.runs.sweep.calibrate", lambda *_, **__: "somewhere")
     asked = ["eval", str(tmp_path), "--calibrate", "scenes", "evaluation.protocol=mmseg-448/tcl"]
     assert main([*asked, "evaluation.split=tune"]) == 0  # pascal_voc has no such split
