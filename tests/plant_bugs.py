@@ -597,9 +597,9 @@ BUGS = (
     Bug(
         "seen_pixels_never_match",
         "src/gestalt/measures/segmentation/engine.py",
-        old="return [(pixels_hash(image), row) for image, row in zip(readable, largest, strict=True)]",
+        old="return [(pixels_hash(image), row) for image, row in zip(readable, rows, strict=True)]",
         new=(
-            "return [(pixels_hash(windows.image), row) for windows, row in zip(pieces, largest, "
+            "return [(pixels_hash(windows.image), row) for windows, row in zip(pieces, rows, "
             "strict=True)]"
         ),
         test="tests/gestalt/measures/segmentation/dense/test_offsets.py::test_a_scored_picture_among_the_unlabelled_is_refused",

