@@ -56,6 +56,24 @@ def test_iou_equals_a_loop_over_pixels():
     assert score.pixel_accuracy == right / sum(int((label != IGNORE).sum()) for _, label in pairs)
 
 
+@pytest.mark.parametrize("table", [[1, 2, 3, 4, 0, 2], [3] * 6])
+def test_predicted_classes_can_be_replaced_after_they_were_counted(table):
+    scores = []
+    for replaced in (False, True):
+        metric = MeanIoU(CLASSES, unnamed=True)
+        for index in range(7):
+            prediction, label = pair(index)
+            prediction[::2, ::3] = IGNORE
+            if replaced:
+                prediction = torch.tensor(table)[prediction.long().clamp(max=CLASSES)]
+            count(metric, prediction, label, index)
+        scores.append(metric.compute())
+    found, expected = scores[0].predicted_as(np.array(table)), scores[1]
+    np.testing.assert_array_equal(found.image_counts, expected.image_counts)
+    np.testing.assert_array_equal(found.counts, expected.counts)
+    np.testing.assert_array_equal(found.confusion, expected.confusion)
+
+
 def test_a_pixel_without_a_class_counts_in_the_union_of_its_true_class_and_in_no_prediction():
     pairs = [pair(index) for index in range(7)]
     for prediction, _ in pairs:
