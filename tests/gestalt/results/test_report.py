@@ -226,6 +226,19 @@ def test_scores_at_several_sizes_share_no_table(run):
     assert "settings that differ" in both
 
 
+def test_each_table_names_the_protocol_of_its_own_measure(run):
+    retrieval = {
+        "set": "scenes",
+        "measure": "retrieval",
+        "metric_keys": ["scenes/recall_at_10"],
+        "images": 30,
+        "protocol": {"name": "retrieval_crop", "digest": "x"},
+    }
+    words = " ".join(checked(report(run(0.6, more=[retrieval]))).words)
+    assert "segmentation by whole_square, 30 of 1449 images" in words
+    assert "retrieval by retrieval_crop, 30 images" in words
+
+
 def test_a_left_out_measure_has_its_reason(run):
     left_out = {"set": "scenes", "left_out": "grouping", "why": "there is no folder x"}
     words = " ".join(checked(report(run(0.6, more=[left_out]))).words)
