@@ -30,10 +30,11 @@ from tests.gpu.stand_in import DEVICE, pretended_gpu
 
 CPU = torch.device("cpu")
 BATCHES = (1, 2)
-AN_IMAGE, FIRST = 2, 4
-"""The largest number of waits for one more image in a batch; in a first evaluation, with the
-baselines that do not change.
-"""
+AN_IMAGE, A_BATCH = 2, 5
+"""The largest number of waits for one more image in a batch, and for a batch itself."""
+
+FIRST_IMAGE, FIRST_BATCH = 4, 8
+"""In a first evaluation, with the baselines that do not change."""
 
 IN_WINDOWS = {"window": 16, "stride": 8, "long_limit": None, "refinement_dilations": (1,)}
 
@@ -86,9 +87,9 @@ def batch_of(first: int, count: int) -> dict[str, Any]:
 
 def evaluate(
     measure: str, protocol: Any, device: torch.device, waits: Counter[str]
-) -> tuple[dict[str, float], list[float]]:
+) -> tuple[dict[str, float], list[tuple[float, float]]]:
     """Evaluate twice, each time batches of ``BATCHES`` images.  Returns the metrics, and for each
-    time the waits of one more image in a batch.
+    time the waits of one more image in a batch and of a batch itself.
     """
     images = Noise("painted", labels=LABELS, length=sum(BATCHES))
     of_set = context(images=images, protocol=protocol, pictures=0)
@@ -100,7 +101,7 @@ def evaluate(
         is_global_zero=False, sanity_checking=False, state=SimpleNamespace(fn="validate")
     )
     scorer.setup(trainer, module, "validate")
-    an_image = []
+    waited = []
     for _ in range(2):
         scorer.on_validation_epoch_start(trainer, module)
         of_batches = []
@@ -111,8 +112,9 @@ def evaluate(
             scorer.on_validation_batch_end(trainer, module, None, batch)
             of_batches.append(waits.total() - before)
         scorer.on_validation_epoch_end(trainer, module)
-        an_image.append((of_batches[1] - of_batches[0]) / (BATCHES[1] - BATCHES[0]))
-    return scorer.logged(), an_image
+        an_image = (of_batches[1] - of_batches[0]) / (BATCHES[1] - BATCHES[0])
+        waited.append((an_image, of_batches[0] - BATCHES[0] * an_image))
+    return scorer.logged(), waited
 
 
 PROTOCOLS = [(name, protocol, None) for name, row in MEASURES.items() for protocol in row.protocols]
@@ -130,8 +132,12 @@ def test_a_measure_has_the_cpus_numbers_on_a_device_and_seldom_waits(measure, na
     with pretended_gpu() as waits:
         found, (first, later) = evaluate(measure, protocol, DEVICE, waits)
     assert found == expected
-    assert first <= FIRST, waits
-    assert later <= AN_IMAGE, waits
+    for (image, batch), most_image, most_batch in (
+        (first, FIRST_IMAGE, FIRST_BATCH),
+        (later, AN_IMAGE, A_BATCH),
+    ):
+        assert image <= most_image, waits
+        assert batch <= most_batch, waits
 
 
 def test_pictures_on_a_device_have_the_cpus_maps_and_seldom_wait():
