@@ -33,12 +33,13 @@ from gestalt.losses.terms import Term
 def median(tokens):
     return mean_of_parts(tokens)
 
-def warm(image, text, *, logit_scale, **others):
-    return contrastive_loss(image, text, logit_scale=logit_scale, **others)
+def warm(image, text, *, logit_scale, heat=1.0, measure=False, **others):
+    return contrastive_loss(image, text, logit_scale=logit_scale, measure=measure, **others)
 
 class Alignment(Term):
-    def __init__(self, parts):
+    def __init__(self, parts, *, power=2):
         super().__init__()
+        self.power = power
 
 Alignment.reads_nouns = True
 """
@@ -115,6 +116,35 @@ def test_a_file_of_others_runs_no_code_that_the_user_does_not_name(tmp_path):
     assert model.segment(save_photo(tmp_path / "a.png"), ["dog", "cat"]).map.shape == (33, 50)
     started = build_model(loaded(f"start={folder}", *WORDS))
     assert torch.equal(started.eval().embed_text(["a"]), model.encoder.embed_text(["a"]))
+
+
+def test_options_are_arguments_of_a_loss_and_of_a_term():
+    given = [*WORDS, "loss.options.warm.heat=3.0", "loss.options.Alignment={power: 1}"]
+    config = loaded(*given)
+    assert build_loss(config.loss).keywords["heat"] == 3
+    (term,) = build_terms(config, build_model(config), None).values()
+    assert term.power == 1
+    assert len({config_hash(loaded(*given[: len(WORDS) + count])) for count in range(3)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("loss.options.cool.heat=1", "loss.options.cool=.*no loss or term in use; .*'?warm"),
+        ("loss.options.warm=3", "loss.options.warm=3: must be a mapping of arguments"),
+        ("loss.options.warm.heap=1", "loss.options.warm.heap=1: no such argument; .*'heat'"),
+        ("loss.options.warm.measure=true", "loss.options.warm.measure=.*: no such argument"),
+        ("loss.options.Alignment.parts=1", "loss.options.Alignment.parts=1: no such argument"),
+    ],
+)
+def test_an_option_that_nothing_takes_is_refused(word, message):
+    def build():
+        config = loaded(*WORDS, word)
+        build_loss(config.loss)
+        build_terms(config, build_model(config), None)
+
+    with pytest.raises(ConfigError, match=message):
+        build()
 
 
 def test_a_misspelt_module_is_named_with_its_key():

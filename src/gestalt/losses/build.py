@@ -4,18 +4,45 @@ import inspect
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
+from typing import Any
 
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.sources import Source
-from gestalt.losses.keys import Loss, terms_of
+from gestalt.losses.keys import Loss, own_name, terms_of
 from gestalt.losses.matrix import ContrastiveTerms
 from gestalt.losses.noun_list import NounList, frequent_nouns
 from gestalt.support.keys import refuse
+from gestalt.support.names import nearest
 from gestalt.support.typed import ConfigError
 from gestalt.tables import LOSSES, TERMS
 
 OPTIONS = ("directions", "equal_texts", "chunk")
 """Keys of ``loss`` that are arguments of the loss function."""
+
+
+PASSED = (*OPTIONS, "text_id", "valid", "logit_scale", "logit_bias", "measure")
+"""Arguments of a loss that are no options: they have keys of their own, or the module passes them.
+"""
+
+
+def options_of(loss: Loss, name: str, function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the options of a loss or a term, which are arguments of its function or class with a
+    default.
+
+    Raises:
+        ConfigError: it has no such argument.
+    """
+    taken = [
+        argument.name
+        for argument in inspect.signature(function).parameters.values()
+        if argument.default is not argument.empty and argument.name not in PASSED
+    ]
+    options: dict[str, Any] = loss.options.get(own_name(name), {})
+    for option, value in options.items():
+        if option not in taken:
+            choice = nearest(option, taken) if taken else "it takes none"
+            refuse(f"loss.options.{own_name(name)}.{option}", value, f"no such argument; {choice}")
+    return options
 
 
 def build_loss(loss: Loss) -> Callable[..., ContrastiveTerms]:
@@ -34,7 +61,8 @@ def build_loss(loss: Loss) -> Callable[..., ContrastiveTerms]:
             refuse(
                 f"loss.{option}", value, f"{why}; choose {'null' if default is None else default}"
             )
-    return partial(function, **{key: value for key, value in options.items() if key in named})
+    options = {key: value for key, value in options.items() if key in named}
+    return partial(function, **options, **options_of(loss, loss.name, function))
 
 
 RUNS, RUN = 50, 100

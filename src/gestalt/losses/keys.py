@@ -1,7 +1,7 @@
 """The part of the schema on the loss."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from gestalt.support.keys import Key, key, positive, refuse, unhashed
 from gestalt.support.names import nearest
@@ -39,6 +39,11 @@ class Loss:
         f"Further terms of the loss and their weights: {', '.join(TERMS.built_in)}, those of "
         "installed packages, or `python:package.module:Name`. Weight 0 leaves a term out; empty: "
         "the loss of pairs alone.",
+    )
+    options: dict[str, Any] = key(
+        {},
+        "Arguments of a loss or of terms of your own or of a package, by the name of the function "
+        "or class: `{warm: {heat: 2.0}}`.",
     )
     nouns_most: int = key(
         300,
@@ -80,8 +85,13 @@ def terms_of(loss: Loss) -> dict[str, float]:
     return {name: weight for name, weight in sorted(loss.terms.items()) if weight > 0}
 
 
+def own_name(name: str) -> str:
+    """Return the name of a loss or term among ``loss.options``; of code, that of its object."""
+    return name.rpartition(":")[2]
+
+
 def check_loss(loss: Loss) -> None:
-    """Check the terms' names and weights, and the options that the loss takes.
+    """Check the terms' names and weights, and the names that have options.
 
     Raises:
         ConfigError: names the key and what to choose.
@@ -98,3 +108,12 @@ def check_loss(loss: Loss) -> None:
             refuse(f"loss.terms.{name}", weight, f"not a term of the loss; {nearest(name, TERMS)}")
         if complaint := Key("", at_least=0).complaint(weight):
             refuse(f"loss.terms.{name}", weight, f"{complaint}; 0 leaves the term out")
+    used = [own_name(name) for name in (loss.name, *terms_of(loss))]
+    for name, options in loss.options.items():
+        if name not in used:
+            refuse(
+                f"loss.options.{name}", options, f"no loss or term in use; {nearest(name, used)}"
+            )
+        if not isinstance(options, dict):
+            why = "must be a mapping of arguments, such as {heat: 2.0}"
+            refuse(f"loss.options.{name}", options, why)

@@ -16,7 +16,7 @@ from gestalt.data_modules.sources import Source
 from gestalt.data_modules.validation import ImageSetDataModule
 from gestalt.encoders.keys import train_size
 from gestalt.encoders.text import TextTower
-from gestalt.losses.build import build_loss
+from gestalt.losses.build import build_loss, options_of
 from gestalt.losses.contrastive import text_ids
 from gestalt.losses.keys import terms_of
 from gestalt.losses.noun_list import NounList, similar_nouns
@@ -183,7 +183,8 @@ def build_terms(config: Experiment, model: DualEncoder, nouns: NounList | None) 
     with torch.random.fork_rng(devices=[]):  # a term changes no other random draw
         for name in terms_of(config.loss):
             torch.manual_seed(config.seed)
-            terms[name] = TERMS[name](parts)
+            function = TERMS[name]
+            terms[name] = function(parts, **options_of(config.loss, name, function))
     return terms
 
 
