@@ -12,7 +12,7 @@ from tests import warm
 from tests.plant_bugs import BUGS
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = ("docs", "src", "data_modules", "docs/examples", "tests", "experiments")
+COPIED = ("src", "data_modules", "docs", "tests", "experiments")
 
 
 @pytest.fixture(scope="module")
