@@ -86,9 +86,9 @@ fix: $(READY) ## fix lint and format
 bench: $(READY) ## time training, evaluation and loading against a plain implementation (GESTALT_DATA=DIR for photographs)
 	$(VENV)/bin/python tests/bench $(ARGS)
 
-gpu: $(READY) ## run the tests and the benchmark that need an NVIDIA GPU
+gpu: $(READY) ## run the tests that need an NVIDIA GPU, then print one page of benchmarks for an issue
 	$(PYTEST) -m gpu $(ARGS)
-	$(VENV)/bin/python tests/bench --only gpu
+	$(VENV)/bin/python tests/bench --page --only gpu evaluation loading
 
 docs: $(READY) ## build the pages as a site with search, build/site/index.html
 	$(VENV)/bin/python -P -m sphinx --quiet --fail-on-warning --keep-going docs build/site $(ARGS)

@@ -33,8 +33,12 @@ def part(monkeypatch: pytest.MonkeyPatch) -> Part:
 
 
 def test_the_steps_of_a_gpu_run_anywhere_with_tiny_towers(tmp_path):
-    done = bench("--only", "gpu", "--tiny", "--json", str(tmp_path / "results.json"))
+    words = ("--only", "gpu", "--tiny", "--page", "--json", str(tmp_path / "results.json"))
+    done = bench(*words)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Gestalt at ")
+    assert f"torch {torch.__version__}" in done.stdout.splitlines()[0]
+    assert done.stdout.count("```") == 2
     results = json.loads((tmp_path / "results.json").read_text())["gpu"]
     assert [row["samples_per_second"] > 0 for row in results["rows"]] == [True, True]
     small, large = (row["tflop"] for row in results["rows"])

@@ -1,4 +1,4 @@
-"""Time the parts of Gestalt, in one process: python tests/bench [--json FILE] [--only PART].
+"""Time the parts of Gestalt, in one process: python tests/bench [--json FILE] [--only PART ...].
 
 training: the step at 100, 50 and 20 % of the tokens, taken in turns so that a busy machine slows
 all three.  loss: the contrastive loss beside open_clip's.  rival: the step against open_clip's own
@@ -32,7 +32,8 @@ def main() -> int:
     """Measure, print, write.  Returns the exit status: 2 if ``--only gpu`` finds no device."""
     parser = argparse.ArgumentParser(prog="python tests/bench", description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="write the numbers to this file too")
-    parser.add_argument("--only", choices=PARTS, help="run one part")
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="run some parts")
+    parser.add_argument("--page", action="store_true", help="print Markdown that names the machine")
     gpu = parser.add_argument_group("the part gpu")
     gpu.add_argument("--batch", type=int, help="pairs a step, 256 unless given")
     gpu.add_argument(
@@ -43,16 +44,31 @@ def main() -> int:
     options = parser.parse_args()
     keep_freed_memory()
     results: dict[str, Any] = {}
-    for name in (options.only,) if options.only else PARTS:
+    if options.page:
+        print("\n".join([*heading(provenance()), "", "```text"]))
+    for name in options.only or PARTS:
         part = import_module(name)
         keywords = {"tiny": options.tiny, "batch": options.batch} if name == "gpu" else {}
         results[name] = part.measure(**keywords)
         print("\n".join(shown(results[name])) if results[name] else part.LEFT_OUT, end="\n\n")
+    if options.page:
+        print("```")
     if options.json is not None:
         options.json.write_text(
             json.dumps({**results, "provenance": provenance()}, indent=1) + "\n"
         )
-    return 2 if options.only == "gpu" and results["gpu"] is None else 0
+    return 2 if options.only and "gpu" in options.only and results["gpu"] is None else 0
+
+
+def heading(known: dict[str, Any]) -> list[str]:
+    """Return the lines of a page on what was measured, and on which machine."""
+    versions = [f"{name} {known['packages'][name]}" for name in ("gestalt", "torch", "timm")]
+    machine = ", ".join(f"{key} {value}" for key, value in known["machine"].items())
+    return [
+        f"Gestalt at {known['commit']}, {', '.join(versions)}, Python {known['python']}",
+        "",
+        f"Machine: {machine}",
+    ]
 
 
 def shown(results: dict[str, Any]) -> list[str]:
