@@ -154,7 +154,7 @@ class Named(Own):
 
 
 def by_the_command_line(callbacks):
-    """What LightningCLI makes of the callbacks of the page."""
+    """The callbacks of the page, built by LightningCLI."""
     config = {"trainer": {**QUIET, "callbacks": callbacks[:1]}}
     cli = LightningCLI(Named, run=False, seed_everything_default=False, args=config)
     written = yaml.safe_load(cli.parser.dump(cli.config))
@@ -163,7 +163,7 @@ def by_the_command_line(callbacks):
 
 
 def by_hydra(callbacks):
-    """What Hydra makes of the callbacks of the page, without their conversion."""
+    """The callbacks of the page, built by Hydra without their conversion."""
     hydra = pytest.importorskip("hydra.utils")
     return hydra.instantiate(OmegaConf.create(callbacks[0]))
 

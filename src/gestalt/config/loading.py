@@ -112,7 +112,7 @@ def load(
 
 
 def code_of(config: Experiment) -> list[str]:
-    """Return what a configuration names as code of one's own, as ``key=value`` words."""
+    """Return the ``key=value`` words by which a configuration names ``python:`` code."""
     words = (f"{key}={value}" for key, value in flatten(to_plain(config)).items())
     return [word for word in words if find_code(word)]
 
