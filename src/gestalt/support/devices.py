@@ -62,6 +62,19 @@ def on_host(*tensors: Tensor) -> list[Tensor]:
     ]
 
 
+def occurring(values: Tensor, bins: int) -> Tensor:
+    """Return which integers in [0, bins) occur, (bins,) bool on the values' device, for which the
+    host does not wait.
+    """
+    occurs = torch.zeros(bins, dtype=torch.bool, device=values.device)
+    return occurs.index_fill_(0, values.flatten().long(), True)
+
+
+def ranks_among(values: Tensor, occurs: Tensor) -> Tensor:
+    """Return the position of each value among those that occur, int64."""
+    return (occurs.cumsum(0) - 1)[values.int()]
+
+
 def bin_counts(values: Tensor, bins: int) -> Tensor:
     """Count integers in [0, bins), (bins,) int64 on their device; unlike ``torch.bincount``, the
     host does not wait.

@@ -15,7 +15,7 @@ from gestalt.measures.evaluation.images import Size, size_of, upsample
 from gestalt.measures.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.engine import upsampled_argmax
 from gestalt.support.arrays import Ints
-from gestalt.support.devices import bin_counts, send
+from gestalt.support.devices import bin_counts, occurring, ranks_among, send
 from gestalt.support.label_values import IGNORE, WIDE
 
 LEVELS = 256
@@ -124,16 +124,14 @@ def cell_areas(label: Tensor, grid: Size, *, values: int) -> tuple[Tensor, Tenso
     Returns:
         (K,) int64 in ascending order; (K, h, w) float32.
     """
-    occurs = torch.zeros(values, dtype=torch.bool, device=label.device)
-    occurs.index_fill_(0, label.flatten().long(), True)
+    occurs = occurring(label, values)
     present = occurs.nonzero()[:, 0]
-    rank = (occurs.cumsum(0) - 1)[label.int()]
     (row, of_rows), (column, of_columns) = (
         [send(part, label.device) for part in blocks_of(side, cells)]
         for side, cells in zip(label.shape, grid, strict=True)
     )
     shape = len(present), of_rows.shape[1], of_columns.shape[1]
-    place = (rank * shape[1] + row[:, None]) * shape[2] + column
+    place = (ranks_among(label, occurs) * shape[1] + row[:, None]) * shape[2] + column
     counts = bin_counts(place, shape[0] * shape[1] * shape[2]).reshape(shape)
     return present, of_rows @ counts.float() @ of_columns.T
 

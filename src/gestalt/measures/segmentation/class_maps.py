@@ -35,7 +35,7 @@ from gestalt.measures.evaluation.pictures import (
 )
 from gestalt.measures.rows import ImageMetric
 from gestalt.support.arrays import Ints
-from gestalt.support.devices import bin_counts, on_host
+from gestalt.support.devices import bin_counts, occurring, on_host, ranks_among
 from gestalt.support.files import replacing
 from gestalt.support.label_values import MAX_CLASSES, PADDING, ignored_value
 from gestalt.support.ranks import objects_of_ranks, objects_on_first
@@ -188,8 +188,7 @@ class Slots(NamedTuple):
         classes = classes.int()
         right = (classes >= 0) & (classes < count)
         values = torch.where(right, classes, count + 1).masked_fill_(without, count)
-        occurs = torch.zeros(count + 2, dtype=torch.bool, device=values.device)
-        return cls(values, occurs.index_fill_(0, values.flatten().long(), True))
+        return cls(values, occurring(values, count + 2))
 
     @property
     def wrong(self) -> int:
@@ -198,7 +197,7 @@ class Slots(NamedTuple):
 
     def ranks(self) -> Tensor:
         """Return the position of each pixel's value among those that occur, (H, W) int64."""
-        return (self.occurs.cumsum(0) - 1)[self.values]
+        return ranks_among(self.values, self.occurs)
 
 
 class MeanIoU(ImageMetric):
