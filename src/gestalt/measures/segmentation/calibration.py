@@ -70,20 +70,24 @@ class Sweep:
         # pixels by bin of the score and class: those whose class before the threshold is right, by
         # that class, and by the true one; the last class is of pixels that do not count
         self._counts = torch.zeros(3, STEPS + 2, classes + 1, dtype=torch.int64)
+        self._bounds = torch.as_tensor(self.thresholds, dtype=torch.float32)
 
     def update(self, segmented: TopDown, label: Tensor) -> None:
         """Count an image; ``label`` is (H, W) with the ``ignored_value`` of its classes."""
+        # both are on the device from the first image on
+        self._counts, self._bounds = (
+            send(part, label.device) for part in (self._counts, self._bounds)
+        )
         ignored = label == ignored_value(self.classes)
         truth = label.long().masked_fill(ignored, self.classes)
         predicted = segmented.classes_before_threshold.long().masked_fill(ignored, self.classes)
         # number of thresholds that the score reaches
         level = torch.bucketize(
             segmented.score.float().contiguous(),
-            send(torch.as_tensor(self.thresholds, dtype=torch.float32), label.device),
+            self._bounds,
             right=not self._or_equal,
         )
         right = truth.masked_fill(predicted != truth, self.classes)
-        self._counts = send(self._counts, label.device)  # there from the first image on
         for counts, named in zip(self._counts, (right, predicted, truth), strict=True):
             places = level * counts.shape[1] + named
             counts += bin_counts(places, counts.numel()).reshape(counts.shape)
