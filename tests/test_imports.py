@@ -1,6 +1,7 @@
 """Imports point one way: a reader may stop at any room without looking into those above it."""
 
 import ast
+import re
 from functools import cache
 
 import pytest
@@ -24,6 +25,11 @@ LADDER = (  # a room imports from the rungs below its own
     {"projection", "subsampling", "data_modules", "tables"},
     {"tokens", "support"},
 )
+
+INSIDE: dict[str, tuple[set[str], ...]] = {}  # the same within a room, for its folders and files
+
+NAMES_ROWS = {"module", "tables", "support.moved", "measures.evaluation.measures"}
+"""Files whose strings name code anywhere: rows of a table, and old names."""
 
 TABLES = ("pandas", "pyarrow", "datasets", "sklearn", "scipy", "matplotlib")
 MODELS = ("timm", "transformers", "open_clip")
@@ -87,32 +93,47 @@ def imported(path):
             yield from (name.name for name in node.names)
 
 
-def room(name):
-    """The first folder or file of a module's name; the package itself, which names what the API
-    gives, has none.
-    """
-    return name.removeprefix("gestalt").removeprefix(".").partition(".")[0]
+def named(path):
+    """Modules that a file names in strings, as in ``resolve_name("gestalt.module:function")``."""
+    for node in ast.walk(tree(path)):
+        value = node.value if isinstance(node, ast.Constant) else None
+        if isinstance(value, str) and re.fullmatch(r"gestalt(\.\w+)+(:\w+)?", value):
+            yield value.replace(":", ".")
 
 
-def rung(name):
+def room(name, within="gestalt"):
+    """The first folder or file of a module's name within a package; the package itself has none."""
+    return name.removeprefix(within).removeprefix(".").partition(".")[0]
+
+
+def rung(name, ladder=LADDER, within="gestalt"):
     """The number of a module's rung, counted from the top."""
-    return next((number for number, rooms in enumerate(LADDER) if room(name) in rooms), -1)
+    return next((n for n, rooms in enumerate(ladder) if room(name, within) in rooms), -1)
 
 
-def test_every_room_stands_on_the_ladder():
-    assert not [name for name, _ in modules() if room(name) and rung(name) < 0]
+LADDERS = {"gestalt": LADDER, **{f"gestalt.{name}": ladder for name, ladder in INSIDE.items()}}
 
 
-def test_imports_point_down_the_ladder():
+@pytest.mark.parametrize(("within", "ladder"), LADDERS.items(), ids=LADDERS)
+def test_every_room_stands_on_the_ladder(within, ladder):
+    found = {room(name, within) for name, _ in modules() if name.startswith(f"{within}.")}
+    assert found - {""} == set().union(*ladder)
+
+
+@pytest.mark.parametrize(("within", "ladder"), LADDERS.items(), ids=LADDERS)
+def test_imports_point_down_the_ladder(within, ladder):
     wrong = []
     for name, path in modules():
-        for target in imported(path):
+        if not name.startswith(f"{within}."):
+            continue
+        texts = () if name.removeprefix("gestalt").removeprefix(".") in NAMES_ROWS else named(path)
+        for target in (*imported(path), *texts):
             if (
-                target.startswith("gestalt.")
-                and room(name) not in ("", room(target))
-                and rung(target) <= rung(name)
+                target.startswith(f"{within}.")
+                and room(name, within) != room(target, within)
+                and rung(target, ladder, within) <= rung(name, ladder, within)
             ):
-                wrong.append(f"{name} imports {target}")
+                wrong.append(f"{name} names {target}")
     assert not wrong
 
 
