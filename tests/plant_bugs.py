@@ -227,7 +227,7 @@ BUGS = (
         "src/gestalt/training/checkpoints.py",
         old='with replacing(first) as partial, partial.open("wb") as file:',
         new='with place.open("wb") as file:',
-        test="tests/gestalt/training/test_checkpoints.py::test_a_writer_that_dies_half_way_leaves_the_previous_checkpoint_whole",
+        test="tests/gestalt/training/test_checkpoints.py::test_a_disk_that_fills_during_a_checkpoint_leaves_the_previous_one_and_one_line",
     ),
     Bug(
         "resumed_steps_logged_one_late",

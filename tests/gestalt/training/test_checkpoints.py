@@ -27,23 +27,10 @@ from gestalt.training.checkpoints import (
 from gestalt.training.trainer import make_trainer
 from tests.gestalt.at_step import QUIET
 
-FIRST, SECOND = {"weight": torch.zeros(1000)}, {"weight": torch.ones(1000)}
-
-
-def read(path: Path) -> float:
-    return torch.load(path, weights_only=True)["weight"].mean().item()
-
-
-def dies_half_way(checkpoint, file, save=torch.save):
-    """The writer of checkpoints on a machine that goes down in the middle of it."""
-    save(checkpoint, file)
-    file.truncate(file.tell() // 2)
-    raise OSError("no space left on device")
-
 
 def test_a_disk_that_fills_during_a_checkpoint_leaves_the_previous_one_and_one_line(tmp_path):
     path = tmp_path / "last.ckpt"
-    AtomicCheckpointIO().save_checkpoint(FIRST, path)
+    AtomicCheckpointIO().save_checkpoint({"weight": 0}, path)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
@@ -57,21 +44,7 @@ def test_a_disk_that_fills_during_a_checkpoint_leaves_the_previous_one_and_one_l
         f"{path}: larger than the file system or `ulimit -f` allows; raise the limit or write "
         "elsewhere"
     )
-    assert read(path) == 0
-    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
-
-
-def test_a_writer_that_dies_half_way_leaves_the_previous_checkpoint_whole(tmp_path, monkeypatch):
-    path = tmp_path / "last.ckpt"
-    AtomicCheckpointIO().save_checkpoint(FIRST, path)
-    monkeypatch.setattr(torch, "save", dies_half_way)
-    with pytest.raises(OSError, match="no space"):
-        AtomicCheckpointIO().save_checkpoint(SECOND, path)
-    assert read(path) == 0
-    monkeypatch.undo()
-    # the partial file of the failed save is ignored
-    AtomicCheckpointIO().save_checkpoint(SECOND, path)
-    assert read(path) == 1
+    assert torch.load(path) == {"weight": 0}
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 
