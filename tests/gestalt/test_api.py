@@ -1,10 +1,7 @@
 """The Python API: it loads what the commands load, and gives what the engines give."""
 
-import ast
 import doctest
 import inspect
-import subprocess
-import sys
 import warnings
 
 import numpy as np
@@ -21,7 +18,6 @@ from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
 from gestalt.measures.segmentation.segmented import label_prompts
 from gestalt.support.faults import Caveat
-from tests.gestalt.command import environment
 from tests.gestalt.painted import random_pixels
 from tests.gestalt.tiny_config import tiny_config
 from tests.gestalt.tiny_model import RUN, export, save_photo, save_run, tiny
@@ -55,24 +51,6 @@ def same_weights(first, second):
     return left.keys() == right.keys() and all(
         torch.equal(left[name], right[name]) for name in left
     )
-
-
-@pytest.mark.parametrize(
-    ("modules", "heavy"),
-    [
-        ("gestalt", {"torch", "PIL", "numpy", "timm", "yaml"}),
-        (
-            "gestalt.models.building, gestalt.models.opening, gestalt.api",
-            {"lightning", "pytorch_lightning", "torchmetrics", "matplotlib"},
-        ),
-    ],
-)
-def test_an_import_loads_no_heavy_package(modules, heavy):
-    code = f"import sys, {modules}; print({{name.partition('.')[0] for name in sys.modules}})"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
-    )
-    assert not heavy & ast.literal_eval(done.stdout)
 
 
 @pytest.mark.parametrize(

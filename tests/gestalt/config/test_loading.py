@@ -132,19 +132,15 @@ def test_a_configuration_that_cannot_run_is_refused_in_one_line_with_the_remedy(
     assert "\n" not in str(error.value)
 
 
-def test_a_typo_help_and_a_dry_run_import_nothing_heavy():
+def test_help_and_a_dry_run_import_nothing_heavy():
     code = (
         "import sys; from gestalt.__main__ import main\n"
-        "status = main(['train', 'clippy_dino_max', 'trainer.max_step=3'])\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
         "assert main(['data', 'get', 'pascal_voc', '--dry-run']) == 0\n"
         "heavy = {'torch', 'lightning', 'transformers', 'numpy', 'PIL'}\n"
-        "assert not heavy & {*sys.modules}, heavy & {*sys.modules}; sys.exit(status)"
+        "assert not heavy & {*sys.modules}, heavy & {*sys.modules}"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.count("\n") == 1
-    assert "did you mean 'trainer.max_steps'?" in done.stderr
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_command_line_wins_over_the_experiment_and_the_experiment_over_the_scale():
