@@ -5,9 +5,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -77,13 +75,13 @@ class Page:
             self.complaints.append(message["params"])
         return message
 
-    def open(self, url, *, width=1280, height=900):
+    def open(self, url, *, width=1280):
         """Load a page in a window of this size."""
         self.loaded, self.requests, self.complaints = False, [], []
         self.send(
             "Emulation.setDeviceMetricsOverride",
             width=width,
-            height=height,
+            height=900,
             deviceScaleFactor=1,
             mobile=False,
         )
@@ -98,14 +96,6 @@ class Page:
         )
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
-
-    def until(self, script, *, seconds=30):
-        """Wait until JavaScript gives something true, and return it."""
-        deadline = time.monotonic() + seconds
-        while not (value := self.run(script)):
-            assert time.monotonic() < deadline, f"never true: {script}; {self.complaints}"
-            time.sleep(0.1)
-        return value
 
     def point(self, selector, *, click=False):
         """Move the mouse to the middle of an element, and click if asked to."""
@@ -140,14 +130,6 @@ class Page:
             "Input.dispatchKeyEvent", type="keyDown", **common, **({"text": text} if text else {})
         )
         self.send("Input.dispatchKeyEvent", type="keyUp", **common)
-
-    def save(self, path, *, format="png"):
-        """Write what the window shows."""
-        import base64
-
-        Path(path).write_bytes(
-            base64.b64decode(self.send("Page.captureScreenshot", format=format)["data"])
-        )
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from gestalt.commands.eval import check
+from gestalt.__main__ import parse
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.models.opening import Target
 from gestalt.results.compare import Column
@@ -17,17 +17,8 @@ from tests.gestalt.tiny_config import tiny_config
 
 
 def asked(text):
-    arguments = SimpleNamespace(
-        overrides=[],
-        sizes=None,
-        calibrate=None,
-        split=None,
-        protocols=text,
-        predictions=None,
-        checkpoints=None,
-        target="timm:vit_tiny_patch16_224",
-    )
-    check(arguments)
+    arguments = parse(["eval", "timm:vit_tiny_patch16_224", "--protocols", text])
+    arguments.module.check(arguments)
     return arguments.protocols
 
 

@@ -18,10 +18,8 @@ CASES = {
 }
 
 
-def limits(
-    words: list[str], *, name: str = "clippy_dino_max", scale: str = "demo"
-) -> tuple[int | None, int | None]:
-    config = load(name, scale=scale, overrides=words)
+def limits(words: list[str], *, scale: str = "demo") -> tuple[int | None, int | None]:
+    config = load("clippy_dino_max", scale=scale, overrides=words)
     return config.data.limit, config.pretraining.limit
 
 
