@@ -213,11 +213,6 @@ def test_the_run_stops_when_the_tower_keeps_another_number_of_tokens_than_the_co
         trained(FewWeights(parts=parts), share=share)
 
 
-def test_kept_tokens_are_counted():
-    module, _ = trained(FewWeights(), share=0.5)
-    assert module.token_count == "8/16"
-
-
 @pytest.mark.parametrize(("crops", "epoch"), [(None, 5), (2, 1)])
 def test_kept_tokens_depend_on_seed_epoch_and_sample_and_repeat_with_the_crops(crops, epoch):
     model = FewWeights()

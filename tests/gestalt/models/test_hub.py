@@ -85,15 +85,6 @@ def test_the_example_of_the_page_runs(hub, folder, monkeypatch):
     assert (hub.root / "org" / "my-model" / "model.safetensors").is_file()
 
 
-def test_saving_a_loaded_model_writes_an_identical_folder(folder, tmp_path):
-    HubModel.from_pretrained(folder).save_pretrained(tmp_path / "again")
-    names = sorted(path.name for path in folder.iterdir())
-    assert sorted(path.name for path in (tmp_path / "again").iterdir()) == names
-    assert all(
-        (folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in names
-    )
-
-
 def test_a_model_missing_on_the_hub_is_reported_without_the_token(hub):
     with pytest.raises(
         ValueError,
