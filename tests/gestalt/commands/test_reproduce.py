@@ -28,46 +28,46 @@ def test_a_row_names_a_protocol_for_its_benchmark_and_settings_that_exist():
         assert row.source, name
 
 
-def test_both_numbers_and_their_difference_are_printed(monkeypatch, capsys):
+@pytest.fixture
+def asked(monkeypatch):
+    """What is scored, a target and overrides a call, in place of which two numbers are known."""
     entry = {"set": "pascal_voc", "images": 1449, "images_in_set": 1449, "images_official": 1449}
     metrics = {"pascal_voc/miou": 0.591, "flickr30k_karpathy/text_to_image_recall_at_1": 0.6971}
     scored = SimpleNamespace(record={"metrics": metrics, "benchmarks": [entry]})
-    asked = []
+    calls = []
     monkeypatch.setattr(
-        scoring, "open_target", lambda target, **words: asked.append((target, words["overrides"]))
+        scoring, "open_target", lambda target, overrides, **_: calls.append((target, overrides))
     )
     monkeypatch.setattr(scoring, "score", lambda target, overrides: scored)
-    words = ["benchmark_root=DIR", "evaluation.refinement=pamr"]
-    command.run(
-        SimpleNamespace(name="sclip/voc21", model="open_clip:here", overrides=words, output=None)
-    )
-    printed = capsys.readouterr()
+    return calls
+
+
+def reproduce(name, *overrides, model=None):
+    command.run(SimpleNamespace(name=name, model=model, overrides=[*overrides], output=None))
+
+
+def test_both_numbers_and_their_difference_are_printed(asked, capsys):
+    reproduce("sclip/voc21")
     assert (
         "sclip/voc21: published 59.63, ours 59.10, difference -0.53 (more than 0.5 points apart); "
-        "all 1449 images" in printed.out
+        "all 1449 images" in capsys.readouterr().out
     )
-    assert (
-        "the model was open_clip:here in place of open_clip:ViT-B-16-quickgelu:openai"
-        in printed.err
-    )
-    assert asked == [
-        (
-            "open_clip:here",
-            [
-                "evaluation.benchmarks=[pascal_voc]",
-                "evaluation.protocol=sclip-336/sclip",
-                *words,
-            ],
-        )
-    ]
-    # which may change the score
-    assert "scored with evaluation.refinement=pamr besides the published settings" in printed.err
-    name = "openclip_t2i/flickr30k_karpathy"
-    command.run(SimpleNamespace(name=name, model=None, overrides=[], output=None))
+    reproduce("openclip_t2i/flickr30k_karpathy")
     assert "published 69.84, ours 69.71, difference -0.13 (within" in capsys.readouterr().out
     words = ["evaluation.benchmarks=[flickr30k_karpathy]"]
     words += ["evaluation.retrieval_protocol=retrieval_crop"]
     assert asked[1] == ("open_clip:ViT-B-16:laion2b_s34b_b88k", words)
+
+
+def test_another_model_and_further_settings_are_scored_and_named(asked, capsys):
+    words = ["benchmark_root=DIR", "evaluation.refinement=pamr"]
+    reproduce("sclip/voc21", *words, model="open_clip:here")
+    said = capsys.readouterr().err
+    assert "model was open_clip:here in place of open_clip:ViT-B-16-quickgelu:openai" in said
+    # which may change the score
+    assert "scored with evaluation.refinement=pamr besides the published settings" in said
+    published = ["evaluation.benchmarks=[pascal_voc]", "evaluation.protocol=sclip-336/sclip"]
+    assert asked == [("open_clip:here", [*published, *words])]
 
 
 def test_missing_data_and_unknown_names_are_refused_with_the_remedy():
