@@ -31,7 +31,8 @@ CNN = (
 WAYS = {
     "one_block_of_two": f"clippy_random_max image.frozen_blocks=1 {FROZEN}",
     "every_token_and_the_text_tower_trained": (
-        "clippy_dino_avg image.frozen_blocks=1 image.subsampling=false data.crops=1"
+        "clippy_dino_avg image.frozen_blocks=1 image.subsampling=false data.crops=1 "
+        "text.family=open_clip text.init=random text.layers=1 text.width=16 text.heads=2"
     ),
     "micro_batches": (
         f"clippy_dino_cls image.frozen_blocks=2 {FROZEN} data.batch_size=2 "

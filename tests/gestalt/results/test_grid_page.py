@@ -29,10 +29,10 @@ NAMES = ("background", "cat", "dog")
 
 @pytest.fixture
 def view(tmp_path):
-    """All cells but one, with predictions."""
+    """Some of the cells, with predictions."""
     made = {}
     cells = list(GRID.cells)
-    for place, cell in enumerate(cells[:-2] + cells[-1:]):
+    for place, cell in enumerate(cells[-5:-2] + cells[-1:]):
         config = tiny_config(*GRID.words(cell, seed=0), name=GRID.base)
         saved, array = record(config, 0.1 + 0.05 * place)
         folder = tmp_path / "runs" / str(place)
