@@ -65,7 +65,7 @@ BUGS = (
         "src/gestalt/losses/distillation.py",
         old="sum_over_ranks(plan.sum(dim=-2, keepdim=True))",
         new="plan.sum(dim=-2, keepdim=True)",
-        test="tests/gestalt/losses/distillation/test_ranks.py::test_the_mean_over_two_threads_equals_one_process",
+        test="tests/gestalt/losses/test_distillation.py::test_the_mean_over_two_threads_equals_one_process",
     ),
     Bug(
         "class_token_in_max",
