@@ -449,7 +449,7 @@ BUGS = (
     ),
     Bug(
         "scale_gradient_once_a_block",
-        "src/gestalt/losses/contrastive.py",
+        "src/gestalt/losses/blocks.py",
         old="grad_log_scale + (grad_queries[rows] * queries[rows]).sum()",
         new="grad_log_scale + len([*matrix.blocks()]) * (grad_queries[rows] * queries[rows]).sum()",
         test="tests/gestalt/losses/test_blocks.py::test_blocks_of_any_size_give_the_values_and_the_gradient_of_the_whole",

@@ -11,7 +11,7 @@ import pytest
 import torch
 from open_clip.loss import ClipLoss
 
-from gestalt.losses.contrastive import text_ids
+from gestalt.losses.captions import text_ids
 from gestalt.models.start import build_model
 from tests.gestalt.at_step import build_module
 from tests.gestalt.command import gestalt

@@ -26,7 +26,16 @@ LADDER = (  # a room imports from the rungs below its own
     {"tokens", "support"},
 )
 
-INSIDE: dict[str, tuple[set[str], ...]] = {}  # the same within a room, for its folders and files
+INSIDE: dict[str, tuple[set[str], ...]] = {  # the same within a room, for its folders and files
+    "losses": (
+        {"build"},
+        {"nouns", "self_distillation"},
+        {"terms"},
+        {"contrastive", "sigmoid", "distillation"},
+        {"blocks"},
+        {"matrix", "captions", "noun_list", "keys"},
+    ),
+}
 
 NAMES_ROWS = {"module", "tables", "support.moved", "measures.evaluation.measures"}
 """Files whose strings name code anywhere: rows of a table, and old names."""

@@ -22,7 +22,8 @@ from torch.optim import Optimizer
 
 from gestalt.encoders.checkpoints import cause, read_checkpoint
 from gestalt.encoders.keys import Image
-from gestalt.losses.contrastive import contrastive_loss, text_ids
+from gestalt.losses.captions import text_ids
+from gestalt.losses.contrastive import contrastive_loss
 from gestalt.losses.matrix import ContrastiveTerms
 from gestalt.losses.terms import Term
 from gestalt.model import DualEncoder

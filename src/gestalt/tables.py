@@ -112,7 +112,7 @@ LOSSES: OpenRegistry[Any] = OpenRegistry(
             "sigmoid",
             "SigLIP's logistic loss of each image with each text, over all ranks, with a learned "
             "bias",
-            "gestalt.losses.contrastive:sigmoid_loss",
+            "gestalt.losses.sigmoid:sigmoid_loss",
             one_direction=True,
             scalars={"logit_scale": math.log(10), "logit_bias": -10.0},
         ),

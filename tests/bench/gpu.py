@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gestalt.config.loading import load
 from gestalt.config.schema import Experiment
-from gestalt.losses.contrastive import text_ids
+from gestalt.losses.captions import text_ids
 from gestalt.models.start import build_model
 from gestalt.results.record import device_name
 from tests.gestalt.at_step import build_module

@@ -13,7 +13,8 @@ from open_clip.loss import ClipLoss
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.losses.contrastive import contrastive_loss, text_ids
+from gestalt.losses.captions import text_ids
+from gestalt.losses.contrastive import contrastive_loss
 
 SIZES = (32, 64, 128, 256, 512)
 LARGE, CHUNK = 4096, 256

@@ -18,7 +18,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, default_collate
 
 from gestalt.encoders.weights import WeightsOrigin
-from gestalt.losses.contrastive import ContrastiveTerms, contrastive_loss, sigmoid_loss
+from gestalt.losses.contrastive import contrastive_loss
+from gestalt.losses.matrix import ContrastiveTerms
+from gestalt.losses.sigmoid import sigmoid_loss
 from gestalt.model import MAX_LOGIT_SCALE, DualEncoder, Embeddings
 from gestalt.module import ContrastiveModule
 from gestalt.subsampling import keep_indices

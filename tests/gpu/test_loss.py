@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.losses.contrastive import contrastive_loss, text_ids
+from gestalt.losses.captions import text_ids
+from gestalt.losses.contrastive import contrastive_loss
 
 PAIRS, WIDTH = 96, 64
 TOLERANCE = {

@@ -1,1 +1,1 @@
-"""Losses of image-text pairs, further terms of the loss, and what they exchange between ranks."""
+"""Losses of image-text pairs, and further terms of the loss."""

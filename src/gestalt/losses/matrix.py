@@ -154,7 +154,9 @@ def compare(
             f"least 1, got image {tuple(image.shape)}, text {tuple(text.shape)}, text_id "
             f"{tuple(text_id.shape)}, valid {None if valid is None else tuple(valid.shape)}"
         )
-    world, first, texts, ids = world_size(), 0, text, text_id
+    world = world_size()
+    first = 0  # column of this rank's first text
+    texts, ids = text, text_id
     if world > 1:
         first = distributed.get_rank() * len(image)
         check_rows(len(image), device=image.device)
@@ -167,11 +169,11 @@ def compare(
     counts = _count(text_id, ids, valid=valid) if spread or measure else None
     weight = world / len(ids) if valid is None else world / valid.sum().to(image.dtype)
     return texts, PairMatrix(
-        first,
-        text_id,
-        ids,
-        counts,
-        spread,
+        first=first,
+        ids=text_id,
+        all_ids=ids,
+        counts=counts,
+        spread=spread,
         rows=chunk,
         valid=valid,
         measure=measure,

@@ -17,7 +17,7 @@ from gestalt.data_modules.validation import ImageSetDataModule
 from gestalt.encoders.keys import train_size
 from gestalt.encoders.text import TextTower
 from gestalt.losses.build import build_loss, options_of
-from gestalt.losses.contrastive import text_ids
+from gestalt.losses.captions import text_ids
 from gestalt.losses.keys import terms_of
 from gestalt.losses.noun_list import NounList, similar_nouns
 from gestalt.losses.terms import Parts, Term

@@ -1,14 +1,15 @@
-"""Modules of earlier versions that have another place now: the old name imports the new one, with a
-DeprecationWarning.
+"""Modules, and names in modules, of earlier versions that have another place now: the old name
+imports the new one, with a DeprecationWarning.
 """
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 MOVED = {
     "gestalt.evaluation": "gestalt.measures.evaluation",
@@ -17,6 +18,31 @@ MOVED = {
     "gestalt.publishing.hub": "gestalt.models.folder",
 }
 """Old name of a module, or of a package with all that is in it -> its name now."""
+
+MOVED_NAMES = {
+    "gestalt.losses.contrastive": {
+        "sigmoid_loss": "gestalt.losses.sigmoid",
+        "text_ids": "gestalt.losses.captions",
+    },
+}
+"""Module -> names that have left it, and the module that each is in now."""
+
+
+def forward_names(module: str) -> Callable[[str], Any]:
+    """Return the ``__getattr__`` of a module of :data:`MOVED_NAMES`."""
+
+    def __getattr__(name: str) -> Any:  # noqa: N807
+        if name not in MOVED_NAMES[module]:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        now = MOVED_NAMES[module][name]
+        warnings.warn(
+            f"{module}.{name} is deprecated; import it from {now} instead",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return getattr(import_module(now), name)
+
+    return __getattr__
 
 
 class Forward(Loader):

@@ -1,7 +1,6 @@
 """The rule by which words of captions are nouns, and the nouns of a caption."""
 
 import sys
-from importlib import import_module
 
 import pytest
 import torch
@@ -15,7 +14,6 @@ from gestalt.losses.noun_list import (
     similar_nouns,
     singular,
 )
-from gestalt.support.moved import Forward
 
 
 @pytest.mark.parametrize(
@@ -137,20 +135,3 @@ def test_the_imports_of_the_plugin_example_of_earlier_versions_work(monkeypatch)
     for _ in range(2):
         same.check(torch.device("cpu"))
     assert seen == [(["cat"], "mine")]
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("gestalt.evaluation.prompts", "gestalt.measures.evaluation.prompts"),
-        ("gestalt.losses.gather", "gestalt.support.ranks"),
-        ("gestalt.losses.words", "gestalt.losses.noun_list"),
-        ("gestalt.publishing.hub", "gestalt.models.folder"),
-    ],
-)
-def test_a_module_that_moved_imports_under_its_old_name(old, new, monkeypatch):
-    monkeypatch.delitem(sys.modules, old, raising=False)
-    with pytest.warns(DeprecationWarning, match="is deprecated; import ") as seen:
-        assert import_module(old) is import_module(new)
-    assert str(seen[-1].message) == f"{old} is deprecated; import {new} instead"
-    assert Forward().find_spec("gestalt.losses.gatherer") is None

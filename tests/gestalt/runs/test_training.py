@@ -15,7 +15,7 @@ from lightning.pytorch import Trainer
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.image_text import ImageTextDataModule
 from gestalt.data_modules.sources import Source
-from gestalt.losses.contrastive import text_ids
+from gestalt.losses.captions import text_ids
 from gestalt.losses.noun_list import NounList
 from gestalt.models.start import build_model
 from gestalt.runs.train import _fit, next_commands

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from gestalt.losses.contrastive import text_ids
+from gestalt.losses.captions import text_ids
 from gestalt.measures.callback import Batch, Scorer
 from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.images import embed_images
