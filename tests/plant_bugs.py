@@ -641,7 +641,7 @@ BUGS = (
     ),
     Bug(
         "checksums_of_a_checkpoint_not_compared",
-        "src/gestalt/encoders/checkpoints.py",
+        "src/gestalt/encoders/state_dicts.py",
         old="damaged = archive.testzip()",
         new="damaged = None",
         test="tests/gestalt/models/test_damaged.py::test_zeros_in_the_middle_of_a_checkpoint_are_found_without_a_record",

@@ -27,6 +27,16 @@ LADDER = (  # a room imports from the rungs below its own
 )
 
 INSIDE: dict[str, tuple[set[str], ...]] = {  # the same within a room, for its folders and files
+    "encoders": (
+        {"towers"},
+        {"image", "text"},
+        {"dense_model", "text_sentence"},
+        {"readings", "sentence_files"},
+        {"last_block", "boundary", "positions", "weights"},
+        {"backbones", "checkpoints"},
+        {"keys", "state_dicts", "vocabulary", "open_clip_texts"},
+        {"inits"},
+    ),
     "losses": (
         {"build"},
         {"nouns", "self_distillation"},

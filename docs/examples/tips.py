@@ -15,7 +15,7 @@ pytorch/TIPS_zeroshot_segmentation.ipynb, which segments by the values of the la
 from torch import nn
 from transformers import AutoModel
 
-from gestalt.encoders.readings import Heads, LastBlock, split
+from gestalt.encoders.last_block import Heads, LastBlock, split
 
 
 class Tips(nn.Module):

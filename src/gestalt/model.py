@@ -15,8 +15,8 @@ from gestalt.aggregation import Aggregation, build_aggregation
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.encoders.image import ImageTower
 from gestalt.encoders.keys import Image
+from gestalt.encoders.last_block import LastBlock, timm_block
 from gestalt.encoders.positions import timm_positions
-from gestalt.encoders.readings import LastBlock, timm_block
 from gestalt.encoders.text import TextTower
 from gestalt.encoders.towers import build_own_image_tower
 from gestalt.encoders.weights import WeightsOrigin

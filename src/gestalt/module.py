@@ -20,8 +20,9 @@ from torch import Tensor
 from torch.nn import ModuleDict, ParameterList
 from torch.optim import Optimizer
 
-from gestalt.encoders.checkpoints import cause, read_checkpoint
+from gestalt.encoders.checkpoints import read_checkpoint
 from gestalt.encoders.keys import Image
+from gestalt.encoders.state_dicts import cause
 from gestalt.losses.captions import text_ids
 from gestalt.losses.contrastive import contrastive_loss
 from gestalt.losses.matrix import ContrastiveTerms

@@ -14,7 +14,7 @@ from gestalt.data_modules.labels.definition import read_definition
 from gestalt.data_modules.labels.predicted_maps import read_map
 from gestalt.data_modules.pixels.photographs import open_rgb
 from gestalt.data_modules.scenes.cutouts import open_file, read_folder
-from gestalt.encoders.checkpoints import read_state_dict
+from gestalt.encoders.state_dicts import read_state_dict
 from gestalt.models.zoo.open_clip import open_model
 from gestalt.runs.cache_key import Description
 from gestalt.runs.features import CachedImages

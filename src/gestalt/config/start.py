@@ -6,10 +6,10 @@ from pathlib import Path
 from gestalt.config.schema import DEFAULTS, Experiment, to_plain
 from gestalt.encoders.inits import open_clip_description
 from gestalt.encoders.keys import ARCHITECTURE
+from gestalt.encoders.open_clip_texts import TEXTS
 from gestalt.support.files import read_json
 from gestalt.support.keys import Keys, flatten, refuse
 from gestalt.support.typed import read_keys
-from gestalt.tables import TEXTS
 
 OPEN_CLIP, CLASSIFIER = "open_clip:", "classifier:"
 POSSIBLE = (

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gestalt.encoders.checkpoints import cause
 from gestalt.encoders.keys import TIMM_KEYS, Image
+from gestalt.encoders.state_dicts import cause
 from gestalt.tokens import Pair
 
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gestalt.encoders.backbones import grid_of
-from gestalt.encoders.readings import LastBlock, attention, read_last_block
+from gestalt.encoders.last_block import LastBlock
+from gestalt.encoders.readings import attention, read_last_block
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.tables import READINGS
 from gestalt.tokens import Pair, Tokens

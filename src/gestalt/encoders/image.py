@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from gestalt.encoders.backbones import build_trunk, grid_of, inspect_trunk, is_vit, trim
 from gestalt.encoders.boundary import check_boundary, names_below, run_above, run_below
-from gestalt.encoders.checkpoints import StateDict
 from gestalt.encoders.dense_model import normalise, tokens_of
 from gestalt.encoders.inits import HALF, Channels, check_init
 from gestalt.encoders.keys import Image
+from gestalt.encoders.state_dicts import StateDict
 from gestalt.encoders.weights import WeightsOrigin, load_checkpoint, locate
 from gestalt.support.files import file_hash
 from gestalt.tokens import Features, Pair, Tokens

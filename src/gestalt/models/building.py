@@ -16,10 +16,10 @@ from gestalt.config.loading import EXPERIMENTS
 from gestalt.config.schema import Experiment
 from gestalt.config.start import CLASSIFIER, OPEN_CLIP
 from gestalt.encoders.backbones import inspect_trunk
-from gestalt.encoders.checkpoints import load_weights
 from gestalt.encoders.image import ImageTower
 from gestalt.encoders.inits import check_backbone_name, check_init
 from gestalt.encoders.keys import Image, Projection, Text, is_file_of_weights
+from gestalt.encoders.state_dicts import load_weights
 from gestalt.encoders.text import TextTower
 from gestalt.encoders.towers import build_image_tower, build_text_tower
 from gestalt.encoders.weights import WeightsOrigin, weights_hash

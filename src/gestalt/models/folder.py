@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from gestalt.config.loading import load_mapping, refuse_code
 from gestalt.config.schema import Experiment, to_plain
-from gestalt.encoders.checkpoints import AGAIN, read_state_dict
+from gestalt.encoders.state_dicts import AGAIN, read_state_dict
 from gestalt.encoders.text import SentenceTower
 from gestalt.encoders.weights import reaching_hub, weights_hash
 from gestalt.model import DualEncoder, Embeddings

@@ -19,9 +19,10 @@ from gestalt.config.loading import (
     places_of,
 )
 from gestalt.config.schema import Experiment, keys_below, to_plain
-from gestalt.encoders.checkpoints import AGAIN, beside, read_checkpoint
+from gestalt.encoders.checkpoints import beside, read_checkpoint
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.encoders.keys import train_size
+from gestalt.encoders.state_dicts import AGAIN
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.model import DualEncoder
 from gestalt.models.building import build_towers, load_model

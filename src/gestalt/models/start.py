@@ -10,7 +10,7 @@ from torch import Tensor
 from gestalt.config.loading import code_of
 from gestalt.config.schema import Experiment
 from gestalt.config.start import CLASSIFIER, OPEN_CLIP
-from gestalt.encoders.checkpoints import load_weights
+from gestalt.encoders.state_dicts import load_weights
 from gestalt.encoders.weights import WeightsOrigin, weights_hash
 from gestalt.model import DualEncoder
 from gestalt.models.building import build_towers, without_weights

@@ -20,6 +20,10 @@ MOVED = {
 """Old name of a module, or of a package with all that is in it -> its name now."""
 
 MOVED_NAMES = {
+    "gestalt.encoders.readings": dict.fromkeys(
+        ("open_clip_block", "split", "timm_block", "transformers_block"),
+        "gestalt.encoders.last_block",
+    ),
     "gestalt.losses.contrastive": {
         "sigmoid_loss": "gestalt.losses.sigmoid",
         "text_ids": "gestalt.losses.captions",

@@ -15,7 +15,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 
-from gestalt.encoders.checkpoints import ANEW, cause
+from gestalt.encoders.checkpoints import ANEW
+from gestalt.encoders.state_dicts import cause
 from gestalt.support.files import replacing
 from gestalt.support.process import Interrupted, noting
 from gestalt.training.finite import is_logging_step

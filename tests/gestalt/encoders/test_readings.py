@@ -9,7 +9,8 @@ import torch
 from torch.nn import functional
 
 from gestalt.encoders.keys import Image
-from gestalt.encoders.readings import proxy_attention, read_last_block, timm_block
+from gestalt.encoders.last_block import timm_block
+from gestalt.encoders.readings import proxy_attention, read_last_block
 from gestalt.encoders.towers import build_image_tower
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.tables import READINGS

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gestalt.encoders.keys import Text
+from gestalt.encoders.sentence_files import find_model
 from gestalt.encoders.text import MASKED_BY_PAIRS, SentenceTower, TextTower
-from gestalt.encoders.text_sentence import POOLINGS, find_model, read_sentence_model
+from gestalt.encoders.text_sentence import POOLINGS, read_sentence_model
 from gestalt.encoders.towers import build_text_tower
 from gestalt.tokens import Tokens
 from tests.gestalt.encoders.tiny_text import save_bert, save_t5, sentence

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gestalt.encoders.text_sentence import check_vocabulary
+from gestalt.encoders.vocabulary import check_vocabulary
 from gestalt.models.zoo import hf, open_clip
 from tests.gestalt.encoders.tiny_text import sentence
 from tests.gestalt.models.zoo import test_open_clip, tiny_hf

@@ -26,7 +26,7 @@ from gestalt.support.faults import Caveat
 from gestalt.training.bad_samples import BadSamples
 from gestalt.training.progress import Clock, RunProgressBar
 from tests.gestalt.command import TINY, refused, result, succeed
-from tests.gestalt.encoders.test_checkpoints import RunsCode
+from tests.gestalt.encoders.test_state_dicts import RunsCode
 from tests.gestalt.measures.stage import Stub, context, loader, quiet
 from tests.gestalt.measures.test_callback import PROTOCOL, PaintedSet
 from tests.gestalt.painted import random_pixels

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.encoders.checkpoints import cause
 from gestalt.encoders.dense_model import DenseModel, normalise
+from gestalt.encoders.state_dicts import cause
 from gestalt.encoders.weights import WeightsOrigin, reaching_hub
 from gestalt.support.keys import Keys
 from gestalt.tokens import Pair, Tokens

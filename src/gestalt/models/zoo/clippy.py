@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from gestalt.encoders.checkpoints import StateDict, load_weights, read_state_dict, unwrap
+from gestalt.encoders.state_dicts import StateDict, load_weights, read_state_dict, unwrap
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.model import DualEncoder
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.encoders.checkpoints import check_weights
 from gestalt.encoders.dense_model import maps_of, tokens_of
+from gestalt.encoders.last_block import LastBlock, transformers_block
 from gestalt.encoders.positions import interpolate_positions
-from gestalt.encoders.readings import LastBlock, transformers_block
-from gestalt.encoders.text_sentence import check_vocabulary
+from gestalt.encoders.state_dicts import check_weights
+from gestalt.encoders.vocabulary import check_vocabulary
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.models.zoo.adapter import (
     Adapter,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from gestalt.encoders.checkpoints import check_weights
 from gestalt.encoders.inits import DESCRIPTION, PLAIN
-from gestalt.encoders.text_sentence import check_vocabulary
+from gestalt.encoders.state_dicts import check_weights
+from gestalt.encoders.vocabulary import check_vocabulary
 from gestalt.models.zoo.adapter import (
     check_tokenizer,
     describe_library,

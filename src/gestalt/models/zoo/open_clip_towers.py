@@ -12,8 +12,8 @@ from torch import Tensor
 
 from gestalt.encoders.backbones import is_vit, token_stride
 from gestalt.encoders.dense_model import maps_of, tokens_of
+from gestalt.encoders.last_block import LastBlock, open_clip_block
 from gestalt.encoders.positions import interpolate_positions
-from gestalt.encoders.readings import LastBlock, open_clip_block
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.models.zoo.adapter import Adapter
 from gestalt.models.zoo.timm import TimmTower

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.encoders.dense_model import DenseModel, maps_of, tokens_of
-from gestalt.encoders.readings import LastBlock
+from gestalt.encoders.last_block import LastBlock
 from gestalt.encoders.towers import check_has, make, read_numbers
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.models.zoo.adapter import Adapter

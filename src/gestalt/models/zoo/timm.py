@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from gestalt.encoders.backbones import layout_of
-from gestalt.encoders.checkpoints import check_weights
 from gestalt.encoders.dense_model import maps_of, tokens_of
+from gestalt.encoders.last_block import LastBlock, timm_block
 from gestalt.encoders.positions import timm_positions
-from gestalt.encoders.readings import LastBlock, timm_block
+from gestalt.encoders.state_dicts import check_weights
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.models.zoo.adapter import Adapter, describe_library, errors_in_one_line, whole_side
 from gestalt.support.names import few

@@ -10,7 +10,7 @@ import torch
 from open_clip import IMAGENET_CLASSNAMES
 from torch.nn import ModuleDict, functional
 
-from gestalt.encoders.checkpoints import read_state_dict
+from gestalt.encoders.state_dicts import read_state_dict
 from gestalt.encoders.weights import locate, weights_hash
 from gestalt.losses.noun_list import NounList
 from gestalt.losses.nouns import Nouns

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gestalt.models.zoo.hf import open_model
-from tests.gestalt.encoders.test_checkpoints import RunsCode
+from tests.gestalt.encoders.test_state_dicts import RunsCode
 from tests.gestalt.models.zoo.tiny_hf import saved
 
 REFUSED = {

@@ -9,7 +9,8 @@ import torch
 import transformers
 from torch.nn import functional
 
-from gestalt.encoders.readings import LastBlock, read_last_block
+from gestalt.encoders.last_block import LastBlock
+from gestalt.encoders.readings import read_last_block
 from gestalt.models.zoo import hf, open_clip
 from gestalt.models.zoo.hf import open_model
 from gestalt.tables import READINGS

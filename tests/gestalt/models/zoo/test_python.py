@@ -13,7 +13,8 @@ from torch import nn
 from torch.nn import functional
 
 from gestalt.config.loading import TRUSTED
-from gestalt.encoders.readings import read_last_block, timm_block
+from gestalt.encoders.last_block import timm_block
+from gestalt.encoders.readings import read_last_block
 from gestalt.models.opening import open_target
 from gestalt.models.zoo.kinds import open_vision
 from gestalt.models.zoo.python import FunctionModel
