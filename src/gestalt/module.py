@@ -395,6 +395,14 @@ class ContrastiveModule(LightningModule):
         """Record the step of the weights that were scored."""
         self.validated_step = self.global_step
 
+    def on_validation_start(self) -> None:
+        """Read the steps before their weights are scored."""
+        self.read_steps()
+
+    def on_train_end(self) -> None:
+        """Read the last steps."""
+        self.read_steps()
+
     def on_train_batch_end(self, *_: Any) -> None:
         """Drop stale metrics when ``max_time`` stops between logging steps, and log the loss of the
         last step.
@@ -449,8 +457,6 @@ class ContrastiveModule(LightningModule):
         peak: float = self.optimizers().param_groups[0]["initial_lr"]  # type: ignore[union-attr]
         self._first_bad.check(self.trainer, lambda step: peak * factor(step))
         self.last_loss = float(self.trainer.strategy.reduce(self._loss.clone(), reduce_op="mean"))
-
-    on_validation_start = on_train_end = read_steps
 
 
 def _parameters(optimizer: Optimizer) -> list[Tensor]:

@@ -157,9 +157,8 @@ def trim(model: Any) -> Any:
     from timm.models.eva import Eva
 
     if isinstance(model.norm, nn.Identity):
-        model.norm = (
-            model.fc_norm
-        )  # models that normalise after averaging have their final norm here
+        # models that normalise after averaging have their final norm here
+        model.norm = model.fc_norm
     model.fc_norm = nn.Identity()
     model.pooling = [model.attn_pool]
     model.attn_pool = None
@@ -209,11 +208,14 @@ def layout_of(model: Any, *, subject: str) -> Layout:
 def _stride_at(model: Any, size: Pair) -> tuple[Pair, str]:
     """Return stride and form for images of a size; any error says why there are none."""
     pixels = torch.empty(1, 3, *size, device="meta")
-    features = maps = model.eval().forward_features(pixels)
+    features = model.eval().forward_features(pixels)
     if not isinstance(features, Tensor):
         raise ValueError(f"gives a {type(features).__name__}, not a map or tokens")
-    form = "NCHW" if features.shape[1] == model.num_features else "NHWC"
-    form = "NLC" if features.ndim == 3 else form
+    if features.ndim == 3:
+        form = "NLC"
+    else:
+        form = "NCHW" if features.shape[1] == model.num_features else "NHWC"
+    maps = features
     if form != "NCHW":
         maps = model.forward_intermediates(pixels, indices=1, intermediates_only=True)[0]
     height, width = maps.shape[2:]

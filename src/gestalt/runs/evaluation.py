@@ -59,10 +59,13 @@ def _open(config: Experiment, benchmarks: list[Benchmark], places: Places) -> Im
     split, limit = config.evaluation.split, config.evaluation.limit
     if is_path(row.image_set):
         return open_defined(row.image_set, label_set=row.label_set, split=split, limit=limit)
-    trained_on = row.source == config.data.source
-    if trained_on or row.layout:
-        places.refuse("data.root" if trained_on else "benchmark_root")
-    root = config.data.root if trained_on else config.benchmark_root if row.layout else None
+    root = None
+    if row.source == config.data.source:
+        places.refuse("data.root")
+        root = config.data.root
+    elif row.layout:
+        places.refuse("benchmark_root")
+        root = config.benchmark_root
     options: dict[str, Any] = {"recipe": config.data.recipe} if row.source == "scenes" else {}
     return open_image_set(
         row.image_set,

@@ -62,7 +62,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                     f"trainer.callbacks: {name} keeps more than tensors, numbers and texts in its "
                     "state; have its state_dict() return these alone, such as lists for arrays"
                 ) from error
-        place = first = Path(path)
+        place = Path(path)
+        first = place
         if self.keep and place.stem == LAST and checkpoint["global_step"] % self.keep == 0:
             # first: a run that is killed between the two takes the step again
             first = place.with_stem(f"step_{checkpoint['global_step']}")
@@ -202,7 +203,9 @@ class SaveOnSignal(Callback):
         """Restore the previous handlers."""
         self._handlers.close()
 
-    on_exception = teardown  # after an error Lightning does not call ``teardown``
+    def on_exception(self, *_: Any) -> None:
+        """Restore the previous handlers: after an error Lightning does not call ``teardown``."""
+        self.teardown()
 
     def _signal_of_all(self, trainer: Trainer) -> int:
         """Return the highest signal that a rank got, 0 if none did: a rank that it has not reached

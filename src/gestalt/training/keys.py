@@ -211,7 +211,9 @@ class Trainer:
     def named_devices(self) -> int:
         """Return the number of devices that ``devices`` names; 0 if it leaves the number open."""
         named = str(self.devices)
-        return len(named.split(",")) if "," in named else int(named) if named.isdecimal() else 0
+        if "," in named:
+            return len(named.split(","))
+        return int(named) if named.isdecimal() else 0
 
 
 def check_end(trainer: Trainer) -> None:

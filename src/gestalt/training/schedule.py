@@ -86,9 +86,8 @@ def parameter_groups(model: nn.Module, keys: OptimizerKeys) -> list[Group]:
         depth, top = depths.get(name, (0, 0))
         layer = ""
         scale = rates[tower]
-        if (
-            keys.layer_decay != 1 and top
-        ):  # 0 for embeddings, 1 .. n for the blocks, n + 1 after them
+        if keys.layer_decay != 1 and top:
+            # 0 for embeddings, 1 .. n for the blocks, n + 1 after them
             if top == 1:
                 raise ValueError(
                     f"optimizer.layer_decay is {keys.layer_decay}, but the {tower} tower has no "
@@ -100,7 +99,8 @@ def parameter_groups(model: nn.Module, keys: OptimizerKeys) -> list[Group]:
         group = f"{tower}{layer}.{'decay' if decays else 'no_decay'}"
         # stems, embeddings and heads lie outside the blocks
         fallback = "muon" in keys.name and not (decays and 0 < depth < top)
-        group += ".fallback" * fallback
+        if fallback:
+            group += ".fallback"
         empty = {
             "params": [],
             "name": group,

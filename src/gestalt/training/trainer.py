@@ -226,8 +226,10 @@ class EagerValidation(Callback):
         """Switch to eager execution."""
         torch.compiler.set_stance("force_eager")
 
-    def on_validation_end(self, *_: Any, **__: Any) -> None:
+    def on_validation_end(self, *_: Any) -> None:
         """Switch back."""
         torch.compiler.set_stance("default")
 
-    on_exception = on_validation_end  # for later work in this process
+    def on_exception(self, *_: Any) -> None:
+        """Switch back, for later work in this process."""
+        self.on_validation_end()
