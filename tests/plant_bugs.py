@@ -113,7 +113,7 @@ BUGS = (
     ),
     Bug(
         "void_is_background",
-        "src/gestalt/measures/segmentation/class_maps.py",
+        "src/gestalt/measures/segmentation/mean_iou.py",
         old="not_scored = label == ignored\n",
         new="not_scored, label = label < 0, label.masked_fill(label == ignored, 0)\n",
         test="tests/gestalt/measures/test_metrics.py::test_iou_equals_a_loop_over_pixels",
@@ -310,7 +310,7 @@ BUGS = (
     ),
     Bug(
         "one_prediction_of_each_true_class",
-        "src/gestalt/measures/segmentation/class_maps.py",
+        "src/gestalt/measures/segmentation/mean_iou.py",
         old="self.unique_rows(key=3)",
         new="self.unique_rows(key=2)",
         test="tests/gestalt/measures/test_metrics.py::test_iou_equals_a_loop_over_pixels",

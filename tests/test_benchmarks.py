@@ -17,7 +17,7 @@ from gestalt.measures.evaluation.benchmarks import BENCHMARKS
 from gestalt.measures.evaluation.measures import MEASURES
 from gestalt.measures.matching.callback import MatchedIoU
 from gestalt.measures.robustness.callback import Robustness
-from gestalt.measures.segmentation.class_maps import MeanIoU
+from gestalt.measures.segmentation.mean_iou import MeanIoU
 from gestalt.support.label_values import IGNORE, ignored_value
 from tests.data_modules.fakes.drawing import painted_values
 from tests.data_modules.fakes.table import CLASSIFIED, SEGMENTED, Fake

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.measures.retrieval.callback import QUERIES_AT_ONCE, RetrievalRecall, chance
-from gestalt.measures.segmentation.class_maps import MeanIoU
+from gestalt.measures.segmentation.mean_iou import MeanIoU
 from gestalt.support.label_values import IGNORE
 from tests.gestalt.measures.stage import count
 

@@ -15,7 +15,7 @@ from gestalt.measures.classification.callback import GroupAccuracy
 from gestalt.measures.grouping.callback import JaccardSimilarity
 from gestalt.measures.matching.callback import MatchedIoU
 from gestalt.measures.retrieval.callback import RetrievalRecall
-from gestalt.measures.segmentation.class_maps import MeanIoU
+from gestalt.measures.segmentation.mean_iou import MeanIoU
 from gestalt.support.label_values import PADDING
 from tests.gestalt.measures.classification import test_metric as classification
 from tests.gestalt.measures.grouping import test_metric as grouping

@@ -28,7 +28,7 @@ from gestalt.measures.grouping.engine import (
 )
 from gestalt.measures.matching.protocol import MatchingProtocol
 from gestalt.measures.segmentation.baselines import patch_oracle
-from gestalt.measures.segmentation.class_maps import MeanIoU, SegmentationScore
+from gestalt.measures.segmentation.mean_iou import MeanIoU, SegmentationScore
 from gestalt.support.arrays import Floats, Ints
 from gestalt.support.devices import send
 from gestalt.support.ranks import shared_by_ranks

@@ -14,7 +14,7 @@ from gestalt.data_modules.labels.masks import ValueMap
 from gestalt.data_modules.labels.predicted_maps import colour_map
 from gestalt.data_modules.validation import ImageSetDataset
 from gestalt.measures.evaluation.pictures import VOID, class_colours
-from gestalt.measures.segmentation.class_maps import MeanIoU
+from gestalt.measures.segmentation.mean_iou import MeanIoU
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.measures.segmentation.segmented import segment_images
 from gestalt.publishing.picture_page import indexed
