@@ -519,17 +519,17 @@ BUGS = (
     ),
     Bug(
         "reading_out_of_the_digest",
-        "src/gestalt/measures/segmentation/protocol.py",
+        "src/gestalt/measures/dense/protocol.py",
         old="**{key: getattr(self, key) == getattr(type(self), key) for key in later},",
         new="**dict.fromkeys(later, True),",
-        test="tests/gestalt/measures/segmentation/test_protocol.py::test_every_field_except_the_source_is_part_of_the_digest",
+        test="tests/gestalt/measures/dense/test_protocol.py::test_every_field_except_the_source_is_part_of_the_digest",
     ),
     Bug(
         "short_side_rounded_down",
         "src/gestalt/measures/evaluation/protocols.py",
         old="(2 * side * self.input_size + step) // (2 * step)",
         new="side * self.input_size // step",
-        test="tests/gestalt/measures/segmentation/test_protocol.py::test_short_side_keeps_the_aspect_to_the_nearest_multiple",
+        test="tests/gestalt/measures/dense/test_protocol.py::test_short_side_keeps_the_aspect_to_the_nearest_multiple",
     ),
     Bug(
         "weights_hash_without_names",
@@ -602,14 +602,14 @@ BUGS = (
             "return [(pixels_hash(windows.image), row) for windows, row in zip(pieces, rows, "
             "strict=True)]"
         ),
-        test="tests/gestalt/measures/segmentation/dense/test_offsets.py::test_a_scored_picture_among_the_unlabelled_is_refused",
+        test="tests/gestalt/measures/segmentation/test_offsets.py::test_a_scored_picture_among_the_unlabelled_is_refused",
     ),
     Bug(
         "debiasing_adds_the_bias",
         "src/gestalt/measures/segmentation/callback.py",
         old="offset = -self._largest.mean.to",
         new="offset = self._largest.mean.to",
-        test="tests/gestalt/measures/segmentation/dense/test_offsets.py::test_debiasing_corrects_a_class_that_is_near_to_everything",
+        test="tests/gestalt/measures/segmentation/test_offsets.py::test_debiasing_corrects_a_class_that_is_near_to_everything",
     ),
     Bug(
         "windows_of_one_size_shuffled_alike",
@@ -760,10 +760,10 @@ BUGS = (
     ),
     Bug(
         "an_offset_of_0_is_none",
-        "src/gestalt/measures/segmentation/protocol.py",
+        "src/gestalt/measures/dense/protocol.py",
         old="given = without_none(changes)",
         new="given = {key: value for key, value in changes.items() if value}",
-        test="tests/gestalt/measures/segmentation/test_protocol.py::test_an_offset_of_0_is_an_offset",
+        test="tests/gestalt/measures/dense/test_protocol.py::test_an_offset_of_0_is_an_offset",
     ),
     Bug(
         "nested_numbers_not_checked",

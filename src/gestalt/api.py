@@ -20,6 +20,7 @@ from gestalt.config.schema import Experiment
 from gestalt.data_modules.keys import ONLY_SCENES, only_scenes
 from gestalt.data_modules.pixels.pictures import Picture, read_pictures
 from gestalt.encoders.dense_model import DenseModel
+from gestalt.measures.dense.protocol import TopDownProtocol
 from gestalt.measures.evaluation.images import embed_images
 from gestalt.measures.evaluation.pictures import BACKGROUND
 from gestalt.measures.evaluation.prompts import check_texts, embed_texts
@@ -27,7 +28,6 @@ from gestalt.measures.evaluation.protocols import ImageProtocol
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.grouping.protocol import BottomUpProtocol, grouping_protocol
 from gestalt.measures.segmentation.fitting import CRF, PRIOR, Choices, MapChoices, picture_protocol
-from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.measures.segmentation.segmented import SegmentedImage, segment_images, similarity_maps
 from gestalt.models.opening import open_target
 from gestalt.models.zoo.kinds import EXTERNAL, open_vision

@@ -22,12 +22,12 @@ from torch.utils._pytree import tree_leaves
 
 from gestalt.encoders.keys import Image
 from gestalt.encoders.towers import build_image_tower
+from gestalt.measures.dense.placement import window_starts
+from gestalt.measures.dense.protocol import TopDownProtocol
 from gestalt.measures.evaluation.images import resize
 from gestalt.measures.evaluation.prompts import ClassEmbeddings
-from gestalt.measures.segmentation.dense.placement import window_starts
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.presets import top_down_protocol
-from gestalt.measures.segmentation.protocol import TopDownProtocol
 
 TOWERS = {  # name: timm's model, and what is changed
     "ViT-S/16": Image("vit_small_patch16_224", init="random", eval_size=448),

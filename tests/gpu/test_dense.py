@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gestalt.measures.dense.protocol import TopDownProtocol
 from gestalt.measures.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation import engine
 from gestalt.measures.segmentation.engine import top_down, upsampled_argmax
 from gestalt.measures.segmentation.presets import top_down_protocol
-from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.model import DualEncoder
 from tests.gpu.models import dual_encoder, images
 

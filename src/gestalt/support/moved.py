@@ -15,6 +15,7 @@ MOVED = {
     "gestalt.evaluation": "gestalt.measures.evaluation",
     "gestalt.losses.gather": "gestalt.support.ranks",
     "gestalt.losses.words": "gestalt.losses.noun_list",
+    "gestalt.measures.segmentation.protocol": "gestalt.measures.dense.protocol",
     "gestalt.publishing.hub": "gestalt.models.folder",
 }
 """Old name of a module, or of a package with all that is in it -> its name now."""

@@ -14,13 +14,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from gestalt.data_modules.pixels.pictures import read_picture
+from gestalt.measures.dense.protocol import TopDownProtocol
 from gestalt.measures.evaluation.confusion import class_keys, image_miou, pixel_counts
 from gestalt.measures.evaluation.prompts import templates_digest
 from gestalt.measures.retrieval.callback import Retrieval
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.class_maps import write_extremes
 from gestalt.measures.segmentation.presets import top_down_protocol
-from gestalt.measures.segmentation.protocol import TopDownProtocol
 from tests.gestalt.measures.stage import (
     LENGTH,
     Stub,

@@ -6,13 +6,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from gestalt.measures.dense.scores import cut_and_embed
 from gestalt.measures.evaluation.measures import MEASURES
 from gestalt.measures.evaluation.protocols import build_protocol
 from gestalt.measures.grouping.callback import Grouping
 from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
 from gestalt.measures.retrieval.callback import Retrieval
 from gestalt.measures.segmentation.callback import Segmentation
-from gestalt.measures.segmentation.dense.scores import cut_and_embed
 from gestalt.measures.segmentation.presets import top_down_protocol
 from tests.gestalt.measures.segmentation.test_parity import noise
 from tests.gestalt.measures.stage import Images, context

@@ -15,6 +15,7 @@ from gestalt.support.moved import MOVED_NAMES, Forward
         ("gestalt.evaluation.prompts", "gestalt.measures.evaluation.prompts"),
         ("gestalt.losses.gather", "gestalt.support.ranks"),
         ("gestalt.losses.words", "gestalt.losses.noun_list"),
+        ("gestalt.measures.segmentation.protocol", "gestalt.measures.dense.protocol"),
         ("gestalt.publishing.hub", "gestalt.models.folder"),
     ],
 )

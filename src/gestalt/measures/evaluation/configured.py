@@ -7,12 +7,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gestalt.measures.dense.protocol import NO_CRF, TopDownProtocol
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS, Benchmark
 from gestalt.measures.evaluation.measures import MEASURES
 from gestalt.measures.evaluation.protocols import ImageProtocol
 from gestalt.measures.keys import Evaluation
 from gestalt.measures.segmentation.presets import top_down_protocol
-from gestalt.measures.segmentation.protocol import NO_CRF, TopDownProtocol
 from gestalt.support.files import file_hash, read_json
 from gestalt.support.keys import Complaints, Keys, refuse, refuse_first
 from gestalt.support.names import nearest

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gestalt.measures.dense.protocol import TopDownProtocol
 from gestalt.measures.evaluation.confusion import divide_or_nan
 from gestalt.measures.segmentation.engine import TopDown
-from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.support.arrays import Floats
 from gestalt.support.devices import bin_counts, send
 from gestalt.support.label_values import ignored_value

@@ -11,6 +11,7 @@ from torch import Tensor
 from gestalt.data_modules.labels.predicted_maps import nearest_pixels
 from gestalt.measures.callback import Baseline, Batch, spread
 from gestalt.measures.context import Context, Entry
+from gestalt.measures.dense.protocol import TopDownProtocol
 from gestalt.measures.evaluation.configured import calibration_for, segmentation_protocol
 from gestalt.measures.evaluation.images import sizes_of
 from gestalt.measures.evaluation.prompts import used_prompts
@@ -20,7 +21,6 @@ from gestalt.measures.segmentation.class_maps import ClassMaps
 from gestalt.measures.segmentation.engine import Largest, largest_cosines, pixels_hash, top_down
 from gestalt.measures.segmentation.fitting import fit_protocol
 from gestalt.measures.segmentation.mean_iou import SegmentationScore
-from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.support.arrays import Ints
 
 

@@ -12,6 +12,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.measures.context import SourceImages
+from gestalt.measures.dense.protocol import TopDownProtocol
+from gestalt.measures.dense.scores import (
+    Pieces,
+    cosines,
+    cut_and_embed,
+    fitted_to_patches,
+    grid_maps,
+)
+from gestalt.measures.dense.winners import Winners, best_of_blocks
 from gestalt.measures.evaluation.images import (
     Size,
     as_map_type,
@@ -21,15 +30,6 @@ from gestalt.measures.evaluation.images import (
     upsample,
 )
 from gestalt.measures.evaluation.prompts import ClassEmbeddings
-from gestalt.measures.segmentation.dense.scores import (
-    Pieces,
-    cosines,
-    cut_and_embed,
-    fitted_to_patches,
-    grid_maps,
-)
-from gestalt.measures.segmentation.dense.winners import Winners, best_of_blocks
-from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.support.devices import bin_counts, on_host, send
 from gestalt.support.files import value_hash
 from gestalt.support.ranks import shared_by_ranks

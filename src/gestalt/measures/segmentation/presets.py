@@ -7,8 +7,8 @@ our own choices are named in ``ours``.
 from dataclasses import replace
 from typing import Any
 
+from gestalt.measures.dense.protocol import USUAL_PROXY, Preset, TopDownProtocol
 from gestalt.measures.evaluation.protocols import TEMPLATES
-from gestalt.measures.segmentation.protocol import USUAL_PROXY, Preset, TopDownProtocol
 from gestalt.support.names import nearest
 from gestalt.support.plugins import Registry
 

@@ -14,6 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from gestalt.measures.dense.protocol import TopDownProtocol
+from gestalt.measures.dense.scores import cosines, cut_and_embed
+from gestalt.measures.dense.winners import place_maps
 from gestalt.measures.evaluation.images import as_map_type, size_of
 from gestalt.measures.evaluation.pictures import (
     BACKGROUND,
@@ -24,10 +27,7 @@ from gestalt.measures.evaluation.pictures import (
 )
 from gestalt.measures.evaluation.prompts import ClassEmbeddings, class_embeddings, expand
 from gestalt.measures.evaluation.vocabularies import Vocabulary
-from gestalt.measures.segmentation.dense.scores import cosines, cut_and_embed
-from gestalt.measures.segmentation.dense.winners import place_maps
 from gestalt.measures.segmentation.engine import top_down
-from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.support.arguments import PATH, check_type
 from gestalt.support.arrays import Pixels
 from gestalt.support.devices import on_host, send

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gestalt.measures.dense.protocol import TopDownProtocol
 from gestalt.measures.evaluation.prompts import article, class_embeddings, expand, used_prompts
 from gestalt.measures.segmentation.presets import top_down_protocol
-from gestalt.measures.segmentation.protocol import TopDownProtocol
 from tests.gestalt.painted import Words
 
 AN = [

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from gestalt.measures.dense.protocol import TopDownProtocol
 from gestalt.measures.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation.calibration import Sweep
 from gestalt.measures.segmentation.engine import TopDown, top_down
 from gestalt.measures.segmentation.mean_iou import MeanIoU
 from gestalt.measures.segmentation.presets import top_down_protocol
-from gestalt.measures.segmentation.protocol import TopDownProtocol
 from tests.gestalt.measures.segmentation.test_parity import WORDS, RandomModel, noise
 from tests.gestalt.measures.stage import count
 

@@ -2,8 +2,8 @@
 
 import torch
 
+from gestalt.measures.dense.protocol import TopDownProtocol
 from gestalt.measures.segmentation.class_maps import ClassMaps
-from gestalt.measures.segmentation.protocol import TopDownProtocol
 from tests.gestalt.measures.stage import context
 
 

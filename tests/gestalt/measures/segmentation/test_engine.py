@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from gestalt.measures.dense.scores import cut_and_embed
 from gestalt.measures.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation import engine
-from gestalt.measures.segmentation.dense.scores import cut_and_embed
 from gestalt.measures.segmentation.engine import top_down, upsampled_argmax
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.measures.segmentation.segmented import segment_images

@@ -12,12 +12,12 @@ from torch import Tensor
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.data_modules.labels.masks import read_tables
 from gestalt.data_modules.labels.predicted_maps import nearest_pixels
+from gestalt.measures.dense.protocol import TopDownProtocol
 from gestalt.measures.evaluation.images import resize
 from gestalt.measures.evaluation.prompts import class_embeddings
 from gestalt.measures.evaluation.vocabularies import name_classes
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
-from gestalt.measures.segmentation.protocol import TopDownProtocol
 from tests.gestalt.measures.segmentation.reference import (
     FIRST_VARIANTS,
     RULES,

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from gestalt.measures.dense import winners as maps
+from gestalt.measures.dense.protocol import Crf, TopDownProtocol
+from gestalt.measures.dense.scores import dense_crf
 from gestalt.measures.evaluation.prompts import class_embeddings
-from gestalt.measures.segmentation.dense import winners as maps
-from gestalt.measures.segmentation.dense.scores import dense_crf
 from gestalt.measures.segmentation.engine import TopDown, top_down
 from gestalt.measures.segmentation.presets import top_down_protocol
-from gestalt.measures.segmentation.protocol import Crf, TopDownProtocol
 from tests.gestalt.measures.segmentation.test_parity import RandomModel
 from tests.gestalt.painted import Words
 

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gestalt.measures.dense.placement import Axes, Axis, window_starts
+from gestalt.measures.dense.protocol import NO_CRF, TopDownProtocol
 from gestalt.measures.evaluation.images import (
     Size,
     by_size,
@@ -27,8 +29,6 @@ from gestalt.measures.evaluation.images import (
     size_of,
 )
 from gestalt.measures.evaluation.prompts import ClassEmbeddings
-from gestalt.measures.segmentation.dense.placement import Axes, Axis, window_starts
-from gestalt.measures.segmentation.protocol import NO_CRF, TopDownProtocol
 
 
 def dense_crf(image: Tensor, energy: Tensor, protocol: TopDownProtocol) -> Tensor:

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from gestalt.measures.segmentation.dense.placement import Axis, label_bands
-from gestalt.measures.segmentation.dense.winners import best_of, first_largest, tile_side
+from gestalt.measures.dense.placement import Axis, label_bands
+from gestalt.measures.dense.winners import best_of, first_largest, tile_side
 
 
 @pytest.mark.parametrize("count", [1, 2, 21, 400])

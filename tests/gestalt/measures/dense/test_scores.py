@@ -10,18 +10,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from gestalt.measures.evaluation.prompts import class_embeddings
-from gestalt.measures.segmentation.dense import winners as maps
-from gestalt.measures.segmentation.dense.placement import (
+from gestalt.measures.dense import winners as maps
+from gestalt.measures.dense.placement import (
     Axis,
     canvas_matrix,
     label_bands,
     window_starts,
 )
-from gestalt.measures.segmentation.dense.scores import pamr
+from gestalt.measures.dense.protocol import TopDownProtocol
+from gestalt.measures.dense.scores import pamr
+from gestalt.measures.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation.engine import TopDown, top_down
 from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
-from gestalt.measures.segmentation.protocol import TopDownProtocol
 from tests.gestalt.measures.segmentation.test_parity import WORDS, RandomModel, noise
 from tests.gestalt.painted import Words
 

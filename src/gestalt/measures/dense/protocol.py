@@ -1,5 +1,5 @@
 """Segmentation's protocol: every location takes the class whose prompt is nearest.  Its rows are in
-``presets.py``.
+``segmentation/presets.py``.
 """
 
 import dataclasses

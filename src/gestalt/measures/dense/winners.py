@@ -15,8 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gestalt.measures.evaluation.images import Size, interpolate, size_of, upsample
-from gestalt.measures.segmentation.dense.placement import (
+from gestalt.measures.dense.placement import (
     Axes,
     Bands,
     canvas_matrix,
@@ -24,8 +23,9 @@ from gestalt.measures.segmentation.dense.placement import (
     resample,
     window_matrix,
 )
-from gestalt.measures.segmentation.dense.scores import Pieces, dense_crf, pamr, side_by_side
-from gestalt.measures.segmentation.protocol import TopDownProtocol
+from gestalt.measures.dense.protocol import TopDownProtocol
+from gestalt.measures.dense.scores import Pieces, dense_crf, pamr, side_by_side
+from gestalt.measures.evaluation.images import Size, interpolate, size_of, upsample
 from gestalt.support.devices import on_host, send
 
 TILE = 128

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from gestalt.measures.dense.scores import cut_and_embed
 from gestalt.measures.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.callback import Segmentation
-from gestalt.measures.segmentation.dense.scores import cut_and_embed
 from gestalt.measures.segmentation.engine import largest_cosines, top_down, with_corrections
 from gestalt.measures.segmentation.presets import top_down_protocol
 from tests.gestalt.measures.stage import context

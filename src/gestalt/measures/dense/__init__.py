@@ -1,0 +1,1 @@
+"""Dense prediction: the protocol, and the steps from an image to the winning prompt of a pixel."""

@@ -1,1 +1,0 @@
-"""Dense prediction: windows and scores, placement, winners."""
