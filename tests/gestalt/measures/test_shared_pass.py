@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from gestalt.measures.dense.scores import cut_and_embed
+from gestalt.measures.dense.windows import cut_and_embed
 from gestalt.measures.evaluation.measures import MEASURES
 from gestalt.measures.evaluation.protocols import build_protocol
 from gestalt.measures.grouping.callback import Grouping

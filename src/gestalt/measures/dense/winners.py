@@ -24,7 +24,9 @@ from gestalt.measures.dense.placement import (
     window_matrix,
 )
 from gestalt.measures.dense.protocol import TopDownProtocol
-from gestalt.measures.dense.scores import Pieces, dense_crf, pamr, side_by_side
+from gestalt.measures.dense.refine import dense_crf, pamr
+from gestalt.measures.dense.scores import side_by_side
+from gestalt.measures.dense.windows import Pieces
 from gestalt.measures.evaluation.images import Size, interpolate, size_of, upsample
 from gestalt.support.devices import on_host, send
 

@@ -13,13 +13,8 @@ from torch.nn import functional
 
 from gestalt.measures.context import SourceImages
 from gestalt.measures.dense.protocol import TopDownProtocol
-from gestalt.measures.dense.scores import (
-    Pieces,
-    cosines,
-    cut_and_embed,
-    fitted_to_patches,
-    grid_maps,
-)
+from gestalt.measures.dense.scores import cosines, grid_maps
+from gestalt.measures.dense.windows import Pieces, cut_and_embed, fitted_to_patches
 from gestalt.measures.dense.winners import Winners, best_of_blocks
 from gestalt.measures.evaluation.images import (
     Size,

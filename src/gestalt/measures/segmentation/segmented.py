@@ -15,7 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from gestalt.measures.dense.protocol import TopDownProtocol
-from gestalt.measures.dense.scores import cosines, cut_and_embed
+from gestalt.measures.dense.scores import cosines
+from gestalt.measures.dense.windows import cut_and_embed
 from gestalt.measures.dense.winners import place_maps
 from gestalt.measures.evaluation.images import as_map_type, size_of
 from gestalt.measures.evaluation.pictures import (

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from gestalt.measures.dense.scores import cut_and_embed
+from gestalt.measures.dense.windows import cut_and_embed
 from gestalt.measures.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.engine import largest_cosines, top_down, with_corrections

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from gestalt.measures.dense.scores import cosines, cut_and_embed, side_by_side
+from gestalt.measures.dense.scores import cosines, side_by_side
+from gestalt.measures.dense.windows import cut_and_embed
 from gestalt.measures.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.engine import top_down, unlike_border, with_corrections
 from gestalt.measures.segmentation.presets import top_down_protocol

@@ -1,4 +1,6 @@
-"""The dense CRF: the library's input, the use of its output, and its result against a reference."""
+"""Refinement: PAMR sharpens edges; what the CRF library is given, what is done with its output, and
+its result against a reference.
+"""
 
 import dataclasses
 import importlib.util
@@ -12,7 +14,7 @@ from torch import Tensor
 
 from gestalt.measures.dense import winners as maps
 from gestalt.measures.dense.protocol import Crf, TopDownProtocol
-from gestalt.measures.dense.scores import dense_crf
+from gestalt.measures.dense.refine import dense_crf, pamr
 from gestalt.measures.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation.engine import TopDown, top_down
 from gestalt.measures.segmentation.presets import top_down_protocol
@@ -230,3 +232,14 @@ def test_a_nan_energy_is_refused(crf):
     energy = torch.full((2, *SIZE), float("nan"))
     with pytest.raises(ValueError, match="NaN or infinity"):
         dense_crf(bands(), energy, protocol(refinement_iterations=1))
+
+
+def test_pamr_keeps_constant_maps_and_sharpens_edges():
+    image = torch.zeros(3, 20, 20)
+    image[:, :, 10:] = 255
+    flat = torch.full((1, 20, 20), 0.3)
+    rings = top_down_protocol("mmseg-448", refinement_dilations=(1, 2))
+    torch.testing.assert_close(pamr(image, flat, rings), flat)
+    blurred = torch.linspace(0, 1, 20).expand(1, 20, 20)
+    sharp = pamr(image, blurred, rings)[0]
+    assert (sharp[:, 10] - sharp[:, 9]).min() > 3 * (1 / 19)

@@ -1,0 +1,156 @@
+"""Windows, cut from images and embedded in batches of equal size.  I J windows, E shared width, h w
+patch grid, H W pixels.
+"""
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from gestalt.measures.dense.placement import Axes, Axis, window_starts
+from gestalt.measures.dense.protocol import TopDownProtocol
+from gestalt.measures.evaluation.images import (
+    Size,
+    by_size,
+    finite,
+    interpolate,
+    resize_all,
+    size_of,
+)
+
+PIXELS_AT_ONCE = 1 << 20
+"""Pixels in one pass of the tower: 5 windows of 448 x 448, at least one.  More do not fit a CPU's
+caches and are slower there.
+"""
+
+ACCELERATOR_PIXELS_AT_ONCE = 1 << 23
+"""Pixels in one pass on an accelerator, most of which small passes would leave idle."""
+
+
+class Pieces(NamedTuple):
+    """The windows of one image.
+
+    Attributes:
+        features: (I, J, E, h, w) float32, L2-normalised at each location.
+        starts: first rows and first columns of the windows.
+        side: rows and columns of a window, in pixels of the resized image.
+        image: (3, H, W) uint8, the resized image.
+        original: (3, H', W') uint8, the image before resizing.
+    """
+
+    features: Tensor
+    starts: tuple[tuple[int, ...], tuple[int, ...]]
+    side: Size
+    image: Tensor
+    original: Tensor
+
+    @property
+    def grid(self) -> Size:
+        """The patch grid (h, w) that the whole image has at the windows' resolution."""
+        rows, columns = (
+            max(1, round(whole * cells / side))
+            for whole, cells, side in zip(
+                size_of(self.image), self.features.shape[-2:], self.side, strict=True
+            )
+        )
+        return rows, columns
+
+    def place(self, number: int) -> tuple[slice, slice]:
+        """Return the rows and columns of a window on the canvas; windows are numbered row by
+        row.
+        """
+        row, column = divmod(number, len(self.starts[1]))
+        top, left = self.starts[0][row], self.starts[1][column]
+        return slice(top, top + self.side[0]), slice(left, left + self.side[1])
+
+    def axes(self, size: Size, protocol: TopDownProtocol, *, canvas: bool = False) -> Axes:
+        """Return rows and columns of a label of this size: via the canvas, or at once if the only
+        window is the whole image and ``canvas`` is False.
+        """
+        placement = (size_of(self.image), self.starts, self.side)
+        if protocol.window is None and not canvas:
+            placement = (size, ((0,), (0,)), size)
+        rows, columns = (
+            Axis(*axis, upsample=protocol.window_upsample)
+            for axis in zip(size, *placement, self.features.shape[-2:], strict=True)
+        )
+        return rows, columns
+
+
+@torch.no_grad()
+def cut_and_embed(model: Any, images: Sequence[Tensor], protocol: TopDownProtocol) -> list[Pieces]:
+    """Resize images, (3, H, W) uint8 of any sizes, cut their windows, and pass all windows of equal
+    size through the tower together.
+
+    Raises:
+        ValueError: the tower's patches do not divide a window, and the protocol does not fit it; or
+            an embedding contains NaN or infinity.
+    """
+    canvases = resize_all(images, protocol)
+    places = [_places(canvas, protocol) for canvas in canvases]
+    windows = [
+        fitted_to_patches(
+            canvas[:, top : top + side[0], left : left + side[1]],
+            model.patch_stride,
+            protocol,
+        )
+        for canvas, (rows, columns, side) in zip(canvases, places, strict=True)
+        for top in rows
+        for left in columns
+    ]
+
+    def embed(stack: Tensor) -> Tensor:
+        at_once = PIXELS_AT_ONCE if stack.device.type == "cpu" else ACCELERATOR_PIXELS_AT_ONCE
+        step = max(1, at_once // (stack.shape[-2] * stack.shape[-1]))
+        parts = [
+            model.embed_patches(
+                part, reading=protocol.reading, positions=protocol.positions
+            ).float()
+            for part in torch.split(stack, step)
+        ]
+        return torch.cat(parts)
+
+    features = iter(by_size(windows, embed))
+    pieces = [
+        Pieces(
+            torch.unflatten(
+                torch.stack(list(islice(features, len(rows) * len(columns)))),
+                0,
+                (len(rows), len(columns)),
+            ),
+            starts=(rows, columns),
+            side=side,
+            image=canvas,
+            original=image,
+        )
+        for image, canvas, (rows, columns, side) in zip(images, canvases, places, strict=True)
+    ]
+    # the sum of unit vectors is finite if they all are; the host reads once for the batch
+    finite(torch.stack([row.features.sum() for row in pieces]), "no location has a nearest class")
+    return pieces
+
+
+def _places(
+    canvas: Tensor, protocol: TopDownProtocol
+) -> tuple[tuple[int, ...], tuple[int, ...], Size]:
+    """Return first rows, first columns and the size of the windows of a resized image."""
+    height, width = canvas.shape[-2:]
+    window = protocol.window or max(height, width)
+    rows, columns = (
+        window_starts(side, window=window, stride=protocol.stride or window)
+        for side in (height, width)
+    )
+    return rows, columns, (min(height, window), min(width, window))
+
+
+def fitted_to_patches(window: Tensor, stride: Size, protocol: TopDownProtocol) -> Tensor:
+    """Fit a window to the patches: stretch it to the next multiple or cut off its remainder, as the
+    protocol says.
+    """
+    height, width = window.shape[-2:]
+    if protocol.fit == "crop" and height >= stride[0] and width >= stride[1]:
+        return window[:, : height // stride[0] * stride[0], : width // stride[1] * stride[1]]
+    size = -(-height // stride[0]) * stride[0], -(-width // stride[1]) * stride[1]
+    return window if protocol.fit == "refuse" else interpolate(window, size)
