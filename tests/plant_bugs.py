@@ -596,20 +596,20 @@ BUGS = (
     ),
     Bug(
         "seen_pixels_never_match",
-        "src/gestalt/measures/segmentation/engine.py",
+        "src/gestalt/measures/segmentation/corrections.py",
         old="return [(pixels_hash(image), row) for image, row in zip(readable, rows, strict=True)]",
         new=(
             "return [(pixels_hash(windows.image), row) for windows, row in zip(pieces, rows, "
             "strict=True)]"
         ),
-        test="tests/gestalt/measures/segmentation/test_offsets.py::test_a_scored_picture_among_the_unlabelled_is_refused",
+        test="tests/gestalt/measures/segmentation/test_corrections.py::test_a_scored_picture_among_the_unlabelled_is_refused",
     ),
     Bug(
         "debiasing_adds_the_bias",
         "src/gestalt/measures/segmentation/callback.py",
         old="offset = -self._largest.mean.to",
         new="offset = self._largest.mean.to",
-        test="tests/gestalt/measures/segmentation/test_offsets.py::test_debiasing_corrects_a_class_that_is_near_to_everything",
+        test="tests/gestalt/measures/segmentation/test_corrections.py::test_debiasing_corrects_a_class_that_is_near_to_everything",
     ),
     Bug(
         "windows_of_one_size_shuffled_alike",

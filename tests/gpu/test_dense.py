@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gestalt.measures.dense import winners
 from gestalt.measures.dense.protocol import TopDownProtocol
+from gestalt.measures.dense.winners import upsampled_argmax
 from gestalt.measures.evaluation.prompts import ClassEmbeddings
-from gestalt.measures.segmentation import engine
-from gestalt.measures.segmentation.engine import top_down, upsampled_argmax
+from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.model import DualEncoder
 from tests.gpu.models import dual_encoder, images
@@ -100,7 +101,7 @@ def test_label_maps_equal_the_cpu(device, name, dtype):
 
 
 def test_a_map_of_exact_numbers_is_upsampled_to_the_very_same_winners(device, monkeypatch):
-    monkeypatch.setattr(engine, "VALUES_AT_ONCE", 1000)
+    monkeypatch.setattr(winners, "VALUES_AT_ONCE", 1000)
     # doubling adds 4 bits: no rounding
     maps = torch.randint(-64, 65, (9, 8, 12), generator=torch.Generator().manual_seed(0)) / 64
     expected = upsampled_argmax(maps, size=(16, 24))

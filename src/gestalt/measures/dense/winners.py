@@ -160,6 +160,22 @@ def best_of_blocks(blocks: Iterator[Tensor], scale: float | None = None) -> Best
     return best
 
 
+VALUES_AT_ONCE = 1 << 25
+"""Up-sampled values in memory at one time in ``upsampled_argmax`` (128 MiB in float32)."""
+
+
+def upsampled_argmax(maps: Tensor, size: Size) -> Tensor:
+    """Up-sample maps (K, h, w) bilinearly, corners not aligned, and return the index of the largest
+    at each pixel, (H, W) int64.
+
+    A block of maps is up-sampled at a time, so the memory does not grow with K.  Equal values go to
+    the first map.
+    """
+    step = max(1, VALUES_AT_ONCE // (size[0] * size[1]))
+    blocks = (upsample(block.contiguous(), size) for block in torch.split(maps, step))
+    return best_of_blocks(blocks).winner
+
+
 BLOCK_VALUES = 1 << 23
 """Values of a block of whole maps that are refined at one time (32 MiB in float32), at least one
 map.

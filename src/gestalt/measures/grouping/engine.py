@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gestalt.measures.dense.winners import upsampled_argmax
 from gestalt.measures.evaluation.images import (
     Size,
     as_map_type,
@@ -26,7 +27,6 @@ from gestalt.measures.evaluation.images import (
     upsample_nearest,
 )
 from gestalt.measures.grouping.protocol import BottomUpProtocol, TokensProtocol
-from gestalt.measures.segmentation.engine import upsampled_argmax
 from gestalt.support.arrays import Floats
 
 NO_VARIANCE = 1e-10

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gestalt.measures.dense.winners import upsampled_argmax
 from gestalt.measures.evaluation.images import Size, size_of, upsample
 from gestalt.measures.evaluation.prompts import ClassEmbeddings
-from gestalt.measures.segmentation.engine import upsampled_argmax
 from gestalt.support.arrays import Ints
 from gestalt.support.devices import bin_counts, occurring, ranks_among, send
 from gestalt.support.label_values import IGNORE, WIDE

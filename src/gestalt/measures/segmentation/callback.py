@@ -18,7 +18,8 @@ from gestalt.measures.evaluation.prompts import used_prompts
 from gestalt.measures.evaluation.vocabularies import Vocabulary, name_classes
 from gestalt.measures.segmentation.baselines import patch_oracle, shuffled_classes
 from gestalt.measures.segmentation.class_maps import ClassMaps
-from gestalt.measures.segmentation.engine import Largest, largest_cosines, pixels_hash, top_down
+from gestalt.measures.segmentation.corrections import Largest, largest_cosines, pixels_hash
+from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.fitting import fit_protocol
 from gestalt.measures.segmentation.mean_iou import SegmentationScore
 from gestalt.support.arrays import Ints

@@ -6,9 +6,16 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional
 
+from gestalt.measures.dense import winners
 from gestalt.measures.dense.placement import Axis, label_bands
-from gestalt.measures.dense.winners import best_of, first_largest, tile_side
+from gestalt.measures.dense.winners import (
+    best_of,
+    first_largest,
+    tile_side,
+    upsampled_argmax,
+)
 
 
 @pytest.mark.parametrize("count", [1, 2, 21, 400])
@@ -51,3 +58,16 @@ def test_a_map_of_zeros_that_cannot_win_still_counts_in_the_total():
     maps = torch.stack([torch.ones(2, 2), torch.zeros(2, 2)])
     total = best_of(maps, bands, bands, scale=2.0).total
     torch.testing.assert_close(total, torch.full((5, 5), math.log(math.exp(2) + 1)))
+
+
+@pytest.mark.parametrize("at_once", [1, 700, 1400, 10**6])
+def test_the_block_size_does_not_change_the_argmax(at_once, monkeypatch):
+    monkeypatch.setattr(winners, "VALUES_AT_ONCE", at_once)
+    maps = torch.randn(7, 5, 6, generator=torch.Generator().manual_seed(0))
+    maps[4] = maps[2]  # a tie goes to the first, across blocks too
+    index = upsampled_argmax(maps, size=(23, 31))
+    wide = functional.interpolate(maps[None], size=(23, 31), mode="bilinear", align_corners=False)[
+        0
+    ]
+    assert torch.equal(index, wide.max(dim=0).indices)
+    assert 4 not in index

@@ -8,14 +8,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from gestalt.measures.dense import winners as maps
 from gestalt.measures.dense.protocol import TopDownProtocol
 from gestalt.measures.dense.windows import cut_and_embed
 from gestalt.measures.evaluation.prompts import class_embeddings
-from gestalt.measures.segmentation import engine
-from gestalt.measures.segmentation.engine import TopDown, top_down, upsampled_argmax
+from gestalt.measures.segmentation.engine import TopDown, top_down
 from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
 from gestalt.measures.segmentation.segmented import segment_images
 from gestalt.support.label_values import IGNORE
@@ -137,19 +135,6 @@ def test_a_model_without_a_logit_scale_is_refused_where_the_protocol_takes_it():
     del model.logit_scale
     with pytest.raises(ValueError, match="takes the model's logit_scale, and RandomModel has none"):
         segmented(KINDS["mmseg-448/groupvit"], [noise(37, 53)], model=model)
-
-
-@pytest.mark.parametrize("at_once", [1, 700, 1400, 10**6])
-def test_the_block_size_does_not_change_the_argmax(at_once, monkeypatch):
-    monkeypatch.setattr(engine, "VALUES_AT_ONCE", at_once)
-    maps = torch.randn(7, 5, 6, generator=torch.Generator().manual_seed(0))
-    maps[4] = maps[2]  # a tie goes to the first, across blocks too
-    index = upsampled_argmax(maps, size=(23, 31))
-    wide = functional.interpolate(maps[None], size=(23, 31), mode="bilinear", align_corners=False)[
-        0
-    ]
-    assert torch.equal(index, wide.max(dim=0).indices)
-    assert 4 not in index
 
 
 def test_only_scores_below_the_threshold_become_background():
