@@ -17,7 +17,7 @@ from gestalt.commands.score import _statement, _values
 from gestalt.config.loading import load
 from gestalt.data_modules.corpora.manifest import without_known_bad
 from gestalt.encoders.weights import _local_file
-from gestalt.measures.evaluation.configured import read_calibration
+from gestalt.measures.segmentation.configured import read_calibration
 from gestalt.models.folder import read_description
 from gestalt.models.names import is_finished
 from gestalt.results.compare import compare

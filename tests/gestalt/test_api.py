@@ -153,7 +153,7 @@ def test_a_threshold_takes_the_place_of_the_prior_and_says_so_of_a_label_backgro
 
 
 def test_a_threshold_switches_off_a_crf_and_says_so(model, monkeypatch):
-    monkeypatch.setattr("gestalt.measures.evaluation.configured.find_spec", bool)
+    monkeypatch.setattr("gestalt.measures.segmentation.configured.find_spec", bool)
     refined = gestalt.load(model.name, device="cpu", overrides=["evaluation.refinement=crf"])
     with pytest.warns(Caveat, match=r"^threshold=0.01 switches off refinement=crf: .*; leave"):
         result = refined.segment("photo.jpg", ["dog"], threshold=0.01)

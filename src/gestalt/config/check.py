@@ -10,8 +10,8 @@ from gestalt.data_modules.keys import check_options, check_source
 from gestalt.encoders.keys import check_image, check_text, is_t5
 from gestalt.losses.keys import check_loss, terms_of
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
-from gestalt.measures.evaluation.configured import check_evaluation
 from gestalt.measures.evaluation.measures import MEASURES
+from gestalt.measures.segmentation.configured import check_evaluation
 from gestalt.support.keys import Complaints, check_values, refuse, refuse_first
 from gestalt.tables import AGGREGATIONS, IMAGE_TOWERS, TEXT_TOWERS
 from gestalt.training.keys import check_end, check_optimizer, class_paths

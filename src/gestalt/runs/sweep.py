@@ -18,10 +18,10 @@ from gestalt.encoders.dense_model import DenseModel
 from gestalt.encoders.weights import weights_hash
 from gestalt.measures.callback import Scorer
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
-from gestalt.measures.evaluation.configured import protocol_fields, shares_images
 from gestalt.measures.evaluation.images import sizes_of
 from gestalt.measures.segmentation.calibration import Sweep
 from gestalt.measures.segmentation.callback import Segmentation
+from gestalt.measures.segmentation.configured import protocol_fields, shares_images
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.models.opening import TRAINED, Target
 from gestalt.results.compare import Column, Comparison, compare

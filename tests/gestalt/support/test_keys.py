@@ -18,7 +18,7 @@ import pytest
 import gestalt
 from gestalt.config.loading import load
 from gestalt.config.schema import Experiment
-from gestalt.measures.evaluation.configured import CHANGES
+from gestalt.measures.segmentation.configured import CHANGES
 from tests.gestalt.command import run_here
 
 ROOM = Path(gestalt.__file__).parent

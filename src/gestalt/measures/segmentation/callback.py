@@ -12,12 +12,12 @@ from gestalt.data_modules.labels.predicted_maps import nearest_pixels
 from gestalt.measures.callback import Baseline, Batch, spread
 from gestalt.measures.context import Context, Entry
 from gestalt.measures.dense.protocol import TopDownProtocol
-from gestalt.measures.evaluation.configured import calibration_for, segmentation_protocol
 from gestalt.measures.evaluation.images import sizes_of
 from gestalt.measures.evaluation.prompts import used_prompts
 from gestalt.measures.evaluation.vocabularies import Vocabulary, name_classes
 from gestalt.measures.segmentation.baselines import patch_oracle, shuffled_classes
 from gestalt.measures.segmentation.class_maps import ClassMaps
+from gestalt.measures.segmentation.configured import calibration_for, segmentation_protocol
 from gestalt.measures.segmentation.corrections import Largest, largest_cosines, pixels_hash
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.fitting import fit_protocol

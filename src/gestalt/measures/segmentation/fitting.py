@@ -8,9 +8,9 @@ from typing import Any, TypedDict, Unpack
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.dense.protocol import TopDownProtocol
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS, present
-from gestalt.measures.evaluation.configured import segmentation_protocol
 from gestalt.measures.evaluation.protocols import TEMPLATES
 from gestalt.measures.keys import Evaluation
+from gestalt.measures.segmentation.configured import segmentation_protocol
 from gestalt.support.arguments import check_type, check_words
 from gestalt.support.names import nearest
 

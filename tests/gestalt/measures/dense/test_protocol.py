@@ -6,9 +6,9 @@ import pytest
 
 from gestalt.measures.dense.protocol import Crf, TopDownProtocol
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
-from gestalt.measures.evaluation.configured import check_evaluation, segmentation_protocol
 from gestalt.measures.evaluation.protocols import TEMPLATES
 from gestalt.measures.keys import Evaluation
+from gestalt.measures.segmentation.configured import check_evaluation, segmentation_protocol
 from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
 from gestalt.support.typed import ConfigError
 

@@ -11,8 +11,8 @@ import pytest
 from gestalt.config.loading import load
 from gestalt.measures.context import Context
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
-from gestalt.measures.evaluation.configured import protocol_fields
 from gestalt.measures.segmentation.callback import Segmentation
+from gestalt.measures.segmentation.configured import protocol_fields
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.runs.evaluation import build_evaluation, build_image_sets
 from gestalt.support.typed import ConfigError
