@@ -45,6 +45,16 @@ INSIDE: dict[str, tuple[set[str], ...]] = {  # the same within a room, for its f
         {"blocks"},
         {"matrix", "captions", "noun_list", "keys"},
     ),
+    "measures": (
+        {"matching"},
+        {"grouping"},
+        {"segmentation", "robustness"},
+        {"classification", "retrieval"},
+        {"callback"},
+        {"context", "dense"},
+        {"evaluation"},
+        {"keys", "rows"},
+    ),
 }
 
 NAMES_ROWS = {"module", "tables", "support.moved", "measures.evaluation.measures"}

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gestalt.measures.classification.groups import group_metrics
 from gestalt.measures.evaluation.confusion import divide_or_nan, iou_of, mean_without_nan
+from gestalt.measures.robustness.groups import group_metrics
 from gestalt.support.arrays import Array, Floats, Ints
 
 RESAMPLES = 2000

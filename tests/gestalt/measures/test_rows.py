@@ -17,7 +17,7 @@ from gestalt.measures.matching.callback import MatchedIoU
 from gestalt.measures.retrieval.callback import RetrievalRecall
 from gestalt.measures.segmentation.mean_iou import MeanIoU
 from gestalt.support.label_values import PADDING
-from tests.gestalt.measures.classification import test_metric as classification
+from tests.gestalt.measures.classification import test_callback as classification
 from tests.gestalt.measures.grouping import test_metric as grouping
 from tests.gestalt.measures.stage import count
 from tests.gestalt.measures.test_metrics import CAPTIONS, CLASSES, embedded, pair

@@ -1,6 +1,6 @@
 """Classification of one image set at each evaluation: the class whose prompts are nearest to an
 image, and the accuracy of each class and each group, from one row of integers per image.  B batch,
-N images, C classes, P places, K prompts, E shared width, h w patch grid.
+N images, C classes, P places, K prompts.
 """
 
 import math
@@ -16,34 +16,13 @@ from gestalt.data_modules.image_sets import LabelSet
 from gestalt.measures.callback import Batch, Scorer
 from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.confusion import divide_or_nan
-from gestalt.measures.evaluation.images import (
-    by_size,
-    embed_images,
-    finite,
-    resize_all,
-)
+from gestalt.measures.evaluation.images import embed_images
 from gestalt.measures.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.evaluation.protocols import PromptProtocol
-from gestalt.measures.robustness.protocol import RobustnessProtocol
 from gestalt.measures.rows import RowMetric
 from gestalt.support.arrays import Floats, Ints
 from gestalt.support.devices import send
 from gestalt.support.label_values import PADDING
-
-NO_CLASS = "no image has a nearest class"
-
-
-def with_third(labels: LabelSet, third_class: tuple[str, ...]) -> LabelSet:
-    """Append a class for everything else to a label set, unless it has no phrases; it competes by
-    its prompts.
-    """
-    further = (third_class,) if third_class else ()
-    return replace(
-        labels,
-        names=(*labels.names, *map(" or ".join, further)),
-        prompts=(*labels.prompts, *further),
-        background=None,
-    )
 
 
 def by_class(cosines: Tensor, prompts: ClassEmbeddings) -> Tensor:
@@ -69,51 +48,6 @@ def ranks(logits: Tensor, truth: Tensor) -> Tensor:
     true_logit = logits.gather(1, truth)
     ahead = ~(logits < true_logit) & ((place < truth) | (logits != true_logit))
     return (ahead & (place != truth)).sum(dim=1)
-
-
-@torch.no_grad()
-def reduced_labels(
-    model: Any, images: Sequence[Tensor], prompts: ClassEmbeddings, protocol: RobustnessProtocol
-) -> Tensor:
-    """Label B images, (3, H, W) uint8 of any sizes, by the protocol's rule.
-
-    The model must be in eval mode; the prompts, on the images' device, are those of the classes,
-    then of the third if there is one.
-
-    Returns:
-        (B,) int64 classes.
-
-    Raises:
-        ValueError: an embedding contains NaN or infinity.
-    """
-
-    def reduce(stack: Tensor) -> Tensor:
-        if protocol.reduction == "pooled":
-            pooled = finite(model.embed_image(stack).float() @ prompts.vectors.T, NO_CLASS)
-            return by_class(pooled, prompts).argmax(dim=1)
-        cosines = torch.einsum("behw,ke->bhwk", model.embed_patches(stack).float(), prompts.vectors)
-        logits = by_class(finite(cosines, NO_CLASS), prompts)
-        return reduce_map(logits.flatten(1, 2), protocol)
-
-    return torch.stack(by_size(resize_all(images, protocol), reduce))
-
-
-def reduce_map(logits: Tensor, protocol: RobustnessProtocol) -> Tensor:
-    """Reduce logits (B, h * w, C) to labels (B,) by a rule on dense maps; ties go to the first
-    class.
-    """
-    if protocol.reduction == "mean_logit":
-        return logits.mean(dim=1).argmax(dim=1)
-    classes = logits.shape[2]
-    birds = classes - bool(protocol.third_class)
-    best, nearest = logits.max(dim=2)
-    if protocol.reduction == "majority":
-        votes = torch.nn.functional.one_hot(nearest, classes)[..., :birds].sum(dim=1)
-        label, won = votes.argmax(dim=1), votes.sum(dim=1) > 0
-    else:
-        height, place = best.masked_fill(nearest >= birds, -torch.inf).max(dim=1)
-        label, won = nearest.gather(1, place.unsqueeze(1))[:, 0], height > -torch.inf
-    return torch.where(won, label, classes - 1)
 
 
 class AccuracyScore(NamedTuple):
@@ -233,8 +167,7 @@ class ClassificationScorer(Scorer):
         context: its benchmark's label set has the C classes and their prompts.
 
     Attributes:
-        classes: the classes that compete: those of the labels, and the third of a protocol that has
-            one.
+        classes: the classes that compete, those of the labels and perhaps further ones.
 
     Raises:
         ValueError: a class without a prompt.
@@ -247,8 +180,7 @@ class ClassificationScorer(Scorer):
 
     def __init__(self, context: Context) -> None:
         labels = context.labels
-        third = getattr(context.protocol(self.measure), "third_class", ())
-        self.classes = with_third(labels, third)
+        self.classes = self.competing(labels, context.protocol(self.measure))
         places = len(labels.names) if "place" in self.needs else 1
         super().__init__(
             context,
@@ -256,6 +188,12 @@ class ClassificationScorer(Scorer):
             labels=labels,
             prompted=self.classes,
         )
+
+    def competing(self, labels: LabelSet, protocol: Any) -> LabelSet:
+        """Return the classes that compete by their prompts, first those of the labels; none of them
+        is a background.
+        """
+        return replace(labels, background=None)
 
     def score(self, model: Any, batch: Batch, truth: Tensor) -> tuple[()]:
         """Classify a batch and count; nothing is drawn."""

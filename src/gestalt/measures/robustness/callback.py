@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from gestalt.measures.classification.callback import (
-    AccuracyScore,
-    ClassificationScorer,
-    reduced_labels,
-)
-from gestalt.measures.classification.groups import group_metrics
+from gestalt.data_modules.image_sets import LabelSet
+from gestalt.measures.classification.callback import AccuracyScore, ClassificationScorer
 from gestalt.measures.context import Entry
+from gestalt.measures.robustness.groups import group_metrics
 from gestalt.measures.robustness.protocol import RobustnessProtocol
+from gestalt.measures.robustness.rules import reduced_labels, with_third
 from gestalt.support.arrays import Floats
 
 
@@ -39,6 +37,10 @@ class Robustness(ClassificationScorer):
         accuracy; None without.
         """
         return getattr(self.context.image_set, "train_groups", None)
+
+    def competing(self, labels: LabelSet, protocol: RobustnessProtocol) -> LabelSet:
+        """Return the labels' classes, and the third one if the protocol has one."""
+        return with_third(labels, protocol.third_class)
 
     def classify(
         self, model: Any, images: Sequence[Tensor], truth: Tensor

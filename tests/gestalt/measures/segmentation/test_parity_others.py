@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.measures.classification.callback import by_class, reduced_labels, with_third
+from gestalt.measures.classification.callback import by_class
 from gestalt.measures.classification.protocol import PROTOCOLS as CLASSIFICATION_PROTOCOLS
 from gestalt.measures.evaluation.images import embed_images, resize
 from gestalt.measures.evaluation.measures import MEASURES
@@ -23,6 +23,7 @@ from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
 from gestalt.measures.matching.callback import cluster, fit_centres
 from gestalt.measures.matching.protocol import PROTOCOLS as MATCHING_PROTOCOLS
 from gestalt.measures.robustness.protocol import PROTOCOLS as ROBUSTNESS_PROTOCOLS
+from gestalt.measures.robustness.rules import reduced_labels, with_third
 from tests.gestalt.measures.segmentation.reference import stretch
 from tests.gestalt.measures.segmentation.reference_whole import Whole, prompt
 from tests.gestalt.measures.segmentation.test_parity import RandomModel, assert_equal_but_ties

@@ -1,6 +1,4 @@
-"""Classification and its twin on misleading backgrounds: templates, resizing, ranks and rules, each
-against a slow or independent one.
-"""
+"""Rules that give an image a class by its dense map."""
 
 from dataclasses import replace
 
@@ -8,45 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from gestalt.measures.classification.callback import by_class, ranks, reduced_labels, with_third
-from gestalt.measures.classification.protocol import PROTOCOLS as CLASSIFICATION_PROTOCOLS
 from gestalt.measures.evaluation.prompts import class_embeddings
 from gestalt.measures.evaluation.protocols import build_protocol
 from gestalt.measures.robustness.protocol import PROTOCOLS as ROBUSTNESS_PROTOCOLS
+from gestalt.measures.robustness.rules import reduced_labels, with_third
 from tests.gestalt.painted import NAMES, PaintedModel, Words, painted
 
 BIRDS = Words(NAMES[1:3], prompts=((NAMES[1],), (NAMES[2],)))
-
-
-def slow_rank(logits: list[float], truth: int) -> int:
-    """Classes that come before the true one, one at a time."""
-    return sum(
-        value > logits[truth] or (value == logits[truth] and index < truth)
-        for index, value in enumerate(logits)
-        if index != truth
-    )
-
-
-def test_ranks_equal_a_slow_loop_and_ties_go_to_the_first_class():
-    draw = torch.Generator().manual_seed(0)
-    logits = torch.randint(5, (40, 7), generator=draw).float()
-    truth = torch.randint(7, (40,), generator=draw)
-    found = ranks(logits, truth)
-    assert found.tolist() == [
-        slow_rank(row, int(one)) for row, one in zip(logits.tolist(), truth, strict=True)
-    ]
-    assert torch.equal(found == 0, logits.argmax(dim=1) == truth)
-
-
-def test_a_phrase_shared_by_two_classes_ties_and_so_counts_for_the_first_class():
-    words = Words(
-        ("torpedo", "missile", "rocket"), prompts=(("torpedo",), ("missile",), ("missile",))
-    )
-    prompts = class_embeddings(
-        PaintedModel(words), words, protocol=CLASSIFICATION_PROTOCOLS["one_prompt"]
-    )
-    rounded = torch.tensor([[0.1, 0.3, 0.3000001]])  # products round otherwise at another place
-    assert by_class(rounded, prompts=prompts).argmax(dim=1).tolist() == [1]
 
 
 def birds_on(places: int, *, bird: int) -> Tensor:

@@ -1,19 +1,17 @@
-"""Accuracy of classes at places: against loops, its laws, and the same on any number of ranks."""
+"""Ranks of classes, and the accuracy of classes at places, against loops."""
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from gestalt.measures.classification.callback import AccuracyScore, GroupAccuracy
-from gestalt.measures.classification.groups import group_metrics
+from gestalt.measures.classification.callback import AccuracyScore, GroupAccuracy, by_class, ranks
+from gestalt.measures.classification.protocol import PROTOCOLS
+from gestalt.measures.evaluation.prompts import class_embeddings
 from gestalt.support.label_values import PADDING
+from tests.gestalt.painted import PaintedModel, Words
 
 CLASSES, LENGTH = 3, 23
-
-
-def adjusted_accuracy(cells, **options):
-    return group_metrics(cells, names=(), **options)["adjusted_accuracy"]
 
 
 def drawn(seed: int = 0) -> dict[str, Tensor]:
@@ -102,14 +100,30 @@ def test_a_wrong_label_map_is_caught_with_the_sample(truth, place, message):
         )
 
 
-def test_adjusted_accuracy_ignores_groups_absent_in_training_and_is_nan_for_untested_ones():
-    cells = np.array([[0.5, np.nan], [0.25, 1.0]])
-    assert adjusted_accuracy(cells, train_groups=[[3, 0], [0, 1]]) == 0.625
-    assert np.isnan(adjusted_accuracy(cells, train_groups=[[3, 1], [0, 1]]))
+def slow_rank(logits: list[float], truth: int) -> int:
+    """Classes that come before the true one, one at a time."""
+    return sum(
+        value > logits[truth] or (value == logits[truth] and index < truth)
+        for index, value in enumerate(logits)
+        if index != truth
+    )
 
 
-def test_group_scores_ignore_groups_without_images():
-    cells = np.array([[[0.5, np.nan], [0.25, 1.0]], [[np.nan, np.nan], [np.nan, np.nan]]])
-    metrics = group_metrics(cells, names=(), train_groups=None)
-    np.testing.assert_array_equal(metrics["worst_group"], [0.25, np.nan])
-    np.testing.assert_array_equal(metrics["mean_group"], [1.75 / 3, np.nan])
+def test_ranks_equal_a_slow_loop_and_ties_go_to_the_first_class():
+    draw = torch.Generator().manual_seed(0)
+    logits = torch.randint(5, (40, 7), generator=draw).float()
+    truth = torch.randint(7, (40,), generator=draw)
+    found = ranks(logits, truth)
+    assert found.tolist() == [
+        slow_rank(row, int(one)) for row, one in zip(logits.tolist(), truth, strict=True)
+    ]
+    assert torch.equal(found == 0, logits.argmax(dim=1) == truth)
+
+
+def test_a_phrase_shared_by_two_classes_ties_and_so_counts_for_the_first_class():
+    words = Words(
+        ("torpedo", "missile", "rocket"), prompts=(("torpedo",), ("missile",), ("missile",))
+    )
+    prompts = class_embeddings(PaintedModel(words), words, protocol=PROTOCOLS["one_prompt"])
+    rounded = torch.tensor([[0.1, 0.3, 0.3000001]])  # products round otherwise at another place
+    assert by_class(rounded, prompts=prompts).argmax(dim=1).tolist() == [1]
