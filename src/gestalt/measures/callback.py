@@ -18,7 +18,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from gestalt.data_modules.image_sets import LabelSet
-from gestalt.encoders.dense_model import share_passes
+from gestalt.encoders.dense_model import DenseModel, share_passes
 from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.pictures import ScoredImage
 from gestalt.measures.evaluation.prompts import (
@@ -160,7 +160,7 @@ class Scorer(RecordedCallback):
         self.prompts: Any = None  # the ``ClassEmbeddings`` of this evaluation
 
     @abstractmethod
-    def score(self, model: Any, batch: Batch, truth: Any) -> Sequence[Tensor]:
+    def score(self, model: DenseModel, batch: Batch, truth: Any) -> Sequence[Tensor]:
         """Update the metrics by a batch of the set.  Returns the predictions to draw."""
 
     @abstractmethod
@@ -185,7 +185,7 @@ class Scorer(RecordedCallback):
         """Draw one image; called only if there is a ``tag``."""
         raise NotImplementedError
 
-    def begin(self, model: Any, **embedding: Any) -> None:
+    def begin(self, model: DenseModel, **embedding: Any) -> None:
         """Prepare an evaluation: embed the classes, since the text tower trains; ``embedding`` is
         passed on to ``class_embeddings``.
         """
@@ -338,8 +338,9 @@ class Scorer(RecordedCallback):
         """Score a batch of this set; ignore those of other sets."""
         if batch["set"] != self.context.image_set.name:
             return
+        model: Any = pl_module.model
         truth = self.truth(batch)
-        predictions = self.score(pl_module.model, batch, truth)
+        predictions = self.score(model, batch, truth)
         for position, index in enumerate(batch["sample_id"].tolist()):
             if index in self.shown_ids:
                 shown = ScoredImage.of(batch, position, predictions, truth)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gestalt.data_modules.image_sets import LabelSet
+from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.callback import Batch, Scorer
 from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.confusion import divide_or_nan
@@ -195,7 +196,7 @@ class ClassificationScorer(Scorer):
         """
         return replace(labels, background=None)
 
-    def score(self, model: Any, batch: Batch, truth: Tensor) -> tuple[()]:
+    def score(self, model: DenseModel, batch: Batch, truth: Tensor) -> tuple[()]:
         """Classify a batch and count; nothing is drawn."""
         prediction, rank = self.classify(model, batch["image"], truth)
         self.metrics["model"].update(
@@ -208,7 +209,7 @@ class ClassificationScorer(Scorer):
         return ()
 
     def classify(
-        self, model: Any, images: Sequence[Tensor], truth: Tensor
+        self, model: DenseModel, images: Sequence[Tensor], truth: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the class that each image is given, and the rank of its true one, both (B,)
         int64.

@@ -4,11 +4,12 @@ patch grid, H W pixels.
 
 from collections.abc import Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.dense.placement import Axes, Axis, window_starts
 from gestalt.measures.dense.protocol import TopDownProtocol
 from gestalt.measures.evaluation.images import (
@@ -80,7 +81,9 @@ class Pieces(NamedTuple):
 
 
 @torch.no_grad()
-def cut_and_embed(model: Any, images: Sequence[Tensor], protocol: TopDownProtocol) -> list[Pieces]:
+def cut_and_embed(
+    model: DenseModel, images: Sequence[Tensor], protocol: TopDownProtocol
+) -> list[Pieces]:
     """Resize images, (3, H, W) uint8 of any sizes, cut their windows, and pass all windows of equal
     size through the tower together.
 

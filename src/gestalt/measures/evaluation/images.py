@@ -1,12 +1,13 @@
 """Resize images of any size for the tower, and run those of equal size together.  H W pixels."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.evaluation.protocols import ImageProtocol
 from gestalt.support.label_values import map_type
 
@@ -104,7 +105,7 @@ def finite(values: Tensor, consequence: str) -> Tensor:
 
 
 @torch.no_grad()
-def embed_images(model: Any, images: Sequence[Tensor], protocol: ImageProtocol) -> Tensor:
+def embed_images(model: DenseModel, images: Sequence[Tensor], protocol: ImageProtocol) -> Tensor:
     """Embed B images, (3, H, W) uint8, each of its own size, as (B, E) float32; equal sizes go
     through the tower together.
     """

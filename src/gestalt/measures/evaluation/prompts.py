@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -21,9 +21,11 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from gestalt.data_modules.image_sets import LabelSet
+from gestalt.encoders.dense_model import DenseModel
 from gestalt.encoders.weights import weights_hash
 from gestalt.measures.evaluation.images import finite
 from gestalt.measures.evaluation.protocols import PromptProtocol
+from gestalt.model import DualEncoder
 from gestalt.support.arguments import check_words
 from gestalt.support.arrays import map_array
 from gestalt.support.files import cache_home, replacing, short_digest
@@ -149,7 +151,9 @@ def used_prompts(labels: LabelSet, protocol: PromptProtocol) -> list[tuple[str, 
 
 
 @torch.no_grad()
-def embed_texts(model: Any, texts: list[str], *, progress: bool = False, **raw: bool) -> Tensor:
+def embed_texts(
+    model: DenseModel, texts: list[str], *, progress: bool = False, **raw: bool
+) -> Tensor:
     """Embed K texts, at least one, as (K, E) float32, ``TEXTS_AT_ONCE`` in one pass;
     ``progress`` shows a bar once it takes more than a few seconds, and ``raw`` are further
     arguments of the model's ``embed_text``.
@@ -165,7 +169,7 @@ def embed_texts(model: Any, texts: list[str], *, progress: bool = False, **raw: 
 
 @torch.no_grad()
 def class_embeddings(
-    model: Any,
+    model: DenseModel,
     labels: LabelSet,
     *,
     protocol: PromptProtocol,
@@ -207,8 +211,9 @@ def class_embeddings(
     elif cache is None or len(texts) < LARGE or not hasattr(model, "text_tower"):
         vectors = embed()
     else:
-        vectors = cached_vectors(cache / f"{prompts_key(model, texts, protocol)}.npy", embed)
-        vectors = vectors.to(model.logit_scale.device)
+        encoder = cast(DualEncoder, model)  # which alone has a text tower
+        file = cache / f"{prompts_key(encoder, texts, protocol)}.npy"
+        vectors = cached_vectors(file, embed).to(encoder.logit_scale.device)
     if kept is not None:
         kept[key] = vectors
     phrases = [phrase for phrase, _ in pairs]
@@ -230,12 +235,12 @@ def prompts_folder(used: bool) -> Path | None:
     return cache_home() / "prompts" if used else None
 
 
-def prompts_key(model: Any, texts: list[str], protocol: PromptProtocol) -> str:
+def prompts_key(model: DualEncoder, texts: list[str], protocol: PromptProtocol) -> str:
     """Return a hash of the text side's weights and structure, the token ids of the texts, the
     device and number format, and how vectors are made: the size of a pass, templates, ensembling.
 
     Args:
-        model: a ``DualEncoder``.
+        model: embeds the texts.
         texts: the prompts, as embedded.
         protocol: templates and their ensembling.
     """

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.callback import Baseline, Batch, RecordedCallback, Scorer, SkippedMeasure
 from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.images import sizes_of
@@ -247,7 +248,7 @@ class GroupMaps(Scorer):
         """Return the objects of a batch, on the CPU, where groups are counted."""
         return on_host(*super().truth(batch))
 
-    def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
+    def score(self, model: DenseModel, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Count the groups of a batch."""
         predictions = on_host(*batch["prediction"])
         counts = [int(groups.max()) + 1 for groups in predictions]
@@ -333,7 +334,7 @@ class Grouping(GroupMaps):
         if self.protocol.method == "attention":
             model.check_class_attention()
 
-    def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
+    def score(self, model: DenseModel, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Group a batch and count."""
         grouped = bottom_up(model, batch["image"], self.protocol, sizes_of(truth))
         # masks, one of each head, where the protocol has no number

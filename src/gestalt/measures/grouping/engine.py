@@ -7,13 +7,14 @@ B batch, N patches, D width, n groups, h w patch grid, H W pixels.
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.dense.winners import upsampled_argmax
 from gestalt.measures.evaluation.images import (
     Size,
@@ -193,7 +194,7 @@ def image_similarity(tokens: Tensor, protocol: BottomUpProtocol) -> Tensor:
         return METHODS[protocol.method](tokens, protocol)
 
 
-def wide_tokens(model: Any, stack: Tensor, protocol: TokensProtocol) -> Tensor:
+def wide_tokens(model: DenseModel, stack: Tensor, protocol: TokensProtocol) -> Tensor:
     """Compute the tokens of images of one size: (b, D, h, w) float64 on the CPU.
 
     Raises:
@@ -258,7 +259,7 @@ def regions(
 
 
 def bottom_up(
-    model: Any,
+    model: DenseModel,
     images: Sequence[Tensor],
     protocol: BottomUpProtocol,
     sizes: Sequence[Size] | None = None,

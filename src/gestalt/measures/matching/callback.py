@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.data_modules.image_sets import ImageSet, LabelSet
+from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.callback import Batch, Scorer, spread
 from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.confusion import mask_entry, matched_values
@@ -88,7 +89,7 @@ def draw_tokens(tokens: Tensor, index: int, protocol: MatchingProtocol) -> Tenso
 
 
 def fit_centres(
-    model: Any,
+    model: DenseModel,
     images: ImageSet,
     *,
     clusters: int,
@@ -119,7 +120,7 @@ def fit_centres(
 
 
 @torch.no_grad()
-def set_tokens(model: Any, stack: Tensor, protocol: MatchingProtocol) -> Tensor:
+def set_tokens(model: DenseModel, stack: Tensor, protocol: MatchingProtocol) -> Tensor:
     """Compute the tokens of images of one size: (b, D, h, w) float64 on the CPU.
 
     Raises:
@@ -129,7 +130,7 @@ def set_tokens(model: Any, stack: Tensor, protocol: MatchingProtocol) -> Tensor:
 
 
 def cluster(
-    model: Any,
+    model: DenseModel,
     images: Sequence[Tensor],
     *,
     centres: Floats,
@@ -172,7 +173,7 @@ class Matching(Scorer):
         metrics = {key: MatchedIoU(classes, clusters=clusters) for key, clusters in sizes.items()}
         super().__init__(context, metrics=metrics, labels=context.labels)
 
-    def begin(self, model: Any, **embedding: Any) -> None:
+    def begin(self, model: DenseModel, **embedding: Any) -> None:
         """Prepare an evaluation, and fit the protocol to the patches and the centres to the tower,
         since it trains; all ranks share the work.
         """
@@ -186,7 +187,7 @@ class Matching(Scorer):
             device=self.metrics["model"].device,
         )
 
-    def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
+    def score(self, model: DenseModel, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Assign every pixel to a cluster, and count."""
         images = cluster(
             model,

@@ -12,6 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from gestalt.encoders.dense_model import DenseModel
 from gestalt.losses.captions import text_ids
 from gestalt.measures.callback import Batch, Scorer
 from gestalt.measures.context import Context, Entry
@@ -209,7 +210,7 @@ class Retrieval(Scorer):
         super().__init__(context, metrics={"model": RetrievalRecall()})
         self.length = None  # its own count of images is of those with captions
 
-    def score(self, model: Any, batch: Batch, truth: Any) -> tuple[()]:
+    def score(self, model: DenseModel, batch: Batch, truth: Any) -> tuple[()]:
         """Embed a batch; nothing is drawn."""
         image = embed_images(model, batch["image"], self.protocol)
         texts = list(chain.from_iterable(truth))

@@ -3,12 +3,12 @@ classes.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from gestalt.data_modules.image_sets import LabelSet
+from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.classification.callback import AccuracyScore, ClassificationScorer
 from gestalt.measures.context import Entry
 from gestalt.measures.robustness.groups import group_metrics
@@ -43,7 +43,7 @@ class Robustness(ClassificationScorer):
         return with_third(labels, protocol.third_class)
 
     def classify(
-        self, model: Any, images: Sequence[Tensor], truth: Tensor
+        self, model: DenseModel, images: Sequence[Tensor], truth: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the class that each image is given, and 0 where it is right, else 1, both (B,)
         int64.

@@ -4,12 +4,12 @@ B batch, C classes, E shared width, h w patch grid.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from gestalt.data_modules.image_sets import LabelSet
+from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.classification.callback import by_class
 from gestalt.measures.evaluation.images import by_size, finite, resize_all
 from gestalt.measures.evaluation.prompts import ClassEmbeddings
@@ -33,7 +33,10 @@ def with_third(labels: LabelSet, third_class: tuple[str, ...]) -> LabelSet:
 
 @torch.no_grad()
 def reduced_labels(
-    model: Any, images: Sequence[Tensor], prompts: ClassEmbeddings, protocol: RobustnessProtocol
+    model: DenseModel,
+    images: Sequence[Tensor],
+    prompts: ClassEmbeddings,
+    protocol: RobustnessProtocol,
 ) -> Tensor:
     """Label B images, (3, H, W) uint8 of any sizes, by the protocol's rule.
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from gestalt.data_modules.labels.predicted_maps import nearest_pixels
+from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.callback import Baseline, Batch, spread
 from gestalt.measures.context import Context, Entry
 from gestalt.measures.dense.protocol import TopDownProtocol
@@ -89,7 +90,7 @@ class Segmentation(ClassMaps):
         side = self.protocol.input_size
         return [nearest_pixels(label, size=(side, side)) for label in labels]
 
-    def begin(self, model: Any, **embedding: Any) -> None:
+    def begin(self, model: DenseModel, **embedding: Any) -> None:
         """Fit the protocol to the model, and embed the classes; under ``debias``, with offsets from
         the unlabelled images.  Every rank must call it.
 
@@ -101,7 +102,10 @@ class Segmentation(ClassMaps):
         requested = not {evaluation.reading, evaluation.positions} <= {None}
         protocol = fit_protocol(self.protocol, model, requested, self.context.open_vision)
         self.protocol = protocol
-        self._proxy = {"proxy": model.proxy.image_origin.record()} if protocol.proxy else {}
+        self._proxy = {}
+        if protocol.proxy:
+            assert model.proxy is not None  # attached when the protocol was fitted
+            self._proxy = {"proxy": model.proxy.image_origin.record()}
         super().begin(model, **embedding)
         if protocol.debias == "none":
             return
@@ -130,7 +134,7 @@ class Segmentation(ClassMaps):
             )
 
     def predict(
-        self, model: Any, batch: Batch, truth: Sequence[Tensor]
+        self, model: DenseModel, batch: Batch, truth: Sequence[Tensor]
     ) -> tuple[list[Tensor], dict[str, Baseline]]:
         """Segment a batch."""
         self.check_unseen(batch["image"])

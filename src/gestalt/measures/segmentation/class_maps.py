@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from gestalt.data_modules.image_sets import LabelSet
+from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.callback import Baseline, Batch, RecordedCallback, Scorer
 from gestalt.measures.context import Context, Entry
 from gestalt.measures.evaluation.confusion import image_miou, mask_entry, mask_values
@@ -73,7 +74,7 @@ class ClassMaps(Scorer):
         super().__init__(context, metrics=metrics, labels=labels, **options)
         self._extremes: Extremes = {}
 
-    def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
+    def score(self, model: DenseModel, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Count the predictions and the baselines of a batch, write them where there is a folder,
         and keep the best and the worst images.  Returns the predictions.
         """
@@ -101,7 +102,7 @@ class ClassMaps(Scorer):
         return predictions
 
     def predict(
-        self, model: Any, batch: Batch, truth: Sequence[Tensor]
+        self, model: DenseModel, batch: Batch, truth: Sequence[Tensor]
     ) -> tuple[list[Tensor], dict[str, Baseline]]:
         """Return the class maps of a batch, and those of the baselines by name."""
         return batch["prediction"], {}
@@ -117,7 +118,7 @@ class ClassMaps(Scorer):
             return {}
         return {"constant_background": np.full(len(self.labels.names) + 1, background)}
 
-    def begin(self, model: Any, **embedding: Any) -> None:
+    def begin(self, model: DenseModel, **embedding: Any) -> None:
         """Prepare an evaluation, and drop the extremes of the last one."""
         super().begin(model, **embedding)
         self.folder = objects_of_ranks(self.folder)[0]

@@ -4,12 +4,13 @@ likely background.  B images, D tower width, K prompts, h w patch grid, H W pixe
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.context import SourceImages
 from gestalt.measures.dense.protocol import TopDownProtocol
 from gestalt.measures.dense.scores import cosines
@@ -48,7 +49,7 @@ def pixels_hash(image: Tensor) -> int:
 
 @torch.no_grad()
 def largest_cosines(
-    model: Any,
+    model: DenseModel,
     images: SourceImages,
     *,
     chosen: Sequence[int],
@@ -97,7 +98,7 @@ def largest_cosines(
 
 
 def with_corrections(
-    model: Any, pieces: Sequence[Pieces], prompts: ClassEmbeddings, protocol: TopDownProtocol
+    model: DenseModel, pieces: Sequence[Pieces], prompts: ClassEmbeddings, protocol: TopDownProtocol
 ) -> list[ClassEmbeddings]:
     """Return the prompts of each image, with a share of the cosines of the prompts and the pooled
     image as offset, and with the prior of its background, as the protocol says.

@@ -3,11 +3,12 @@ B images, K prompts, H W pixels.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.dense.protocol import TopDownProtocol
 from gestalt.measures.dense.scores import grid_maps
 from gestalt.measures.dense.windows import Pieces, cut_and_embed
@@ -39,7 +40,7 @@ class TopDown(NamedTuple):
 
 @torch.no_grad()
 def top_down(
-    model: Any,
+    model: DenseModel,
     images: Sequence[Tensor],
     prompts: ClassEmbeddings,
     protocol: TopDownProtocol,

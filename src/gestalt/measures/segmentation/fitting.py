@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from numbers import Real
-from typing import Any, TypedDict, Unpack
+from typing import TypedDict, Unpack
 
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.dense.protocol import TopDownProtocol
@@ -49,7 +49,7 @@ class Choices(MapChoices, total=False):
 
 def picture_protocol(
     evaluation: Evaluation,
-    model: Any,
+    model: DenseModel,
     *,
     size: int,
     open_vision: OpenVision,
@@ -132,7 +132,7 @@ def _templates(templates: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def fit_protocol(
-    protocol: TopDownProtocol, model: Any, requested: bool, open_vision: OpenVision | None
+    protocol: TopDownProtocol, model: DenseModel, requested: bool, open_vision: OpenVision | None
 ) -> TopDownProtocol:
     """Return the protocol fitted to a model's patches and last block, and attach the proxy model
     that its reading takes.

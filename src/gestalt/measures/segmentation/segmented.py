@@ -8,12 +8,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, NamedTuple, SupportsFloat
+from typing import NamedTuple, SupportsFloat
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.dense.protocol import TopDownProtocol
 from gestalt.measures.dense.scores import cosines
 from gestalt.measures.dense.windows import cut_and_embed
@@ -55,7 +56,9 @@ def protocol_for(labels: Sequence[str], protocol: TopDownProtocol) -> TopDownPro
     return protocol if BACKGROUND in labels else replace(protocol, prior=0.0)
 
 
-def label_prompts(model: Any, labels: Sequence[str], protocol: TopDownProtocol) -> ClassEmbeddings:
+def label_prompts(
+    model: DenseModel, labels: Sequence[str], protocol: TopDownProtocol
+) -> ClassEmbeddings:
     """Embed labels as classes; under a threshold, one class more, ``len(labels)``, stands for what
     is below it.
 
@@ -226,7 +229,7 @@ class SegmentedImage:
 
 @torch.no_grad()
 def segment_images(
-    model: Any, images: Sequence[Tensor], *, labels: Sequence[str], protocol: TopDownProtocol
+    model: DenseModel, images: Sequence[Tensor], *, labels: Sequence[str], protocol: TopDownProtocol
 ) -> list[SegmentedImage]:
     """Segment B images, (3, H, W) uint8 of any sizes, by the same labels, with a model in eval
     mode.
@@ -256,7 +259,7 @@ def segment_images(
 
 @torch.no_grad()
 def similarity_maps(
-    model: Any,
+    model: DenseModel,
     images: Sequence[Tensor],
     *,
     texts: Sequence[str],
