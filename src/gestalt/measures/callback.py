@@ -368,10 +368,10 @@ class Scorer(RecordedCallback):
         self._shown = []
         if trainer.sanity_checking:
             return
-        images = self.scores["model"].images
-        if self.length is not None and images < self.length:
+        scored = self.scores["model"].images
+        if self.length is not None and scored < self.length:
             rank_zero_warn(
-                f"{self.name}: {images} of {self.length} images are scored, since the Trainer "
+                f"{self.name}: {scored} of {self.length} images are scored, since the Trainer "
                 "limits validation; its metrics are those of this part",
                 category=Caveat,
             )

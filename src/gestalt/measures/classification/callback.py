@@ -149,11 +149,17 @@ class GroupAccuracy(RowMetric):
         rows = self.unique_rows()
         sample_id, truth, place, prediction, rank = rows.T
         cell, shape = truth * self.places + place, (self.classes, self.places)
-        right, total = (
-            np.bincount(cell[chosen], minlength=math.prod(shape)).reshape(shape)
-            for chosen in (rank == 0, slice(None))
+        cells = math.prod(shape)
+        return AccuracyScore(
+            images=len(rows),
+            sample_id=sample_id,
+            truth=truth,
+            place=place,
+            prediction=prediction,
+            rank=rank,
+            right=np.bincount(cell[rank == 0], minlength=cells).reshape(shape),
+            total=np.bincount(cell, minlength=cells).reshape(shape),
         )
-        return AccuracyScore(len(rows), sample_id, truth, place, prediction, rank, right, total)
 
 
 TOP = 5

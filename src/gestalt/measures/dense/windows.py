@@ -30,19 +30,23 @@ ACCELERATOR_PIXELS_AT_ONCE = 1 << 23
 """Pixels in one pass on an accelerator, most of which small passes would leave idle."""
 
 
+Starts = tuple[tuple[int, ...], tuple[int, ...]]
+"""First rows and first columns of windows, in pixels of the resized image."""
+
+
 class Pieces(NamedTuple):
     """The windows of one image.
 
     Attributes:
         features: (I, J, E, h, w) float32, L2-normalised at each location.
-        starts: first rows and first columns of the windows.
+        starts: where the windows begin.
         side: rows and columns of a window, in pixels of the resized image.
         image: (3, H, W) uint8, the resized image.
         original: (3, H', W') uint8, the image before resizing.
     """
 
     features: Tensor
-    starts: tuple[tuple[int, ...], tuple[int, ...]]
+    starts: Starts
     side: Size
     image: Tensor
     original: Tensor
@@ -70,12 +74,19 @@ class Pieces(NamedTuple):
         """Return rows and columns of a label of this size: via the canvas, or at once if the only
         window is the whole image and ``canvas`` is False.
         """
-        placement = (size_of(self.image), self.starts, self.side)
+        whole, starts, side = size_of(self.image), self.starts, self.side
         if protocol.window is None and not canvas:
-            placement = (size, ((0,), (0,)), size)
+            whole, starts, side = size, ((0,), (0,)), size
         rows, columns = (
-            Axis(*axis, upsample=protocol.window_upsample)
-            for axis in zip(size, *placement, self.features.shape[-2:], strict=True)
+            Axis(
+                label=size[axis],
+                canvas=whole[axis],
+                starts=starts[axis],
+                side=side[axis],
+                cells=self.features.shape[axis - 2],
+                upsample=protocol.window_upsample,
+            )
+            for axis in (0, 1)
         )
         return rows, columns
 
@@ -99,9 +110,9 @@ def cut_and_embed(
             model.patch_stride,
             protocol,
         )
-        for canvas, (rows, columns, side) in zip(canvases, places, strict=True)
-        for top in rows
-        for left in columns
+        for canvas, (starts, side) in zip(canvases, places, strict=True)
+        for top in starts[0]
+        for left in starts[1]
     ]
 
     def embed(stack: Tensor) -> Tensor:
@@ -119,33 +130,30 @@ def cut_and_embed(
     pieces = [
         Pieces(
             torch.unflatten(
-                torch.stack(list(islice(features, len(rows) * len(columns)))),
+                torch.stack(list(islice(features, len(starts[0]) * len(starts[1])))),
                 0,
-                (len(rows), len(columns)),
+                (len(starts[0]), len(starts[1])),
             ),
-            starts=(rows, columns),
+            starts=starts,
             side=side,
             image=canvas,
             original=image,
         )
-        for image, canvas, (rows, columns, side) in zip(images, canvases, places, strict=True)
+        for image, canvas, (starts, side) in zip(images, canvases, places, strict=True)
     ]
     # the sum of unit vectors is finite if they all are; the host reads once for the batch
     finite(torch.stack([row.features.sum() for row in pieces]), "no location has a nearest class")
     return pieces
 
 
-def _places(
-    canvas: Tensor, protocol: TopDownProtocol
-) -> tuple[tuple[int, ...], tuple[int, ...], Size]:
-    """Return first rows, first columns and the size of the windows of a resized image."""
-    height, width = canvas.shape[-2:]
+def _places(canvas: Tensor, protocol: TopDownProtocol) -> tuple[Starts, Size]:
+    """Return where the windows of a resized image begin, and their size."""
+    height, width = size_of(canvas)
     window = protocol.window or max(height, width)
-    rows, columns = (
-        window_starts(side, window=window, stride=protocol.stride or window)
-        for side in (height, width)
-    )
-    return rows, columns, (min(height, window), min(width, window))
+    stride = protocol.stride or window
+    rows = window_starts(height, window=window, stride=stride)
+    columns = window_starts(width, window=window, stride=stride)
+    return (rows, columns), (min(height, window), min(width, window))
 
 
 def fitted_to_patches(window: Tensor, stride: Size, protocol: TopDownProtocol) -> Tensor:

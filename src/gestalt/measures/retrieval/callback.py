@@ -111,7 +111,7 @@ class RetrievalRecall(Metric):
         image_ranks = _strangers_ahead(images, texts, partners)
         text_ranks = _strangers_ahead(texts, images, partners.T)
         captioned = owns.any(axis=1)
-        of_images, of_texts = (partners.sum(dim=side).numpy() for side in (1, 0))
+        of_images, of_texts = partners.sum(dim=1).numpy(), partners.sum(dim=0).numpy()
         # the ranks of the queries, their images, their numbers of partners, and of candidates
         queries = {
             "image_to_text": (
@@ -128,12 +128,9 @@ class RetrievalRecall(Metric):
         for k in RECALL_AT:
             both, both_expected = [], []
             for direction, (ranks, owners, numbers, candidates) in queries.items():
-                counts = np.column_stack(
-                    [
-                        np.bincount(chosen, minlength=len(images))
-                        for chosen in (owners[ranks < k], owners)
-                    ]
-                )
+                found = np.bincount(owners[ranks < k], minlength=len(images))
+                asked = np.bincount(owners, minlength=len(images))
+                counts = np.column_stack([found, asked])
                 name = f"{direction}_recall_at_{k}"
                 image_hits[name] = counts
                 hits, total = counts.sum(axis=0).tolist()

@@ -68,7 +68,7 @@ def reduce_map(logits: Tensor, protocol: RobustnessProtocol) -> Tensor:
     if protocol.reduction == "mean_logit":
         return logits.mean(dim=1).argmax(dim=1)
     classes = logits.shape[2]
-    birds = classes - bool(protocol.third_class)
+    birds = classes - 1 if protocol.third_class else classes
     best, nearest = logits.max(dim=2)
     if protocol.reduction == "majority":
         votes = torch.nn.functional.one_hot(nearest, classes)[..., :birds].sum(dim=1)

@@ -126,10 +126,9 @@ def cell_areas(label: Tensor, grid: Size, *, values: int) -> tuple[Tensor, Tenso
     """
     occurs = occurring(label, values)
     present = occurs.nonzero()[:, 0]
-    (row, of_rows), (column, of_columns) = (
-        [send(part, label.device) for part in blocks_of(side, cells)]
-        for side, cells in zip(label.shape, grid, strict=True)
-    )
+    height, width = label.shape
+    row, of_rows = (send(part, label.device) for part in blocks_of(height, grid[0]))
+    column, of_columns = (send(part, label.device) for part in blocks_of(width, grid[1]))
     shape = len(present), of_rows.shape[1], of_columns.shape[1]
     place = (ranks_among(label, occurs) * shape[1] + row[:, None]) * shape[2] + column
     counts = bin_counts(place, shape[0] * shape[1] * shape[2]).reshape(shape)

@@ -208,8 +208,10 @@ def check_evaluation(evaluation: Evaluation) -> None:
     names = evaluation.benchmarks
     for name in names:
         if name not in BENCHMARKS:
-            hint = f"for your own file write ./{name}.yaml; " * Path(f"{name}.yaml").is_file()
-            refuse("evaluation.benchmarks", name, hint + nearest(name, sorted(BENCHMARKS)))
+            why = nearest(name, sorted(BENCHMARKS))
+            if Path(f"{name}.yaml").is_file():
+                why = f"for your own file write ./{name}.yaml; {why}"
+            refuse("evaluation.benchmarks", name, why)
     rows = [BENCHMARKS[name] for name in names]
     refuse_first(evaluation, _complaints(evaluation, rows), "evaluation.")
     threshold, split = evaluation.threshold, evaluation.split or "val"

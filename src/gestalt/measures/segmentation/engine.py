@@ -67,11 +67,17 @@ def top_down(
     # scores are float32, whatever the tower's precision
     with torch.autocast(pieces[0].features.device.type, enabled=False):
         for windows, size, own in zip(pieces, sizes, corrected, strict=True):
-            maps = grid_maps(windows, own, protocol, scale)
-            winners = Winners(windows, *maps, protocol, size, scale)
+            values, of_map = grid_maps(windows, own, protocol, scale)
+            winners = Winners(windows, values, of_map, protocol, size=size, logit_scale=scale)
             classes, score, before = name_pixels(winners, prompts)
-            classes, before = (as_map_type(part, prompts.classes) for part in (classes, before))
-            segmented.append(TopDown(classes, windows, score, before))
+            segmented.append(
+                TopDown(
+                    as_map_type(classes, prompts.classes),
+                    pieces=windows,
+                    score=score,
+                    classes_before_threshold=as_map_type(before, prompts.classes),
+                )
+            )
     return segmented
 
 

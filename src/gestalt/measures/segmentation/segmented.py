@@ -253,7 +253,11 @@ def segment_images(
         shares = torch.bincount(mask.flatten(), minlength=len(labels)) / mask.numel()
         scores = dict(zip(labels, map(Similarity, means, most), strict=True))
         areas = dict(zip(labels, shares.tolist(), strict=False))  # the background's is left out
-        results.append(SegmentedImage(tuple(labels), mask, scores, areas, pixels, similar))
+        results.append(
+            SegmentedImage(
+                tuple(labels), mask, scores, areas=areas, image=pixels, similarity=similar
+            )
+        )
     return results
 
 
