@@ -18,9 +18,10 @@ from gestalt.measures.retrieval.callback import RetrievalRecall
 from gestalt.measures.segmentation.mean_iou import MeanIoU
 from gestalt.support.label_values import PADDING
 from tests.gestalt.measures.classification import test_callback as classification
-from tests.gestalt.measures.grouping import test_metric as grouping
+from tests.gestalt.measures.grouping import test_callback as grouping
+from tests.gestalt.measures.retrieval.test_callback import CAPTIONS, embedded
+from tests.gestalt.measures.segmentation.test_mean_iou import CLASSES, pair
 from tests.gestalt.measures.stage import count
-from tests.gestalt.measures.test_metrics import CAPTIONS, CLASSES, embedded, pair
 
 IMAGES = 7
 Update = Callable[[Any, int, int], None]

@@ -19,6 +19,7 @@ from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.measures.segmentation.segmented import segment_images
 from gestalt.publishing.picture_page import indexed
 from gestalt.support.label_values import PADDING
+from tests.gestalt.measures.segmentation.test_mean_iou import loop_iou
 from tests.gestalt.measures.segmentation.test_parity import (
     RandomModel,
     assert_same,
@@ -26,7 +27,6 @@ from tests.gestalt.measures.segmentation.test_parity import (
     rules_of,
 )
 from tests.gestalt.measures.stage import count
-from tests.gestalt.measures.test_metrics import loop_iou
 from tests.gestalt.painted import Words
 
 CLASSES = 300

@@ -1,0 +1,142 @@
+"""Counts of pixels against a loop."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gestalt.measures.segmentation.mean_iou import MeanIoU
+from gestalt.support.label_values import IGNORE
+from tests.gestalt.measures.stage import count
+
+CLASSES = 5
+
+
+def pair(index: int) -> tuple[Tensor, Tensor]:
+    """Prediction and label of one image; its size, its difficulty and its classes depend on the
+    index.
+    """
+    draw = np.random.default_rng([7, index])
+    size = (int(draw.integers(3, 9)), int(draw.integers(3, 30)))
+    label = draw.integers(0, CLASSES - 1, size).astype(np.uint8)  # the last class is in no label
+    prediction = np.where(
+        draw.random(size) < index / 7, label, draw.integers(0, CLASSES, size)
+    ).astype(np.uint8)
+    label[draw.random(size) < 0.2] = IGNORE
+    return torch.from_numpy(prediction), torch.from_numpy(label)
+
+
+def loop_iou(pairs, *, classes=CLASSES, ignored=IGNORE):
+    """IoU of each class over the set, pixel by pixel."""
+    inside, either = [0] * classes, [0] * classes
+    for prediction, label in pairs:
+        for guess, truth in zip(
+            prediction.flatten().tolist(), label.flatten().tolist(), strict=True
+        ):
+            for value in {guess, truth} if truth != ignored else ():
+                if value < classes:
+                    inside[value] += guess == truth
+                    either[value] += 1
+    return [one / all_ if all_ else math.nan for one, all_ in zip(inside, either, strict=True)]
+
+
+def test_iou_equals_a_loop_over_pixels():
+    metric = MeanIoU(CLASSES)
+    pairs = [pair(index) for index in range(7)]
+    metric.update([one for one, _ in pairs], [label for _, label in pairs], torch.arange(7))
+    score = metric.compute()
+    np.testing.assert_array_equal(score.iou, loop_iou(pairs))
+    assert score.miou == pytest.approx(np.nanmean(loop_iou(pairs)), abs=1e-15)
+    right = sum(int((one == label).sum()) for one, label in pairs)
+    assert score.pixel_accuracy == right / sum(int((label != IGNORE).sum()) for _, label in pairs)
+
+
+@pytest.mark.parametrize("table", [[1, 2, 3, 4, 0, 2], [3] * 6])
+def test_predicted_classes_can_be_replaced_after_they_were_counted(table):
+    scores = []
+    for replaced in (False, True):
+        metric = MeanIoU(CLASSES, unnamed=True)
+        for index in range(7):
+            prediction, label = pair(index)
+            prediction[::2, ::3] = IGNORE
+            if replaced:
+                prediction = torch.tensor(table)[prediction.long().clamp(max=CLASSES)]
+            count(metric, prediction, label, index)
+        scores.append(metric.compute())
+    found, expected = scores[0].predicted_as(np.array(table)), scores[1]
+    np.testing.assert_array_equal(found.image_counts, expected.image_counts)
+    np.testing.assert_array_equal(found.counts, expected.counts)
+    np.testing.assert_array_equal(found.confusion, expected.confusion)
+
+
+def test_a_pixel_without_a_class_counts_in_the_union_of_its_true_class_and_in_no_prediction():
+    pairs = [pair(index) for index in range(7)]
+    for prediction, _ in pairs:
+        prediction[::2, ::3] = IGNORE
+    metric = MeanIoU(CLASSES, unnamed=True)
+    metric.update(
+        [prediction for prediction, _ in pairs], [label for _, label in pairs], torch.arange(7)
+    )
+    score = metric.compute()
+    np.testing.assert_array_equal(score.iou, loop_iou(pairs))
+    assert score.confusion.shape == (CLASSES, CLASSES + 1)
+    assert (
+        score.confusion[:, -1].sum()
+        == sum(
+            int(((prediction == IGNORE) & (label != IGNORE)).sum()) for prediction, label in pairs
+        )
+        > 0
+    )
+
+
+def test_an_image_scored_by_two_ranks_raises():
+    metric = MeanIoU(CLASSES)
+    prediction, label = pair(3)
+    for predicted in (label, prediction):
+        count(metric, predicted, label, 3)
+    with pytest.raises(RuntimeError, match="scored by two ranks"):
+        metric.compute()
+
+
+def test_a_metric_that_was_reset_counts_the_same_images_again():
+    metric = MeanIoU(CLASSES)
+    count(metric, *pair(3), 3)
+    first = metric.compute()
+    metric.reset()
+    count(metric, *pair(3), 3)
+    assert metric.compute().confusion.tolist() == first.confusion.tolist()
+    assert first.confusion.sum() > 0
+
+
+def test_iou_is_nan_for_an_absent_class_and_zero_for_a_falsely_predicted_one():
+    metric = MeanIoU(4)
+    count(metric, torch.tensor([[0, 0, 1, 2]]), torch.tensor([[0, 0, 1, 1]]), 0)
+    score = metric.compute()
+    np.testing.assert_array_equal(score.iou, [1, 0.5, 0, np.nan])
+    assert score.miou == 0.5
+
+
+def test_counts_beyond_float32_stay_exact():
+    metric = MeanIoU(2)
+    for index, size in enumerate([(2**12, 2**12), (1, 1)]):
+        count(metric, *torch.zeros(2, *size, dtype=torch.uint8), index)
+    assert metric.compute().counts[0, 0] == 2**24 + 1
+
+
+@pytest.mark.parametrize(
+    ("prediction", "label", "message"),
+    [
+        (
+            torch.zeros(2, 3),
+            torch.zeros(3, 2),
+            r"sample 9: the prediction is \(2, 3\), its label \(3, 2\)",
+        ),
+        (torch.zeros(1, 1), torch.full((1, 1), 3), "sample 9: the label holds 3, expected 0 to 2"),
+        (torch.full((1, 1), 4), torch.zeros(1, 1), "sample 9: the prediction holds 4, expected"),
+    ],
+)
+def test_what_cannot_be_counted_names_the_sample(prediction, label, message):
+    with pytest.raises(ValueError, match=message):
+        count(MeanIoU(3), prediction, label, 9)
