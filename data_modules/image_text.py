@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.loading import ImageTextBatch, TrainingData, validity
 from gestalt.data_modules.order import check_order
 from gestalt.data_modules.pairs import Key, Source
+from gestalt.data_modules.pixels.bad_samples import BadSample
 from gestalt.data_modules.validation import ImageSetDataModule, ValidationLoader
 from gestalt.support.arguments import check_type
 

@@ -1,15 +1,12 @@
-"""Keys of ``data``: the image-text pairs to train on, and the checks of sources, their options and
-their files, which import no source: that takes seconds.
+"""Keys of ``data``: the image-text pairs to train on, and the checks of sources and their options,
+which import no source: that takes seconds.
 """
 
-import ast
-import os
 from dataclasses import dataclass
-from functools import cache
 from math import inf
 from typing import Any, Literal
 
-from gestalt.data_modules.opening import COMMON, files_of, modules_of
+from gestalt.data_modules.opening import modules_of, options_written
 from gestalt.support.keys import key, path_key, positive, refuse, unhashed
 from gestalt.support.names import nearest
 from gestalt.support.typed import in_words
@@ -284,67 +281,3 @@ def _check_taken(part: Data | MixturePart, keys: Any, *, place: str) -> None:
         if None not in kinds and type(value) not in kinds:
             quoted = f"; in quotes it is a text: \"{name}='{value}'\"" if str in kinds else ""
             refuse(name, value, f"must be {in_words(kinds[0])}{quoted}")
-
-
-def options_written(name: str) -> dict[str, str] | None:
-    """Return the arguments of a source's ``open_here`` besides :data:`COMMON`, with their types;
-    None if they are not known.
-    """
-    written = _arguments_written(name)
-    return written and {arg: kind for arg, kind in written.items() if arg not in COMMON}
-
-
-def may_draw_images(name: str) -> bool:
-    """Return True if a source's images may depend on the seed: if its ``open_here`` takes it, or is
-    not known.
-    """
-    written = _arguments_written(name)
-    return written is None or "seed" in written
-
-
-@cache
-def _arguments_written(name: str) -> dict[str, str] | None:
-    """Return the arguments of a source's ``open_here``, with their types as its file writes them.
-
-    None if it takes ``**keywords``, or if an installed package adds it: its file is not read before
-    it is used.
-    """
-    file = files_of("sources").get(name)
-    for node in ast.parse(file.read_text(encoding="utf-8")).body if file else ():
-        if (
-            isinstance(node, ast.FunctionDef)
-            and node.name == "open_here"
-            and node.args.kwarg is None
-        ):
-            return {
-                each.arg: ast.unparse(each.annotation)
-                for each in node.args.kwonlyargs
-                if each.annotation
-            }
-    return None
-
-
-def check_files(data: Data) -> None:
-    """Check the files of a source of tars, parquet or a table by their first or last bytes, with
-    functions that opening the source calls too; checks that need more reading are left to that.
-
-    Raises:
-        ValueError: the files are not what the source reads.
-    """
-    root, options = data.root, data.options
-    if data.source == "tars":
-        from gestalt.data_modules.corpora.tar_index import check_first_tar
-
-        check_first_tar(root)
-    elif data.source == "table":
-        from gestalt.data_modules.corpora.table_files import TableFile
-
-        chosen = {
-            name: options[name] for name in ("images", "separator", "quoted") if name in options
-        }
-        column = None if isinstance(data.caption, dict) else data.caption
-        TableFile(root, [options.get("image_column"), column], **chosen)
-    elif data.source == "parquet" and root and os.path.isfile(root):
-        from gestalt.data_modules.corpora.table_files import check_magic
-
-        check_magic(root)

@@ -2,8 +2,10 @@
 adds under it.
 """
 
+import ast
 import inspect
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +63,41 @@ def find_opener(group: str, name: str, options: dict[str, object]) -> Callable[.
                 f"{nearest(key, taken) if taken else 'it takes none'}"
             )
     return opener
+
+
+def options_written(name: str) -> dict[str, str] | None:
+    """Return the arguments of a source's ``open_here`` besides :data:`COMMON`, with their types;
+    None if they are not known.
+    """
+    written = _arguments_written(name)
+    return written and {arg: kind for arg, kind in written.items() if arg not in COMMON}
+
+
+def may_draw_images(name: str) -> bool:
+    """Return True if a source's images may depend on the seed: if its ``open_here`` takes it, or is
+    not known.
+    """
+    written = _arguments_written(name)
+    return written is None or "seed" in written
+
+
+@cache
+def _arguments_written(name: str) -> dict[str, str] | None:
+    """Return the arguments of a source's ``open_here``, with their types as its file writes them.
+
+    None if it takes ``**keywords``, or if an installed package adds it: its file is not read before
+    it is used.
+    """
+    file = files_of("sources").get(name)
+    for node in ast.parse(file.read_text(encoding="utf-8")).body if file else ():
+        if (
+            isinstance(node, ast.FunctionDef)
+            and node.name == "open_here"
+            and node.args.kwarg is None
+        ):
+            return {
+                each.arg: ast.unparse(each.annotation)
+                for each in node.args.kwonlyargs
+                if each.annotation
+            }
+    return None

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from gestalt.data_modules.image_sets import ImageSet, ImageSetSample
+from gestalt.data_modules.labels.image_set import ImageSet, ImageSetSample
 from gestalt.data_modules.loading import ImageSetBatch, leave_group
 from gestalt.data_modules.order import DealtBatches
 from gestalt.support.label_values import IGNORE, PADDING, ignored_value

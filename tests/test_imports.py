@@ -27,6 +27,16 @@ LADDER = (  # a room imports from the rungs below its own
 )
 
 INSIDE: dict[str, tuple[set[str], ...]] = {  # the same within a room, for its folders and files
+    "data_modules": (
+        {"tools", "image_text"},
+        {"image_sets", "validation"},
+        {"sources", "loading"},
+        {"scenes", "order"},
+        {"corpora"},
+        {"labels", "pairs"},
+        {"pixels", "keys"},
+        {"opening"},
+    ),
     "encoders": (
         {"towers"},
         {"image", "text"},

@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.keys import Captions
+from gestalt.data_modules.pixels.bad_samples import BadSample
 
 INVISIBLE = ("Cc", "Cf", "Zs", "Zl", "Zp")
 """Categories of characters that show nothing: controls, zero-width ones, separators."""

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
 from gestalt.data_modules.corpora.stored_pairs import StoredPairs
 from gestalt.data_modules.pairs import Key, Relocated, Source
+from gestalt.data_modules.pixels.bad_samples import REASONS, BadSample
 from gestalt.support.addresses import change_texts, without_secrets
 from gestalt.support.files import (
     Fields,

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gestalt.data_modules.corpora.bad_samples import BadSample, bad_sample_at
 from gestalt.data_modules.corpora.captions import CaptionRule, choose_caption, usable_texts
 from gestalt.data_modules.pairs import Key, NumberedPairs, Source, StoredPair
 from gestalt.data_modules.pixels.augment import USUAL, Augmentation, prepare_random_crop
+from gestalt.data_modules.pixels.bad_samples import BadSample, bad_sample_at
 from gestalt.data_modules.pixels.photographs import read_bytes
 from gestalt.support.files import short_digest, value_hash
 

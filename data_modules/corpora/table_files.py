@@ -1,5 +1,5 @@
 """Tables: their columns of images and captions; CSV or TSV with a header, plain or gz, read as
-bytes; whether a file is parquet.  Each error is one line with the file's name.
+bytes.  Each error is one line with the file's name.
 
 Torch is not imported, so that an unreadable table is refused at once.
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gestalt.data_modules.corpora.bad_samples import printable
+from gestalt.data_modules.pixels.bad_samples import printable
 from gestalt.support.names import nearest
 
 IMAGES = ("image", "jpg", "png", "webp", "image_bytes", "img")
@@ -84,9 +84,6 @@ def _listed(columns: list[str]) -> str:
 
 PATHS = ("image", "path", "filepath", "file", "file_name", "filename", "image_path")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
-MAGIC = b"PAR1"
-"""Last bytes of a parquet file."""
-
 READ_ERRORS = OSError, EOFError, zlib.error
 """Errors of reading a damaged file; a gz file that is cut short raises an EOFError."""
 
@@ -251,23 +248,4 @@ class TableFile:
             packed=self.path.suffix == ".gz",
             quoted=self.quoted,
             encoding="latin-1",
-        )
-
-
-def check_magic(path: str) -> None:
-    """Check that a local file ends as parquet does.
-
-    Raises:
-        ValueError: it does not, or cannot be read.
-    """
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(0, file.seek(0, io.SEEK_END) - len(MAGIC)))
-            end = file.read()
-    except OSError as error:
-        raise ValueError(f"parquet: {path} cannot be read: {error.strerror}") from error
-    if end != MAGIC:
-        raise ValueError(
-            f"parquet: {path} cannot be read: it does not end in {MAGIC.decode()}, truncated or "
-            "not parquet; copy it again"
         )

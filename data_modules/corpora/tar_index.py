@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from gestalt.data_modules.corpora.bad_samples import GOOD, REASONS
 from gestalt.data_modules.corpora.shard_names import COMPRESSED, expand, unpacked_name
 from gestalt.data_modules.corpora.shards import Shard, is_remote, open_binary
+from gestalt.data_modules.pixels.bad_samples import GOOD, REASONS
 from gestalt.support.addresses import without_secrets
 from gestalt.support.files import free_bytes, replacing, short_digest, value_hash, write_whole
 

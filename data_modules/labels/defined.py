@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
-from gestalt.data_modules.image_sets import LabelSet, select_split
 from gestalt.data_modules.labels.definition import read_definition
 from gestalt.data_modules.labels.folders import read_list
+from gestalt.data_modules.labels.image_set import LabelSet, select_split
 from gestalt.data_modules.labels.labelled_photographs import Files, LabelledPhotographs
 from gestalt.data_modules.labels.masks import SIXTEEN_BITS, ValueMap
 from gestalt.data_modules.pixels.formats import endings

@@ -7,13 +7,13 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
-from gestalt.data_modules.image_sets import (
+from gestalt.data_modules.labels.folders import check_files, find_folder, list_files
+from gestalt.data_modules.labels.image_set import (
     ImageSetSample,
     LabelSet,
     select_label_sets,
     select_split,
 )
-from gestalt.data_modules.labels.folders import check_files, find_folder, list_files
 from gestalt.data_modules.labels.masks import Table, read_tables
 from gestalt.data_modules.pixels.photographs import open_rgb, to_tensor
 from gestalt.support.files import MAX_LISTING, read_json

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gestalt.data_modules.image_sets import ImageSetSample, LabelSet, select_split
 from gestalt.data_modules.labels.folders import check_files, find_folder, list_files, read_list
+from gestalt.data_modules.labels.image_set import ImageSetSample, LabelSet, select_split
 from gestalt.data_modules.labels.masks import (
     SIXTEEN_BITS,
     Table,
@@ -247,7 +247,7 @@ def opener_of(
 
     Args:
         image_set: name of the set.
-        table: name of its table in ``image_sets/tables``.
+        table: name of its table in ``labels/tables``.
         official: the numbers of images that a split may have, the usual one first.
         places: candidate folders under the root, the usual one first.
         get: instruction for the message about a missing folder.

@@ -1,6 +1,6 @@
 """Masks: read the stored values of label files and map them to classes.  H W pixels.
 
-Label sets of published data sets are JSON files in ``image_sets/tables``: class names, phrases and
+Label sets of published data sets are JSON files in ``labels/tables``: class names, phrases and
 file values.  ``names`` are the data set's class names in order; ``phrases`` gives a phrase, or a
 list of some, for names that are not plain words.  ``maps`` has, for each kind of file, the file
 values of the classes in order ("0-10 12" for twelve classes), the values of a background that
@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gestalt.data_modules.image_sets import LabelSet, select_label_sets
+from gestalt.data_modules.labels.image_set import LabelSet, select_label_sets
 from gestalt.data_modules.pixels.formats import MASKS
 from gestalt.data_modules.pixels.photographs import open_as
 from gestalt.support.arrays import Array, Ints
@@ -176,7 +176,7 @@ class Table(NamedTuple):
 @cache
 def read_tables(name: str) -> dict[str, Table]:
     """Return the label sets of ``tables/<name>.json`` by name."""
-    table = files("gestalt.data_modules.image_sets").joinpath("tables", f"{name}.json")
+    table = files(__package__).joinpath("tables", f"{name}.json")
     entries = json.loads(table.read_bytes())
     return {
         key: _table(entry, parts=entries.get(entry.get("groups_of"), entry))

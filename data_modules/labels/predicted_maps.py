@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gestalt.data_modules.image_sets import ImageSet, ImageSetSample
+from gestalt.data_modules.labels.image_set import ImageSet, ImageSetSample
 from gestalt.data_modules.labels.masks import ValueMap, packed, read_mask
 from gestalt.data_modules.pixels.photographs import PIXEL_LIMIT
 from gestalt.support.arrays import Array, Pixels, map_array

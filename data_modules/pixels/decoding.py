@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.pixels.bad_samples import BadSample
 from gestalt.data_modules.pixels.photographs import (
     PIXEL_LIMIT,
     as_rgb,

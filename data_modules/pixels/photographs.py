@@ -18,7 +18,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.pixels.bad_samples import BadSample
 from gestalt.data_modules.pixels.formats import FORMATS
 from gestalt.support.arrays import Array, Pixels
 from gestalt.support.files import Strange, TooLarge, read_whole

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.pixels.bad_samples import BadSample
 from gestalt.data_modules.pixels.decoding import upright
 from gestalt.data_modules.pixels.photographs import (
     as_rgb,

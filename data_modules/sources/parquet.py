@@ -22,8 +22,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gestalt.data_modules.corpora.bad_samples import BadSample, bad_sample_at
 from gestalt.data_modules.corpora.captions import CaptionRule
+from gestalt.data_modules.corpora.file_checks import check_magic
 from gestalt.data_modules.corpora.shards import (
     THREADS,
     LRUCache,
@@ -37,8 +37,9 @@ from gestalt.data_modules.corpora.shards import (
     with_retries,
 )
 from gestalt.data_modules.corpora.stored_pairs import ShardedStore, image_bytes
-from gestalt.data_modules.corpora.table_files import check_magic, find_columns
+from gestalt.data_modules.corpora.table_files import find_columns
 from gestalt.data_modules.pairs import StoredPair
+from gestalt.data_modules.pixels.bad_samples import BadSample, bad_sample_at
 from gestalt.support.addresses import without_secrets
 from gestalt.support.files import read_whole, replacing, short_digest
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from gestalt.data_modules.corpora.bad_samples import BadSample, bad_sample_at
 from gestalt.data_modules.corpora.captions import CaptionRule
 from gestalt.data_modules.corpora.stored_pairs import Store, check_inside
 from gestalt.data_modules.corpora.table_files import TableFile
 from gestalt.data_modules.pairs import StoredPair
+from gestalt.data_modules.pixels.bad_samples import BadSample, bad_sample_at
 from gestalt.data_modules.pixels.photographs import read_bytes
 from gestalt.support.files import file_hash, short_digest
 

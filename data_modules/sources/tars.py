@@ -20,12 +20,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gestalt.data_modules.corpora.bad_samples import (
-    GOOD,
-    REASONS,
-    BadSample,
-    bad_sample_at,
-)
 from gestalt.data_modules.corpora.captions import CaptionRule
 from gestalt.data_modules.corpora.shard_names import COMPRESSED, expand, unread
 from gestalt.data_modules.corpora.shards import (
@@ -50,6 +44,12 @@ from gestalt.data_modules.corpora.tar_index import (
     unpack_tar,
 )
 from gestalt.data_modules.pairs import StoredPair
+from gestalt.data_modules.pixels.bad_samples import (
+    GOOD,
+    REASONS,
+    BadSample,
+    bad_sample_at,
+)
 from gestalt.data_modules.pixels.photographs import BYTE_LIMIT
 from gestalt.support.files import short_digest
 from gestalt.support.process import tell

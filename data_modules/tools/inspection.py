@@ -29,7 +29,6 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from webdataset import ShardWriter
 
-from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample, bad_sample_at
 from gestalt.data_modules.corpora.captions import (
     ANY_CAPTION,
     clean_caption,
@@ -40,6 +39,7 @@ from gestalt.data_modules.corpora.manifest import Bad
 from gestalt.data_modules.corpora.stored_pairs import StoredPairs
 from gestalt.data_modules.loading import ImageTextBatch
 from gestalt.data_modules.pairs import Source, StoredPair
+from gestalt.data_modules.pixels.bad_samples import REASONS, BadSample, bad_sample_at
 from gestalt.data_modules.pixels.decoding import shown_size
 from gestalt.data_modules.pixels.formats import FORMATS
 from gestalt.data_modules.pixels.photographs import decoding, open_checked

@@ -5,11 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
-from gestalt.data_modules.corpora.bad_samples import GOOD, REASONS, BadSample
 from gestalt.data_modules.keys import MixturePart
 from gestalt.data_modules.loading import MultiCropDataset, TrainingData
 from gestalt.data_modules.pixels import augment
 from gestalt.data_modules.pixels.augment import two_views
+from gestalt.data_modules.pixels.bad_samples import GOOD, REASONS, BadSample
 from gestalt.data_modules.sources import Source, open_source
 
 VIEWS = two_views(16)

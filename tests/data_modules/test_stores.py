@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.corpora.captions import CaptionRule
 from gestalt.data_modules.keys import Captions
+from gestalt.data_modules.pixels.bad_samples import BadSample
 from gestalt.data_modules.sources import open_source
 from tests.data_modules import files
 from tests.data_modules.files import CAPTIONS, NUMBERS, picture, write_files, write_flickr

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
-from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.pixels.bad_samples import BadSample
 from gestalt.support.typed import ConfigError
 from tests.data_modules.files import opened
 

@@ -6,7 +6,7 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.pixels.bad_samples import BadSample
 from gestalt.data_modules.sources import Source
 from gestalt.losses.keys import Loss, own_name, terms_of
 from gestalt.losses.matrix import ContrastiveTerms

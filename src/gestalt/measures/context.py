@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
-from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.corpora.stored_pairs import ImageFiles
 from gestalt.data_modules.image_sets import ImageSet, LabelSet
 from gestalt.data_modules.pairs import Source
+from gestalt.data_modules.pixels.bad_samples import BadSample
 from gestalt.data_modules.pixels.formats import endings
 from gestalt.data_modules.pixels.photographs import as_rgb, decoding, open_checked, to_tensor
 from gestalt.encoders.dense_model import DenseModel

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gestalt.config.schema import Experiment
-from gestalt.data_modules.keys import may_draw_images
+from gestalt.data_modules.opening import may_draw_images
 from gestalt.encoders.keys import ARCHITECTURE, Image
 from gestalt.support.files import Fields, read_json, write_whole
 from gestalt.support.keys import refuse

@@ -5,7 +5,7 @@ from os import PathLike, fspath
 from gestalt.config.check import check_places, check_training
 from gestalt.config.loading import load
 from gestalt.config.schema import Experiment
-from gestalt.data_modules.keys import check_files
+from gestalt.data_modules.corpora.file_checks import check_files
 from gestalt.encoders.inits import check_backbone_name
 from gestalt.runs.cache_key import check_cache
 from gestalt.runs.resume import resolve_resume

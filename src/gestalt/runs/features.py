@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from gestalt.config.schema import Experiment
-from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.image_text import ImageTextDataModule
 from gestalt.data_modules.loading import leave_group
 from gestalt.data_modules.pairs import Key
 from gestalt.data_modules.pixels.augment import RATIO
+from gestalt.data_modules.pixels.bad_samples import BadSample
 from gestalt.data_modules.sources import Source
 from gestalt.encoders.keys import train_size
 from gestalt.encoders.weights import tensors_hash

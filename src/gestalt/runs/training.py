@@ -10,8 +10,8 @@ from torch import Tensor
 
 from gestalt.aggregation import mean_of_parts
 from gestalt.config.schema import Experiment, to_plain
-from gestalt.data_modules.corpora.bad_samples import REASONS
 from gestalt.data_modules.image_text import CaptionReader, ImageTextDataModule
+from gestalt.data_modules.pixels.bad_samples import REASONS
 from gestalt.data_modules.sources import Source
 from gestalt.data_modules.validation import ImageSetDataModule
 from gestalt.encoders.keys import train_size

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 MOVED = {
+    "gestalt.data_modules.corpora.bad_samples": "gestalt.data_modules.pixels.bad_samples",
     "gestalt.evaluation": "gestalt.measures.evaluation",
     "gestalt.losses.gather": "gestalt.support.ranks",
     "gestalt.losses.words": "gestalt.losses.noun_list",

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.corpora.captions import (
     MAX_LENGTH,
     CaptionRule,
     choose_caption,
     usable_texts,
 )
+from gestalt.data_modules.pixels.bad_samples import BadSample
 
 
 def chosen(captions, *, epoch=0, **rule):

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from gestalt.data_modules.corpora.captions import CaptionRule
-from gestalt.data_modules.keys import Data, check_files
+from gestalt.data_modules.corpora.file_checks import check_files
+from gestalt.data_modules.keys import Data
 from gestalt.data_modules.sources import open_source
 
 REFUSED: dict[str, tuple[str, bytes, str | None, dict[str, Any]]] = {

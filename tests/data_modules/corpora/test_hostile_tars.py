@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.corpora.shards import ShardReader
+from gestalt.data_modules.pixels.bad_samples import BadSample
 from tests.data_modules.files import opened
 from tests.data_modules.tar_files import header_block, jpeg, write_shards
 

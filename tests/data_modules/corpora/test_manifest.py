@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.corpora.manifest import without_known_bad, write_manifest
 from gestalt.data_modules.order import EndlessOrder
+from gestalt.data_modules.pixels.bad_samples import BadSample
 from gestalt.data_modules.sources import Source
 from tests.data_modules.files import opened
 from tests.data_modules.tar_files import write_shards

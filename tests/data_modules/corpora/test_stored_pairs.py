@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from gestalt.data_modules.corpora import stored_pairs
-from gestalt.data_modules.corpora.bad_samples import GOOD, REASONS, BadSample
 from gestalt.data_modules.corpora.captions import ANY_CAPTION
 from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs
 from gestalt.data_modules.image_text import ImageTextDataset
 from gestalt.data_modules.pairs import Source, StoredPair
+from gestalt.data_modules.pixels.bad_samples import GOOD, REASONS, BadSample
 from tests.data_modules.files import picture
 
 KEYS = [(epoch, index) for epoch in (0, 2) for index in range(20)]

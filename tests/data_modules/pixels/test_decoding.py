@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from gestalt.data_modules.corpora.bad_samples import REASONS
 from gestalt.data_modules.pixels import photographs
 from gestalt.data_modules.pixels.augment import crop_box
+from gestalt.data_modules.pixels.bad_samples import REASONS
 from gestalt.data_modules.pixels.decoding import divisor_of, shown_size, whole_box
 from gestalt.data_modules.pixels.photographs import BadSample, read_bytes, to_tensor
 from tests.data_modules.files import decode_crop, random_resized_crop

@@ -8,11 +8,11 @@ from fractions import Fraction
 import pytest
 import torch
 
-from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.corpora.captions import CaptionRule
 from gestalt.data_modules.image_text import ImageTextDataModule
 from gestalt.data_modules.keys import MixturePart
 from gestalt.data_modules.order import EndlessOrder
+from gestalt.data_modules.pixels.bad_samples import BadSample
 from gestalt.data_modules.sources import Source, open_source
 from gestalt.data_modules.sources.mixture import Mixture, Part
 

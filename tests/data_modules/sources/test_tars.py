@@ -10,9 +10,9 @@ import fsspec
 import pytest
 
 from gestalt.data_modules.corpora import shard_names, tar_index
-from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.corpora.captions import CaptionRule
 from gestalt.data_modules.corpora.shards import cache_folder, look_up
+from gestalt.data_modules.pixels.bad_samples import BadSample
 from tests.data_modules import files
 from tests.data_modules.tar_files import jpeg, members, write_shards, write_tar
 

@@ -7,11 +7,11 @@ import tarfile
 import numpy as np
 import pytest
 
-from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.corpora.captions import CaptionRule
 from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs
 from gestalt.data_modules.image_text import ImageTextDataModule
 from gestalt.data_modules.pairs import StoredPair
+from gestalt.data_modules.pixels.bad_samples import BadSample
 from gestalt.data_modules.tools.inspection import contact_sheet, inspect, pack
 from tests.data_modules.files import opened, picture
 

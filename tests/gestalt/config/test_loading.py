@@ -14,8 +14,7 @@ from gestalt.config import schema
 from gestalt.config.loading import EXPERIMENTS, load, load_saved
 from gestalt.config.schema import Experiment, config_hash, to_yaml
 from gestalt.data_modules import keys as schema_data
-from gestalt.data_modules.keys import options_written
-from gestalt.data_modules.opening import COMMON, modules_of
+from gestalt.data_modules.opening import COMMON, modules_of, options_written
 from gestalt.measures.segmentation import configured
 from gestalt.support.keys import flatten
 from gestalt.support.typed import ConfigError

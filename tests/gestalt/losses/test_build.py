@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from gestalt.aggregation import mean_of_parts
 from gestalt.config.schema import Experiment, config_hash
-from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.pixels.bad_samples import BadSample
 from gestalt.data_modules.sources import Source
 from gestalt.encoders.checkpoints import read_checkpoint
 from gestalt.losses.build import OPTIONS, RUN, RUNS, build_loss, list_nouns

@@ -12,8 +12,8 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.image_text import ImageTextDataModule
+from gestalt.data_modules.pixels.bad_samples import BadSample
 from gestalt.data_modules.sources import Source
 from gestalt.losses.captions import text_ids
 from gestalt.losses.noun_list import NounList

@@ -12,6 +12,7 @@ from gestalt.support.moved import MOVED_NAMES, Forward
 @pytest.mark.parametrize(
     ("old", "new"),
     [
+        ("gestalt.data_modules.corpora.bad_samples", "gestalt.data_modules.pixels.bad_samples"),
         ("gestalt.evaluation.prompts", "gestalt.measures.evaluation.prompts"),
         ("gestalt.losses.gather", "gestalt.support.ranks"),
         ("gestalt.losses.words", "gestalt.losses.noun_list"),
