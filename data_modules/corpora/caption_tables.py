@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from gestalt.data_modules.corpora.caption_files import copy_columns
 from gestalt.data_modules.corpora.shards import cache_folder, look_up, over_http
-from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs, value_hashes
+from gestalt.data_modules.corpora.stored_pairs import StoredPairs
+from gestalt.data_modules.corpora.stores import Store, value_hashes
 from gestalt.data_modules.keys import OWN, Captions
 from gestalt.data_modules.pairs import StoredPair
 from gestalt.support.addresses import without_secrets

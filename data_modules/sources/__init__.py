@@ -9,7 +9,8 @@ from typing import Any
 
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.manifest import only_included, without_known_bad
-from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs
+from gestalt.data_modules.corpora.stored_pairs import StoredPairs
+from gestalt.data_modules.corpora.stores import Store
 from gestalt.data_modules.keys import Data, check_options
 from gestalt.data_modules.opening import find_opener
 from gestalt.data_modules.pairs import Source as Source

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gestalt.data_modules.corpora.captions import CaptionRule
-from gestalt.data_modules.corpora.stored_pairs import ImageFiles, check_inside
+from gestalt.data_modules.corpora.stores import ImageFiles, check_inside
 from gestalt.data_modules.pairs import StoredPair
 from gestalt.support.files import MAX_LISTING, read_whole, short_digest
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from gestalt.data_modules.corpora.captions import CaptionRule
-from gestalt.data_modules.corpora.stored_pairs import ImageFiles
+from gestalt.data_modules.corpora.stores import ImageFiles
 from gestalt.data_modules.labels.folders import check_files, read_list
 from gestalt.data_modules.labels.image_set import select_split
 from gestalt.support.files import short_digest

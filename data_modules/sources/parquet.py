@@ -36,7 +36,7 @@ from gestalt.data_modules.corpora.shards import (
     over_http,
     with_retries,
 )
-from gestalt.data_modules.corpora.stored_pairs import ShardedStore, image_bytes
+from gestalt.data_modules.corpora.stores import ShardedStore, image_bytes
 from gestalt.data_modules.corpora.table_files import find_columns
 from gestalt.data_modules.pairs import StoredPair
 from gestalt.data_modules.pixels.bad_samples import BadSample, bad_sample_at

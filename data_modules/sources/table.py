@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from gestalt.data_modules.corpora.captions import CaptionRule
-from gestalt.data_modules.corpora.stored_pairs import Store, check_inside
+from gestalt.data_modules.corpora.stores import Store, check_inside
 from gestalt.data_modules.corpora.table_files import TableFile
 from gestalt.data_modules.pairs import StoredPair
 from gestalt.data_modules.pixels.bad_samples import BadSample, bad_sample_at

@@ -32,7 +32,7 @@ from gestalt.data_modules.corpora.shards import (
     cache_folder,
     look_up,
 )
-from gestalt.data_modules.corpora.stored_pairs import ShardedStore, value_hashes
+from gestalt.data_modules.corpora.stores import ShardedStore, value_hashes
 from gestalt.data_modules.corpora.tar_index import (
     MAX_TEXT,
     TAR_BLOCK,

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gestalt.data_modules.corpora.stored_pairs import ImageFiles
+from gestalt.data_modules.corpora.stores import ImageFiles
 from gestalt.data_modules.image_sets import ImageSet, LabelSet
 from gestalt.data_modules.pairs import Source
 from gestalt.data_modules.pixels.bad_samples import BadSample

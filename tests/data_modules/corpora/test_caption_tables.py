@@ -10,7 +10,7 @@ import pytest
 
 from gestalt.data_modules.corpora.caption_tables import CaptionedPairs
 from gestalt.data_modules.corpora.captions import CaptionRule
-from gestalt.data_modules.corpora.stored_pairs import Store
+from gestalt.data_modules.corpora.stores import Store
 from gestalt.data_modules.image_text import source_notes
 from gestalt.data_modules.keys import Captions, Data, check_options
 from gestalt.data_modules.pairs import StoredPair

@@ -5,9 +5,9 @@ one at a time.
 import pytest
 import torch
 
-from gestalt.data_modules.corpora import stored_pairs
+from gestalt.data_modules.corpora import stored_pairs, stores
 from gestalt.data_modules.corpora.captions import ANY_CAPTION
-from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs
+from gestalt.data_modules.corpora.stored_pairs import StoredPairs
 from gestalt.data_modules.image_text import ImageTextDataset
 from gestalt.data_modules.pairs import Source, StoredPair
 from gestalt.data_modules.pixels.bad_samples import GOOD, REASONS, BadSample
@@ -16,7 +16,7 @@ from tests.data_modules.files import picture
 KEYS = [(epoch, index) for epoch in (0, 2) for index in range(20)]
 
 
-class Files(Store):
+class Files(stores.Store):
     """JPEGs and PNGs in turns; every fifth is missing, every seventh is not an image, the last has
     no caption.
     """
@@ -64,6 +64,11 @@ def test_pairs_read_together_equal_pairs_read_one_by_one(ahead, monkeypatch):
         else:
             assert first[0].equal(second[0])
             assert first[1] == second[1]
+
+
+def test_the_base_classes_of_stores_keep_their_published_place():
+    assert stored_pairs.Store is stores.Store
+    assert stored_pairs.ImageFiles is stores.ImageFiles
 
 
 def test_a_batch_holds_valid_pairs_and_a_reason_for_each_bad_row():

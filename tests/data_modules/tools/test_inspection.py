@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from gestalt.data_modules.corpora.captions import CaptionRule
-from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs
+from gestalt.data_modules.corpora.stored_pairs import StoredPairs
+from gestalt.data_modules.corpora.stores import Store
 from gestalt.data_modules.image_text import ImageTextDataModule
 from gestalt.data_modules.pairs import StoredPair
 from gestalt.data_modules.pixels.bad_samples import BadSample

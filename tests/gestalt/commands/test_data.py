@@ -12,7 +12,7 @@ from PIL import Image
 
 from gestalt.config.loading import load
 from gestalt.config.schema import config_hash
-from gestalt.data_modules.corpora.stored_pairs import check_inside
+from gestalt.data_modules.corpora.stores import check_inside
 from tests.data_modules.files import picture, write_flickr
 from tests.gestalt.command import run_here
 
