@@ -14,9 +14,10 @@ import numpy as np
 from torch import Tensor
 
 from gestalt.data_modules.image_sets import select_split
+from gestalt.data_modules.labels.class_tables import select_tables
 from gestalt.data_modules.labels.folders import find_folder
 from gestalt.data_modules.labels.labelled_photographs import Files, LabelledPhotographs
-from gestalt.data_modules.labels.masks import objects, read_mask, select_tables
+from gestalt.data_modules.labels.masks import objects, read_mask
 
 _OFFICIAL = {"train": 2_975, "val": 500}
 _VOID = 6  # labelIds up to this one are not classes

@@ -18,14 +18,10 @@ The 27 classes are the parents of the 171 in COCO-Stuff's hierarchy, 12 of thing
 from pathlib import Path
 
 from gestalt.data_modules.image_sets import select_label_sets, select_split
+from gestalt.data_modules.labels.class_tables import read_tables
 from gestalt.data_modules.labels.folders import find_folder, list_files
-from gestalt.data_modules.labels.labelled_photographs import (
-    PANOPTIC,
-    LabelledPhotographs,
-    Panoptic,
-    files_by_name,
-)
-from gestalt.data_modules.labels.masks import read_tables
+from gestalt.data_modules.labels.labelled_photographs import LabelledPhotographs, files_by_name
+from gestalt.data_modules.labels.panoptic import PANOPTIC, Panoptic
 
 _OFFICIAL = {"train": 118_287, "val": 5_000}
 _MAPS = ("stuffthingmaps_trainval2017", "stuffthingmaps", "annotations")

@@ -12,7 +12,7 @@ benchmark/benchmark.csv, whose recalls are multiples of 1 / 5,000 photographs an
 captions.
 """
 
-from gestalt.data_modules.labels.described_photographs import captioned_opener, read_karpathy
+from gestalt.data_modules.labels.captioned_photographs import captioned_opener, read_karpathy
 
 open_here = captioned_opener(
     "coco_captions_karpathy",

@@ -10,7 +10,7 @@ Source: ExplainableML/flair @ 0f9ce05, src/flair/data.py, and ExplainableML/cosm
 src/training/data.py, read all 25,014 captions of the 5,000 photographs, not the first five.
 """
 
-from gestalt.data_modules.labels.described_photographs import captioned_opener
+from gestalt.data_modules.labels.captioned_photographs import captioned_opener
 from gestalt.data_modules.sources.coco_captions import read_captions
 
 open_here = captioned_opener(

@@ -2,7 +2,7 @@
 pixels.
 """
 
-from gestalt.data_modules.labels.described_photographs import captioned_opener
+from gestalt.data_modules.labels.captioned_photographs import captioned_opener
 from gestalt.data_modules.sources.flickr import read_split
 
 open_here = captioned_opener(

@@ -13,7 +13,7 @@ recalls are multiples of 1 / 1,000 and 1 / 5,000, and the images of ExplainableM
 datasets/flickr30k-images/flickr30k_val.json.
 """
 
-from gestalt.data_modules.labels.described_photographs import captioned_opener, read_karpathy
+from gestalt.data_modules.labels.captioned_photographs import captioned_opener, read_karpathy
 
 open_here = captioned_opener(
     "flickr30k_karpathy",

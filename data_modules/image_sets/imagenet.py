@@ -9,7 +9,7 @@ A class is the rank of its WordNet id among all 1,000, so missing folders do not
 classes.
 """
 
-from gestalt.data_modules.labels.described_photographs import imagenet_opener
+from gestalt.data_modules.labels.imagenet_photographs import imagenet_opener
 
 open_here = imagenet_opener(
     "imagenet",

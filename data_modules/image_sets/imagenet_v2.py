@@ -8,7 +8,7 @@ other bytes.  Code MIT; images as ImageNet's.
 number; sorted as text, "10" would precede "2".
 """
 
-from gestalt.data_modules.labels.described_photographs import imagenet_opener
+from gestalt.data_modules.labels.imagenet_photographs import imagenet_opener
 
 _FOLDER = "imagenetv2-matched-frequency-format-val"
 

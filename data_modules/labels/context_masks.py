@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gestalt.data_modules.labels.masks import read_tables
+from gestalt.data_modules.labels.class_tables import read_tables
 from gestalt.support.files import MAX_LISTING, read_whole
 
 

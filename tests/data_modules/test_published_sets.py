@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gestalt.data_modules.image_sets import open_image_set
-from gestalt.data_modules.labels.masks import read_tables
+from gestalt.data_modules.labels.class_tables import read_tables
 from tests.data_modules.fakes.drawing import painted_values, save_mask
 from tests.data_modules.fakes.masks import SHAPES, draw_ade, draw_cityscapes, draw_stuff
 from tests.data_modules.fakes.panoptic import draw_panoptic

@@ -5,7 +5,7 @@ scored.
 import numpy as np
 import pytest
 
-from gestalt.data_modules.labels.masks import read_tables
+from gestalt.data_modules.labels.class_tables import read_tables
 from tests.data_modules.fakes.drawing import save_mask, write_list
 from tests.data_modules.files import opened_set
 

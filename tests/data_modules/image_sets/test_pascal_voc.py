@@ -5,7 +5,7 @@ there.
 import numpy as np
 import pytest
 
-from gestalt.data_modules.labels.masks import read_tables
+from gestalt.data_modules.labels.class_tables import read_tables
 from tests.data_modules.fakes.drawing import painted_values
 from tests.data_modules.fakes.masks import draw_voc
 from tests.data_modules.files import opened_set

@@ -11,7 +11,7 @@ from importlib.resources import files
 import pytest
 
 from gestalt.data_modules import image_sets
-from gestalt.data_modules.labels import masks
+from gestalt.data_modules.labels import class_tables
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
 from gestalt.measures.evaluation.prompts import used_prompts
 from gestalt.measures.evaluation.vocabularies import lists, mend, name_classes, phrases_of
@@ -145,9 +145,9 @@ KNOWN = {
 
 def label_sets() -> Iterator[tuple[str, object]]:
     """The label sets of all image sets but the scenes of other recipes, without their data."""
-    for file in files(masks.__package__).joinpath("tables").iterdir():
+    for file in files(class_tables.__package__).joinpath("tables").iterdir():
         if file.name.endswith(".json"):
-            for name, table in masks.read_tables(file.name.removesuffix(".json")).items():
+            for name, table in class_tables.read_tables(file.name.removesuffix(".json")).items():
                 yield name, table.labels
     for module in pkgutil.iter_modules(image_sets.__path__):
         yield from getattr(

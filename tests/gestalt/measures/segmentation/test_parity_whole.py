@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from gestalt.data_modules.image_sets import LabelSet
-from gestalt.data_modules.labels.masks import read_tables
+from gestalt.data_modules.labels.class_tables import read_tables
 from gestalt.data_modules.labels.predicted_maps import nearest_pixels
 from gestalt.measures.dense.protocol import TopDownProtocol
 from gestalt.measures.evaluation.images import resize
