@@ -22,7 +22,7 @@ PLACES = {  # phase -> functions, and the largest number of the call that is str
     "checkpoint": ([CHECKPOINT], 4),
     "record": (RECORD, 1),
     "grid": ([STEP], 3),
-    "pack": (["gestalt.data_modules.tools.inspection:_parts"], 32),
+    "pack": (["gestalt.data_modules.tools.packing:_parts"], 32),
 }
 READING = {
     "index": PLACES["index"],

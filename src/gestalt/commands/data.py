@@ -172,7 +172,7 @@ def _pack(arguments: Namespace, source: "Source") -> None:
     Raises:
         ValueError: the folder holds something, or a sample cannot be packed.
     """
-    from gestalt.data_modules.tools.inspection import pack
+    from gestalt.data_modules.tools.packing import pack
     from gestalt.runs.folders import check_writable
 
     to = arguments.to
@@ -189,7 +189,7 @@ def _pack(arguments: Namespace, source: "Source") -> None:
 def _show(arguments: Namespace, source: "Source", title: str) -> None:
     """Draw the first pairs of a training run below the title, and print the picture's path."""
     from gestalt.data_modules.image_text import ImageTextDataModule
-    from gestalt.data_modules.tools.inspection import contact_sheet
+    from gestalt.data_modules.tools.contact_sheet import contact_sheet
     from gestalt.encoders.keys import train_size
 
     config: Experiment = arguments.config

@@ -16,7 +16,7 @@ from gestalt.data_modules.keys import Captions, Data, check_options
 from gestalt.data_modules.pairs import StoredPair
 from gestalt.data_modules.sources import open_data
 from gestalt.data_modules.sources.tars import TarStore
-from gestalt.data_modules.tools.inspection import pack
+from gestalt.data_modules.tools.packing import pack
 from tests.data_modules.server import serving
 from tests.data_modules.tar_files import jpeg, write_shards
 
