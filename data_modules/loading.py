@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from gestalt.data_modules.order import EndlessOrder, ShuffledBatches, check_order
 from gestalt.data_modules.pairs import Key, Source
-from gestalt.data_modules.pixels.augment import View, draw_crop
 from gestalt.data_modules.pixels.bad_samples import GOOD, REASONS, BadSample
+from gestalt.data_modules.pixels.views import View, draw_crop
 from gestalt.support.arguments import check_type
 from gestalt.support.process import end_with, keep_freed_memory
 

@@ -623,7 +623,7 @@ BUGS = (
         "data_modules/pixels/augment.py",
         old="ratio = math.exp(_LOG_RATIO[0] + (_LOG_RATIO[1] - _LOG_RATIO[0]) * bend)",
         new="ratio = RATIO[0] + (RATIO[1] - RATIO[0]) * bend",
-        test="tests/data_modules/pixels/test_crops.py::test_a_ratio_is_as_likely_as_its_inverse",
+        test="tests/data_modules/pixels/test_augment.py::test_a_ratio_is_as_likely_as_its_inverse",
     ),
     Bug(
         "classes_vanish_from_the_jackknife",

@@ -7,9 +7,9 @@ from PIL import Image
 
 from gestalt.data_modules.keys import MixturePart
 from gestalt.data_modules.loading import MultiCropDataset, TrainingData
-from gestalt.data_modules.pixels import augment
-from gestalt.data_modules.pixels.augment import two_views
+from gestalt.data_modules.pixels import views
 from gestalt.data_modules.pixels.bad_samples import GOOD, REASONS, BadSample
+from gestalt.data_modules.pixels.views import two_views
 from gestalt.data_modules.sources import Source, open_source
 
 VIEWS = two_views(16)
@@ -80,7 +80,7 @@ class Ramp(Noise):
 
 def test_places_give_the_image_region_of_each_crop(monkeypatch):
     for name in ("JITTER", "GREY"):
-        monkeypatch.setattr(augment, name, 0.0)
+        monkeypatch.setattr(views, name, 0.0)
     plain = [view._replace(blur=0.0, solarise=0.0) for view in VIEWS]
     batch = next(iter(module(Ramp(), views=plain, batch_size=8).train_dataloader()))
     left, top, right, bottom = batch["places"].unbind(dim=-1)

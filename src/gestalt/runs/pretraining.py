@@ -10,7 +10,8 @@ from torch import nn
 
 from gestalt.config.schema import Experiment, to_plain
 from gestalt.data_modules.loading import MultiCropDataset, TrainingData
-from gestalt.data_modules.pixels.augment import USUAL, View, two_views
+from gestalt.data_modules.pixels.augment import USUAL
+from gestalt.data_modules.pixels.views import View, two_views
 from gestalt.data_modules.sources import open_data
 from gestalt.encoders.backbones import build_trunk
 from gestalt.encoders.checkpoints import read_resumable
