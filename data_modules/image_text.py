@@ -69,32 +69,13 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
         Raises:
             ValueError: the source gives an image that is not (3, S, S) uint8.
         """
-        texts = []
-        if self.features is not None:
-            for epoch, index in keys:
-                try:
-                    bad = self.features.bad((epoch, index))
-                    texts.append(bad or self.source.caption(index, epoch))
-                except BadSample as error:
-                    texts.append(error)
-            images = {"features": self.features.read(keys), "side": self.features.side}
-        else:
-            shape = len(keys), self.size, self.size, 3  # decoders write in this order
-            pixels = torch.empty(shape, dtype=torch.uint8).permute(0, 3, 1, 2)
+        images: dict[str, Any]
+        if self.features is None:
+            pixels, texts = self._read_pairs(keys)
             images = {"image": pixels}
-            for key, pair, row in zip(keys, self.source.pairs(keys), pixels, strict=True):
-                if isinstance(pair, BadSample):
-                    row.zero_()
-                    texts.append(pair)
-                    continue
-                image, text = pair
-                texts.append(text)
-                if image.shape != row.shape or image.dtype != torch.uint8:
-                    raise ValueError(
-                        f"pair {key} of {type(self.source).__name__} is {image.dtype} "
-                        f"{tuple(image.shape)}; a source gives torch.uint8 {tuple(row.shape)}"
-                    )
-                row.copy_(image)
+        else:
+            texts = [self._read_text(key, self.features) for key in keys]
+            images = {"features": self.features.read(keys), "side": self.features.side}
         reasons = [text if isinstance(text, BadSample) else None for text in texts]
         captions = ["" if isinstance(text, BadSample) else str(text) for text in texts]
         batch: Any = {
@@ -109,6 +90,34 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
         if self.read_captions is not None:
             batch |= self.read_captions(captions)
         return batch
+
+    def _read_pairs(self, keys: Sequence[Key]) -> tuple[Tensor, list[str | BadSample]]:
+        """Read images, (B, 3, S, S), and captions; a black image and the reason for a bad pair."""
+        texts: list[str | BadSample] = []
+        shape = len(keys), self.size, self.size, 3  # decoders write in this order
+        pixels = torch.empty(shape, dtype=torch.uint8).permute(0, 3, 1, 2)
+        for key, pair, row in zip(keys, self.source.pairs(keys), pixels, strict=True):
+            if isinstance(pair, BadSample):
+                row.zero_()
+                texts.append(pair)
+                continue
+            image, text = pair
+            texts.append(text)
+            if image.shape != row.shape or image.dtype != torch.uint8:
+                raise ValueError(
+                    f"pair {key} of {type(self.source).__name__} is {image.dtype} "
+                    f"{tuple(image.shape)}; a source gives torch.uint8 {tuple(row.shape)}"
+                )
+            row.copy_(image)
+        return pixels, texts
+
+    def _read_text(self, key: Key, features: FeatureReader) -> str | BadSample:
+        """Read the caption of an image whose features are read, or the reason for a bad pair."""
+        epoch, index = key
+        try:
+            return features.bad(key) or self.source.caption(index, epoch)
+        except BadSample as bad:
+            return bad
 
 
 def source_notes(facts: dict[str, Any]) -> list[str]:

@@ -114,7 +114,7 @@ def _draw_column(captions: Any, rule: CaptionRule, draw: float) -> tuple[str, li
     texts; without any, all texts.
     """
     usable = [name for name in rule.weights if usable_texts(captions[name], rule)]
-    usable.sort(key=rule.weights.__getitem__, reverse=True)
+    usable.sort(key=lambda name: rule.weights[name], reverse=True)
     ends = np.cumsum([rule.weights[name] for name in usable])
     if not usable:
         return "", listed_texts(captions, rule)

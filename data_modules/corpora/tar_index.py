@@ -286,9 +286,10 @@ def find_index(shard: Shard, cache: Path) -> tuple[Path, Header] | None:
             return None
         with path.open("rb") as file:
             header: Header = json.loads(file.read(HEADER))
-            keys = HEADER + header["samples"] * (HASHED.itemsize + 4)
-            file.seek(keys - 4)  # the end of the last key
-            size = keys + int.from_bytes(file.read(4), "little") * bool(header["samples"])
+            size = HEADER + header["samples"] * (HASHED.itemsize + 4)
+            if header["samples"]:
+                file.seek(size - 4)  # the end of the last key
+                size += int.from_bytes(file.read(4), "little")
         if path.stat().st_size == size and header.keys() >= CONTENT:
             return path, header
     except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):

@@ -67,7 +67,7 @@ def imagenet_opener(
                 )
         photographs = [
             (folder / name / f"{stem}{suffix}", {"class_label": classes[name]})
-            for name in sorted(names, key=classes.__getitem__)
+            for name in sorted(names, key=lambda name: classes[name])
             for stem in list_files(folder / name, suffix)
         ]
         return DescribedPhotographs(

@@ -186,28 +186,29 @@ def opener_of(
         named = (folders or {}).get(split, split)
         held = [name.format(split=named) for name in (listed or images, masks)]
         folder = find_folder(root, image_set=image_set, places=places, holds=held, get=get)
-        image_folder, mask_folder, of_objects, names_file = (
-            folder / name.format(split=named) for name in (images, masks, objects, listed)
-        )
-        names = (
-            read_list(names_file)
-            if listed
-            else sorted(
-                {
-                    *list_files(image_folder, suffix=".jpg"),
-                    *list_files(mask_folder, suffix),
-                }
-            )
-        )
-        has_objects = bool(objects) and of_objects.is_dir()
-        attributes = {"modes": SIXTEEN_BITS, **further} if suffix == ".tif" else {**further}
+
+        def place(name: str) -> Path:
+            return folder / name.format(split=named)
+
+        image_folder, mask_folder = place(images), place(masks)
+        required_by: object = "its pair"
+        if listed:
+            required_by = place(listed)
+            names = read_list(place(listed))
+        else:
+            stems = {*list_files(image_folder, suffix=".jpg"), *list_files(mask_folder, suffix)}
+            names = sorted(stems)
+        attributes = {**further}
+        if suffix == ".tif":
+            attributes.setdefault("modes", SIXTEEN_BITS)
+        has_objects = bool(objects) and place(objects).is_dir()
         if objects:
-            attributes["no_instances"] = None if has_objects else f"no folder {of_objects}"
+            attributes["no_instances"] = None if has_objects else f"no folder {place(objects)}"
         files = files_by_name(
             names[:limit],
             images=image_folder,
             masks=mask_folder,
-            objects=of_objects if has_objects else None,
+            objects=place(objects) if has_objects else None,
             suffix=suffix,
         )
         labels, maps = select_tables(table, label_sets, kind=suffix.removeprefix("."))
@@ -215,7 +216,7 @@ def opener_of(
         return LabelledPhotographs(
             image_set,
             files,
-            required_by=names_file if listed else "its pair",
+            required_by=required_by,
             label_sets=labels,
             maps=maps,
             official_length=len(names) if len(names) in usual else usual[0],

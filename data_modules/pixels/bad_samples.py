@@ -56,7 +56,8 @@ class BadSample(ValueError):
         self.reason, self.detail = reason, printable(" ".join(detail.split()))
         self.where, self.key = printable(where), printable(key)
         place = f": {self.key} in {self.where}" if where else ""
-        super().__init__(f"{reason}{place}{self.detail and f' ({self.detail})'}")
+        because = f" ({self.detail})" if self.detail else ""
+        super().__init__(f"{reason}{place}{because}")
 
 
 @contextmanager

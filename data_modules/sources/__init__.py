@@ -102,17 +102,19 @@ def open_data(data: Data, *, size: int, seed: int, **offered: Any) -> Source:
             of other data.
     """
     check_options(data)
-    weights = data.caption if isinstance(data.caption, dict) else {}
+    rule = CaptionRule(
+        choice=data.caption_choice,
+        template=data.caption_template,
+        part=data.caption_part,
+        table=data.captions,
+    )
+    if isinstance(data.caption, dict):
+        rule = rule._replace(weights=data.caption)
+    else:
+        rule = rule._replace(column=data.caption)
     offered |= {
         "recipe": data.recipe,
-        "captions": CaptionRule(
-            None if isinstance(data.caption, dict) else data.caption,
-            data.caption_choice,
-            data.caption_template,
-            data.caption_part,
-            data.captions,
-            weights,
-        ),
+        "captions": rule,
         "cache": data.cache,
         "max_bad_share": data.max_bad_share,
         "window": data.window_shards,

@@ -132,5 +132,11 @@ def open_here(
         ValueError: no such file or folder, no separator for its ending, a table that cannot be
             read, lacks a column or has no row, or a refused file name.
     """
-    table = TableFile(root, [image_column, captions.column], images, separator, quoted)
+    table = TableFile(
+        root,
+        [image_column, captions.column],
+        images=images,
+        separator=separator,
+        quoted=quoted,
+    )
     return TableRows(table, outside=outside)

@@ -254,11 +254,13 @@ def open_here(
 def _check_share(bad: list[str], urls: list[str], fault: str, max_bad_share: float) -> None:
     if len(bad) == len(urls) or len(bad) > max_bad_share * len(urls):
         kind = NotThere if fault == "missing" else ValueError
-        or_raise = f", or raise data.max_bad_share={max_bad_share}" * (len(bad) < len(urls))
-        raise kind(
+        message = (
             f"data.root: {len(bad)} of {len(urls)} tars are {fault}, the first is {bad[0]}; "
-            f"correct data.root{or_raise}"
+            "correct data.root"
         )
+        if len(bad) < len(urls):
+            message += f", or raise data.max_bad_share={max_bad_share}"
+        raise kind(message)
 
 
 def _index(shards: list[Shard], cache: Path) -> list[tuple[Shard, Header]]:
