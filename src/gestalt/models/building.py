@@ -25,7 +25,7 @@ from gestalt.encoders.towers import build_image_tower, build_text_tower
 from gestalt.encoders.weights import WeightsOrigin, weights_hash
 from gestalt.measures.evaluation.prompts import prompts_folder
 from gestalt.model import DualEncoder, Side
-from gestalt.models.zoo.classifier import load_into
+from gestalt.models.classifier import load_into
 from gestalt.models.zoo.open_clip import check_tag
 from gestalt.pretraining.keys import RECIPES
 from gestalt.projection import (

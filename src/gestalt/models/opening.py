@@ -25,7 +25,7 @@ from gestalt.encoders.keys import train_size
 from gestalt.encoders.state_dicts import AGAIN
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.model import DualEncoder
-from gestalt.models.building import build_towers, load_model
+from gestalt.models.building import load_model
 from gestalt.models.finding import resolve_checkpoint
 from gestalt.models.folder import download, load_folder, read_description
 from gestalt.models.names import (
@@ -45,7 +45,7 @@ from gestalt.models.names import (
     run_folder,
     unnamed_places,
 )
-from gestalt.models.zoo.kinds import DEFAULTS, EXTERNAL, library_of
+from gestalt.models.zoo.kinds import DEFAULTS, EXTERNAL, check_name, open_external
 from gestalt.support.files import file_hash
 from gestalt.support.keys import flatten
 from gestalt.support.names import file_name
@@ -201,47 +201,34 @@ def load_scoring(overrides: list[str], *, defaults: Sequence[str] = DEFAULTS) ->
 
 def _open_external(target: str, kind: str, name: str, overrides: list[str], check: Check) -> Target:
     """Open a model of another library; refuse keys that scoring it does not read."""
-    library = library_of(kind, name)
-    read, defaults = EXTERNAL[kind].reads, [*EXTERNAL[kind].defaults]
+    check_name(kind, name)
+    row = EXTERNAL[kind]
     for word in overrides:
-        if not word.startswith(read):
+        if not word.startswith(row.reads):
             raise ConfigError(
-                f"{word}: scoring {target} does not read it; leave it out (read: {', '.join(read)})"
+                f"{word}: scoring {target} does not read it; leave it out (read: "
+                f"{', '.join(row.reads)})"
             )
-    if kind == "classifier":  # a run of no steps
-        defaults += [f"start={kind}:{name}"]
+    defaults = [word.format(name=name) for word in row.defaults]
     config = load_scoring(overrides, defaults=defaults)
-    check(config, EXTERNAL[kind].has_text, TRUSTED)
-    digest = None
-    if kind == "clippy":  # whose towers are ours
-        fresh = replace(
-            config, image=replace(config.image, init="random", weights=None, eval_size=224)
-        )
-        model: DenseModel = library.load_into(build_towers(fresh), Path(name))
-        digest = file_hash(Path(name))
-        description = {
-            "library": "kahnchana/clippy",
-            "architecture": {"backbone": fresh.image.backbone, "text": fresh.text.model},
-        }
-    elif kind == "classifier":
-        model, description = build_towers(config), library.describe(name)
-    else:
-        model, description = library.open_model(name), library.describe(name)
-        config = load_scoring(overrides, defaults=[*defaults, f"image.eval_size={model.size}"])
+    check(config, row.has_text, TRUSTED)
+    model, description, size, sha256 = open_external(kind, name, config)
+    if size is not None:
+        config = load_scoring(overrides, defaults=[*defaults, f"image.eval_size={size}"])
     origin, text = model.image_origin, model.text_origin
     identity = {
         "experiment": "zoo",
         "checkpoint": target,
         "model": description,
-        "config": keys_below(config, read),
+        "config": keys_below(config, row.reads),
         "config_hash": None,
         "text_init": None
         if text is None
         else {"requested": target, "resolved": text.init, "source": text.source},
-        "image_init": {"requested": target, **origin.record(), "sha256": digest or origin.sha256},
+        "image_init": {"requested": target, **origin.record(), "sha256": sha256 or origin.sha256},
     }
-    if digest is not None:
-        identity["checkpoint_sha256"] = digest
+    if sha256 is not None:
+        identity["checkpoint_sha256"] = sha256
     return Target(config, model, LOGS / "zoo" / kind / file_name(name), identity, trained=None)
 
 

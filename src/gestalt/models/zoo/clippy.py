@@ -8,13 +8,18 @@ Sentence-T5 with its Dense layer.  No projection.  Training took the maximum wit
 Source: kahnchana/clippy at 04bf78b, ``src/`` and ``notebooks/infer_model.py``.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from gestalt.config.schema import Experiment
 from gestalt.encoders.state_dicts import StateDict, load_weights, read_state_dict, unwrap
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.model import DualEncoder
+from gestalt.models.building import build_towers
+from gestalt.models.zoo.kinds import Opened
+from gestalt.support.files import file_hash
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 # prefixes, theirs to ours; sentence-transformers renamed its encoder from auto_model to model
@@ -64,3 +69,19 @@ def load_into(model: DualEncoder, path: Path) -> DualEncoder:
         buffer.copy_(torch.tensor(values).view(3, 1, 1))
     tower.origin = WeightsOrigin("clippy", f"kahnchana/clippy, {path}")
     return model
+
+
+def build(name: str, config: Experiment) -> Opened:
+    """Build the towers of a configuration at CLIPpy's 224 pixels, with the weights of the
+    checkpoint.
+
+    Raises:
+        ValueError: see ``load_into``.
+    """
+    image = replace(config.image, init="random", weights=None, eval_size=224)
+    model = load_into(build_towers(replace(config, image=image)), Path(name))
+    description = {
+        "library": "kahnchana/clippy",
+        "architecture": {"backbone": image.backbone, "text": config.text.model},
+    }
+    return Opened(model, description, sha256=file_hash(Path(name)))

@@ -1,9 +1,10 @@
 """The kinds of external models, named ``kind:name``: a row for each, which says what a name may be
 and which keys of the configuration its models read.  Nothing heavy is imported.
 
-To add one: a row here, and ``zoo/<kind>.py`` with ``open_model(name)``, which refuses by the
-configuration alone before weights are downloaded, or, where the towers are ours, ``load_into``; and
-``describe(name)``, the part of the record that names library, version and architecture.
+To add one: a row here, and ``zoo/<kind>.py``, with ``open_model(name)``, which refuses by the
+model's configuration alone before weights are downloaded, and ``describe(name)``, the part of the
+record that names library, version and architecture; or, if the towers are ours, with ``build(name,
+config)``, which returns all of ``Opened``.
 """
 
 import re
@@ -11,14 +12,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gestalt.encoders.inits import is_listed, nearest_models, open_clip_description
+from gestalt.support.keys import Keys
 from gestalt.support.names import nearest
 from gestalt.support.plugins import code_complaint, search_here
 
 if TYPE_CHECKING:
     from gestalt.config.loading import Places
+    from gestalt.config.schema import Experiment
     from gestalt.encoders.dense_model import DenseModel
 
 DEFAULTS = (
@@ -55,7 +58,8 @@ class Kind:
     Attributes:
         line: description, for ``gestalt list``.
         complaint: why a name means no model, as far as the name alone tells; empty if it may.
-        defaults: overrides of the schema's defaults, before those of the command line.
+        defaults: overrides of the schema's defaults, before those of the command line; ``{name}``
+            in them stands for the model's.
         of_pictures: overrides for pictures of one's own, before those of the caller.
         reads: prefixes of the overrides that scoring such a model reads; the other keys of its
             configuration are placeholders.
@@ -70,6 +74,22 @@ class Kind:
     reads: tuple[str, ...] = SCORING
     has_text: bool = True
     in_files: bool = True
+
+
+class Opened(NamedTuple):
+    """A model of a kind, and what only its files say.
+
+    Attributes:
+        model: with its weights.
+        description: library, version and architecture, for the record.
+        size: side in pixels at which it is scored by default; None: that of its configuration.
+        sha256: hash of its file, if it is one file.
+    """
+
+    model: "DenseModel"
+    description: Keys
+    size: int | None = None
+    sha256: str | None = None
 
 
 def _of_clippy(name: str) -> str:
@@ -119,6 +139,7 @@ EXTERNAL = {
             "image.subsampling=false",
             "image.eval_size=448",
             "image.aggregation=avg",
+            "start=classifier:{name}",
         ),
         # chosen on a tuning split of photographs; weighs a label "background"
         of_pictures=("evaluation.prior=0.1", "evaluation.prior_offset=0.16"),
@@ -207,6 +228,20 @@ def library_of(kind: str, name: str) -> Any:
     """
     check_name(kind, name)
     return import_module(f"gestalt.models.zoo.{kind}")
+
+
+def open_external(kind: str, name: str, config: "Experiment") -> Opened:
+    """Open a model of a kind; ``config`` is what its towers are built from, if they are ours.
+
+    Raises:
+        ValueError: see ``check_name``; or it cannot be opened.
+    """
+    library = library_of(kind, name)
+    if hasattr(library, "build"):
+        opened: Opened = library.build(name, config)
+        return opened
+    model = library.open_model(name)
+    return Opened(model, library.describe(name), size=model.size)
 
 
 def open_vision(target: str, *, places: "Places") -> "DenseModel":

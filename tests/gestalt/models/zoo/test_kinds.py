@@ -1,5 +1,9 @@
 """Names of external models, checked before their library is imported."""
 
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
 import open_clip
 import pytest
 import timm
@@ -7,8 +11,9 @@ import timm
 from gestalt.encoders.inits import is_listed, timm_models
 from gestalt.models.names import external_name
 from gestalt.models.opening import open_target
-from gestalt.models.zoo.kinds import EXTERNAL, check_name, library_of
+from gestalt.models.zoo.kinds import DEFAULTS, EXTERNAL, Opened, check_name, library_of
 from gestalt.support.typed import ConfigError
+from tests.gestalt.tiny_model import tiny
 
 REFUSED = {
     "classifier": ("resnett", "timm has no such model"),
@@ -98,3 +103,16 @@ def test_unlabelled_images_may_be_training_data_that_are_named():
     words = ["evaluation.debias=largest", "data.source=flickr", "data.root=x"]
     with pytest.raises(RuntimeError, match="flickr"):
         open_target("open_clip:RN50:openai", overrides=words, check=stop)
+
+
+def test_a_kind_of_our_own_towers_is_a_row_and_a_file(monkeypatch):
+    def build(name, config):
+        assert (name, config.data.recipe) == ("scenes_v1", "scenes_v1_spurious")
+        return Opened(tiny()[0], {"library": "mine"}, sha256="00")
+
+    row = replace(EXTERNAL["hf"], defaults=(*DEFAULTS, "data.recipe={name}_spurious"))
+    monkeypatch.setitem(EXTERNAL, "mine", row)
+    monkeypatch.setitem(sys.modules, "gestalt.models.zoo.mine", SimpleNamespace(build=build))
+    identity = open_target("mine:scenes_v1").identity
+    assert identity["model"] == {"library": "mine"}
+    assert identity["checkpoint_sha256"] == identity["image_init"]["sha256"] == "00"
