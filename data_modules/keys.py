@@ -7,7 +7,7 @@ from math import inf
 from typing import Any, Literal
 
 from gestalt.data_modules.opening import modules_of, options_written
-from gestalt.support.keys import key, path_key, positive, refuse, unhashed
+from gestalt.support.keys import Reader, key, path_key, positive, refuse, unhashed
 from gestalt.support.names import nearest
 from gestalt.support.typed import in_words
 
@@ -79,12 +79,14 @@ class Data:
         "Source of the pairs: a file under `data_modules/sources`, or code of your own as "
         "`python:package.module:open_here`.",
         kind="a source",
+        read_by=Reader.EXTERNAL | Reader.DEBIASING,
     )
     root: str | None = key(
         None,
         "The source's folder, or tars such as `'cc12m-train-{0000..2175}.tar'`. For `scenes`: "
         "folder of cut-out pictures, or `null` for those of the package.",
         kind="path, URL or pattern",
+        read_by=Reader.EXTERNAL | Reader.LABEL_MAPS | Reader.DEBIASING,
     )
     options: dict[str, Any] = key(
         {}, "Arguments of that source alone, such as `split` or `image_column`."
@@ -95,12 +97,14 @@ class Data:
         "Recipe of scenes. With `_spurious`, similar classes (twins) correlate with a background "
         "in training images.",
         choices=RECIPES,
+        read_by=Reader.EXTERNAL | Reader.LABEL_MAPS,
     )
     limit: int | None = positive(
         None,
         "Use the first pairs only. For scenes, which are endless, this is the length of an epoch. "
         "The limit of a scale applies only to the data that the scale names. `null`: all.",
         kind="pairs",
+        read_by=Reader.TRAINING,
     )
     captions: Captions | None = key(
         None,
@@ -145,6 +149,7 @@ class Data:
         "crop of epoch e mod `crops`; captions "
         "are still drawn anew in each epoch. `null`: a new crop in each epoch.",
         kind="crops",
+        read_by=Reader.TRAINING,
     )
     crop_scale: tuple[float, float] = key(
         (0.9, 1.0),
@@ -169,6 +174,7 @@ class Data:
         "Folder written by `gestalt features`, read instead of images: outputs of the frozen part "
         "of the image tower. `null`: read images.",
         hashed=False,
+        read_by=Reader.TRAINING,
     )
     cache: str | None = path_key(
         "Folder for what is made once of the data: indices of tars, unpacked tars, joined "
@@ -176,13 +182,16 @@ class Data:
         "that the environment variable `GESTALT_CACHE` names.",
         hashed=False,
     )
-    batch_size: int = positive(8192, "Pairs per step, over all ranks.", kind="pairs")
+    batch_size: int = positive(
+        8192, "Pairs per step, over all ranks.", kind="pairs", read_by=Reader.TRAINING
+    )
     workers: int | None = unhashed(
         None,
         "Loader processes per rank; 0 loads in the training process. `null`: chosen from the "
         "cores, the free memory, the batch and the accelerator.",
         at_least=0,
         at_most=1024,
+        read_by=Reader.EXTERNAL | Reader.LABEL_MAPS,
     )
     window_shards: int = positive(
         16,

@@ -12,6 +12,7 @@ from gestalt.config.loading import LOGS, load
 from gestalt.config.schema import Experiment, keys_below
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS, check_has_masks
 from gestalt.support.files import Fields, files_hash, read_json
+from gestalt.support.keys import Reader, words_read_by
 from gestalt.support.names import file_name
 from gestalt.support.typed import ConfigError
 
@@ -23,18 +24,8 @@ VALUES = {
 }
 """Kinds of values of label maps -> what they are."""
 
-SCORE_KEYS = (
-    "evaluation.split=",
-    "evaluation.limit=",
-    "evaluation.batch_size=",
-    "benchmark_root=",
-    "benchmark_subset=",
-    "data.root=",
-    "data.recipe=",
-    "data.workers=",
-    "trainer.enable_progress_bar=",
-)
-"""Prefixes of the overrides that scoring label maps reads."""
+SCORE_KEYS = words_read_by(Reader.LABEL_MAPS, Experiment)
+"""How the overrides begin that scoring label maps reads."""
 
 
 def flags(parser: ArgumentParser) -> None:

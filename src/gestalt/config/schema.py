@@ -20,7 +20,7 @@ from gestalt.losses.keys import NOUN_LIST, Loss, terms_of
 from gestalt.measures.keys import Evaluation
 from gestalt.pretraining.keys import Pretraining
 from gestalt.support.addresses import change_texts, without_secrets
-from gestalt.support.keys import Keys, flatten, key, unflatten, unhashed
+from gestalt.support.keys import Keys, Reader, flatten, key, unflatten, unhashed
 from gestalt.support.plugins import find_code
 from gestalt.support.typed import fields_below
 from gestalt.tables import TERMS
@@ -54,13 +54,17 @@ class Experiment:
         "inits.",
         kind="a run's folder, checkpoint or exported folder, `open_clip:ARCHITECTURE:TAG`, "
         "`open_clip:FOLDER` or `classifier:ARCHITECTURE`",
+        read_by=Reader.TRAINING,
     )
-    seed: int = key(0, "Seed of weights, order and augmentation.", at_least=0)
+    seed: int = key(
+        0, "Seed of weights, order and augmentation.", at_least=0, read_by=Reader.TRAINING
+    )
     checkpoint_every_steps: int | None = unhashed(
         None,
         "Steps between checkpoints within an epoch. `null`: at the end of each epoch only.",
         kind="steps",
         above=0,
+        read_by=Reader.TRAINING,
     )
     checkpoint_keep: int | None = unhashed(
         None,
@@ -68,6 +72,7 @@ class Experiment:
         "`null`: none beside the last and the best.",
         kind="steps",
         above=0,
+        read_by=Reader.TRAINING,
     )
     rank_timeout: int = unhashed(
         600,
@@ -80,6 +85,7 @@ class Experiment:
         "Run to continue: `last` is the newest with the same keys; `auto` is the unfinished one "
         "with the same keys, or else a new run. `null`: a new run.",
         kind="`last`, `auto`, a run's folder or a checkpoint",
+        read_by=Reader.TRAINING,
     )
     logger: list[ClassPath | str] = unhashed(
         [],
@@ -87,12 +93,18 @@ class Experiment:
         "package or file on the path. `init_args` are arguments of the class; `save_dir` and "
         "`name` are the run's unless given. A resumed run continues the same run of each.",
         form=ENTRIES,
+        read_by=Reader.TRAINING,
     )
     benchmark_root: str | None = unhashed(
-        None, "Folder with the files of the benchmarks. `null`: none.", kind="path"
+        None,
+        "Folder with the files of the benchmarks. `null`: none.",
+        kind="path",
+        read_by=Reader.EXTERNAL | Reader.LABEL_MAPS,
     )
     benchmark_subset: bool = key(
-        False, "Accept benchmarks whose number of images differs from the published one."
+        False,
+        "Accept benchmarks whose number of images differs from the published one.",
+        read_by=Reader.EXTERNAL | Reader.LABEL_MAPS,
     )
     name: str = key(
         "", "The experiment; set by `train NAME`, not by an override.", kind="an experiment"

@@ -7,7 +7,16 @@ from typing import Any, Literal
 
 from gestalt.encoders.inits import PLAIN
 from gestalt.support.files import read_whole
-from gestalt.support.keys import Complaints, key, path_key, positive, refuse, refuse_first, unhashed
+from gestalt.support.keys import (
+    Complaints,
+    Reader,
+    key,
+    path_key,
+    positive,
+    refuse,
+    refuse_first,
+    unhashed,
+)
 from gestalt.support.names import nearest
 from gestalt.tables import AGGREGATIONS, IMAGE_TOWERS, INITS, TEXT_TOWERS
 
@@ -93,6 +102,7 @@ class Image:
         "Side of the images in evaluation; a multiple of `patch_size`.",
         kind="pixels",
         at_most=MAX_SIDE,
+        read_by=Reader.EXTERNAL,
     )
     frozen: bool = key(False, "Do not train the image tower.")
     frozen_blocks: int = key(

@@ -1,9 +1,9 @@
 """The part of the schema on the loss."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from gestalt.support.keys import Key, key, positive, refuse, unhashed
+from gestalt.support.keys import Key, Reader, key, positive, refuse, unhashed
 from gestalt.support.names import nearest
 from gestalt.tables import LOSSES, TERMS
 
@@ -14,6 +14,8 @@ NOUN_LIST = ("loss.nouns_most", "loss.nouns_least_share", "loss.nouns_alike")
 @dataclass
 class Loss:
     """The loss of a batch of images and texts, and its further terms."""
+
+    read_by: ClassVar[Reader] = Reader.TRAINING
 
     name: str = key("contrastive", "The loss function.", choices=LOSSES)
     directions: Literal["sum", "mean"] = key(

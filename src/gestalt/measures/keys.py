@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
-from gestalt.support.keys import key, path_key, positive, unhashed
+from gestalt.support.keys import Reader, key, path_key, positive, unhashed
 from gestalt.tables import READINGS
 
 MAX_WEIGHT = 1_000
@@ -18,6 +18,8 @@ protocol_key = partial(key, None, kind="a protocol")
 @dataclass
 class Evaluation:
     """Benchmarks and protocols, scored after each epoch and by `gestalt eval`."""
+
+    read_by: ClassVar[Reader] = Reader.EXTERNAL
 
     benchmarks: list[str] = key(
         ["pascal_voc"], "Benchmarks to score, by name, or by the path of a file that defines one."
@@ -100,21 +102,24 @@ class Evaluation:
     )
     unlabelled: str | None = path_key(
         "Folder of images for `debias`, read with its subfolders; it may not contain a scored "
-        "image. `null`: images of the training data."
+        "image. `null`: images of the training data.",
+        read_by=Reader.DEBIASING,
     )
     split: str | None = key(
         None,
         "Split to score, such as `tune` (scenes), `dev`, `test` (Flickr), `train`, `val` (sets "
         "with masks). `null`: the benchmark's reported split.",
         kind="a split",
+        read_by=Reader.LABEL_MAPS,
     )
-    batch_size: int = positive(16, "Images per batch.", kind="images")
+    batch_size: int = positive(16, "Images per batch.", kind="images", read_by=Reader.LABEL_MAPS)
     limit: int | None = positive(
         None,
         "Number of images of each set that are scored during training: the first ones, or, for "
         "classification, images spread over the set. "
         "`gestalt eval` scores all, unless its command line sets this key. `null`: all.",
         kind="images",
+        read_by=Reader.LABEL_MAPS,
     )
     pictures: int = unhashed(
         6, "Images drawn in TensorBoard and as PNG.", kind="images", at_least=0

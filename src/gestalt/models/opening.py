@@ -47,13 +47,13 @@ from gestalt.models.names import (
 )
 from gestalt.models.zoo.kinds import DEFAULTS, EXTERNAL, check_name, open_external
 from gestalt.support.files import file_hash
-from gestalt.support.keys import flatten
+from gestalt.support.keys import Reader, flatten, words_read_by
 from gestalt.support.names import file_name
 from gestalt.support.typed import ConfigError
 
-UNLABELLED = ("evaluation.unlabelled=", "data.source=", "data.root=")
-"""Prefixes of the overrides that name unlabelled images for another library's model; the data of
-its configuration are placeholders.
+UNLABELLED = words_read_by(Reader.DEBIASING, Experiment)
+"""How the overrides begin that name unlabelled images for another library's model; the data of its
+configuration are placeholders.
 """
 
 THIS_MACHINE = ("trainer.num_nodes=1", "trainer.devices=auto", "trainer.strategy=auto")
@@ -61,24 +61,8 @@ THIS_MACHINE = ("trainer.num_nodes=1", "trainer.devices=auto", "trainer.strategy
 training.
 """
 
-ONLY_TRAINING = (
-    "seed",
-    "start",
-    "resume",
-    "logger",
-    "optimizer.",
-    "loss.",
-    "pretraining.",
-    "data.limit",
-    "data.crops",
-    "data.features",
-    "data.batch_size",
-    "trainer.accumulate_grad_batches",
-    "trainer.callbacks",
-    "trainer.max_",
-    "checkpoint_",
-)
-"""Prefixes of keys that only training reads."""
+ONLY_TRAINING = words_read_by(Reader.TRAINING, Experiment)
+"""How the overrides of keys begin that only training reads."""
 
 TRAINED = ("run", "steps", "steps_planned")
 """Fields of the identity of a model that Gestalt trained."""
@@ -293,7 +277,7 @@ def _for_scoring(saved: Experiment, overrides: list[str], *, origin: Path) -> Ex
     config = load_mapping(before, origin=origin, overrides=[ALL_IMAGES, *THIS_MACHINE, *overrides])
     trained = flatten(before)
     for key, value in flatten(to_plain(config)).items():
-        if key.startswith(ONLY_TRAINING) and value != trained.get(key):
+        if f"{key}=".startswith(ONLY_TRAINING) and value != trained.get(key):
             raise ConfigError(
                 f"{key}={value}: the run had {trained.get(key)}, and scoring does not read it; "
                 "leave it out"

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar
 
+from gestalt.support.keys import Reader
 from gestalt.support.keys import unhashed as key
 
 positive = partial(key, above=0)
@@ -17,6 +19,8 @@ class Pretraining:
     `dino` is self-distillation of patches, `supervised` classification. Whatever has no key is as
     in the demo's inits.
     """
+
+    read_by: ClassVar[Reader] = Reader.TRAINING
 
     steps: int | None = positive(
         None, "Number of steps. `null`: 300 for dino, 500 for supervised.", kind="steps"

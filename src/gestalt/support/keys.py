@@ -8,6 +8,7 @@ import operator
 import re
 import sys
 from collections.abc import Collection, Iterator
+from enum import Flag, auto
 from functools import partial
 from typing import Any, NoReturn
 
@@ -24,6 +25,21 @@ WITHIN = {
     "at_most": operator.le,
 }
 """Bounds of a number: attribute of :class:`Key` -> the comparison that holds."""
+
+
+class Reader(Flag):
+    """Work that reads a key, for messages that refuse a key which has no effect there."""
+
+    NONE = 0
+    TRAINING = auto()
+    """Training or pretraining; nothing else reads such a key."""
+    EXTERNAL = auto()
+    """The scoring of an external model."""
+    LABEL_MAPS = auto()
+    """The scoring of label maps in files."""
+    DEBIASING = auto()
+    """The choice of the images for ``evaluation.debias``, where a model has no training data."""
+
 
 MAX_INTEGER = 2**63 - 1
 """Largest integer of a key: torch and NumPy hold no larger one."""
@@ -47,6 +63,8 @@ class Key:
         form: the pattern in words.
         hashed: False if two runs may differ in it and still be the same run, see
             ``config/schema.py``.
+        read_by: who reads it, beside those that read its group: the attribute ``read_by`` of the
+            group's class.
     """
 
     meaning: str
@@ -60,6 +78,7 @@ class Key:
     pattern: str = ""
     form: str = ""
     hashed: bool = True
+    read_by: Reader = Reader.NONE
 
     @property
     def limits(self) -> dict[str, float]:
@@ -106,6 +125,21 @@ def key(default: Any, meaning: str, **details: Any) -> Any:
     if isinstance(default, list | dict):
         return dataclasses.field(default_factory=partial(copy.copy, default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def words_read_by(reader: Reader, group: Any, prefix: str = "") -> tuple[str, ...]:
+    """Return how the ``key=value`` words begin that a reader reads: with the name of a group and a
+    point if it reads the whole group, else with the name of a key and ``=``.
+    """
+    if reader in getattr(group, "read_by", Reader.NONE):
+        return (prefix,)
+    found: list[str] = []
+    for item in dataclasses.fields(group):
+        if "key" not in item.metadata:
+            found += words_read_by(reader, item.type, f"{prefix}{item.name}.")
+        elif reader in item.metadata["key"].read_by:
+            found.append(f"{prefix}{item.name}=")
+    return tuple(found)
 
 
 positive = partial(key, above=0)

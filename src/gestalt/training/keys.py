@@ -3,10 +3,10 @@
 import re
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from gestalt.encoders.inits import folder_of
-from gestalt.support.keys import key, positive, refuse, unhashed
+from gestalt.support.keys import Reader, key, positive, refuse, unhashed
 from gestalt.support.names import suggestion
 
 ENTRIES = "list of class paths, or of `{class_path: ..., init_args: {...}}`"
@@ -30,6 +30,8 @@ class Optimizer:
     The paper's main text states neither: rate and decay are those of its public code, betas and eps
     those of CLIP for ViTs.
     """
+
+    read_by: ClassVar[Reader] = Reader.TRAINING
 
     name: str = key(
         "adamw",
@@ -138,34 +140,49 @@ class Trainer:
     """
 
     accelerator: str = unhashed(
-        "auto", "Hardware to run on.", choices=("auto", "cpu", "gpu", "cuda", "mps")
+        "auto",
+        "Hardware to run on.",
+        choices=("auto", "cpu", "gpu", "cuda", "mps"),
+        read_by=Reader.EXTERNAL,
     )
     strategy: str = unhashed(
         "auto",
         "How work is distributed over devices.",
         choices=("auto", "ddp", "ddp_find_unused_parameters_true"),
+        read_by=Reader.EXTERNAL,
     )
     devices: int | str = unhashed(
         "auto",
         "Devices of each node.",
         pattern=r"auto|[1-9]\d{0,2}|\d+(,\d+)+",
         form="auto, a number of devices from 1 to 999, or the devices' numbers such as '0,2'",
+        read_by=Reader.EXTERNAL,
     )
-    num_nodes: int = unhashed(1, "Number of nodes; more than one requires a launcher.", above=0)
+    num_nodes: int = unhashed(
+        1, "Number of nodes; more than one requires a launcher.", above=0, read_by=Reader.EXTERNAL
+    )
     precision: str = key(
         "bf16-mixed",
         "Number format of weights and activations.",
         choices=("32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true"),
+        read_by=Reader.EXTERNAL,
     )
     max_epochs: int | None = positive(
-        32, "Number of epochs. -1 or `null`: no limit.", kind="epochs", also=-1
+        32,
+        "Number of epochs. -1 or `null`: no limit.",
+        kind="epochs",
+        also=-1,
+        read_by=Reader.TRAINING,
     )
-    max_steps: int = positive(-1, "Number of steps. -1: no limit.", kind="steps", also=-1)
+    max_steps: int = positive(
+        -1, "Number of steps. -1: no limit.", kind="steps", also=-1, read_by=Reader.TRAINING
+    )
     max_time: str | None = unhashed(
         None,
         "Longest time of training. `null`: no limit.",
         pattern=r"\d{2}:\d{2}:\d{2}:\d{2}",
         form="days:hours:minutes:seconds, such as 00:12:00:00",
+        read_by=Reader.TRAINING,
     )
     limit_train_batches: int | None = positive(None, "Steps per epoch. `null`: all.", kind="steps")
     check_val_every_n_epoch: int = positive(1, "Epochs between validations.", kind="epochs")
@@ -176,6 +193,7 @@ class Trainer:
         "that is this many times as large, while "
         "the towers' activations need the memory of one batch.",
         kind="batches",
+        read_by=Reader.TRAINING,
     )
     gradient_clip_val: float | None = positive(
         1.0, "Largest norm of the gradient. `null`: no clipping."
@@ -184,8 +202,11 @@ class Trainer:
         False,
         "Use deterministic algorithms only. Not possible on CUDA if position embeddings are "
         "resized in training.",
+        read_by=Reader.EXTERNAL,
     )
-    benchmark: bool = key(False, "Let cuDNN benchmark its algorithms and choose the fastest.")
+    benchmark: bool = key(
+        False, "Let cuDNN benchmark its algorithms and choose the fastest.", read_by=Reader.EXTERNAL
+    )
     compile: Literal["none", "towers", "step"] = unhashed(
         "none",
         "Compile the towers, or the whole forward pass of a step with the loss, before the first "
@@ -198,14 +219,18 @@ class Trainer:
         None,
         "Lightning's profiler, written to `profile/`. `null`: none.",
         choices=("simple", "advanced", "pytorch"),
+        read_by=Reader.EXTERNAL,
     )
     callbacks: list[ClassPath | str] = key(
         [],
         "Further callbacks of training: classes of `lightning.pytorch.callbacks` or "
         "of any package or file on the path. Checkpoints keep their state.",
         form=ENTRIES,
+        read_by=Reader.TRAINING,
     )
-    enable_progress_bar: bool = unhashed(True, "Show a progress bar.")
+    enable_progress_bar: bool = unhashed(
+        True, "Show a progress bar.", read_by=Reader.EXTERNAL | Reader.LABEL_MAPS
+    )
     enable_model_summary: bool = unhashed(False, "Print a table of the model's layers.")
 
     def named_devices(self) -> int:

@@ -6,7 +6,7 @@ import pytest
 
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.keys import Data, MixturePart, only_scenes
-from gestalt.support.keys import Key, check_values, key
+from gestalt.support.keys import Key, Reader, check_values, key, words_read_by
 from gestalt.support.typed import ConfigError, fields_below
 from gestalt.training.keys import Optimizer
 
@@ -44,6 +44,19 @@ def test_every_key_has_a_meaning_and_explains_null_if_allowed():
         assert "null" in described.meaning or type(None) not in getattr(
             item.type, "__args__", ()
         ), name
+
+
+def test_a_key_is_read_by_the_readers_of_its_group_and_its_own():
+    training, others = (
+        words_read_by(reader, Experiment) for reader in (Reader.TRAINING, Reader.EXTERNAL)
+    )
+    assert {"loss.", "seed=", "trainer.max_time="} <= {*training}
+    assert {"evaluation.", "data.root=", "trainer.precision="} <= {*others}
+    assert not {*training} & {*others}
+    for reader in (Reader.LABEL_MAPS, Reader.DEBIASING):
+        assert all(word.startswith(others) for word in words_read_by(reader, Experiment))
+    words = words_read_by(Reader.DEBIASING, Experiment)
+    assert words == ("data.source=", "data.root=", "evaluation.unlabelled=")
 
 
 def test_defaults_and_values_within_bounds_are_allowed():

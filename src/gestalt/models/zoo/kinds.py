@@ -14,14 +14,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gestalt.config.schema import Experiment
 from gestalt.encoders.inits import is_listed, nearest_models, open_clip_description
-from gestalt.support.keys import Keys
+from gestalt.support.keys import Keys, Reader, words_read_by
 from gestalt.support.names import nearest
 from gestalt.support.plugins import code_complaint, search_here
 
 if TYPE_CHECKING:
     from gestalt.config.loading import Places
-    from gestalt.config.schema import Experiment
     from gestalt.encoders.dense_model import DenseModel
 
 DEFAULTS = (
@@ -29,25 +29,6 @@ DEFAULTS = (
     "trainer.precision=32-true",
     "evaluation.benchmarks=[scenes]",
     "projection.order=none",
-)
-SCORING = (
-    "evaluation.",
-    "benchmark_root=",
-    "benchmark_subset=",
-    "image.eval_size=",
-    "trainer.accelerator=",
-    "trainer.devices=",
-    "trainer.strategy=",
-    "trainer.num_nodes=",
-    "trainer.precision=",
-    "trainer.profiler=",
-    "trainer.enable_progress_bar=",
-    "trainer.deterministic=",
-    "trainer.benchmark=",
-    "data.source=",
-    "data.root=",
-    "data.recipe=",
-    "data.workers=",
 )
 
 
@@ -61,8 +42,8 @@ class Kind:
         defaults: overrides of the schema's defaults, before those of the command line; ``{name}``
             in them stands for the model's.
         of_pictures: overrides for pictures of one's own, before those of the caller.
-        reads: prefixes of the overrides that scoring such a model reads; the other keys of its
-            configuration are placeholders.
+        towers: how the overrides of keys begin that its towers are built from, beside the keys that
+            scoring any external model reads.
         has_text: False if its models are vision-only.
         in_files: True if a file may name such a model: it runs no code, and no towers are built.
     """
@@ -71,9 +52,16 @@ class Kind:
     complaint: Callable[[str], str]
     defaults: tuple[str, ...] = DEFAULTS
     of_pictures: tuple[str, ...] = ()
-    reads: tuple[str, ...] = SCORING
+    towers: tuple[str, ...] = ()
     has_text: bool = True
     in_files: bool = True
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """How the overrides begin that scoring such a model reads; the other keys of its
+        configuration are placeholders.
+        """
+        return (*words_read_by(Reader.EXTERNAL, Experiment), *self.towers)
 
 
 class Opened(NamedTuple):
@@ -143,13 +131,13 @@ EXTERNAL = {
         ),
         # chosen on a tuning split of photographs; weighs a label "background"
         of_pictures=("evaluation.prior=0.1", "evaluation.prior_offset=0.16"),
-        reads=(*SCORING, "image.aggregation=", "text.", "projection.width="),
+        towers=("image.aggregation=", "text.", "projection.width="),
         in_files=False,
     ),
     "clippy": Kind(
         line="The public CLIPpy checkpoint of kahnchana/clippy, named `clippy:FILE`.",
         complaint=_of_clippy,
-        reads=(*SCORING, "image.", "text.", "projection."),
+        towers=("image.", "text.", "projection."),
         in_files=False,
     ),
     "hf": Kind(
@@ -230,7 +218,7 @@ def library_of(kind: str, name: str) -> Any:
     return import_module(f"gestalt.models.zoo.{kind}")
 
 
-def open_external(kind: str, name: str, config: "Experiment") -> Opened:
+def open_external(kind: str, name: str, config: Experiment) -> Opened:
     """Open a model of a kind; ``config`` is what its towers are built from, if they are ours.
 
     Raises:
