@@ -67,7 +67,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {  # the same within a room, for its f
     ),
 }
 
-NAMES_ROWS = {"module", "tables", "support.moved", "measures.evaluation.measures"}
+NAMES_ROWS = {"tables", "support.moved", "measures.evaluation.measures"}
 """Files whose strings name code anywhere: rows of a table, and old names."""
 
 TABLES = ("pandas", "pyarrow", "datasets", "sklearn", "scipy", "matplotlib")

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from gestalt.api import Model, SegmentedImage, load
     from gestalt.data_modules.image_text import ImageTextDataModule
     from gestalt.model import DualEncoder
-    from gestalt.module import ContrastiveModule
     from gestalt.runs.experiment import experiment
+    from gestalt.runs.module import ContrastiveModule
     from gestalt.runs.run import Run, build
     from gestalt.runs.train import train
     from gestalt.zero_shot import ZeroShot
@@ -31,7 +31,7 @@ _PLACES = {
     "train": "gestalt.runs.train",
     "ImageTextDataModule": "gestalt.data_modules.image_text",
     "DualEncoder": "gestalt.model",
-    "ContrastiveModule": "gestalt.module",
+    "ContrastiveModule": "gestalt.runs.module",
     "ZeroShot": "gestalt.zero_shot",
 }
 

@@ -6,10 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
-from pickle import UnpicklingError
-from pkgutil import resolve_name
-from typing import Any, Self
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -20,35 +17,19 @@ from torch import Tensor
 from torch.nn import ModuleDict, ParameterList
 from torch.optim import Optimizer
 
-from gestalt.encoders.checkpoints import read_checkpoint
 from gestalt.encoders.keys import Image
-from gestalt.encoders.state_dicts import cause
 from gestalt.losses.captions import text_ids
 from gestalt.losses.contrastive import contrastive_loss
 from gestalt.losses.matrix import ContrastiveTerms
 from gestalt.losses.terms import Term
 from gestalt.model import DualEncoder
 from gestalt.subsampling import keep_indices, kept_tokens
-from gestalt.support.arguments import PATH, check_dict, check_type, wrong_type
+from gestalt.support.arguments import check_dict, wrong_type
 from gestalt.support.devices import send
 from gestalt.support.faults import Caveat
 from gestalt.training.finite import FirstBadStep, check_weights, is_logging_step
 from gestalt.training.micro_batches import Batch, MicroBatches, image_size
 from gestalt.training.schedule import PAPER, by_step, clip_in_step, make_optimizer, rate_factor
-
-ARGUMENTS = "gestalt.runs.run:arguments_of"
-"""Function of a checkpoint that returns the arguments of the module that wrote it."""
-
-NOT_LOADED = (
-    AttributeError,
-    EOFError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    UnpicklingError,
-)
-"""Errors of Lightning and torch on a file that is not a checkpoint of the module."""
 
 WARMUP = 0.1
 """Largest share of a run that the paper's warm-up takes by default."""
@@ -132,39 +113,6 @@ class ContrastiveModule(LightningModule):
         self._loss = torch.tensor(float("nan"))
         self._gradient_norm = torch.zeros(())
         self._first_bad = FirstBadStep()
-
-    @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: Any, *options: Any, **arguments: Any) -> Self:
-        """Build the module that wrote a checkpoint, from the configuration in it, and load its
-        weights.
-
-        Args:
-            checkpoint_path: the file.
-            options: Lightning's.
-            arguments: Lightning's, and those of the module in place of the checkpoint's own; for a
-                model of one's own ``model``; and ``overrides``, ``key=value`` words
-                on the saved configuration, which have to name again the code that a file from
-                elsewhere names, and the data if the term ``nouns`` reads their captions.
-
-        Raises:
-            ValueError: the checkpoint has no configuration and no ``model`` is given, or it cannot
-                be read, or its weights do not fit the model.
-        """
-        if not hasattr(checkpoint_path, "read"):  # an open file
-            check_type("checkpoint_path", checkpoint_path, PATH, "the path of a checkpoint")
-        if "model" not in arguments:
-            overrides = arguments.pop("overrides", ())
-            arguments = resolve_name(ARGUMENTS)(checkpoint_path, overrides) | arguments
-        try:
-            return super().load_from_checkpoint(checkpoint_path, *options, **arguments)
-        except NOT_LOADED as error:
-            if not isinstance(checkpoint_path, PATH) or "://" in str(checkpoint_path):
-                raise
-            read_checkpoint(Path(checkpoint_path), keys=("state_dict", "gestalt"))
-            raise ValueError(
-                f"{checkpoint_path} cannot be loaded: {cause(error)}; give a checkpoint of "
-                f"{cls.__name__} and the arguments that it was built with"
-            ) from error
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return this rank's share of the loss on an ``ImageTextBatch``, over its valid pairs.

@@ -16,7 +16,7 @@ from gestalt.config.schema import to_plain
 from gestalt.measures.evaluation import benchmarks
 from gestalt.models.names import is_own
 from gestalt.models.start import build_model
-from gestalt.runs.run import arguments_of
+from gestalt.runs.module import arguments_of
 from gestalt.runs.score import open_target
 from gestalt.support.keys import flatten, unflatten
 from gestalt.support.typed import ConfigError

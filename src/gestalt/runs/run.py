@@ -1,10 +1,7 @@
-"""The parts of a training run, for anyone's Lightning ``Trainer``, and the arguments of the module
-of a checkpoint.
-"""
+"""The parts of a training run, for anyone's Lightning ``Trainer``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +10,12 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.image_text import ImageTextDataModule
-from gestalt.encoders.checkpoints import read_checkpoint
-from gestalt.losses.build import list_nouns, reading_nouns
+from gestalt.losses.build import list_nouns
 from gestalt.models.building import check_names
-from gestalt.models.names import PLANNED, config_of, unnamed_places
-from gestalt.models.opening import load_checkpoint_model
 from gestalt.models.start import build_model
-from gestalt.module import ContrastiveModule
 from gestalt.runs.evaluation import build_evaluation
 from gestalt.runs.features import connect_loader
+from gestalt.runs.module import ContrastiveModule
 from gestalt.runs.source import build_source, steps
 from gestalt.runs.training import (
     build_bad_samples,
@@ -140,26 +134,6 @@ def build(
         scorers,
         build_bad_samples(experiment, samples=len(source)),
     )
-
-
-def arguments_of(checkpoint: str | PathLike[str], overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the arguments of ``ContrastiveModule`` for a checkpoint of a run that ``build`` made.
-
-    Raises:
-        ValueError: it has no configuration, names code, or data that a term of its loss reads,
-            that ``overrides`` do not, or cannot be read.
-    """
-    path = Path(fspath(checkpoint))
-    config, content = config_of(path, overrides=overrides), read_checkpoint(path)
-    places = unnamed_places(path, config, overrides)
-    nouns = None
-    if reading_nouns(config.loss):
-        places.refuse("data.")
-        nouns = list_nouns(config.loss, build_source(config))
-    model = load_checkpoint_model(path, config, content).train()
-    saved = content["gestalt"]
-    total = saved.get("schedule") or saved[PLANNED]
-    return module_arguments(config, model, total, nouns)
 
 
 SHAPES = 64

@@ -1,8 +1,10 @@
 """A run's parts in a Trainer of anyone's, and what then opens its checkpoints."""
 
 import json
+import pickle
 import re
 from copy import deepcopy
+from inspect import signature
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -19,7 +21,8 @@ from gestalt.data_modules.sources import open_source
 from gestalt.encoders.weights import weights_hash
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.results.text import images_text
-from gestalt.runs.run import Run, arguments_of
+from gestalt.runs.module import arguments_of
+from gestalt.runs.run import Run
 from gestalt.runs.train import _trainer
 from gestalt.runs.training import build_bad_samples
 from gestalt.support.faults import Caveat
@@ -242,3 +245,19 @@ def test_the_module_of_a_checkpoint_has_the_schedule_that_it_was_trained_with(
     saved["gestalt"] |= schedule
     torch.save(saved, file)
     assert arguments_of(file)["rate_factor"].keywords["total"] == total
+
+
+def test_a_checkpoint_of_a_run_opens_as_the_class_that_is_asked(tmp_path):
+    class Mine(gestalt.ContrastiveModule):
+        """A subclass, as users write them."""
+
+    file = save_run(tmp_path) / "checkpoints" / "last.ckpt"
+    saved = torch.load(file)
+    saved["gestalt"] |= {"last_loss": 0.0, "kept": ""}
+    saved["state_dict"] = {f"model.{name}": value for name, value in tiny()[0].state_dict().items()}
+    torch.save({**saved, "pytorch-lightning_version": "2.6.6"}, file)
+    opened = Mine.load_from_checkpoint(file, seed=5, overrides=["image.aggregation=avg"])
+    assert (type(opened), opened.seed) == (Mine, 5)
+    assert opened.config["image"]["aggregation"] == "avg"
+    assert pickle.loads(pickle.dumps(gestalt.ContrastiveModule)) is gestalt.ContrastiveModule
+    assert signature(gestalt.build).parameters["module"].default is gestalt.ContrastiveModule
