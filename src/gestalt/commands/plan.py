@@ -3,6 +3,7 @@
 import math
 import time
 import traceback
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -87,23 +88,21 @@ def plan(config: Experiment) -> int:
         "no run is written"
     )
     status = 0
-    for name, station in vars(Stations).items():
-        if name.startswith("_"):
-            continue
+    for station in run.stations():
         try:
-            state, text = "ok", station(run)
+            state, text = "ok", station()
         except NotThere as error:
             state, text = "not there yet", str(error)
         except ValueError as error:
             state, text, status = "fix", str(error), 1
-        print(without_secrets(f"{state:<13}  {name}: {text}"), flush=True)
+        print(without_secrets(f"{state:<13}  {station.__name__}: {text}"), flush=True)
     return status
 
 
 class Stations:
-    """A run on its way from files to its last step.  A method is a station: it returns what is to
-    be said of it, and raises ``NotThere`` for files that are missing and another
-    ValueError for what must be fixed.
+    """A run on its way from files to its last step.  A station is a method that returns what is to
+    be said of it, and raises ``NotThere`` for files that are missing and another ValueError for
+    what must be fixed.
 
     Steps are taken with what is there: scenes in place of pairs, random weights, and a text tower
     of CLIP's form in place of a model; fewer pairs than a batch are repeated.
@@ -180,6 +179,23 @@ class Stations:
         if self.elsewhere and config.data.workers is None:
             self.workers = MAX_WORKERS  # at most so many are chosen there
         self.seconds = self.scoring = 0.0
+
+    def stations(self) -> list[Callable[[], str]]:
+        """Return the stations in order; some use what an earlier one has measured."""
+        return [
+            self.index,
+            self.captions,
+            self.weights,
+            self.batch,
+            self.memory,
+            self.step,
+            self.loading,
+            self.shm,
+            self.validation,
+            self.checkpoint,
+            self.disk,
+            self.hours,
+        ]
 
     def index(self) -> str:
         """Say which shards and pairs are there."""

@@ -114,6 +114,9 @@ def test_a_plan_prints_no_secret_of_an_address(monkeypatch, capsys):
         def __init__(self, config):
             vars(self).update(config=config, ranks=1, device=torch.device("cpu"))
 
+        def stations(self):
+            return [self.index]
+
         def index(self):
             raise NotThere("https://host/x.tar?token=To ken: HTTP 403")
 
