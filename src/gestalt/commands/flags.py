@@ -2,6 +2,7 @@
 
 import argparse
 
+from gestalt.support.arguments import is_unicode
 from gestalt.support.plugins import find_code
 from gestalt.support.typed import ConfigError
 
@@ -80,7 +81,7 @@ def read_labels(text: str) -> list[str]:
     labels = [label.strip() for label in text.split(",") if label.strip()]
     if not labels:
         raise ConfigError(f'--labels "{text}": name at least one, such as "dog, grass"')
-    if text != text.encode(errors="ignore").decode():
+    if not is_unicode(text):
         raise ConfigError(f"--labels {text!a}: not UTF-8; write the labels in UTF-8")
     if len(set(labels)) < len(labels):
         raise ConfigError(f'--labels "{text}": a label is repeated; name each once')

@@ -39,12 +39,17 @@ def check_words(name: str, values: Any, example: str) -> list[str]:
         raise wrong_type(name, values, needed) from error
     for word in words:
         check_type(f"an element of {name}", word, str, needed)
-        if any("\ud800" <= letter <= "\udfff" for letter in word):
+        if not is_unicode(word):
             raise ValueError(
                 f"{name}: {word!a} has a surrogate, which is half of a character; give the whole "
                 "character"
             )
     return words
+
+
+def is_unicode(text: str) -> bool:
+    """Return False for a text that UTF-8 cannot encode, since it has a surrogate."""
+    return text == text.encode(errors="ignore").decode()
 
 
 def check_dict(name: str, values: Any, needed: str) -> dict[str, Any]:
