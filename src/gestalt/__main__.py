@@ -84,7 +84,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     takes_keys = hasattr(arguments, "overrides")
     wrong = [word for word in rest if word.startswith("-") or not takes_keys]
     if wrong:
-        mend = "keys are written without dashes; " * takes_keys
+        mend = "keys are written without dashes; " if takes_keys else ""
         parser.error(
             f"{chosen} does not take {' '.join(wrong)}; {mend}gestalt {chosen} --help lists what "
             "it takes"

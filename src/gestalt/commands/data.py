@@ -118,7 +118,7 @@ def run(arguments: Namespace) -> int:
     root = "" if config.data.root is None else f" at {without_secrets(config.data.root)}"
     title = (
         f"{config.data.source}{root}: {len(source):,} samples in {shards:,} "
-        f"shard{'s' * (shards != 1)}, digest {source.digest()}"
+        f"shard{'' if shards == 1 else 's'}, digest {source.digest()}"
     )
     print(without_secrets("; ".join([title, *source_notes(source.about())])))
     if arguments.tool == "pack":
@@ -159,9 +159,10 @@ def _inspect(arguments: Namespace, source: "Source") -> bool:
     all_bad = len(bad) == len(source)
     if bad and not all_bad:
         most = training.max_share
-        stop = f"training would stop above data.max_bad_share={most}; raise it, or "
         mend = f"leave the bad samples out by {shlex.quote(f'data.manifest={path}')}"
-        lines.append(stop * (len(bad) > most * len(source)) + mend)
+        if len(bad) > most * len(source):
+            mend = f"training would stop above data.max_bad_share={most}; raise it, or {mend}"
+        lines.append(mend)
     print(without_secrets("\n".join(lines)))
     return all_bad
 

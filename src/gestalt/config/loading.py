@@ -247,7 +247,7 @@ def load_saved(path: Path, *, overrides: Sequence[str] = ()) -> Experiment:
 
 
 def load_mapping(content: Keys, *, origin: Path, overrides: Sequence[str] = ()) -> Experiment:
-    """Check a resolved configuration, a mapping that ``identity.to_plain`` gives, of a run whose
+    """Check a resolved configuration, a mapping that ``schema.to_plain`` gives, of a run whose
     loss may be of a package that is not installed any more; ``origin`` is the file it is from.
 
     Raises:
@@ -275,7 +275,9 @@ def load_mapping(content: Keys, *, origin: Path, overrides: Sequence[str] = ()) 
     try:
         check(replace(config, **parts))
     except ConfigError as error:
-        raise error if overrides else ConfigError(f"{error} (in {origin})") from error
+        if overrides:
+            raise
+        raise ConfigError(f"{error} (in {origin})") from error
     return config
 
 

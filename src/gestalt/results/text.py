@@ -47,7 +47,7 @@ def interval_text(interval: Interval | None, *, sign: str = "+") -> str:
     """
     if interval is None:
         return NONE
-    equal = " (all equal)" * (interval.low == interval.high)
+    equal = " (all equal)" if interval.low == interval.high else ""
     return f"[{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]{equal}"
 
 

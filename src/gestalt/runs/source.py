@@ -128,8 +128,8 @@ def choose_workers(config: Experiment, pairs: int | None = None) -> tuple[int, s
     share = -(-pairs_a_step(config) // (ranks * config.trainer.num_nodes))
     side = train_size(config.image)
     reason = (
-        f"chosen: {cores} core{'s' * (cores != 1)}, batches of {share} images of {side} px, steps "
-        "on"
+        f"chosen: {cores} core{'' if cores == 1 else 's'}, batches of {share} images of {side} px, "
+        "steps on"
     )
     if not _accelerated(config):
         # far longer than the loading of their batch
