@@ -1,1 +1,1 @@
-"""Run folders: names, numbers, locks."""
+"""The parts of a run, the work on it (training, scoring, pretraining), and its folder."""
