@@ -4,7 +4,6 @@ from argparse import ArgumentParser, Namespace
 
 from gestalt.commands.flags import count
 from gestalt.commands.pictures import add_pictures, check_pictures
-from gestalt.commands.pictures import run as run
 from gestalt.measures.grouping.protocol import PARTITIONS
 
 
@@ -20,5 +19,14 @@ def flags(parser: ArgumentParser) -> None:
 
 
 def check(arguments: Namespace) -> None:
-    """Check the names, and choose the ``pictures`` and what is written."""
-    check_pictures(arguments, kind="groups", ending="_grouped.png", protocols=PARTITIONS)
+    """Check the names, and choose the ``work``."""
+    arguments.work = check_pictures(
+        arguments, kind="groups", ending="_grouped.png", protocols=PARTITIONS
+    )
+
+
+def run(arguments: Namespace) -> int:
+    """Group the pictures.  Returns 1 if a picture was skipped."""
+    from gestalt.commands.mapping import map_pictures
+
+    return map_pictures(arguments)

@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gestalt.api import load, partition_protocol, segmentation_protocol
+from gestalt.commands.pictures import Work
 from gestalt.data_modules.pixels.pictures import read_picture
 from gestalt.encoders.weights import weights_hash
 from gestalt.measures.evaluation.pictures import BACKGROUND
@@ -71,7 +72,7 @@ class Mapper:
     """
 
     def __init__(self, target: str, arguments: Namespace) -> None:
-        model = self.model = load(target, overrides=arguments.overrides)
+        model = self.model = load(target, overrides=arguments.work.overrides)
         groups = arguments.groups
         name = arguments.protocol
         self.about: Fields = {"groups": groups, "protocol": name}
@@ -156,21 +157,20 @@ def map_pictures(arguments: Namespace) -> int:
         ValueError: a model that cannot be opened, or a protocol, a reading, a threshold or a number
             of groups that does not fit it.
     """
+    work: Work = arguments.work
     if arguments.to is None:
         skipped = _map(arguments, [])
     else:
         with filled_folder(Path(arguments.to)) as partial:
             to = arguments.to
-            skipped = _map(
-                arguments, [partial / path.relative_to(to) for path in arguments.folders]
-            )
-    if len(arguments.pictures) > len(skipped):
-        for place in (arguments.output, arguments.to, arguments.html):
+            skipped = _map(arguments, [partial / path.relative_to(to) for path in work.folders])
+    if len(work.pictures) > len(skipped):
+        for place in (work.output, arguments.to, arguments.html):
             if place:
                 # The name of a file need not be UTF-8.
                 print(str(place).encode(errors="backslashreplace").decode())
     if skipped:
-        tell(f"gestalt: {len(skipped)} of {len(arguments.pictures)} pictures were skipped")
+        tell(f"gestalt: {len(skipped)} of {len(work.pictures)} pictures were skipped")
     return 1 if skipped else 0
 
 
@@ -178,18 +178,20 @@ def _map(arguments: Namespace, folders: list[Path]) -> dict[str, str]:
     """Map every picture with every model, and write the results of each model into its folder, if
     there are folders.  Returns the pictures that were skipped, and why.
     """
-    kind = arguments.kind
+    work: Work = arguments.work
+    kind = work.kind
     mappers = [Mapper(target, arguments) for target in arguments.models]
     skipped: dict[str, str] = {}
     for mapper in mappers:
         tell(f"model: {mapper.model.origin}")
     images: list[Fields] = []  # of the page
     protocols = [protocol for mapper in mappers for protocol in mapper.protocols]
-    for batch in _read_pictures(arguments, skipped, protocols):
+    for batch in _read_pictures(work, skipped, protocols):
         mapped = [mapper.map([picture.pixels for picture in batch]) for mapper in mappers]
-        for picture, *shown in zip(batch, *mapped, strict=True):
+        for number, picture in enumerate(batch):
+            shown = [maps[number] for maps in mapped]  # of each model
             for mapper, maps, folder in zip(mappers, shown, folders, strict=False):
-                files = [folder / f"{picture.name}{suffix}" for suffix in arguments.suffixes]
+                files = [folder / f"{picture.name}{suffix}" for suffix in work.suffixes]
                 entry = numbers(maps[kind], picture=picture.path, kind=kind)
                 try:
                     write_result(maps[kind], entry, files=files)
@@ -199,8 +201,8 @@ def _map(arguments: Namespace, folders: list[Path]) -> dict[str, str]:
                     _skip(picture.path, f"{error}; give it a shorter name", skipped)
                     continue
                 mapper.entries.append(entry)
-            if arguments.output:
-                shown[0][kind].save(arguments.output)
+            if work.output:
+                shown[0][kind].save(work.output)
             if arguments.html:
                 images.append(page_entry(picture.name, shown))
     for mapper, folder in zip(mappers, folders, strict=False):
@@ -235,13 +237,13 @@ def _write_page(path: Path, images: list[Fields], mappers: list[Mapper]) -> None
 
 
 def _read_pictures(
-    arguments: Namespace, skipped: dict[str, str], protocols: list[ImageProtocol]
+    work: Work, skipped: dict[str, str], protocols: list[ImageProtocol]
 ) -> Iterator[list[LoadedImage]]:
     """Read pictures in order, a few at a time, under a progress bar on a terminal; name those that
     cannot be mapped, and put them into ``skipped``.
     """
     batch: list[LoadedImage] = []
-    pairs = list(zip(arguments.pictures, arguments.names, strict=True))
+    pairs = list(zip(work.pictures, work.names, strict=True))
     for path, name in tqdm(pairs, unit=" pictures", disable=None if len(pairs) > 1 else True):
         try:
             picture = LoadedImage(path, name, read_picture(path))

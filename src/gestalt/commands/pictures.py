@@ -7,6 +7,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from gestalt.commands.flags import MODEL, add_code, check_code, check_ending
 from gestalt.data_modules.pixels.formats import endings
@@ -20,6 +21,29 @@ MAX_ON_A_PAGE = 200
 """Most pictures on one page, which embeds them all: about 100 KB each, and more with several
 models.
 """
+
+
+class Work(NamedTuple):
+    """What ``segment`` or ``group`` maps, and the files that it writes.
+
+    Attributes:
+        kind: of map, ``labels`` or ``groups``; the results' names end in it.
+        overrides: words that name the code of a model.
+        pictures: the pictures, each once.
+        names: of the results of each picture, without ending.
+        suffixes: the ends of the files of a picture's results: coloured, as a map, as an array if
+            asked for, and as numbers.
+        folders: one for the results of each model; empty without ``--to``.
+        output: the file of a single picture; None without one.
+    """
+
+    kind: str
+    overrides: list[str]
+    pictures: list[Path]
+    names: list[str]
+    suffixes: list[str]
+    folders: list[Path]
+    output: str | Path | None
 
 
 def add_pictures(parser: ArgumentParser) -> None:
@@ -148,15 +172,12 @@ def model_folders(models: list[str], to: Path) -> list[Path]:
 
 def check_pictures(
     arguments: Namespace, *, kind: str, ending: str, protocols: Iterable[str]
-) -> None:
-    """Check what ``segment`` and ``group`` share, and choose what is written: sets ``kind``,
-    ``pictures``, ``names``, ``folders``, ``output``, the file of one picture, and ``suffixes``, the
-    ends of the files of a picture's results: coloured, as a map, as an array if asked for, and as
-    numbers.
+) -> Work:
+    """Check what ``segment`` and ``group`` share, and choose what is written.
 
     Args:
         arguments: arguments of the command.
-        kind: ``labels`` or ``groups``; the results' names end in it.
+        kind: of map.
         ending: of the name of a single picture's result, beside the picture.
         protocols: the names to choose from.
 
@@ -172,7 +193,6 @@ def check_pictures(
         raise ConfigError(f"--protocol {protocol}: unknown; {nearest(protocol, protocols)}")
     output, to, html, models = arguments.output, arguments.to, arguments.html, arguments.models
     code = [word for word in arguments.paths if "=" in word and find_code(word)]
-    arguments.overrides += code
     check_code(arguments)
     pictures = pictures_of([word for word in arguments.paths if word not in code] or code)
     names = result_names(pictures)
@@ -203,9 +223,8 @@ def check_pictures(
         raise ConfigError(
             f"--html {html}: {len(pictures)} pictures, a page holds {MAX_ON_A_PAGE}; name fewer"
         )
-    suffixes = [
-        f"_{kind}{end}" for end in ("_overlay.png", ".png", *[".npy"] * arguments.npy, ".json")
-    ]
+    arrays = [".npy"] if arguments.npy else []
+    suffixes = [f"_{kind}{end}" for end in ("_overlay.png", ".png", *arrays, ".json")]
     files = [f"{kind}.json", f"{kind}.csv"]
     files += [f"{name}{suffix}" for name in names for suffix in suffixes]
     written = [folder / file for folder in folders for file in files]
@@ -222,18 +241,12 @@ def check_pictures(
         others = sum(file.suffix.lower() not in endings() for file in _files_in(Path(place)))
         if others:
             print(f"{place}: files left out, which are no pictures: {others}", file=sys.stderr)
-    vars(arguments).update(
+    return Work(
         kind=kind,
+        overrides=[*arguments.overrides, *code],
         pictures=pictures,
         names=names,
         suffixes=suffixes,
         folders=folders,
         output=output,
     )
-
-
-def run(arguments: Namespace) -> int:
-    """Segment, or group.  Returns 1 if a picture was skipped."""
-    from gestalt.commands.mapping import map_pictures
-
-    return map_pictures(arguments)

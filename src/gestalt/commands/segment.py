@@ -4,7 +4,6 @@ from argparse import ArgumentParser, Namespace
 
 from gestalt.commands.flags import count, read_labels
 from gestalt.commands.pictures import add_pictures, check_pictures
-from gestalt.commands.pictures import run as run
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.support.typed import ConfigError
 
@@ -31,7 +30,7 @@ def flags(parser: ArgumentParser) -> None:
 
 
 def check(arguments: Namespace) -> None:
-    """Read ``labels``, check the names, and choose the ``pictures`` and what is written."""
+    """Read ``labels``, check the names, and choose the ``work``."""
     if arguments.groups is not None and arguments.html is None:
         raise ConfigError(
             f"--groups {arguments.groups}: segment shows groups on the page of --html FILE; name "
@@ -45,4 +44,13 @@ def check(arguments: Namespace) -> None:
             "a comma, or give a --threshold"
         )
     arguments.labels = labels
-    check_pictures(arguments, kind="labels", ending="_segmented.png", protocols=PRESETS)
+    arguments.work = check_pictures(
+        arguments, kind="labels", ending="_segmented.png", protocols=PRESETS
+    )
+
+
+def run(arguments: Namespace) -> int:
+    """Segment the pictures.  Returns 1 if a picture was skipped."""
+    from gestalt.commands.mapping import map_pictures
+
+    return map_pictures(arguments)

@@ -109,6 +109,12 @@ def test_a_plan_has_one_model_at_a_time_in_memory(monkeypatch):
     assert (run.flop, run.saved, run.there) == (32, GB, 3)
 
 
+def test_every_public_method_is_a_station():
+    names = [station.__name__ for station in stations().stations()]
+    public = [name for name in vars(Stations) if not name.startswith("_")]
+    assert sorted(["stations", *names]) == sorted(public)
+
+
 def test_a_plan_prints_no_secret_of_an_address(monkeypatch, capsys):
     class Fake(Stations):
         def __init__(self, config):
