@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from gestalt.data_modules.image_sets import plain_labels
-from gestalt.encoders.state_dicts import read_state_dict, unwrap
 from gestalt.encoders.inits import folder_of
+from gestalt.encoders.state_dicts import read_state_dict, unwrap
 from gestalt.encoders.weights import locate
 from gestalt.measures.evaluation.prompts import class_embeddings
 from gestalt.measures.evaluation.protocols import PromptProtocol

@@ -7,7 +7,8 @@ from pickle import UnpicklingError
 from typing import Any, Self
 
 from gestalt import module
-from gestalt.encoders.checkpoints import cause, read_checkpoint
+from gestalt.encoders.checkpoints import read_checkpoint
+from gestalt.encoders.state_dicts import cause
 from gestalt.losses.build import list_nouns, reading_nouns
 from gestalt.models.names import PLANNED, config_of, unnamed_places
 from gestalt.models.opening import load_checkpoint_model
