@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
-from itertools import filterfalse
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -18,6 +17,7 @@ from gestalt.config.schema import DEFAULTS, Experiment, to_plain
 from gestalt.config.start import folder_of, keys_of, refuse_misfit
 from gestalt.data_modules.keys import Data
 from gestalt.losses.keys import Loss
+from gestalt.measures.evaluation.benchmarks import BENCHMARKS
 from gestalt.support.keys import Keys, flatten, unflatten
 from gestalt.support.names import is_path, nearest, stem
 from gestalt.support.plugins import code_complaint, find_code
@@ -233,8 +233,8 @@ def _following(layers: list[tuple[str, Keys]], *, place: str) -> Keys:
 
 
 def load_saved(path: Path, *, overrides: Sequence[str] = ()) -> Experiment:
-    """Read the resolved ``config.yaml`` of a run, with further overrides; its loss may be of a
-    package that is not installed any more.
+    """Read the resolved ``config.yaml`` of a run, with further overrides; its loss and
+    benchmarks may be of packages that are not installed any more.
 
     Raises:
         ConfigError: the file is missing or does not fit the schema.
@@ -248,7 +248,8 @@ def load_saved(path: Path, *, overrides: Sequence[str] = ()) -> Experiment:
 
 def load_mapping(content: Keys, *, origin: Path, overrides: Sequence[str] = ()) -> Experiment:
     """Check a resolved configuration, a mapping that ``schema.to_plain`` gives, of a run whose
-    loss may be of a package that is not installed any more; ``origin`` is the file it is from.
+    loss and benchmarks may be of packages that are not installed any more; ``origin`` is the file
+    it is from.
 
     Raises:
         ConfigError: it does not fit the schema.
@@ -260,10 +261,11 @@ def load_mapping(content: Keys, *, origin: Path, overrides: Sequence[str] = ()) 
         )
     config = merge([(str(origin), _without_removed_keys(content)), *_command_line(overrides)])
     scored, named = config.evaluation, _named(overrides)
-    # the package of its loss and the files that it names may be gone, and a stranger may name
-    # any: they are checked where they are opened
+    # the packages of its loss and its benchmarks and the files that it names may be gone, and a
+    # stranger may name any: they are checked where they are opened
     if "evaluation.benchmarks" not in named:
-        scored = replace(scored, benchmarks=[*filterfalse(is_path, scored.benchmarks)])
+        installed = [name for name in scored.benchmarks if name in {*BENCHMARKS}]
+        scored = replace(scored, benchmarks=installed)
     if "evaluation.calibration" not in named:
         scored = replace(scored, calibration=None)
     parts = {

@@ -131,7 +131,7 @@ sharpness = Measure(
     default="pca_square",
     headline=("sharp",),
 )
-mine = Benchmark("mine", "scenes", "scenes", ("sharpness",), splits=("val",))
+mine = Benchmark("mine", "scenes", "scenes", ("sharpness",), splits=("val",), source="scenes")
 """
 
 
@@ -147,3 +147,27 @@ def test_a_measure_of_a_package_is_taken_by_a_benchmark_that_lists_it(install):
     (measure,) = BENCHMARKS["mine"].measures
     assert BENCHMARKS["mine"].protocol_name(measure, evaluation) == "pca_square"
     assert MEASURES[measure].build(3) == "3"
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "said"),
+    [
+        (
+            '("sharpness",)',
+            '("sharpnes",)',
+            r"mine has the measure 'sharpnes'; did you mean 'sharpness'",
+        ),
+        (
+            'source="scenes"',
+            "",
+            "scenes and mine share scenes, but have the sources 'scenes' and None; give both",
+        ),
+    ],
+    ids=["measure", "source"],
+)
+def test_a_row_of_a_package_that_fits_no_other_is_refused(install, good, bad, said):
+    install("planted_sharp", "measures", "sharpness", "planted_sharp:sharpness", text=MEASURE)
+    text = MEASURE.replace(good, bad)
+    install("planted_mine", "benchmarks", "mine", "planted_mine:mine", text=text)
+    with pytest.raises(ConfigError, match=said):
+        tiny_config("evaluation.benchmarks=[scenes,mine]")

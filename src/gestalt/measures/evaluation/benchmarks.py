@@ -8,11 +8,13 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from gestalt.data_modules.labels.definition import read_definition
 from gestalt.measures.evaluation.measures import MEASURES
 from gestalt.measures.keys import Evaluation
-from gestalt.support.names import is_path
+from gestalt.support.keys import refuse
+from gestalt.support.names import is_path, nearest
 from gestalt.support.plugins import Registry
 from gestalt.support.typed import ConfigError
 
@@ -32,8 +34,9 @@ class Benchmark:
         splits: those that can be scored; by default the image set chooses the reported one.
         layout: description of the files that must lie under ``benchmark_root``; empty for a set
             without files.
-        source: the training source that reads the same files; where training reads it,
-            ``data.root`` is the root.
+        source: the training source that reads the same files, the same for all benchmarks of an
+            image set; where training reads it, ``data.root`` is the root.  A benchmark on scenes
+            has ``scenes``, and is drawn by ``data.recipe``.
     """
 
     name: str
@@ -211,9 +214,14 @@ class _Benchmarks(Registry[Benchmark]):
         """Return a row.
 
         Raises:
-            ConfigError: a file that cannot be read as a benchmark, or one with the name of another
-                row or of its image set.
+            ConfigError: an unknown name; a file that cannot be read as a benchmark, or one with the
+                name of another row or of its image set.
         """
+        if name not in self:
+            why = nearest(name, sorted(self))
+            if Path(f"{name}.yaml").is_file():
+                why = f"for your own file write ./{name}.yaml; {why}"
+            refuse("evaluation.benchmarks", name, why)
         if not is_path(name):
             return super().__getitem__(name)
         definition = read_definition(name)

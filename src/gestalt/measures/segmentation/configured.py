@@ -205,14 +205,7 @@ def check_evaluation(evaluation: Evaluation) -> None:
     Raises:
         ConfigError: names the key, the valid choices and the reason.
     """
-    names = evaluation.benchmarks
-    for name in names:
-        if name not in BENCHMARKS:
-            why = nearest(name, sorted(BENCHMARKS))
-            if Path(f"{name}.yaml").is_file():
-                why = f"for your own file write ./{name}.yaml; {why}"
-            refuse("evaluation.benchmarks", name, why)
-    rows = [BENCHMARKS[name] for name in names]
+    rows = [BENCHMARKS[name] for name in evaluation.benchmarks]
     refuse_first(evaluation, _complaints(evaluation, rows), "evaluation.")
     threshold, split = evaluation.threshold, evaluation.split or "val"
     if evaluation.calibration is not None:
@@ -243,7 +236,16 @@ def check_evaluation(evaluation: Evaluation) -> None:
 def _complaints(evaluation: Evaluation, rows: list[Benchmark]) -> Complaints:
     if len({row.name for row in rows}) < len(rows):
         yield "benchmarks", "a benchmark is named twice; name each once, or set name: in its file"
+    sources: dict[str, Benchmark] = {}
     for row in rows:
+        for measure in row.measures:
+            if measure not in MEASURES:
+                choices = nearest(measure, MEASURES)
+                yield "benchmarks", f"{row.name} has the measure {measure!r}; {choices}"
+        other = sources.setdefault(row.image_set, row)
+        if other.source != row.source:
+            why = f"the sources {other.source!r} and {row.source!r}; give both the same"
+            yield "benchmarks", f"{other.name} and {row.name} share {row.image_set}, but have {why}"
         if evaluation.split is not None and evaluation.split not in row.splits:
             choices = nearest(evaluation.split, row.splits) if row.splits else "choose null"
             yield "split", f"{row.name} has no such split to measure on; {choices}"
