@@ -111,8 +111,13 @@ def test_a_file_of_others_runs_no_code_that_the_user_does_not_name(tmp_path):
         for target in (folder, run):
             with pytest.raises(ConfigError, match=f"^{re.escape(word)}: .* names code"):
                 gestalt.load(target, overrides=[item for item in WORDS if item != word])
+    with pytest.raises(ConfigError, match="if you trust it, add ") as refused:
+        gestalt.load(run)
+    assert {*WORDS} < {*str(refused.value).split()}
     assert "own.mine" not in sys.modules
-    model = gestalt.load(folder, overrides=WORDS)
+    model = gestalt.load(
+        folder, overrides=[*WORDS[:-1], "loss.terms={python:own.mine:Alignment: 0.5}"]
+    )
     assert model.segment(save_photo(tmp_path / "a.png"), ["dog", "cat"]).map.shape == (33, 50)
     started = build_model(loaded(f"start={folder}", *WORDS))
     assert torch.equal(started.eval().embed_text(["a"]), model.encoder.embed_text(["a"]))

@@ -121,14 +121,15 @@ def refuse_code(config: Experiment, words: Sequence[str], *, origin: str) -> Non
     """Refuse code of one's own that a file of others names, unless words of the user name it too.
 
     Raises:
-        ConfigError: the message says which word trusts the code.
+        ConfigError: the message says which words trust the code.
     """
-    for word in code_of(config):
-        if word not in words:
-            raise ConfigError(
-                f"{word}: {origin} names code, which would be run; if you trust it, add {word} to "
-                "the command, or to overrides of gestalt.load"
-            )
+    keys = (flatten(_override(word)) for word in words)
+    given = {f"{key}={value}" for layer in keys for key, value in layer.items()}
+    if missing := [word for word in code_of(config) if word not in given]:
+        raise ConfigError(
+            f"{missing[0]}: {origin} names code, which would be run; if you trust it, add "
+            f"{shlex.join(missing)} to the command, or to overrides of gestalt.load"
+        )
 
 
 PLACES = (
