@@ -272,9 +272,8 @@ class ContrastiveModule(LightningModule):
                 category=Caveat,
             )
         counts = [self.trainer.accumulate_grad_batches]
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, GradientAccumulationScheduler):
-                counts += callback.scheduling.values()
+        for scheduler in self._accumulation_schedulers():
+            counts += scheduler.scheduling.values()
         if (count := max(counts)) > 1:
             rank_zero_warn(
                 f"The Trainer accumulates {count} batches, which contrasts each pair with the "
@@ -383,7 +382,22 @@ class ContrastiveModule(LightningModule):
     def steps_planned(self) -> int:
         """Number of steps of the whole run, by its Trainer; 0 for a run without an end."""
         planned = self.trainer.estimated_stepping_batches
-        return max(0, int(planned)) if math.isfinite(planned) else 0
+        if not math.isfinite(planned):
+            return 0
+        epochs, batches = self.trainer.max_epochs or -1, self.trainer.num_training_batches
+        for scheduler in self._accumulation_schedulers():
+            # Lightning's own estimate takes the number of the current epoch for all epochs
+            if epochs > 0 and math.isfinite(batches):
+                counts = map(scheduler.get_accumulate_grad_batches, range(epochs))
+                planned = sum(math.ceil(batches / count) for count in counts)
+                if self.trainer.max_steps != -1:
+                    planned = min(planned, self.trainer.max_steps)
+        return max(0, int(planned))
+
+    def _accumulation_schedulers(self) -> list[GradientAccumulationScheduler]:
+        """Return the Trainer's callbacks that change the number of accumulated batches by epoch."""
+        callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
+        return [each for each in callbacks if isinstance(each, GradientAccumulationScheduler)]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the last loss and token count."""

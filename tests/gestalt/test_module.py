@@ -433,20 +433,26 @@ def test_a_parameter_of_a_subclass_is_trained_or_named(trains):
 
 @pytest.mark.filterwarnings("ignore:When using `Trainer")  # hooks, which are not used
 @pytest.mark.parametrize(
-    "option",
+    ("option", "steps"),
     [
-        {"accumulate_grad_batches": 2},
-        {"callbacks": [GradientAccumulationScheduler({0: 1, 1: 2})]},
+        ({"accumulate_grad_batches": 2, "max_epochs": 1}, 2),
+        ({"callbacks": [GradientAccumulationScheduler({1: 2})], "max_epochs": 2}, 4 + 2),
+        (
+            {"callbacks": [GradientAccumulationScheduler({1: 2})], "max_epochs": 2, "max_steps": 5},
+            5,
+        ),
     ],
 )
-def test_a_trainer_that_accumulates_ends_the_schedule_and_is_told_how_to_contrast_all_pairs(option):
+def test_a_trainer_that_accumulates_ends_the_schedule_and_is_told_how_to_contrast_all_pairs(
+    option, steps
+):
     schedule = partial(rate_factor, keys=Optimizer(warmup_steps=2), total=8)
     module = ContrastiveModule(FewWeights(), loss=pulled, keep_share=1.0, rate_factor=schedule)
     pairs = DataLoader([pair(0)] * 4 * BATCH, batch_size=BATCH, collate_fn=collated)
-    trainer = Trainer(**QUIET, **option, max_epochs=1, log_every_n_steps=1)
+    trainer = Trainer(**QUIET, **option, log_every_n_steps=1)
     with pytest.warns(Caveat, match="1/2 of those .* set trainer.accumulate_grad_batches=2"):
         trainer.fit(module, pairs)
-    assert trainer.global_step == (4 if "callbacks" in option else 2)
+    assert trainer.global_step == module.steps_planned == steps
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0)
 
 
