@@ -53,10 +53,6 @@ def checked(line):
             "score . --bench ade20k --measure grouping --values truth",
             "--values truth: each value of a map is a group",
         ),
-        (
-            "train ./mine.yaml",
-            "mine.yaml: not found; give the path of a YAML file, or choose one of ",
-        ),
         ("ablate ./mine.yaml", "grid ./mine.yaml: "),
         ("ablate --scale tiny --seeds 1000000000", "runs, at most 10,000; list fewer values or"),
     ],

@@ -43,7 +43,11 @@ def test_an_experiment_and_a_scale_may_be_paths(folder):
 @pytest.mark.parametrize(
     ("name", "scale", "message"),
     [
-        ("./no.yaml", "tiny", r"experiment \./no\.yaml: .*/no\.yaml: not found"),
+        (
+            "./no.yaml",
+            "tiny",
+            r"experiment \./no\.yaml: .*/no\.yaml: not found; give .* YAML file, or choose one of ",
+        ),
         ("clip_baseline", "./no", r"--scale \./no: .*not found; .*tiny"),
         (
             "mine",
