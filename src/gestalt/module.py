@@ -384,9 +384,9 @@ class ContrastiveModule(LightningModule):
         planned = self.trainer.estimated_stepping_batches
         if not math.isfinite(planned):
             return 0
-        epochs, batches = self.trainer.max_epochs or -1, self.trainer.num_training_batches
         for scheduler in self._accumulation_schedulers():
             # Lightning's own estimate takes the number of the current epoch for all epochs
+            epochs, batches = self.trainer.max_epochs or -1, self.trainer.num_training_batches
             if epochs > 0 and math.isfinite(batches):
                 counts = map(scheduler.get_accumulate_grad_batches, range(epochs))
                 planned = sum(math.ceil(batches / count) for count in counts)

@@ -39,5 +39,5 @@ def trainer_at(step: int = 0, *, every: int = 1, **more: Any) -> SimpleNamespace
         fit_loop=loop,
         log_every_n_steps=every,
         max_steps=-1,
-        **{"estimated_stepping_batches": 0, **more},
+        **{"estimated_stepping_batches": 0, "callbacks": [], **more},
     )
