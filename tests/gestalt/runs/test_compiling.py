@@ -84,12 +84,17 @@ def test_validation_is_not_compiled():
 
     layer, callback = Doubled(), EagerValidation()
     layer.compile(backend=recording)
-    for switch in (None, callback.on_validation_start, callback.on_validation_end):
+    start, end, failed = (
+        callback.on_validation_start,
+        callback.on_validation_end,
+        callback.on_exception,
+    )
+    for switch in (None, start, end, start, failed):
         if switch is not None:
             switch(None, None)  # type: ignore[arg-type]
         layer(torch.ones(2))
         runs.append("pass")
-    assert runs == ["compiled", "pass", "pass", "compiled", "pass"]
+    assert runs == ["compiled", "pass", "pass", "compiled", "pass", "pass", "compiled", "pass"]
 
 
 @pytest.mark.slow
