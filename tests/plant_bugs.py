@@ -669,7 +669,7 @@ BUGS = (
     ),
     Bug(
         "schedule_of_the_planned_steps",
-        "src/gestalt/runs/run.py",
+        "src/gestalt/runs/module.py",
         old='saved.get("schedule") or saved[PLANNED]',
         new="saved[PLANNED]",
         test="tests/gestalt/runs/test_run.py::test_the_module_of_a_checkpoint_has_the_schedule_that_it_was_trained_with",

@@ -238,10 +238,10 @@ def _complaints(evaluation: Evaluation, rows: list[Benchmark]) -> Complaints:
         yield "benchmarks", "a benchmark is named twice; name each once, or set name: in its file"
     sources: dict[str, Benchmark] = {}
     for row in rows:
-        for measure in row.measures:
-            if measure not in MEASURES:
-                choices = nearest(measure, MEASURES)
-                yield "benchmarks", f"{row.name} has the measure {measure!r}; {choices}"
+        for name in row.measures:
+            if name not in MEASURES:
+                choices = nearest(name, MEASURES)
+                yield "benchmarks", f"{row.name} has the measure {name!r}; {choices}"
         other = sources.setdefault(row.image_set, row)
         if other.source != row.source:
             why = f"the sources {other.source!r} and {row.source!r}; give both the same"
@@ -250,6 +250,6 @@ def _complaints(evaluation: Evaluation, rows: list[Benchmark]) -> Complaints:
             choices = nearest(evaluation.split, row.splits) if row.splits else "choose null"
             yield "split", f"{row.name} has no such split to measure on; {choices}"
     for measure in MEASURES.values():
-        name = getattr(evaluation, measure.key) if measure.key else None
-        if name is not None and name not in measure.protocols:
-            yield measure.key, nearest(name, measure.protocols)
+        chosen = getattr(evaluation, measure.key) if measure.key else None
+        if chosen is not None and chosen not in measure.protocols:
+            yield measure.key, nearest(chosen, measure.protocols)
