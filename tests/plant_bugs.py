@@ -311,7 +311,7 @@ BUGS = (
     Bug(
         "one_prediction_of_each_true_class",
         "src/gestalt/measures/segmentation/mean_iou.py",
-        old="self.unique_rows(key=3)",
+        old="self.unique_rows(key=4)",
         new="self.unique_rows(key=2)",
         test="tests/gestalt/measures/segmentation/test_mean_iou.py::test_iou_equals_a_loop_over_pixels",
     ),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -19,7 +20,11 @@ from gestalt.measures.evaluation.confusion import class_keys, image_miou, pixel_
 from gestalt.measures.evaluation.prompts import templates_digest
 from gestalt.measures.retrieval.callback import Retrieval
 from gestalt.measures.segmentation.callback import Segmentation
-from gestalt.measures.segmentation.class_maps import write_extremes
+from gestalt.measures.segmentation.class_maps import (
+    class_counts,
+    confusion_of,
+    write_extremes,
+)
 from gestalt.measures.segmentation.presets import top_down_protocol
 from tests.gestalt.measures.stage import (
     LENGTH,
@@ -138,6 +143,13 @@ def test_the_result_is_json_and_describes_set_protocol_and_counts():
         confusion.sum(axis=0).tolist(),
         confusion.sum(axis=1).tolist(),
     ] == result["counts"]["model"]
+    rows = callback.per_image()["painted/rows"]
+    assert rows.dtype == np.uint16
+    np.testing.assert_array_equal(confusion_of(rows, confusion.shape), confusion)
+    image = rows[:, 0]
+    np.testing.assert_array_equal(
+        class_counts(rows, image, images=LENGTH, classes=len(NAMES)), counts
+    )
 
 
 def test_the_best_and_the_worst_images_are_kept_with_their_predictions():
@@ -273,7 +285,8 @@ def _rank(rank: int, world: int, folder: str, port: int) -> None:
     assert (segmentation.predictions() is None) == (rank != 0)
     if rank == 0:
         write_extremes(Path(folder, f"extremes_of_{world}"), [segmentation])
-    said |= {"confusion": segmentation.per_image()["painted/confusion"].tolist()}
+    arrays = segmentation.per_image()
+    said |= {name: arrays[f"painted/{name}"].tolist() for name in ("confusion", "rows")}
     said |= {
         "logged": {key: float(value) for key, value in trainer.callback_metrics.items()},
         "watched": float(watch.best_model_score or -1),

@@ -172,12 +172,23 @@ class ClassMaps(Scorer):
         return Predictions(tuple(self.labels.names), self.labels.background, images=tuple(images))
 
     def arrays(self, score: SegmentationScore) -> dict[str, Ints]:
-        """Return the counts of each image, and the confusion matrix of the set.
+        """Return the counts of each image, the confusion matrix of the set, and the rows of each
+        image.
 
         ``counts``: (N, 3, C) pixels of intersection, prediction and truth.
         ``confusion``: (C, C) pixels of the set, or (C, C + 1); truth by prediction.
+        ``rows``: (m, 5) position of the image, true class, predicted class (C: none), band of
+        ``border_bands``, and the pixels that have all four.
         """
-        return {"counts": score.image_counts, "confusion": score.confusion}
+        rows = score.rows.copy()
+        rows[:, 0] = np.searchsorted(score.sample_id, rows[:, 0])
+        smallest = np.min_scalar_type(rows.max(initial=0))
+        return {
+            "counts": score.image_counts,
+            "confusion": score.confusion,
+            # column by column, which compresses better
+            "rows": np.asfortranarray(rows.astype(smallest)),
+        }
 
     def draw(self, trainer: Trainer, shown: Sequence[ScoredImage]) -> None:
         """Write the pictures, and the arrays that they were drawn from."""

@@ -68,7 +68,7 @@ def test_scores_of_many_classes_equal_a_loop_and_image_counts_are_stored_sparsel
     score = metric.compute()
     np.testing.assert_array_equal(score.iou, loop_iou(pairs, classes=CLASSES, ignored=NONE))
     assert score.ignored_pixels == sum(int((label == NONE).sum()) for _, label in pairs) > 0
-    assert rows.shape[1] == 4
+    assert rows.shape[1] == 5
     assert rows.numel() < score.image_counts.size / 3
     np.testing.assert_array_equal(score.image_counts.sum(axis=0), score.counts)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gestalt.measures.segmentation.mean_iou import MeanIoU
+from gestalt.measures.segmentation.mean_iou import BAND_EDGES, MeanIoU, border_bands
 from gestalt.support.label_values import IGNORE
 from tests.gestalt.measures.stage import count
 
@@ -140,3 +140,34 @@ def test_counts_beyond_float32_stay_exact():
 def test_what_cannot_be_counted_names_the_sample(prediction, label, message):
     with pytest.raises(ValueError, match=message):
         count(MeanIoU(3), prediction, label, 9)
+
+
+def slow_bands(label, classes):
+    """The bands, pixel by pixel: those that reach no second class are passed."""
+    return [
+        [
+            sum(
+                len({*part[part < classes].tolist()}) < 2
+                for edge in BAND_EDGES
+                for part in [
+                    label[
+                        max(0, row - edge) : row + edge + 1,
+                        max(0, column - edge) : column + edge + 1,
+                    ]
+                ]
+            )
+            for column in range(label.shape[1])
+        ]
+        for row in range(label.shape[0])
+    ]
+
+
+@pytest.mark.parametrize("size", [(1, 3), (5, 40), (24, 32)])
+def test_a_band_is_the_distance_to_the_nearest_pixel_of_another_class(size):
+    label = torch.ones(size, dtype=torch.int32)
+    label[:, size[1] // 2 :] = 0
+    label[-1, -2:] = 2  # classes 0 and 2 have a mean of 1
+    label[:, size[1] // 2 - 2 : size[1] // 2] = 3  # ignored
+    bands = border_bands(label, 3)
+    assert bands.tolist() == slow_bands(label, 3)
+    assert (4 in bands) == (size[1] > 3)
