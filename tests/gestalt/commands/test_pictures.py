@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import gestalt
+from gestalt.__main__ import parse
 from gestalt.commands.pictures import model_folders, pictures_of, result_names
 from gestalt.measures.evaluation.pictures import label_colours
 from gestalt.support.typed import ConfigError
@@ -49,6 +50,15 @@ def test_a_picture_named_by_two_arguments_is_used_once():
         "frame1.png",
         "frame2.jpg",
     ]
+
+
+def test_a_word_that_names_code_among_the_pictures_is_an_override():
+    arguments = parse(
+        ["group", "--model=exported", "--html=x.html", "frames", "image.family=python:towers:Mine"]
+    )
+    arguments.module.check(arguments)
+    assert arguments.work.overrides == ["image.family=python:towers:Mine"]
+    assert [path.name for path in arguments.work.pictures] == names("frames")
 
 
 def test_results_are_named_after_the_picture_and_its_folder_where_names_repeat():
