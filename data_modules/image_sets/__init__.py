@@ -5,13 +5,25 @@
 
 from collections.abc import Sequence
 
-from gestalt.data_modules.labels.image_set import ImageSet as ImageSet
-from gestalt.data_modules.labels.image_set import ImageSetSample as ImageSetSample
-from gestalt.data_modules.labels.image_set import LabelSet as LabelSet
-from gestalt.data_modules.labels.image_set import plain_labels as plain_labels
-from gestalt.data_modules.labels.image_set import select_label_sets as select_label_sets
-from gestalt.data_modules.labels.image_set import select_split as select_split
+from gestalt.data_modules.labels.image_set import (
+    ImageSet,
+    ImageSetSample,
+    LabelSet,
+    plain_labels,
+    select_label_sets,
+    select_split,
+)
 from gestalt.data_modules.opening import find_opener
+
+__all__ = [
+    "ImageSet",
+    "ImageSetSample",
+    "LabelSet",
+    "open_image_set",
+    "plain_labels",
+    "select_label_sets",
+    "select_split",
+]
 
 
 def open_image_set(

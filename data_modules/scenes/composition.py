@@ -213,14 +213,7 @@ class SceneMaker:
         light = 0.88 + 0.2 * rng.random()
         tint = tuple(light * (0.95 + 0.1 * rng.random()) for _ in range(3))
         variant, mirrored = pick(rng, VARIANTS), rng.random() < 0.5
-        return Layout(
-            background=background,
-            variant=variant,
-            crop=crop,
-            mirrored=mirrored,
-            tint=tint,
-            objects=objects,
-        )
+        return Layout(background, variant, crop, mirrored, tint, objects)
 
     def _training_content(self, rng: Generator) -> tuple[int, list[int]]:
         """Draw a background and classes: without held-out combinations, or a twin, usually on its
@@ -291,17 +284,7 @@ class SceneMaker:
                     under[mask] = len(objects)
                     visible = np.append(visible - lost, whole.sum())
                     areas = np.append(areas, whole.sum())
-                    objects.append(
-                        Placed(
-                            kind=kind,
-                            picture=picture,
-                            scale=scale,
-                            degrees=degrees,
-                            flip=flip,
-                            top=top,
-                            left=left,
-                        )
-                    )
+                    objects.append(Placed(kind, picture, scale, degrees, flip, top, left))
                     break
         return tuple(objects)
 

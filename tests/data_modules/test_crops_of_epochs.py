@@ -11,8 +11,8 @@ from gestalt.data_modules.corpora.stored_pairs import StoredPairs
 from gestalt.data_modules.keys import MixturePart
 from gestalt.data_modules.pixels.augment import Augmentation
 from gestalt.data_modules.sources import open_source
+from tests.data_modules.corpora.test_stores import KINDS, opened
 from tests.data_modules.files import write_flickr
-from tests.data_modules.test_stores import KINDS, opened
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "hub_stream"])

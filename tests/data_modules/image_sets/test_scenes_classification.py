@@ -10,7 +10,7 @@ from gestalt.data_modules.image_sets import open_image_set
 from gestalt.data_modules.scenes.composition import NAMES, SceneMaker, find_twins
 from gestalt.data_modules.scenes.recipes import RECIPES, find_recipe
 from gestalt.data_modules.sources import open_source
-from tests.data_modules.scenes.test_folder import draw
+from tests.data_modules.scenes.test_cutouts import draw
 
 SPURIOUS = [name for name in RECIPES if name.endswith("_spurious")]
 KINDS = {"scenes_classification": 307, "scenes_waterbirds": 604}
