@@ -1,0 +1,303 @@
+"""Where mIoU is lost: the wrong pixels of a set by cause, and the share of each cause in the gap to
+an mIoU of 1.
+
+Mending a cause replaces the predictions of its pixels by the truth.  v(S) is the mIoU when the
+causes S are mended; the gap is v(all) - v(none) = 1 - mIoU.  The mIoU is not a sum over pixels, so
+what a cause costs depends on which others are mended already.  Its share is the mean over all
+orders in which the causes can be mended.  Source: Shapley, A value for n-person games, 1953.
+
+N images, C classes, m rows, k causes, e pairs of an image and a class that occurs in it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import comb
+from typing import NamedTuple
+
+import numpy as np
+
+from gestalt.measures.evaluation.confusion import divide_or_nan, mean_without_nan
+from gestalt.results.intervals import Contribution, Interval
+from gestalt.support.arrays import Array, Floats, Ints
+
+CAUSES = (
+    "background predicted as a class",
+    "class predicted as background",
+    "class absent from the image",
+    "other class of the image",
+    "no class",
+)
+"""Causes of a wrong pixel.  The first two need a background class, and leave no pixel of it to the
+third and fourth; the last is a pixel without a predicted class.
+"""
+
+FROM_BACKGROUND, TO_BACKGROUND, ABSENT, OTHER, UNNAMED = range(len(CAUSES))
+RIGHT = -1
+
+BAND_NAMES = ("1 px", "2 px", "4 px", "8 px", "beyond")
+"""Largest distance of the pixels of each band to a border of the true label map."""
+
+MOST_CLASSES = 5
+"""Images with at least as many true classes form one group."""
+
+AREAS = (0.01, 0.04, 0.16, 0.36)
+"""Edges of the bins of a class's area, as a share of the labelled pixels of its image."""
+
+
+class Rows(NamedTuple):
+    """The columns of the ``rows`` of a set, (m,) each.
+
+    Attributes:
+        image: its position, in [0, N).
+        truth: class, in [0, C).
+        predicted: class, or C for none.
+        band: of the distance to a border.
+        pixels: number of pixels that have all four.
+    """
+
+    image: Ints
+    truth: Ints
+    predicted: Ints
+    band: Ints
+    pixels: Ints
+
+    @classmethod
+    def of(cls, array: Array) -> "Rows":
+        """Take the array of a result."""
+        return cls(*array.astype(np.int64).T)
+
+    def where(self, chosen: Array) -> "Rows":
+        """Return some of the rows."""
+        return Rows(*(column[chosen] for column in self))
+
+
+def causes_of(rows: Rows, *, classes: int, background: int | None) -> Ints:
+    """Return the position in ``CAUSES`` of each row's pixels, (m,), or ``RIGHT``."""
+    in_image = rows.image * (classes + 1)
+    present = np.isin(in_image + rows.predicted, in_image + rows.truth)
+    cause = np.where(present, OTHER, ABSENT)
+    if background is not None:
+        cause[rows.predicted == background] = TO_BACKGROUND
+        cause[rows.truth == background] = FROM_BACKGROUND
+    cause[rows.predicted == classes] = UNNAMED
+    cause[rows.predicted == rows.truth] = RIGHT
+    return cause
+
+
+class Errors(NamedTuple):
+    """Pixels of cells, where a cell is a class of the set, or a class of an image.  Float64, which
+    is exact for counts of pixels.
+
+    Attributes:
+        right: (cells,) pixels of the intersection.
+        missed: (cells, k) wrong pixels whose truth is the class, by cause.
+        wrongly: (cells, k) wrong pixels that are predicted as the class, by cause.
+    """
+
+    right: Floats
+    missed: Floats
+    wrongly: Floats
+
+    @classmethod
+    def of(
+        cls, rows: Rows, cause: Ints, *, causes: Sequence[int], cells: tuple[Ints, Ints], count: int
+    ) -> "Errors":
+        """Sum rows into cells, those of a row's truth and of its prediction."""
+        truth, predicted = cells
+
+        def total(cell: Ints, of_cause: int) -> Floats:
+            chosen = cause == of_cause
+            sums = np.bincount(cell[chosen], rows.pixels[chosen], minlength=count + 1)
+            # the last cell may have the pixels without a class
+            return sums[:count].astype(np.float64)
+
+        missed, wrongly = (
+            np.stack([total(cell, of_cause) for of_cause in causes], axis=1)
+            for cell in (truth, predicted)
+        )
+        return cls(total(truth, RIGHT), missed, wrongly)
+
+    def mended(self, chosen: Floats) -> tuple[Floats, Floats]:
+        """Return intersection and union of each cell when the causes of a mask (k,) are mended."""
+        intersection = self.right + self.missed @ chosen
+        union = self.right + self.missed.sum(axis=1) + self.wrongly @ (1 - chosen)
+        return intersection, union
+
+
+def shapley(values: Floats) -> Floats:
+    """Return each player's share, (k, ...), from the value of each subset, (2**k, ...); bit i of a
+    subset's position says that player i is in it.
+    """
+    players = len(values).bit_length() - 1
+    member = members(players)
+    shares = []
+    for player in range(players):
+        others = np.flatnonzero(member[:, player] == 0)
+        gained = values[others + 2**player] - values[others]
+        orders = [comb(players - 1, int(size)) for size in member[others].sum(axis=1)]
+        shares.append(np.tensordot(1 / (players * np.array(orders)), gained, axes=1))
+    return np.stack(shares)
+
+
+def members(players: int) -> Floats:
+    """Return which players are in each subset, (2**k, k), 0 or 1."""
+    return ((np.arange(2**players)[:, None] >> np.arange(players)) & 1).astype(np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """Where a result loses mIoU.
+
+    Attributes:
+        causes: positions in ``CAUSES`` of those that can occur.
+        miou: of the set.
+        shares: (k,) they add up to 1 - mIoU.
+        mended: (k,) mIoU after mending one cause alone.
+        iou: (C,) nan for a class in neither truth nor prediction.
+        class_shares: (C, k) they add up to 1 - IoU of the class.
+        samples: (N, k) the jackknife's pseudo-values of the shares.
+        marks: (N, C) true pixels of each image.
+        bands: mIoU of the pixels of each band of ``BAND_NAMES``.
+        band_pixels: (k, 5) share of each cause's pixels in each band; nan without pixels.
+        by_classes: number of images with 1, 2, 3, 4, and at least 5 true classes, and their mIoU.
+        by_area: pixels of classes without background in each bin of ``AREAS``, and the share that
+            is right: pixel recall, which wrong predictions of the class elsewhere do not lower.
+    """
+
+    causes: Sequence[int]
+    miou: float
+    shares: Floats
+    mended: Floats
+    iou: Floats
+    class_shares: Floats
+    samples: Floats
+    marks: Ints
+    bands: Floats
+    band_pixels: Floats
+    by_classes: tuple[Ints, Floats]
+    by_area: tuple[Ints, Floats]
+
+    def interval(self, number: int) -> Interval | None:
+        """Return the 95 % interval over images of the share of the cause at a position."""
+        return self._contribution(number).interval(self.samples[:, number])
+
+    @property
+    def reason(self) -> str:
+        """Reason for which the shares have no intervals; empty if they have."""
+        return self._contribution(0).reason
+
+    def _contribution(self, number: int) -> Contribution:
+        return Contribution(
+            self.marks, float(self.shares[number]), self.samples[:, number], jackknife=True
+        )
+
+
+def diagnose(array: Array, *, images: int, classes: int, background: int | None) -> Diagnosis:
+    """Diagnose a result from the ``rows`` of its set.
+
+    Args:
+        array: (m, 5).
+        images: N.
+        classes: C.
+        background: the class of background; None without one.
+    """
+    rows = Rows.of(array)
+    cause = causes_of(rows, classes=classes, background=background)
+    causes = [ABSENT, OTHER] if background is None else [*range(UNNAMED)]
+    causes += [UNNAMED] * bool((cause == UNNAMED).any())
+    total = Errors.of(rows, cause, causes=causes, cells=(rows.truth, rows.predicted), count=classes)
+    iou = np.stack([divide_or_nan(*total.mended(chosen)) for chosen in members(len(causes))])
+    values = mean_without_nan(iou, axis=1)
+    share_of_classes = shapley(np.where(np.isnan(iou), 1.0, iou)).T
+    share_of_classes[np.isnan(iou[0])] = np.nan
+    marks = np.zeros((images, classes), dtype=np.int64)
+    np.add.at(marks, (rows.image, rows.truth), rows.pixels)
+    in_band = [
+        [rows.pixels[(cause == one) & (rows.band == band)].sum() for band in range(len(BAND_NAMES))]
+        for one in causes
+    ]
+    pixels = np.array(in_band)
+    present = np.minimum((marks > 0).sum(axis=1), MOST_CLASSES)
+    groups = range(1, MOST_CLASSES + 1)
+    return Diagnosis(
+        causes=causes,
+        miou=float(values[0]),
+        shares=shapley(values),
+        mended=values[1 << np.arange(len(causes))],
+        iou=iou[0],
+        class_shares=share_of_classes,
+        samples=shapley(pseudo_values(rows, cause, total, iou, images=images, causes=causes).T).T,
+        marks=marks,
+        bands=np.array(
+            [_miou(rows.where(rows.band == b), classes) for b in range(len(BAND_NAMES))]
+        ),
+        band_pixels=divide_or_nan(
+            pixels, np.broadcast_to(pixels.sum(axis=1, keepdims=True), pixels.shape)
+        ),
+        by_classes=(
+            np.array([(present == number).sum() for number in groups]),
+            np.array(
+                [_miou(rows.where(present[rows.image] == number), classes) for number in groups]
+            ),
+        ),
+        by_area=_by_area(rows.where(rows.truth != background), marks),
+    )
+
+
+def _miou(rows: Rows, classes: int) -> float:
+    """Return the mIoU of some rows."""
+    cause = np.where(rows.truth == rows.predicted, RIGHT, 0)
+    cells = rows.truth, rows.predicted
+    errors = Errors.of(rows, cause, causes=[0], cells=cells, count=classes)
+    return float(mean_without_nan(divide_or_nan(*errors.mended(np.zeros(1))), axis=0))
+
+
+def _by_area(rows: Rows, marks: Ints) -> tuple[Ints, Floats]:
+    """Return the pixels and the share of right ones of each bin of ``AREAS``."""
+    area = marks[rows.image, rows.truth] / marks.sum(axis=1)[rows.image]
+    bin_of = np.searchsorted(AREAS, area, side="right")
+    right = rows.pixels * (rows.truth == rows.predicted)
+    count = len(AREAS) + 1
+    pixels, right = (np.bincount(bin_of, part, minlength=count) for part in (rows.pixels, right))
+    return pixels.astype(np.int64), divide_or_nan(right, pixels)
+
+
+def pseudo_values(
+    rows: Rows, cause: Ints, total: Errors, iou: Floats, *, images: int, causes: Sequence[int]
+) -> Floats:
+    """Return the jackknife's pseudo-values of v(S) for each subset S of the causes, (N, 2**k), with
+    the rule of ``intervals.pseudo_values`` for a class that a single image has.
+
+    Without an image only the IoU of its own classes changes, so that only these are computed again.
+
+    Args:
+        rows: of the set.
+        cause: of each row.
+        total: of the set's classes.
+        iou: (2**k, C) of the set, for each S.
+        images: N.
+        causes: k positions in ``CAUSES``.
+    """
+    width = len(total.right) + 1  # a column for no class
+    keys = [rows.image * width + part for part in (rows.truth, rows.predicted)]
+    found, cell = np.unique(np.concatenate(keys), return_inverse=True)
+    cells = cell[: len(rows.image)], cell[len(rows.image) :]
+    part = Errors.of(rows, cause, causes=causes, cells=cells, count=len(found))
+    image, label = np.divmod(found, width)
+    named = label < width - 1
+    image, label = image[named], label[named]
+    part = Errors(*(values[named] for values in part))
+    samples = np.empty((images, len(iou)))
+    for number, chosen in enumerate(members(len(causes))):
+        whole = iou[number]
+        without = divide_or_nan(
+            *(
+                of_set[label] - of_image
+                for of_set, of_image in zip(total.mended(chosen), part.mended(chosen), strict=True)
+            )
+        )
+        change = np.where(np.isnan(without), 0.0, without - whole[label])
+        present = max(1, int((~np.isnan(whole)).sum()))
+        lost = np.bincount(image, change, minlength=images) / present
+        samples[:, number] = mean_without_nan(whole, axis=0) - (images - 1) * lost
+    return samples
