@@ -19,7 +19,7 @@ from gestalt.support.addresses import without_secrets
 from gestalt.support.faults import StoppedRun, describe
 from gestalt.support.names import nearest
 
-PRINTING = ("compare", "report", "list")
+PRINTING = ("compare", "diagnose", "report", "list")
 """Commands that need no torch, and for which a closed pipe is not an error."""
 
 WITHOUT_LIGHTNING = ("data", "export", "segment", "group")

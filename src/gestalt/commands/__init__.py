@@ -12,6 +12,7 @@ COMMANDS = {
     "reproduce": "score a published number again and print both numbers",
     "score": "score label maps of any system, without a model",
     "compare": "put results side by side, with intervals over images",
+    "diagnose": "say where results lose mIoU, by the cause of the wrong pixels",
     "report": "write results as one HTML page that opens from disk",
     "export": "write a trained model as a folder that loads anywhere, or as a graph",
     "list": "print what can be chosen by name: experiments, benchmarks, protocols and so on",

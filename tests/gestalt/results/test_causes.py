@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from gestalt.__main__ import main
 from gestalt.measures.segmentation.class_maps import BAND_EDGES, BANDS, MeanIoU
 from gestalt.results.causes import (
     ABSENT,
@@ -15,6 +16,8 @@ from gestalt.results.causes import (
     diagnose,
 )
 from gestalt.results.intervals import pseudo_values
+from tests.gestalt.ablation.fake_run import leave, record
+from tests.gestalt.tiny_config import tiny_config
 
 CLASSES, SIDE = 4, 24
 FAULTS = {  # the predicted class of each true one, 255 for none; class 3 is in no truth
@@ -124,3 +127,32 @@ def test_moved_borders_lie_in_the_bands_up_to_their_distance():
     areas, right = found.by_area  # 64 and 60 of 528 pixels
     assert areas.tolist() == [0, 0, 124, 0, 0]
     assert right[2] == pytest.approx((64 - 24 + 60 - 18) / 124)
+
+
+def test_the_command_prints_shares_and_refuses_results_without_rows(cwd, capsys):
+    config = tiny_config()
+    made, _ = record(config, 0.5)
+    rows = random_rows()
+    counts = counts_of(rows, 31, [False] * len(rows))
+    total = counts.sum(axis=0)
+    miou = np.nanmean(total[0] / (total[1] + total[2] - total[0]))
+    names = ["grass", "cat", "dog", "bird"]
+    made["metrics"]["scenes/miou"] = miou
+    made["benchmarks"][0] |= {"images": 31, "names": names, "constant_class": 0}
+    made["benchmarks"][0]["counts"] = {"model": total.tolist()}
+    made["benchmarks"][0]["iou"] = (total[0] / (total[1] + total[2] - total[0])).tolist()
+    leave(cwd / "new" / "version_0", config, made, counts, rows=rows)
+    leave(cwd / "old" / "version_0", config, made, counts)
+    capsys.readouterr()
+    assert main(["diagnose", "new/version_0", "--details"]) == 0
+    page = capsys.readouterr().out
+    found = diagnose(rows, images=31, classes=CLASSES, background=0)
+    for words in (f"| {miou:.3f} |", f"{found.shares[ABSENT]:.3f}", "other class of the image"):
+        assert words in page
+    assert "1 px" in page
+    for words, sentence in (
+        (["old/version_0"], "score it again: gestalt eval"),
+        (["new/version_0", "--metric", "recall_at_10"], "not the mIoU of a segmentation set"),
+    ):
+        assert main(["diagnose", *words]) == 2
+        assert sentence in capsys.readouterr().err

@@ -1,0 +1,44 @@
+"""diagnose: say where segmentation results lose mIoU, by cause, with intervals over images."""
+
+from argparse import ArgumentParser, Namespace
+
+
+def flags(parser: ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument(
+        "targets",
+        metavar="RESULT",
+        nargs="+",
+        help="a run's or a grid's folder, a result's JSON, or an experiment",
+    )
+    parser.add_argument(
+        "--metric",
+        metavar="SET/miou",
+        action="append",
+        default=[],
+        help="such as scenes/miou; repeatable (default: miou of every segmentation set)",
+    )
+    parser.add_argument(
+        "--details", action="store_true", help="add tables of classes, borders and areas"
+    )
+    for name in ("markdown", "csv"):
+        parser.add_argument(
+            f"--{name}",
+            dest="format",
+            action="store_const",
+            const=name,
+            default="markdown",
+            help="write %(const)s (default: %(default)s)",
+        )
+
+
+def run(arguments: Namespace) -> int:
+    """Print the tables."""
+    from gestalt.results.diagnosis import METHOD, tables
+    from gestalt.results.grid import read_results
+    from gestalt.results.text import WRITERS
+
+    results, _ = read_results(arguments.targets)
+    shown = tables(results, metrics=arguments.metric, details=arguments.details)
+    print(WRITERS[arguments.format](shown, METHOD), end="")
+    return 0

@@ -1,0 +1,144 @@
+"""``diagnose``: results as rows, the share of each cause in the lost mIoU as columns.  torch is not
+imported.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from gestalt.results.causes import AREAS, BAND_NAMES, CAUSES, Diagnosis, diagnose
+from gestalt.results.comparability import split_by_measurement
+from gestalt.results.compare import select_metrics
+from gestalt.results.result import Result
+from gestalt.results.text import NONE, OVER_IMAGES, Table, interval_text
+from gestalt.support.typed import ConfigError
+
+METHOD = (
+    "The shares of a row add up to 1 - mIoU: each is the mean gain of mIoU from mending the pixels "
+    "of a cause, over all orders of mending (Shapley). In brackets: 95 % over images. "
+    f"{OVER_IMAGES}"
+)
+
+
+def tables(
+    results: Sequence[Result], *, metrics: Sequence[str] = (), details: bool = False
+) -> list[Table]:
+    """Return a table for each set, with a row for each result, and with ``details`` those of each
+    result.
+
+    Raises:
+        ConfigError: a metric that is no mIoU of a segmentation set, or a result without rows.
+    """
+    shown = []
+    for metric in select_metrics(results, metrics or ["miou"]):
+        found = {
+            result.label: (result, of_result(result, metric))
+            for result in results
+            if result.value(metric) is not None
+        }
+        diagnoses = {label: diagnosis for label, (_, diagnosis) in found.items()}
+        differ = split_by_measurement(results, metric).differences()
+        notes = [f"Measured differently: {sentence}." for sentence in differ]
+        shown.append(_causes(metric, diagnoses, notes))
+        if details:
+            for label, (result, diagnosis) in found.items():
+                names = result.entry(metric)["names"]
+                shown += _details(f"{label}, {metric}", diagnosis, names)
+    return shown
+
+
+def of_result(result: Result, metric: str) -> Diagnosis:
+    """Diagnose a metric of a result.
+
+    Raises:
+        ConfigError: as of ``tables``, or the rows do not belong to the record.
+    """
+    name, _, kind = metric.partition("/")
+    entry = result.entry(metric)
+    if kind != "miou" or entry["measure"] != "segmentation":
+        raise ConfigError(
+            f"--metric {metric}: not the mIoU of a segmentation set; name one such as scenes/miou"
+        )
+    rows = result.arrays(name).get("rows")
+    if rows is None:
+        raise ConfigError(
+            f"{result.path}: the confusions of each image of {name} were not kept; score it again: "
+            f"gestalt eval {result.run}, or gestalt score for label maps"
+        )
+    diagnosis = diagnose(
+        rows,
+        images=entry["images"],
+        classes=len(entry["names"]),
+        background=entry.get("constant_class"),
+    )
+    if abs(diagnosis.miou - (result.value(metric) or 0.0)) > 1e-6:
+        raise ConfigError(
+            f"{result.path}: the rows of {name} give an mIoU of {diagnosis.miou:.6f}, but the "
+            f"record has {result.value(metric):.6f}; evaluate again"
+        )
+    return diagnosis
+
+
+def _causes(metric: str, diagnoses: dict[str, Diagnosis], notes: list[str]) -> Table:
+    """Return the shares of results on one set."""
+    shown = sorted({cause for one in diagnoses.values() for cause in one.causes})
+    rows, values = [], []
+    for label, one in diagnoses.items():
+        row = [label, f"{one.miou:.3f}"]
+        for cause in shown:
+            if cause not in one.causes:
+                row.append(NONE)
+                continue
+            number = list(one.causes).index(cause)
+            share, interval = float(one.shares[number]), one.interval(number)
+            row.append(f"{share:.3f} {interval_text(interval, sign='')}".removesuffix(f" {NONE}"))
+            values.append(
+                {
+                    "run": label,
+                    "metric": metric,
+                    "miou": one.miou,
+                    "cause": CAUSES[cause],
+                    "share": share,
+                    "low": interval and interval.low,
+                    "high": interval and interval.high,
+                    "miou_mended": float(one.mended[number]),
+                }
+            )
+        rows.append(row)
+        if one.reason:
+            notes.append(f"{label}: no intervals, {one.reason}.")
+    heads = ["run", metric, *(CAUSES[cause] for cause in shown)]
+    return Table(f"{metric}: mIoU lost to each cause", heads, rows, notes=notes, values=values)
+
+
+def _details(title: str, one: Diagnosis, names: Sequence[str]) -> Iterator[Table]:
+    """Yield the tables of a result: causes, classes, numbers of classes, areas."""
+    causes = [CAUSES[cause] for cause in one.causes]
+    rows = [["mIoU in the band", NONE, *map(_number, one.bands)]]
+    rows += [
+        [f"pixels: {cause}", _number(mended), *map(_number, shares)]
+        for cause, mended, shares in zip(causes, one.mended, one.band_pixels, strict=True)
+    ]
+    heads = ["distance to a true border", "mIoU if all mended", *BAND_NAMES]
+    yield Table(f"{title}: by distance to a border", heads, rows)
+    classes = [
+        [name, _number(iou), *map(_number, shares)]
+        for name, iou, shares in zip(names, one.iou, one.class_shares, strict=True)
+        if iou == iou  # not nan
+    ]
+    yield Table(f"{title}: IoU lost of each class", ["class", "IoU", *causes], classes)
+    images, miou = one.by_classes
+    counted = [
+        [f"{number}", f"{count}", _number(value)]
+        for number, count, value in zip(("1", "2", "3", "4", "5+"), images, miou, strict=True)
+    ]
+    yield Table(f"{title}: by true classes in the image", ["classes", "images", "mIoU"], counted)
+    edges = [*(f"below {100 * edge:.0f} %" for edge in AREAS), "larger"]
+    areas = [
+        [edge, f"{pixels:,}", _number(right)]
+        for edge, pixels, right in zip(edges, *one.by_area, strict=True)
+    ]
+    heads = ["area of a class in its image", "pixels", "share that is right"]
+    yield Table(f"{title}: pixel recall by area, without background", heads, areas)
+
+
+def _number(value: float) -> str:
+    return NONE if value != value else f"{value:.3f}"
