@@ -117,7 +117,7 @@ def _details(title: str, one: Diagnosis, names: Sequence[str]) -> Iterator[Table
         [f"pixels: {cause}", _number(mended), *map(_number, shares)]
         for cause, mended, shares in zip(causes, one.mended, one.band_pixels, strict=True)
     ]
-    heads = ["distance to a true border", "mIoU if all mended", *BAND_NAMES]
+    heads = ["distance to a true border", "mIoU if mended alone", *BAND_NAMES]
     yield Table(f"{title}: by distance to a border", heads, rows)
     classes = [
         [name, _number(iou), *map(_number, shares)]
