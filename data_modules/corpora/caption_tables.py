@@ -185,52 +185,76 @@ def _join(
 ) -> Fields:
     """Write the texts of each pair's row, null without one.  Returns counts and the digest."""
     by, column = _join_names(table)
-    pairs = hashes(by)
     partial = partial_beside(place).name  # the next writer removes what a killed process left
     # NFS keeps a deleted file that is still mapped, and with it the folder
     with TemporaryDirectory(f".{partial}", dir=place.parent, ignore_cleanup_errors=True) as folder:
         rows, left_out = copy_columns(
             files, key=column, texts=names, url=by == "key", folder=folder
         )
-        values, texts = rows.column(column), [rows.column(name) for name in names]
-        known = chain.from_iterable(map(pa.Array.to_pylist, values.chunks))
+        known = chain.from_iterable(map(pa.Array.to_pylist, rows.column(column).chunks))
         by_row = value_hashes(chain([None], known))  # row 0 is none
+        del known
         keys, firsts = np.unique(by_row, return_index=True)
-        places = _look_up_rows(pairs, keys, firsts)
-        joined = int(np.count_nonzero(places))
-        if joined < LEAST_JOINED * len(pairs):
-            theirs = [*islice(store.join_values(by), 3)]
-            raise ValueError(
-                f"data.captions.root={table.root}: has a row for {joined:,} of {len(pairs):,} "
-                f"pairs, less than half; {by} is {theirs} in the pairs and {column} "
-                f"{values[:3].to_pylist()} in the table; choose another data.captions.by"
-            )
+        places = _look_up_rows(hashes(by), keys, firsts)
+        _check_share(places, store, table, rows)
         if by == "key":
-            urls = hashes("url")
-            some = np.flatnonzero((places > 0) & (urls > 0))[:COMPARED]
-            found = value_hashes(
-                rows.column("url")[row - 1].as_py() for row in places[some].tolist()
-            )
-            same, both = np.count_nonzero(found == urls[some]), np.count_nonzero(found)
-            if same < LEAST_SAME * both:
-                raise ValueError(
-                    f"data.captions.by=key: {same:,} of {both:,} pairs have the url of their "
-                    f"row: {table.root} is of another crawl; choose data.captions.by=url"
-                )
-        digest, schema = hashlib.sha256(), rows.select(names).schema
-        with replacing(place) as whole, pa.ipc.new_stream(str(whole), schema) as file:
-            for start in range(0, len(places), GATHERED):
-                some = places[start : start + GATHERED]
-                gathered = pa.record_batch([_gather(text, some) for text in texts], schema)
-                for first in range(0, len(some), CHUNK):
-                    chunk = gathered.slice(first, CHUNK)
-                    digest.update(repr([*map(pa.Array.to_pylist, chunk.columns)]).encode())
-                    file.write_batch(chunk)
-        del rows, values, texts, known
+            _check_urls(places, hashes("url"), table, rows)
+        digest = _write_texts(places, rows.select(names), place)
+        del rows
     return {
-        "pairs": len(pairs),
-        "with_row": joined,
+        "pairs": len(places),
+        "with_row": int(np.count_nonzero(places)),
         "repeated_rows": int(np.count_nonzero(by_row) - np.count_nonzero(keys)),
         "broken_rows": left_out,
-        "digest": digest.hexdigest()[:32],
+        "digest": digest,
     }
+
+
+def _check_share(places: NDArray[np.int64], store: Store, table: Captions, rows: pa.Table) -> None:
+    """Check that most pairs have a row.
+
+    Raises:
+        ValueError: they have not; shows values of both sides.
+    """
+    joined = int(np.count_nonzero(places))
+    if joined < LEAST_JOINED * len(places):
+        by, column = _join_names(table)
+        ours = [*islice(store.join_values(by), 3)]
+        raise ValueError(
+            f"data.captions.root={table.root}: has a row for {joined:,} of {len(places):,} pairs, "
+            f"less than half; {by} is {ours} in the pairs and {column} "
+            f"{rows.column(column)[:3].to_pylist()} in the table; choose another data.captions.by"
+        )
+
+
+def _check_urls(
+    places: NDArray[np.int64], urls: NDArray[np.uint64], table: Captions, rows: pa.Table
+) -> None:
+    """Check that pairs, joined by ``key``, have the URL of their row.
+
+    Raises:
+        ValueError: many have another one.
+    """
+    some = np.flatnonzero((places > 0) & (urls > 0))[:COMPARED]
+    found = value_hashes(rows.column("url")[row - 1].as_py() for row in places[some].tolist())
+    same, both = np.count_nonzero(found == urls[some]), np.count_nonzero(found)
+    if same < LEAST_SAME * both:
+        raise ValueError(
+            f"data.captions.by=key: {same:,} of {both:,} pairs have the url of their row: "
+            f"{table.root} is of another crawl; choose data.captions.by=url"
+        )
+
+
+def _write_texts(places: NDArray[np.int64], texts: pa.Table, file: Path) -> str:
+    """Write the texts of rows, null for row 0, in the order of the pairs.  Returns the digest."""
+    digest = hashlib.sha256()
+    with replacing(file) as whole, pa.ipc.new_stream(str(whole), texts.schema) as stream:
+        for start in range(0, len(places), GATHERED):
+            some = places[start : start + GATHERED]
+            columns = [_gather(column, some) for column in texts.columns]
+            gathered = pa.record_batch(columns, texts.schema)
+            for first in range(0, len(some), CHUNK):
+                chunk = gathered.slice(first, CHUNK)
+                digest.update(repr([*map(pa.Array.to_pylist, chunk.columns)]).encode())
+                stream.write_batch(chunk)
+    return digest.hexdigest()[:32]

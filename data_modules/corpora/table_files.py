@@ -97,18 +97,27 @@ Text packs to about a third; a file made to fill the memory packs to a thousandt
 
 
 class BoundedGzip(gzip.GzipFile):
-    """The unpacked bytes of a table, up to a bound."""
+    """The unpacked bytes of a table, up to a bound.
+
+    Raises:
+        ValueError: the table is larger than the bound.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._most = max(MAX_RATIO * path.stat().st_size, SAFE_BYTES)
 
-    def read1(self, size: int = -1) -> bytes:
-        """Read some bytes.
+    def read(self, size: int | None = -1) -> bytes:
+        """Read bytes up to a size."""
+        self._check_bound()
+        return super().read(size)
 
-        Raises:
-            ValueError: the table is larger than the bound.
-        """
+    def read1(self, size: int = -1) -> bytes:
+        """Read some bytes."""
+        self._check_bound()
+        return super().read1(size)
+
+    def _check_bound(self) -> None:
         if self.tell() > self._most:
             path, most = Path(self.name), self._most
             raise ValueError(
@@ -116,14 +125,19 @@ class BoundedGzip(gzip.GzipFile):
                 f"fill the memory; if that is right, run `gunzip -k {path}` and name "
                 f"{path.with_suffix('')}"
             )
-        return super().read1(size)
+
+
+def open_bytes(path: Path, *, packed: bool) -> Any:
+    """Open a table after a byte order mark."""
+    file: Any = BoundedGzip(path) if packed else path.open("rb")
+    if file.read(3) != b"\xef\xbb\xbf":
+        file.seek(0)
+    return file
 
 
 def open_text(path: Path, *, packed: bool, encoding: str) -> io.TextIOWrapper:
     """Open a table as text, after a byte order mark, with its line ends as they are."""
-    file: Any = BoundedGzip(path) if packed else path.open("rb")
-    if file.read(3) != b"\xef\xbb\xbf":
-        file.seek(0)
+    file = open_bytes(path, packed=packed)
     return io.TextIOWrapper(file, encoding=encoding, newline="")
 
 

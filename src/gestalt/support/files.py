@@ -349,9 +349,9 @@ def value_hash(value: Any) -> int:
     It is ``uid_hash`` for the hexadecimal digits of a ``uid``, otherwise BLAKE2b, and 0 for None
     and an empty text.
     """
-    if value in (None, "", b""):
-        return 0
     content = value if isinstance(value, bytes) else str(value).encode(errors="surrogateescape")
+    if value is None or not content:
+        return 0
     if len(content) == 32 and UID.fullmatch(content):
         return int(uid_hash(int(content[:16], 16), int(content[16:], 16)))
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")

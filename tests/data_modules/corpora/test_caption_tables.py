@@ -154,10 +154,23 @@ WRITTEN = {  # name, content, join values of the pairs, and their captions
         ["NA", "null", "None", "nan"],
         ["null", "None", "NA", None],
     ),
+    "quote in a field": (
+        "a.csv",
+        'url,t\na,x,y\nb,"one, ""1"""\nc,2" or\nd,x,y\ne,2"\n"f","4\n"\n',
+        "abcdef",
+        [None, 'one, "1"', '2" or', None, '2"', "4\n"],
+    ),
+    "carriage returns": ("a.csv", "url,t\ra,one\rb,two", "ab", ["one", "two"]),
+    "number after texts": (
+        "a.jsonl",
+        '{"url": "a", "t": "one"}\n{"url": 5, "t": "two"}',
+        ["a", "5"],
+        ["one", "two"],
+    ),
     "dates": ("a.jsonl", '{"url": "a", "t": "2020-01-01"}', "a", ["2020-01-01"]),
     "text after nulls": (
         "a.jsonl",
-        '{"url": "a", "t": null}\n' * 600 + '{"url": "b", "t": "b"}',
+        '{"url": null, "t": null}\n' * 600 + '{"url": "b", "t": "b"}',
         "b",
         ["b"],
     ),
@@ -165,16 +178,34 @@ WRITTEN = {  # name, content, join values of the pairs, and their captions
 
 
 @pytest.mark.parametrize(("name", "content", "keys", "captions"), WRITTEN.values(), ids=WRITTEN)
-def test_keys_and_captions_are_read_as_they_are_written(cwd, name, content, keys, captions):
-    Path(name).write_text(content)
+def test_keys_and_captions_are_read_as_they_are_written(
+    cwd, name, content, keys, captions, monkeypatch
+):
+    monkeypatch.setattr("gestalt.data_modules.corpora.plain_tables.BLOCK", 16)
+    Path(name).write_text(content, newline="")
     pairs = joined(name, [*keys])
     assert [pairs.read(index).captions["t"] for index in range(len(pairs))] == captions
     assert pairs.store.asked == "url"  # the values of all pairs are hashed once
-    broken = len(pairs) - pairs.about()["captions"]["with_row"]
-    assert pairs.about()["captions"]["broken_rows"] == broken
-    assert (
-        sum("1 of its rows have another" in note for note in source_notes(pairs.about())) == broken
-    )
+    facts = pairs.about()["captions"]
+    broken = len(pairs) - facts["with_row"]
+    assert (facts["broken_rows"], facts["repeated_rows"]) == (broken, 0)
+    notes = " ".join(source_notes(pairs.about()))
+    assert (f" {broken} of its rows have another" in notes) == bool(broken)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", 'url,t\na\nb,"two, ""2""\n"\n'),
+        ("a.tsv.gz", 'url\tt\r\na\t\r\nb\t"two, ""2""\n"'),
+        ("a.jsonl", '{"url": "a"}\n{"url": "b", "t": "two, \\"2\\"\\n", "x": {"url": 3}}'),
+    ],
+)
+def test_pyarrow_reads_a_plain_table_whole(cwd, name, content, monkeypatch):
+    monkeypatch.setattr("gestalt.data_modules.corpora.caption_files._after", pytest.fail)
+    encoded = content.encode()
+    Path(name).write_bytes(gzip.compress(encoded) if name.endswith("gz") else encoded)
+    assert joined(name, "ab").read(1).captions == {"t": 'two, "2"\n'}
 
 
 LINES = b'{"url": "a", "t": "b"}\n' * 99
@@ -191,6 +222,8 @@ REFUSED = {  # name, content, and a part of the message
         r"a\.jsonl\.gz cannot be read: Compressed file ended before",
     ),
     "open quote": ("a.csv", b'url,t\na,"b\n', r"a\.csv, line 2: a double quote is not closed"),
+    "text after a quote": ("a.csv", b'url,t\n"a"b,c\n', r"a\.csv, line 2: a double quote"),
+    "two objects": ("a.jsonl", LINES + b"{}{}\n", r"a\.jsonl, line 100: not an object of JSON"),
     "not JSON": (
         "a.jsonl",
         LINES + b"[1]\n",
@@ -201,6 +234,11 @@ REFUSED = {  # name, content, and a part of the message
         "a.csv",
         b"url,t\na,\xff\n",
         r"a\.csv cannot be read: 'utf-8' codec can't decode",
+    ),
+    "not UTF-8 in another column": (
+        "a.jsonl",
+        LINES + b'{"url": "a", "other": "\xff"}\n',
+        r"a\.jsonl cannot be read: 'utf-8' codec can't decode",
     ),
     "header alone": ("a.csv", b"url,t\n", r"a\.csv has no row"),
 }
