@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gestalt.__main__ import main
-from gestalt.measures.segmentation.class_maps import BAND_EDGES, BANDS, MeanIoU
+from gestalt.measures.segmentation.mean_iou import BAND_EDGES, BANDS, MeanIoU
 from gestalt.results.causes import (
     ABSENT,
     BAND_NAMES,
