@@ -20,11 +20,8 @@ from gestalt.measures.evaluation.confusion import class_keys, image_miou, pixel_
 from gestalt.measures.evaluation.prompts import templates_digest
 from gestalt.measures.retrieval.callback import Retrieval
 from gestalt.measures.segmentation.callback import Segmentation
-from gestalt.measures.segmentation.mean_iou import (
-    class_counts,
-    confusion_of,
-    write_extremes,
-)
+from gestalt.measures.segmentation.class_maps import write_extremes
+from gestalt.measures.segmentation.mean_iou import class_counts, confusion_of
 from gestalt.measures.segmentation.presets import top_down_protocol
 from tests.gestalt.measures.stage import (
     LENGTH,
