@@ -65,6 +65,15 @@ INSIDE: dict[str, tuple[set[str], ...]] = {  # the same within a room, for its f
         {"evaluation"},
         {"keys", "rows"},
     ),
+    "models": (
+        {"start"},
+        {"opening"},
+        {"finding", "folder"},
+        {"names"},
+        {"zoo"},
+        {"building"},
+        {"classifier"},
+    ),
 }
 
 NAMES_ROWS = {"tables", "support.moved", "measures.evaluation.measures"}

@@ -72,7 +72,7 @@ def run(arguments: Namespace) -> int:
         ValueError: the configuration cannot run, or the file's folder is of an unfinished run with
             other keys.
     """
-    from gestalt.models.building import check_names
+    from gestalt.models.start import check_names
     from gestalt.runs.pretraining import make
     from gestalt.support.process import first_rank, keep_freed_memory, tell
 

@@ -14,10 +14,8 @@ from torch.overrides import TorchFunctionMode
 from gestalt.aggregation import build_aggregation
 from gestalt.config.loading import EXPERIMENTS
 from gestalt.config.schema import Experiment
-from gestalt.config.start import CLASSIFIER, OPEN_CLIP
-from gestalt.encoders.backbones import inspect_trunk
+from gestalt.config.start import CLASSIFIER
 from gestalt.encoders.image import ImageTower
-from gestalt.encoders.inits import check_backbone_name, check_init
 from gestalt.encoders.keys import Image, Projection, Text, is_file_of_weights
 from gestalt.encoders.state_dicts import load_weights
 from gestalt.encoders.text import TextTower
@@ -26,7 +24,6 @@ from gestalt.encoders.weights import WeightsOrigin, weights_hash
 from gestalt.measures.evaluation.prompts import prompts_folder
 from gestalt.model import DualEncoder, Side
 from gestalt.models.classifier import load_into
-from gestalt.models.zoo.open_clip import check_tag
 from gestalt.pretraining.keys import RECIPES
 from gestalt.projection import (
     LIKELIEST,
@@ -65,30 +62,6 @@ def without_weights(config: Experiment) -> Experiment:
     """Return a configuration whose towers are built with fresh weights, which others replace."""
     image = replace(config.image, init="random", inits={}, weights=None)
     return replace(config, start=None, image=image, text=replace(config.text, init="random"))
-
-
-def check_names(config: Experiment) -> None:
-    """Check backbone and image init against timm, before any data or weights are read; of a tower
-    of one's own, that it can be imported.
-
-    Raises:
-        ValueError: the message names the key and the nearest names.
-    """
-    image = image_weights(config)
-    if image.family not in IMAGE_TOWERS.built_in:
-        IMAGE_TOWERS[image.family]
-        return
-    check_backbone_name(image.backbone)
-    (down, across), _ = inspect_trunk(image)
-    if image.subsampling and (image.train_size % down or image.train_size % across):
-        raise ConfigError(
-            f"image.train_size={image.train_size}: choose a multiple of the patch, {down} x "
-            f"{across} pixels, of {image.backbone!r}"
-        )
-    if config.start is None or config.start.startswith(CLASSIFIER):
-        check_init(image.init, backbone=image.backbone, weights=image.weights)
-    elif config.start.startswith(OPEN_CLIP) and config.resume is None:
-        check_tag(config.start.removeprefix(OPEN_CLIP))
 
 
 def build_towers(config: Experiment) -> DualEncoder:

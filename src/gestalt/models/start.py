@@ -1,4 +1,6 @@
-"""Build the model that training starts from, by inits or by the weights of ``start``."""
+"""Build the model that training starts from, by inits or by the weights of ``start``, and check
+the names of both.
+"""
 
 import os
 import re
@@ -10,15 +12,44 @@ from torch import Tensor
 from gestalt.config.loading import code_of
 from gestalt.config.schema import Experiment
 from gestalt.config.start import CLASSIFIER, OPEN_CLIP
+from gestalt.encoders.backbones import inspect_trunk
+from gestalt.encoders.inits import check_backbone_name, check_init
 from gestalt.encoders.state_dicts import load_weights
 from gestalt.encoders.weights import WeightsOrigin, weights_hash
 from gestalt.model import DualEncoder
-from gestalt.models.building import build_towers, without_weights
+from gestalt.models.building import build_towers, image_weights, without_weights
 from gestalt.models.opening import open_target
+from gestalt.models.zoo.open_clip import check_tag
 from gestalt.models.zoo.open_clip_towers import OpenClipModel, OpenClipTimm
+from gestalt.support.typed import ConfigError
+from gestalt.tables import IMAGE_TOWERS
 
 OPTIONAL = re.compile(r"\.aggregation\.|^logit_bias$")
 """Names of weights that a start may lack, or have besides."""
+
+
+def check_names(config: Experiment) -> None:
+    """Check backbone and image init against timm, before any data or weights are read; of a tower
+    of one's own, that it can be imported.
+
+    Raises:
+        ValueError: the message names the key and the nearest names.
+    """
+    image = image_weights(config)
+    if image.family not in IMAGE_TOWERS.built_in:
+        IMAGE_TOWERS[image.family]
+        return
+    check_backbone_name(image.backbone)
+    (down, across), _ = inspect_trunk(image)
+    if image.subsampling and (image.train_size % down or image.train_size % across):
+        raise ConfigError(
+            f"image.train_size={image.train_size}: choose a multiple of the patch, {down} x "
+            f"{across} pixels, of {image.backbone!r}"
+        )
+    if config.start is None or config.start.startswith(CLASSIFIER):
+        check_init(image.init, backbone=image.backbone, weights=image.weights)
+    elif config.start.startswith(OPEN_CLIP) and config.resume is None:
+        check_tag(config.start.removeprefix(OPEN_CLIP))
 
 
 def build_model(config: Experiment, resumed: Path | None = None) -> DualEncoder:

@@ -28,8 +28,7 @@ from gestalt.encoders.keys import train_size
 from gestalt.encoders.weights import tensors_hash
 from gestalt.losses.noun_list import NounList
 from gestalt.model import DualEncoder
-from gestalt.models.building import check_names
-from gestalt.models.start import build_model
+from gestalt.models.start import build_model, check_names
 from gestalt.runs import locks
 from gestalt.runs.cache_key import FILE, IMAGES, SUMS, Description, kept_share, key_of
 from gestalt.runs.process import check_alone

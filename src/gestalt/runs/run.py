@@ -11,8 +11,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.image_text import ImageTextDataModule
 from gestalt.losses.build import list_nouns
-from gestalt.models.building import check_names
-from gestalt.models.start import build_model
+from gestalt.models.start import build_model, check_names
 from gestalt.runs.evaluation import build_evaluation
 from gestalt.runs.features import connect_loader
 from gestalt.runs.module import ContrastiveModule

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from gestalt.config.loading import load
-from gestalt.models.building import SkipInit, check_names
+from gestalt.models.building import SkipInit
+from gestalt.models.start import check_names
 from gestalt.support.typed import ConfigError
 
 CC12M = ["data.root=x", "benchmark_root=x"]

@@ -18,10 +18,9 @@ from open_clip.loss import ClipLoss, SigLipLoss
 import gestalt
 from gestalt.__main__ import main
 from gestalt.encoders.weights import weights_hash
-from gestalt.models.building import check_names
 from gestalt.models.names import CHECKPOINT
 from gestalt.models.opening import open_target
-from gestalt.models.start import build_model
+from gestalt.models.start import build_model, check_names
 from gestalt.tables import READINGS
 from tests.gestalt.at_step import build_module, trainer_at
 from tests.gestalt.models.zoo import test_open_clip

@@ -112,8 +112,7 @@ def unread(config: Experiment, found: set[tuple[str, str]]) -> set[str]:
 
 def build_everything(config: Experiment) -> None:
     """All that a run makes of its config, without running."""
-    from gestalt.models.building import check_names
-    from gestalt.models.start import build_model
+    from gestalt.models.start import build_model, check_names
     from gestalt.results.run_record import scorers_of
     from gestalt.runs import train as run
     from gestalt.runs.folders import new_version

@@ -17,10 +17,9 @@ from gestalt.losses.nouns import Nouns
 from gestalt.measures.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.presets import top_down_protocol
-from gestalt.models.building import check_names
 from gestalt.models.classifier import class_names
 from gestalt.models.opening import open_target
-from gestalt.models.start import build_model
+from gestalt.models.start import build_model, check_names
 from gestalt.module import ContrastiveModule
 from gestalt.runs.training import module_arguments
 from gestalt.tokens import Padded
