@@ -60,6 +60,26 @@ def max_with_summary(tokens: Tokens) -> Tensor:
     return torch.cat((summary, _filled(tokens, -math.inf)), dim=1).max(dim=1).values
 
 
+def summary_and_mean(tokens: Tokens) -> Tensor:
+    """Join the summary and the mean of the real parts.  Returns (B, 2 D).
+
+    Raises:
+        ValueError: the tower has no summary.
+
+    Source: Jose et al. 2024 (arXiv:2412.16334, dino.txt), section 3.
+    """
+    return torch.cat((summary_token(tokens), mean_of_parts(tokens)), dim=1)
+
+
+def summary_and_max(tokens: Tokens) -> Tensor:
+    """Join the summary and the maximum of each channel over the parts.  Returns (B, 2 D).
+
+    Raises:
+        ValueError: the tower has no summary.
+    """
+    return torch.cat((summary_token(tokens), max_of_parts(tokens)), dim=1)
+
+
 def mean_of_largest(tokens: Tokens, *, share: float = 1.0, most: int = 2**31) -> Tensor:
     """Average each channel over its largest ``share`` of the real parts, at least one and at most
     ``most``.  Returns (B, D).
@@ -149,6 +169,11 @@ def build_aggregation(name: str, width: int) -> Aggregation:
     """
     aggregation = AGGREGATIONS[name]
     return aggregation(width) if isinstance(aggregation, type) else aggregation
+
+
+def pooled_width(name: str, width: int) -> int:
+    """Return the width of the vector that an aggregation makes of tokens of ``width`` channels."""
+    return 2 * width if AGGREGATIONS.row(name).beside else width
 
 
 def check_parts(tokens: Tokens) -> None:

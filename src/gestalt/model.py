@@ -5,7 +5,7 @@ B batch, K texts, D tower width, E shared width, H W pixels, h w patch grid.
 
 import math
 from contextlib import AbstractContextManager
-from typing import NamedTuple, SupportsIndex
+from typing import Any, NamedTuple, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +33,11 @@ class Side(nn.Module):
 
     Args:
         tower: inputs to tokens.
-        projection: tower width to shared width, on every token; None if the two are equal.
+        projection: a ``gestalt.projection.Projection`` to the shared width; None for none.
         aggregation: tokens to one vector.
-        project_first: True to project before aggregation, False after it.
+        project_first: True to project tokens before aggregation, False to project the vector after
+            it.
+        beside: True if the aggregation's vector is the summary and, beside it, a pool of the parts.
     """
 
     def __init__(
@@ -45,17 +47,17 @@ class Side(nn.Module):
         *,
         aggregation: Aggregation,
         project_first: bool,
+        beside: bool = False,
     ) -> None:
         super().__init__()
         self.tower = tower
-        self.projection = projection
+        self.projection: Any = projection
         self.aggregation = aggregation
         self.project_first = project_first
+        self.beside = beside
 
     def project(self, tokens: Tokens) -> Tokens:
-        """Project every token to the shared width, in either order, for dense prediction.  Parts
-        (B, N, D) to (B, N, E).
-        """
+        """Project every token.  Parts (B, N, D) to (B, N, E)."""
         return tokens if self.projection is None else self.projection(tokens)
 
     def pool(
@@ -69,8 +71,30 @@ class Side(nn.Module):
         if self.project_first or self.projection is None:
             vector = self.aggregation(projected or self.project(tokens))
         else:
-            vector = self.projection.linear(self.aggregation(tokens))  # type: ignore[operator]
+            vector = self.projection.project(self.aggregation(tokens))
         return functional.normalize(vector, dim=-1) if normalise else vector
+
+    def locations(self, tokens: Tokens, *, projected: Tokens | None = None) -> Tensor:
+        """Return what the side makes of each part of the tower's tokens alone, not normalised.
+
+        Returns:
+            (B, N, E); (B, N, E / 2) where the aggregation puts a pool of the parts beside the
+            summary and no map follows.
+        """
+        if self.projection is None:
+            return tokens.parts
+        if self.project_first:
+            return self.projection.locations(tokens, projected or self.project(tokens))
+        parts = tokens.parts
+        if self.beside:
+            assert tokens.summary is not None
+            parts = torch.cat((tokens.summary.unsqueeze(1).expand_as(parts), parts), dim=-1)
+        return self.projection.project(parts)
+
+    @property
+    def cuts_text(self) -> bool:
+        """True if a text is compared with locations by the second half of its vector."""
+        return self.beside and (self.project_first or self.projection is None)
 
 
 def _side(part: Side | nn.Module, aggregation: str, *, width: int) -> Side:
@@ -93,8 +117,8 @@ class Embeddings(NamedTuple):
         image: (B, E), L2-normalised.
         text: (B, E), L2-normalised.
         parts: number of patch tokens of each image after sub-sampling.
-        patches: (B, N, E), the patch tokens in the shared space, not normalised, for terms of the
-            loss; None if they were not asked for.
+        patches: (B, N, E) or (B, N, E / 2), the vectors of locations, not normalised, for terms of
+            the loss; None if they were not asked for.
     """
 
     image: Tensor
@@ -151,6 +175,11 @@ class DualEncoder(DenseModel):
         )
 
     @property
+    def cuts_text(self) -> bool:  # type: ignore[override]
+        """True if texts are compared with locations by the second half of their vectors."""
+        return self.image.cuts_text
+
+    @property
     def image_tower(self) -> ImageTower:
         """The image tower."""
         return self.image.tower  # type: ignore[return-value]
@@ -191,13 +220,13 @@ class DualEncoder(DenseModel):
         ``keep`` (B, K) int64 selects tokens, None keeps all; ``dense`` returns the patches as well.
         """
         tokens = self.tokens(images, keep)
-        projected = self.image.project(tokens) if dense else None
+        projected = self.image.project(tokens) if dense and self.image.project_first else None
         image = self.image.pool(tokens, projected=projected)
         return Embeddings(
             image,
             torch.zeros_like(image) if texts is None else self.embed_text(texts),
             parts=tokens.parts.shape[1],
-            patches=None if projected is None else projected.parts,
+            patches=self.image.locations(tokens, projected=projected) if dense else None,
         )
 
     def tokens(self, images: Tensor | Features, keep: Tensor | None = None) -> Tokens:
@@ -220,8 +249,8 @@ class DualEncoder(DenseModel):
         return self.image.pool(tokens, normalise=False)
 
     def locations(self, tokens: Tokens) -> Tensor:
-        """Project each location, before aggregation: (B, N, E), not normalised."""
-        return self.image.project(tokens).parts
+        """Return the vectors of locations, not normalised, as ``Side.locations``."""
+        return self.image.locations(tokens)
 
     def last_block(self) -> LastBlock | None:
         """Return the parts of the image tower's last block; None for a CNN or a block of another
@@ -242,6 +271,17 @@ class DualEncoder(DenseModel):
         return self.text.pool(
             texts if isinstance(texts, Tokens) else self.text.tower(texts), normalise=normalise
         )
+
+    def embed_text_for_locations(
+        self, texts: list[str] | Padded | Tokens, *, normalise: bool = True
+    ) -> Tensor:
+        """Embed K texts to be compared with locations: where the aggregation of images puts a pool
+        of the parts beside the summary, by the half of their vectors that faces the parts.
+        """
+        if not self.image.cuts_text:
+            return self.embed_text(texts, normalise=normalise)
+        half = self.embed_text(texts, normalise=False).chunk(2, dim=-1)[1]
+        return functional.normalize(half, dim=-1) if normalise else half
 
     @torch.no_grad()
     def clamp_logit_scale(self) -> None:

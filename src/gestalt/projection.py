@@ -1,6 +1,14 @@
-"""Projection: tower width to shared width, on every token.  B batch, N parts, D tower width, E
-shared width, C classes.
+"""Projection: from a tower's tokens, or the vector that they are aggregated to, to the shared
+width.  B batch, N parts, R registers, D tower width, E shared width, C classes.
+
+To add one: write a module for each side that needs one, join them in ``Maps``, and add a row to
+``tables.py``.  Nothing else changes.
 """
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +23,30 @@ TEMPERATURE, LIKELIEST = 2.0, 10
 """Of the softmax over classes, and how many of its largest probabilities are read."""
 
 
-class TokenProjection(nn.Module):
+class Projection(nn.Module):
+    """Base of the maps of one side; a subclass gives ``project``, which maps vectors (..., D) to
+    (..., E).
+    """
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        """Project tokens.  Parts (B, N, D) to (B, N, E), summary (B, D) to (B, E); mask and grid
+        are unchanged.
+        """
+        summary = None if tokens.summary is None else self.project(tokens.summary)
+        return tokens._replace(summary=summary, parts=self.project(tokens.parts))
+
+    def project(self, vectors: Tensor) -> Tensor:
+        """Project vectors (..., D) to (..., E)."""
+        raise NotImplementedError
+
+    def locations(self, tokens: Tokens, projected: Tokens) -> Tensor:
+        """Return the locations (B, N, E) of tokens, which are also given as ``forward`` projects
+        them.
+        """
+        return projected.parts
+
+
+class TokenProjection(Projection):
     """Linear map, as a rule without bias, applied to every part and to the summary.
 
     Before aggregation, a maximum is over channels that both towers share.  The initial
@@ -28,13 +59,6 @@ class TokenProjection(nn.Module):
         super().__init__()
         self.linear = nn.Linear(width_in, width_out, bias=bias)
         nn.init.normal_(self.linear.weight, std=width_in**-0.5)
-
-    def forward(self, tokens: Tokens) -> Tokens:
-        """Project tokens.  Parts (B, N, D) to (B, N, E), summary (B, D) to (B, E); mask and grid
-        are unchanged.
-        """
-        summary = None if tokens.summary is None else self.project(tokens.summary)
-        return tokens._replace(summary=summary, parts=self.project(tokens.parts))
 
     def project(self, vectors: Tensor) -> Tensor:
         """Project vectors (..., D) to (..., E)."""
@@ -88,9 +112,155 @@ class AttentionProjection(nn.Sequential):
     Source: Zhai et al. 2023 (arXiv:2303.15343); timm 1.0, ``layers.AttentionPoolLatent``.
     """
 
+    locations = Projection.locations
+
     def forward(self, tokens: Tokens) -> Tokens:
         """Project the tokens of images, which have no padding."""
         pool = self[0]
         parts = tokens.parts
         alone = pool(parts.flatten(0, 1).unsqueeze(1))
         return tokens._replace(summary=pool(parts), parts=alone.view_as(parts))
+
+
+class MlpProjection(Projection):
+    """Linear map, tanh, linear map, each with a bias.
+
+    Source: Barsellotti et al. 2024 (arXiv:2411.19331, Talk2DINO), section 3.2.
+    """
+
+    def __init__(self, width_in: int, width_out: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(width_in, width_out), nn.Tanh(), nn.Linear(width_out, width_out)
+        )
+
+    def project(self, vectors: Tensor) -> Tensor:
+        """Project vectors (..., D) to (..., E)."""
+        return self.layers(vectors)
+
+
+class GatedProjection(Projection):
+    """LayerNorm, then W3 (ReLU6(W1 x) * W2 x), each map with a bias.
+
+    Source: Zhang et al. 2024 (arXiv:2412.04616, SAIL), section 3, with the inner width and the
+    initial values of its code (lezhang7/SAIL).
+    """
+
+    INNER = 8  # times the width of the input
+
+    def __init__(self, width_in: int, width_out: int) -> None:
+        super().__init__()
+        inner = self.INNER * width_in
+        self.norm = nn.LayerNorm(width_in)
+        self.gate = nn.Linear(width_in, inner)
+        self.value = nn.Linear(width_in, inner)
+        self.out = nn.Linear(inner, width_out)
+        for linear in (self.gate, self.value, self.out):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def project(self, vectors: Tensor) -> Tensor:
+        """Project vectors (..., D) to (..., E)."""
+        normed = self.norm(vectors)
+        return self.out(functional.relu6(self.gate(normed)) * self.value(normed))
+
+
+class BlocksProjection(Projection):
+    """Two new transformer blocks over summary, registers and parts, a LayerNorm, and a linear map
+    where the widths differ.
+
+    Blocks have heads of 64 channels, no positions, no bias of queries, keys and values, LayerScale
+    and SwiGLU.  Stochastic depth, which the published training has, is left out.
+
+    Source: Jose et al. 2024 (arXiv:2412.16334, dino.txt), section 3, with the sizes and initial
+    values of its code (facebookresearch/dinov3).
+    """
+
+    BLOCKS, HEAD, SCALE, EPSILON = 2, 64, 1e-5, 1e-5
+    MULTIPLE = 64  # the inner width of SwiGLU is rounded up to it
+
+    def __init__(self, width_in: int, width_out: int) -> None:
+        super().__init__()
+        from timm.layers.mlp import SwiGLU
+        from timm.models import vision_transformer
+
+        block: Any = vision_transformer.Block  # takes functions for its parts, too
+        inner = math.ceil(int(8 * width_in / 3) / self.MULTIPLE) * self.MULTIPLE
+
+        def swiglu(in_features: int, hidden_features: int, **options: Any) -> nn.Module:
+            # timm gives its own inner width, and GELU as the activation
+            return SwiGLU(in_features, inner, **{**options, "act_layer": nn.SiLU})
+
+        self.blocks = nn.Sequential(
+            *(
+                block(
+                    width_in,
+                    num_heads=math.gcd(width_in, max(1, width_in // self.HEAD)),
+                    init_values=self.SCALE,
+                    norm_layer=partial(nn.LayerNorm, eps=self.EPSILON),
+                    mlp_layer=swiglu,
+                )
+                for _ in range(self.BLOCKS)
+            )
+        )
+        for module in self.blocks.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        self.norm = nn.LayerNorm(width_in, eps=self.EPSILON)
+        self.linear = None if width_in == width_out else TokenProjection(width_in, width_out)
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        """Project the tokens of images, which have no padding; the registers as well."""
+        summary, registers, parts = tokens.summary, tokens.registers, tokens.parts
+        prefix = [] if summary is None else [summary.unsqueeze(1)]
+        prefix += [] if registers is None else [registers]
+        mixed = self.norm(self.blocks(torch.cat((*prefix, parts), dim=1)))
+        mixed = mixed if self.linear is None else self.linear.project(mixed)
+        return tokens._replace(
+            summary=None if summary is None else mixed[:, 0],
+            parts=mixed[:, mixed.shape[1] - parts.shape[1] :],
+        )
+
+
+class TrunkBlocksProjection(BlocksProjection):
+    """``BlocksProjection`` whose locations are the trunk's patch tokens, which the linear map, if
+    there is one, projects.
+    """
+
+    def locations(self, tokens: Tokens, projected: Tokens) -> Tensor:
+        """Return the parts (B, N, E) as the trunk gives them."""
+        return tokens.parts if self.linear is None else self.linear.project(tokens.parts)
+
+
+Make = Callable[[Any, int, int], nn.Module]
+"""Makes the map of a side from its tower, the width of what it projects and the width that it
+projects to.
+"""
+
+
+class Maps(NamedTuple):
+    """The maps of both sides; None for a side without one."""
+
+    image: Make | None
+    text: Make | None
+
+
+def by_widths(kind: Callable[[int, int], nn.Module]) -> Make:
+    """Return a function that makes a map without reading the tower."""
+    return lambda tower, width_in, width_out: kind(width_in, width_out)
+
+
+LINEAR = Maps(by_widths(TokenProjection), by_widths(TokenProjection))
+NONE = Maps(None, None)
+TEXT = Maps(None, by_widths(TokenProjection))
+TEXT_MLP = Maps(None, by_widths(MlpProjection))
+BLOCKS = Maps(by_widths(BlocksProjection), by_widths(TokenProjection))
+BLOCKS_TRUNK = Maps(by_widths(TrunkBlocksProjection), by_widths(TokenProjection))
+GATED = Maps(by_widths(GatedProjection), by_widths(GatedProjection))
+SIGLIP = Maps(
+    lambda tower, width_in, width_out: AttentionProjection(tower.trunk.pooling[0]),
+    by_widths(partial(TokenProjection, bias=True)),
+)
+CLASSIFIER = Maps(by_widths(ClassifierProjection), None)

@@ -1,5 +1,5 @@
-"""The built-in aggregations, losses, terms, readings, towers and inits: a row for each, read by
-configuration, ``gestalt list`` and builders.
+"""The built-in aggregations, projections, losses, terms, readings, towers and inits: a row for
+each, read by configuration, ``gestalt list`` and builders.
 
 To add one: write the function or class in its file, and its row here.  Nothing else changes.
 """
@@ -14,10 +14,27 @@ from gestalt.support.plugins import OpenRegistry, Row
 
 @dataclass(frozen=True)
 class Aggregation(Row):
-    """A row of ``AGGREGATIONS``; ``images_only``: not for texts."""
+    """A row of ``AGGREGATIONS``.
+
+    Attributes:
+        needs_class_token: it reads the summary.
+        images_only: not for texts.
+        beside: its vector is the summary and, beside it, a pool of the parts: twice as wide as a
+            token.
+    """
 
     needs_class_token: bool = False
     images_only: bool = False
+    beside: bool = False
+
+
+@dataclass(frozen=True)
+class Projecting(Row):
+    """A row of ``PROJECTIONS``; ``after``: vectors are projected after aggregation, not tokens
+    before it.
+    """
+
+    after: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +93,22 @@ AGGREGATIONS: OpenRegistry[Any] = OpenRegistry(
             images_only=True,
         ),
         Aggregation(
+            "cls_and_avg",
+            "the class token and, beside it, the mean of the patch tokens, dino.txt's",
+            "gestalt.aggregation:summary_and_mean",
+            needs_class_token=True,
+            images_only=True,
+            beside=True,
+        ),
+        Aggregation(
+            "cls_and_max",
+            "the class token and, beside it, the maximum of each channel over the patch tokens",
+            "gestalt.aggregation:summary_and_max",
+            needs_class_token=True,
+            images_only=True,
+            beside=True,
+        ),
+        Aggregation(
             "attention", "attention with one learned query", "gestalt.aggregation:AttentionPooling"
         ),
         Aggregation(
@@ -99,6 +132,61 @@ AGGREGATIONS: OpenRegistry[Any] = OpenRegistry(
     ],
 )
 """Functions of ``Tokens``, or modules made for a width."""
+
+PROJECTIONS: OpenRegistry[Any] = OpenRegistry(
+    "projections",
+    [
+        Projecting(
+            "before", "a linear map of each token, the paper's", "gestalt.projection:LINEAR"
+        ),
+        Projecting(
+            "after",
+            "a linear map of the aggregated vector, CLIP's",
+            "gestalt.projection:LINEAR",
+            after=True,
+        ),
+        Projecting("none", "no projection, as in the paper's code", "gestalt.projection:NONE"),
+        Projecting(
+            "text",
+            "a linear map of each word, and images as their tower gives them, LiT's",
+            "gestalt.projection:TEXT",
+        ),
+        Projecting(
+            "text_mlp",
+            "two layers after aggregation for texts, and images as their tower gives them, "
+            "Talk2DINO's",
+            "gestalt.projection:TEXT_MLP",
+            after=True,
+        ),
+        Projecting(
+            "blocks",
+            "two new blocks over the image tokens, a linear map of each word, dino.txt's",
+            "gestalt.projection:BLOCKS",
+        ),
+        Projecting(
+            "blocks_trunk",
+            "as blocks, but locations are the trunk's patch tokens, as in dino.txt's notebook",
+            "gestalt.projection:BLOCKS_TRUNK",
+        ),
+        Projecting(
+            "glu",
+            "gated layers after aggregation, SAIL's",
+            "gestalt.projection:GATED",
+            after=True,
+        ),
+        Projecting(
+            "siglip",
+            "of a start from SigLIP: its attention pooling for images, a linear map for texts",
+            "gestalt.projection:SIGLIP",
+        ),
+        Projecting(
+            "classifier",
+            "of a start from a classifier: its class names for images, texts as they are",
+            "gestalt.projection:CLASSIFIER",
+        ),
+    ],
+)
+"""Objects of class ``Maps``: how each side reaches the shared width."""
 
 LOSSES: OpenRegistry[Any] = OpenRegistry(
     "losses",

@@ -20,12 +20,15 @@ class Tokens(NamedTuple):
         mask: (B, N) bool, True for a real part, False for padding.
         grid: (h, w) with h * w == N, for all patch tokens of an image; None for text and for
             sub-sampled patches.
+        registers: (B, R, D), further tokens of a ViT, which stand for no patch; None for a tower
+            without them.
     """
 
     summary: Tensor | None
     parts: Tensor
     mask: Tensor
     grid: Pair | None
+    registers: Tensor | None = None
 
 
 class Padded(NamedTuple):

@@ -133,7 +133,8 @@ def run(arguments: Namespace) -> int:
         program = trace(graph)
         labels = arguments.labels
         with torch.no_grad():
-            vectors = opened.model.embed_text(labels).tolist() if labels else []
+            embed = opened.model.embed_text_for_locations
+            vectors = embed(labels).tolist() if labels else []
         with_labels = partial(write_onnx, labels=dict(zip(labels, vectors, strict=True)))
         for path, write in ((torch_export, write_program), (onnx, with_labels)):
             if path is not None:

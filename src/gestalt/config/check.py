@@ -123,6 +123,9 @@ def _of_terms(config: Experiment) -> Complaints:
 def _of_self_distillation(config: Experiment) -> Complaints:
     if config.image.family != "vit":
         yield "image.family", "only of a vit can patches be hidden; choose vit"
+    if AGGREGATIONS.row(config.image.aggregation).beside:
+        why = "its patches have another width than projection.width; choose max, avg or cls"
+        yield "image.aggregation", why
     if config.image.frozen:
         yield "image.frozen", "a frozen tower cannot learn from its patches; choose false"
     if config.data.features is not None:

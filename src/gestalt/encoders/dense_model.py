@@ -70,6 +70,7 @@ class DenseModel(nn.Module):
         proxy: the proxy model, whose features give the attention of ``reading="proxyclip"``; set
             by ``attach_proxy``.
         proxy_name: name of the proxy model, if one is attached by name.
+        cuts_text: True if texts are compared with locations by a part of their vectors.
     """
 
     image_origin: WeightsOrigin
@@ -78,6 +79,7 @@ class DenseModel(nn.Module):
     logit_scale: nn.Parameter | Tensor | None
     proxy: "DenseModel | None" = None
     proxy_name = ""
+    cuts_text = False
     # reading, positions, images and tokens of each, while passes are shared
     _passes: list[tuple[str, str, Tensor, Tokens]] | None = None
 
@@ -94,6 +96,12 @@ class DenseModel(nn.Module):
     @abstractmethod
     def embed_text(self, texts: list[str], *, normalise: bool = True) -> Tensor:
         """Embed K texts.  Returns (K, E), L2-normalised by default."""
+
+    def embed_text_for_locations(self, texts: list[str], *, normalise: bool = True) -> Tensor:
+        """Embed K texts to be compared with locations; a subclass says where this is another vector
+        than that for images.  Returns (K, E), L2-normalised by default.
+        """
+        return self.embed_text(texts, normalise=normalise)
 
     def last_block(self) -> LastBlock | None:
         """Return the parts of the last block; None if the tower has no such block."""

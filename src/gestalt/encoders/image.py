@@ -140,11 +140,14 @@ class ImageTower(nn.Module):
             output = self._run(self.normalise(images), keep, run=self.trunk.forward_features)
         if not self.is_vit:
             return tokens_of(output, grid)
-        return tokens_of(
+        summary = None if self.trunk.cls_token is None else output[:, 0]
+        registers = output[:, int(summary is not None) : self.trunk.num_prefix_tokens]
+        tokens = tokens_of(
             output[:, self.trunk.num_prefix_tokens :],
             grid if keep is None else None,
-            summary=None if self.trunk.cls_token is None else output[:, 0],
+            summary=summary,
         )
+        return tokens._replace(registers=registers) if registers.shape[1] else tokens
 
     @torch.no_grad()
     def features(self, images: Tensor, keep: Tensor | None = None) -> Tensor:

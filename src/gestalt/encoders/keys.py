@@ -18,7 +18,7 @@ from gestalt.support.keys import (
     unhashed,
 )
 from gestalt.support.names import nearest
-from gestalt.tables import AGGREGATIONS, IMAGE_TOWERS, INITS, TEXT_TOWERS
+from gestalt.tables import AGGREGATIONS, IMAGE_TOWERS, INITS, PROJECTIONS, TEXT_TOWERS
 
 MAX_WIDTH, MAX_DEPTH, MAX_SIDE = 2**16, 1000, 2**14
 """Largest width, number of blocks and image side in pixels that a file may ask for."""
@@ -169,15 +169,17 @@ class Text:
 class Projection:
     """From the towers' widths to the shared one."""
 
-    order: Literal["before", "after", "none", "siglip", "classifier"] = key(
+    order: str = key(
         "before",
-        "Project tokens before or after aggregation; `none`, as in the paper's public code: no "
-        "projection; of a `start` only: `siglip`, before, its attention pooling in the image's "
-        "place; `classifier`, image tokens before, by its class names, text not.",
+        "What maps the towers' tokens to the shared width, before or after aggregation. `none`, "
+        "`text` and `text_mlp` leave images as their tower gives them; `siglip` and `classifier` "
+        "are of a `start` only.",
+        choices=PROJECTIONS,
     )
     width: int = positive(
         768,
-        "Width of the shared space, and of each tower that is not projected.",
+        "Width of the shared space, and of each tower that is not projected; an aggregation that "
+        "joins two vectors has half of it for each.",
         kind="channels",
         at_most=MAX_WIDTH,
     )

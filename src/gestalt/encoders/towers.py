@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.utils import _pair
 
-from gestalt.aggregation import build_aggregation
+from gestalt.aggregation import build_aggregation, pooled_width
 from gestalt.encoders.boundary import check_boundary
 from gestalt.encoders.dense_model import tokens_of
 from gestalt.encoders.image import ImageTower
@@ -238,9 +238,13 @@ def _settle(tower: Any, inputs: Any, *, said: str, aggregation: str) -> None:
             )
     except OTHERS as error:
         raise ValueError(f"{said}: {in_one_line(error)}") from error
-    if tuple(pooled.shape) != (2, tower.width):
+    expected = (2, pooled_width(aggregation, tower.width))
+    if tuple(pooled.shape) != expected:
+        joined = tuple(pooled.shape) == (2, 2 * tower.width)
+        mend = f"; give {aggregation} `beside = True` if it joins the summary and a pool of parts"
         raise ValueError(
-            f"{said}: its tokens are pooled to {(*pooled.shape,)}, expected {(2, tower.width)}"
+            f"{said}: its tokens are pooled to {(*pooled.shape,)}, expected {expected}"
+            f"{mend if joined else ''}"
         )
     if not state.equal(torch.get_rng_state()):
         dropouts = [

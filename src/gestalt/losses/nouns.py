@@ -61,7 +61,7 @@ class Nouns(Term):
         if self._unchecked is not None:
             check_same_on_ranks(self._unchecked)
             self._unchecked = None
-        nouns = pairs.embed_text(self._phrases(pairs))
+        nouns = pairs.embed_text(self._phrases(pairs), of_locations=self.pooling != "image")
         with without_autocast(nouns.device.type):
             image, patches, nouns = widen(pairs.image, pairs.patches, nouns)
             nearness = self._nearness(image, patches, nouns)

@@ -29,7 +29,8 @@ class Pairs(NamedTuple):
         text_id: (B,) int64, equal for equal captions.
         valid: (B,) bool, False for rows that are not pairs and must be masked; None if all are.
         batch: the whole batch, with ``nouns``, which captions name which, if a term reads nouns.
-        embed_text: padded texts, or their tokens, to (K, E), L2-normalised, with the gradient.
+        embed_text: padded texts, or their tokens, to (K, E), L2-normalised, with the gradient; with
+            ``of_locations=True`` to be compared with ``patches``.
         encode_text: padded texts to tokens by a frozen text tower, which may be kept; None if the
             tower is trained.
         encode_masked: encodes the images once more, a share of the patches of each replaced by a
@@ -44,7 +45,7 @@ class Pairs(NamedTuple):
     text_id: Tensor
     valid: Tensor | None
     batch: Mapping[str, Any]
-    embed_text: Callable[[Padded | Tokens], Tensor]
+    embed_text: Callable[..., Tensor]
     encode_text: Callable[[Padded], Tokens] | None
     encode_masked: Callable[[MaskToken, float], Tensor]
 

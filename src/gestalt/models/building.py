@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from gestalt.aggregation import build_aggregation
+from gestalt.aggregation import build_aggregation, pooled_width
 from gestalt.config.loading import EXPERIMENTS
 from gestalt.config.schema import Experiment
 from gestalt.config.start import CLASSIFIER
 from gestalt.encoders.image import ImageTower
-from gestalt.encoders.keys import Image, Projection, Text, is_file_of_weights
+from gestalt.encoders.keys import Image, Text, is_file_of_weights
 from gestalt.encoders.state_dicts import load_weights
 from gestalt.encoders.text import TextTower
 from gestalt.encoders.towers import build_image_tower, build_text_tower
@@ -25,15 +25,9 @@ from gestalt.measures.evaluation.prompts import prompts_folder
 from gestalt.model import DualEncoder, Side
 from gestalt.models.classifier import load_into
 from gestalt.pretraining.keys import RECIPES
-from gestalt.projection import (
-    LIKELIEST,
-    TEMPERATURE,
-    AttentionProjection,
-    ClassifierProjection,
-    TokenProjection,
-)
+from gestalt.projection import LIKELIEST, TEMPERATURE, Make
 from gestalt.support.typed import ConfigError
-from gestalt.tables import IMAGE_TOWERS, LOSSES, TEXT_TOWERS
+from gestalt.tables import IMAGE_TOWERS, LOSSES, PROJECTIONS, TEXT_TOWERS
 
 SHIPPED = EXPERIMENTS / "inits"
 """Folder of the inits that this package ships, each with its provenance in JSON."""
@@ -112,33 +106,39 @@ def _join(
     """Join towers in a model with initial scalars; projections and aggregations have fresh
     weights.
     """
-    return DualEncoder(
-        _build_side(image_tower, config.projection, config.image.aggregation),
-        _build_side(text_tower, config.projection, config.text.aggregation),
-        **scalars,
-    )
+    order, shared = config.projection.order, config.projection.width
+    maps, after = PROJECTIONS[order], PROJECTIONS.row(order).after
 
-
-def _build_side(tower: ImageTower | TextTower, projection: Projection, aggregation: str) -> Side:
-    order, width, shared = projection.order, tower.width, projection.width
-    linear: Any = None
-    if order == "siglip" and isinstance(tower, ImageTower):
-        linear = AttentionProjection(tower.trunk.pooling[0])
-    elif order == "classifier" and isinstance(tower, ImageTower):
-        linear = ClassifierProjection(width, shared)
-    elif order in ("before", "after", "siglip"):
-        linear = TokenProjection(width, shared, bias=order == "siglip")
-    elif width != shared:
-        mend = "choose before or after" if order == "none" else f"set projection.width={width}"
-        raise ConfigError(
-            f"projection.order={order}: a tower is {width} wide and projection.width is {shared}; "
-            f"{mend}"
+    def side(tower: ImageTower | TextTower, make: Make | None, aggregation: str) -> Side:
+        pooled = pooled_width(aggregation, tower.width)
+        joined = pooled // tower.width
+        projection = None
+        width = tower.width  # of the tokens that are aggregated
+        if make is not None and after:
+            projection = make(tower, pooled, shared)
+        elif make is not None and shared % joined == 0:
+            width = shared // joined
+            projection = make(tower, tower.width, width)
+        elif make is not None or pooled != shared:
+            mend = "an even number" if make is not None else f"{pooled}"
+            other = "" if make is not None else ", or choose an order that projects this tower"
+            raise ConfigError(
+                f"projection.order={order}: a tower is {tower.width} wide, {aggregation} makes "
+                f"{pooled} of it, and projection.width is {shared}; set projection.width to "
+                f"{mend}{other}"
+            )
+        return Side(
+            tower,
+            projection,
+            aggregation=build_aggregation(aggregation, width),
+            project_first=not after,
+            beside=joined > 1,
         )
-    return Side(
-        tower,
-        linear,
-        aggregation=build_aggregation(aggregation, width if order == "after" else shared),
-        project_first=order != "after",
+
+    return DualEncoder(
+        side(image_tower, maps.image, config.image.aggregation),
+        side(text_tower, maps.text, config.text.aggregation),
+        **scalars,
     )
 
 

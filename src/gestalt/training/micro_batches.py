@@ -117,8 +117,12 @@ class MicroBatches:
             encode_masked=self.encode_masked,
         )
 
-    def embed_text(self, texts: Padded | Tokens) -> Tensor:
-        """Embed K texts for terms of the loss.  Returns (K, E), L2-normalised."""
+    def embed_text(self, texts: Padded | Tokens, *, of_locations: bool = False) -> Tensor:
+        """Embed K texts for terms of the loss, to compare them with locations or with images.
+        Returns (K, E), L2-normalised.
+        """
+        model = self.model
+        embed = model.embed_text_for_locations if of_locations else model.embed_text
 
         def part_of(span: slice) -> Padded | Tokens:
             fields: dict[str, Any] = {
@@ -128,7 +132,7 @@ class MicroBatches:
             }
             return texts._replace(**fields)
 
-        return torch.cat(self._in_parts(self.model.embed_text, part_of, count=len(texts.mask)))
+        return torch.cat(self._in_parts(embed, part_of, count=len(texts.mask)))
 
     def encode_masked(self, token: MaskToken, share: float) -> Tensor:
         """Encode the images, a share of the patches of each replaced by the token.  Returns

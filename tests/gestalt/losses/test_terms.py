@@ -185,7 +185,10 @@ def test_autocast_rounds_no_similarity(name, dtype):
         patches = pairs.patches.detach().to(dtype).requires_grad_()
         scale = torch.tensor(4.6)
         given = pairs._replace(
-            text=pairs.text.detach(), patches=patches, logit_scale=scale, embed_text=lambda _: words
+            text=pairs.text.detach(),
+            patches=patches,
+            logit_scale=scale,
+            embed_text=lambda _, of_locations: words,
         )
         with torch.autocast("cpu", dtype=dtype, enabled=enabled):
             share = model.term(given)

@@ -64,7 +64,7 @@ class Toy(nn.Module):
             parameter.data.normal_(generator=generator)
         self.term: Term = build(term, **options)
 
-    def embed_text(self, phrases: Padded) -> Tensor:
+    def embed_text(self, phrases: Padded, *, of_locations: bool = False) -> Tensor:
         """Embed phrases of one word."""
         return functional.normalize(self.text(self.words(phrases.ids[:, 0])), dim=-1)
 

@@ -152,19 +152,29 @@ def used_prompts(labels: LabelSet, protocol: PromptProtocol) -> list[tuple[str, 
 
 @torch.no_grad()
 def embed_texts(
-    model: DenseModel, texts: list[str], *, progress: bool = False, **raw: bool
+    model: DenseModel,
+    texts: list[str],
+    *,
+    of_locations: bool = False,
+    progress: bool = False,
+    **raw: bool,
 ) -> Tensor:
-    """Embed K texts, at least one, as (K, E) float32, ``TEXTS_AT_ONCE`` in one pass;
-    ``progress`` shows a bar once it takes more than a few seconds, and ``raw`` are further
-    arguments of the model's ``embed_text``.
+    """Embed K texts, at least one, as (K, E) float32, ``TEXTS_AT_ONCE`` in one pass.
+
+    Args:
+        model: embeds the texts.
+        texts: K texts.
+        of_locations: True to compare them with locations, False with images.
+        progress: True to show a bar once it takes more than a few seconds.
+        raw: further arguments of the model's function.
     """
+    embed = getattr(model, "embed_text_for_locations", model.embed_text)
+    embed = embed if of_locations else model.embed_text
     starts = range(0, len(texts), TEXTS_AT_ONCE)
     bar = tqdm(
         starts, desc=f"{len(texts)} prompts", delay=BAR_AFTER, disable=not progress, leave=False
     )
-    return torch.cat(
-        [model.embed_text(texts[start : start + TEXTS_AT_ONCE], **raw).float() for start in bar]
-    )
+    return torch.cat([embed(texts[start : start + TEXTS_AT_ONCE], **raw).float() for start in bar])
 
 
 @torch.no_grad()
@@ -173,6 +183,7 @@ def class_embeddings(
     labels: LabelSet,
     *,
     protocol: PromptProtocol,
+    of_locations: bool = False,
     cache: Path | None = None,
     kept: dict[str, Tensor] | None = None,
     progress: bool = False,
@@ -181,10 +192,11 @@ def class_embeddings(
     templates.
 
     Args:
-        model: embeds K texts by ``embed_text`` as (K, E), L2-normalised or, with
-            ``normalise=False``, of the tower's own length.
+        model: embeds K texts as (K, E), L2-normalised or, with ``normalise=False``, of the tower's
+            own length.
         labels: classes with their phrases.
         protocol: templates and their ensembling.
+        of_locations: as in ``embed_texts``.
         cache: folder for the vectors of large sets of prompts of a ``DualEncoder``, whose text side
             is known apart; None embeds them all.
         kept: vectors of earlier calls with this model, to which these are added; None embeds anew.
@@ -199,20 +211,24 @@ def class_embeddings(
     def embed() -> Tensor:
         """Return the mean over templates of each phrase, (K, E) float32."""
         raw = {"normalise": False} if protocol.ensembling == "raw_mean" else {}
-        vectors = embed_texts(model, texts, progress=progress, **raw)
+        vectors = embed_texts(model, texts, of_locations=of_locations, progress=progress, **raw)
         if protocol.ensembling == "normalised_mean":
             vectors = functional.normalize(vectors, dim=-1)
         return vectors.reshape(-1, len(protocol.templates), vectors.shape[-1]).mean(dim=1)
 
     # the texts of ImageNet's templates are 80,000, so their digest is for kept vectors alone
-    key = "" if kept is None else templates_digest(protocol) + short_digest(json.dumps(texts))
+    key = (
+        ""
+        if kept is None
+        else templates_digest(protocol) + short_digest(json.dumps([texts, of_locations]))
+    )
     if kept is not None and key in kept:
         vectors = kept[key]
     elif cache is None or len(texts) < LARGE or not hasattr(model, "text_tower"):
         vectors = embed()
     else:
         encoder = cast(DualEncoder, model)  # which alone has a text tower
-        file = cache / f"{prompts_key(encoder, texts, protocol)}.npy"
+        file = cache / f"{prompts_key(encoder, texts, protocol, of_locations=of_locations)}.npy"
         vectors = cached_vectors(file, embed).to(encoder.logit_scale.device)
     if kept is not None:
         kept[key] = vectors
@@ -235,7 +251,9 @@ def prompts_folder(used: bool) -> Path | None:
     return cache_home() / "prompts" if used else None
 
 
-def prompts_key(model: DualEncoder, texts: list[str], protocol: PromptProtocol) -> str:
+def prompts_key(
+    model: DualEncoder, texts: list[str], protocol: PromptProtocol, *, of_locations: bool = False
+) -> str:
     """Return a hash of the text side's weights and structure, the token ids of the texts, the
     device and number format, and how vectors are made: the size of a pass, templates, ensembling.
 
@@ -243,6 +261,7 @@ def prompts_key(model: DualEncoder, texts: list[str], protocol: PromptProtocol) 
         model: embeds the texts.
         texts: the prompts, as embedded.
         protocol: templates and their ensembling.
+        of_locations: as in ``embed_texts``.
     """
     tower, device = model.text_tower, model.logit_scale.device
     name = (
@@ -259,6 +278,7 @@ def prompts_key(model: DualEncoder, texts: list[str], protocol: PromptProtocol) 
     text_side = [weights_hash(model.text), str(model.text), type(tower).__name__]
     vectors = [TEXTS_AT_ONCE, len(protocol.templates), protocol.ensembling]
     facts = [*text_side, machine, vectors, texts, tower.tokenise(texts)]
+    facts += ["of locations"] if of_locations and getattr(model, "cuts_text", False) else []
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

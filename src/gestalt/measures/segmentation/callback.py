@@ -106,7 +106,7 @@ class Segmentation(ClassMaps):
         if protocol.proxy:
             assert model.proxy is not None  # attached when the protocol was fitted
             self._proxy = {"proxy": model.proxy.image_origin.record()}
-        super().begin(model, **embedding)
+        super().begin(model, of_locations=True, **embedding)
         if protocol.debias == "none":
             return
         if self._unlabelled is None:

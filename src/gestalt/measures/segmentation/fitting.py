@@ -149,9 +149,15 @@ def fit_protocol(
 
     Raises:
         ValueError: the reading or the positions were requested, and the tower has no such part; or
-            the proxy model cannot be opened.
+            the proxy model cannot be opened; or an ``image_weight``, where texts have one vector
+            for images and another for locations.
     """
     protocol = protocol.fitted_to(model.patch_stride)
+    if protocol.image_weight != 0 and getattr(model, "cuts_text", False):
+        raise ValueError(
+            f"image_weight={protocol.image_weight}: the model compares locations with one half of "
+            "a text's vector, and images with all of it; choose evaluation.image_weight=0"
+        )
     if (protocol.reading, protocol.positions) == ("plain", "timm"):
         return protocol
     try:

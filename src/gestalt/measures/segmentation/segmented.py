@@ -78,7 +78,7 @@ def label_prompts(
     words = Vocabulary(tuple(labels), prompts=phrases, background=background)
     if protocol.background == "threshold":
         words = Vocabulary((*labels, "background"), prompts=(*phrases, ()), background=len(labels))
-    prompts = class_embeddings(model, words, protocol=protocol)
+    prompts = class_embeddings(model, words, protocol=protocol, of_locations=True)
     first = _first_similar(prompts.vectors)
     alike: dict[int, list[str]] = {}
     for label, winner in zip(labels, first.tolist(), strict=True):

@@ -174,7 +174,7 @@ REFUSED = {  # overrides of a run -> a part of the line
     "start=classifier:test_resnet.in1k": "unknown: ",
     "start=classifier:test_resnet.random": "random weights know no classes",
     "start=classifier:test_resnet projection.order=before": "weights need projection.order=",
-    f"start=classifier:{SMALL} projection.width=32": "384 wide and projection.width is 32; set",
+    f"start=classifier:{SMALL} projection.width=32": "384 of it, and projection.width is 32",
     f"start=classifier:{SMALL} text.init=random": "its weights need text.init=",
     "start=classifier:test_efficientnet.r160_in1k": "does not fit; choose a CNN",
     "start=classifier:test_convnext.r160_in1k": "choose a CNN with 1000 classes, ImageNet's",
