@@ -20,7 +20,8 @@ ROOTS = ["data.root=DIR", "benchmark_root=DIR"]
 NOT_THERE = {  # (experiment, scale) pairs that stop, and the reason that the line gives
     **{
         (name, "photos"): "random, supervised"
-        for name in ("clippy_dino_max", "clippy_dino_avg", "clippy_dino_cls")
+        for name in FROM_INITS
+        if load(name, scale="tiny").image.init == "dino"
     },
     ("clip_baseline", "photos"): "class token",
     ("gestalt_self_distillation", "photos"): "only of a vit can patches be hidden",
