@@ -258,6 +258,16 @@ class DualEncoder(DenseModel):
         """
         return timm_block(self.image_tower.trunk)
 
+    def check_reading(self, reading: str) -> None:
+        """Check that the model supports a reading; a ValueError gives the reason if not."""
+        if reading != "plain" and getattr(self.image.projection, "mixes_locations", False):
+            raise ValueError(
+                f"reading={reading}: it changes the tower's last block, which the blocks of "
+                "projection.order=blocks follow; choose reading=plain, or "
+                "projection.order=blocks_trunk"
+            )
+        super().check_reading(reading)
+
     def resize_positions(self, positions: str, *, grid: Pair) -> AbstractContextManager[None]:
         """Return a context in which the tower's position embeddings are resized by another rule
         than timm's.
@@ -280,7 +290,8 @@ class DualEncoder(DenseModel):
         """
         if not self.image.cuts_text:
             return self.embed_text(texts, normalise=normalise)
-        half = self.embed_text(texts, normalise=False).chunk(2, dim=-1)[1]
+        whole = self.embed_text(texts, normalise=False)
+        half = whole[:, whole.shape[1] // 2 :]
         return functional.normalize(half, dim=-1) if normalise else half
 
     @torch.no_grad()

@@ -26,7 +26,12 @@ TEMPERATURE, LIKELIEST = 2.0, 10
 class Projection(nn.Module):
     """Base of the maps of one side; a subclass gives ``project``, which maps vectors (..., D) to
     (..., E).
+
+    Attributes:
+        mixes_locations: True if the vector of a location depends on the tokens of others.
     """
+
+    mixes_locations = False
 
     def forward(self, tokens: Tokens) -> Tokens:
         """Project tokens.  Parts (B, N, D) to (B, N, E), summary (B, D) to (B, E); mask and grid
@@ -176,6 +181,7 @@ class BlocksProjection(Projection):
     values of its code (facebookresearch/dinov3).
     """
 
+    mixes_locations = True
     BLOCKS, HEAD, SCALE, EPSILON = 2, 64, 1e-5, 1e-5
     MULTIPLE = 64  # the inner width of SwiGLU is rounded up to it
 
@@ -228,6 +234,8 @@ class TrunkBlocksProjection(BlocksProjection):
     """``BlocksProjection`` whose locations are the trunk's patch tokens, which the linear map, if
     there is one, projects.
     """
+
+    mixes_locations = False
 
     def locations(self, tokens: Tokens, projected: Tokens) -> Tensor:
         """Return the parts (B, N, E) as the trunk gives them."""

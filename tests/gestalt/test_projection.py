@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from gestalt.config.loading import load
 from gestalt.losses.contrastive import contrastive_loss
-from gestalt.measures.evaluation.prompts import class_embeddings
+from gestalt.measures.evaluation.prompts import class_embeddings, prompts_key
 from gestalt.measures.evaluation.vocabularies import Vocabulary
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.models.building import build_towers
@@ -157,6 +157,11 @@ def test_each_row_trains_whole_and_compares_texts_and_locations_in_one_space(ord
     assert locations.shape[2] == texts.shape[1]
     whole = model.embed_text(WORDS, normalise=False)
     after = PROJECTIONS.row(order).after and model.image.projection is not None
+    if order == "blocks":
+        with pytest.raises(ValueError, match=r"order=blocks_trunk"):
+            model.check_reading("sclip")
+    else:
+        model.check_reading("sclip")
     half = whole if aggregation == "avg" or after else whole[:, 32:]
     torch.testing.assert_close(texts, functional.normalize(half, dim=1))
     if not order.startswith("blocks"):  # in these, locations see each other
@@ -174,3 +179,5 @@ def test_each_row_trains_whole_and_compares_texts_and_locations_in_one_space(ord
         for wanted in (False, True)
     ]
     assert widths == [whole.shape[1], locations.shape[2]]
+    named = {prompts_key(model, WORDS, protocol, of_locations=wanted) for wanted in (False, True)}
+    assert len(named) == 1 + model.cuts_text

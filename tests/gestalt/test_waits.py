@@ -115,6 +115,7 @@ ROWS = [
     *([f"loss.terms.{name}=0.5"] for name in TERMS),
     *([f"image.aggregation={name}"] for name in AGGREGATIONS),
     *([f"text.aggregation={name}"] for name in TEXTS),
+    ["loss.terms.nouns=0.5", "image.aggregation=cls_and_max"],
     *([f"projection.order={name}"] for name in ("after", "text", "text_mlp", "blocks", "glu")),
     ["image.backbone=resnet10t", *CNN],
     ["image.gradient_checkpointing=true"],

@@ -97,6 +97,9 @@ def test_a_vit_at_its_native_size_equals_timm(backbone):
         for name in tower.state_dict()
     )
     torch.testing.assert_close(tokens.parts, expected[:, model.num_prefix_tokens :])
+    registers = expected[:, int(model.cls_token is not None) : model.num_prefix_tokens]
+    found = expected[:, :0] if tokens.registers is None else tokens.registers
+    torch.testing.assert_close(found, registers)
     if model.cls_token is None:
         assert tokens.summary is None
     else:

@@ -25,3 +25,15 @@ def test_a_label_is_squashed_to_nearest_pixels_and_scored_at_that_size():
     assert [
         tuple(one.shape) for one in scorer.score(PaintedModel(), batch, scorer.truth(batch))
     ] == [(32, 32)]
+
+
+def test_classes_are_embedded_to_be_compared_with_locations(monkeypatch):
+    model, seen = PaintedModel(), []
+
+    def embed(texts, **raw):
+        seen.extend(texts)
+        return PaintedModel.embed_text(model, texts, **raw)
+
+    monkeypatch.setattr(model, "embed_text_for_locations", embed, raising=False)
+    Segmentation(context()).begin(model)
+    assert seen
