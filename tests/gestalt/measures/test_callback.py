@@ -141,7 +141,7 @@ def test_the_result_is_json_and_describes_set_protocol_and_counts():
         confusion.sum(axis=1).tolist(),
     ] == result["counts"]["model"]
     rows = callback.per_image()["painted/rows"]
-    assert rows.dtype == np.uint16
+    assert rows.dtype == np.uint8
     np.testing.assert_array_equal(confusion_of(rows, confusion.shape), confusion)
     image = rows[:, 0]
     np.testing.assert_array_equal(
