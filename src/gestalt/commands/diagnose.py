@@ -2,6 +2,8 @@
 
 from argparse import ArgumentParser, Namespace
 
+from gestalt.support.typed import ConfigError
+
 
 def flags(parser: ArgumentParser) -> None:
     """Declare the flags."""
@@ -21,7 +23,7 @@ def flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--details", action="store_true", help="add tables of classes, borders and areas"
     )
-    for name in ("markdown", "csv"):
+    for name in ("markdown", "latex", "csv"):
         parser.add_argument(
             f"--{name}",
             dest="format",
@@ -29,6 +31,15 @@ def flags(parser: ArgumentParser) -> None:
             const=name,
             default="markdown",
             help="write %(const)s (default: %(default)s)",
+        )
+
+
+def check(arguments: Namespace) -> None:
+    """Refuse ``--details`` in a format that holds the shares alone."""
+    if arguments.details and arguments.format != "markdown":
+        raise ConfigError(
+            f"--details --{arguments.format}: the details are written as Markdown only; leave out "
+            "one of the two"
         )
 
 

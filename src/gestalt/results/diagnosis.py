@@ -11,11 +11,11 @@ from gestalt.results.result import Result
 from gestalt.results.text import NONE, OVER_IMAGES, Table, interval_text
 from gestalt.support.typed import ConfigError
 
-METHOD = (
+SHARES = (
     "The shares of a row add up to 1 - mIoU: each is the mean gain of mIoU from mending the pixels "
-    "of a cause, over all orders of mending (Shapley). In brackets: 95 % over images. "
-    f"{OVER_IMAGES}"
+    "of a cause, over all orders of mending (Shapley)."
 )
+METHOD = f"In brackets: 95 % over images. {OVER_IMAGES}"
 
 
 def tables(
@@ -36,7 +36,7 @@ def tables(
         }
         diagnoses = {label: diagnosis for label, (_, diagnosis) in found.items()}
         differ = split_by_measurement(results, metric).differences()
-        notes = [f"Measured differently: {sentence}." for sentence in differ]
+        notes = [SHARES, *(f"Measured differently: {sentence}." for sentence in differ)]
         shown.append(_causes(metric, diagnoses, notes))
         if details:
             for label, (result, diagnosis) in found.items():
@@ -83,6 +83,8 @@ def _causes(metric: str, diagnoses: dict[str, Diagnosis], notes: list[str]) -> T
     rows, values = [], []
     for label, one in diagnoses.items():
         row = [label, f"{one.miou:.3f}"]
+        named = {"run": label, "metric": metric}
+        values.append(named | {"cause": None, "mean": one.miou})  # the mIoU itself
         for cause in shown:
             if cause not in one.causes:
                 row.append(NONE)
@@ -91,12 +93,10 @@ def _causes(metric: str, diagnoses: dict[str, Diagnosis], notes: list[str]) -> T
             share, interval = float(one.shares[number]), one.interval(number)
             row.append(f"{share:.3f} {interval_text(interval, sign='')}".removesuffix(f" {NONE}"))
             values.append(
-                {
-                    "run": label,
-                    "metric": metric,
-                    "miou": one.miou,
+                named
+                | {
                     "cause": CAUSES[cause],
-                    "share": share,
+                    "mean": share,
                     "low": interval and interval.low,
                     "high": interval and interval.high,
                     "miou_mended": float(one.mended[number]),

@@ -154,9 +154,9 @@ def latex(tables: Sequence[Table], method: str) -> str:
     numbers: dict[str, dict[str, str]] = {}
     for value in (value for table in tables for value in table.values):
         row = str(value.get("cell", value.get("run")))
-        kind = value.get("view") or value.get("measured_by")
+        kind = value.get("view") or value.get("measured_by") or value.get("cause")
         column = metric_words(str(value["metric"])) + (f", {kind}" if kind else "")
-        parts = value["mean"], value["deviation"]
+        parts = value["mean"], value.get("deviation")
         shown = [f"{100 * number:.1f}" for number in parts if isinstance(number, float)]
         numbers.setdefault(row, {})[column] = " ± ".join(shown) or NONE
         if value.get("paper") is not None:

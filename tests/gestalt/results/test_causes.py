@@ -150,8 +150,12 @@ def test_the_command_prints_shares_and_refuses_results_without_rows(cwd, capsys)
     for words in (f"| {miou:.3f} |", f"{found.shares[ABSENT]:.3f}", "other class of the image"):
         assert words in page
     assert "1 px" in page
+    assert main(["diagnose", "new/version_0", "--latex"]) == 0
+    shares = " & ".join(f"{100 * share:.1f}" for share in (miou, *found.shares))
+    assert f"version\\_0 & {shares} \\\\" in capsys.readouterr().out
     for words, sentence in (
         (["old/version_0"], "score it again: gestalt eval"),
+        (["new/version_0", "--details", "--csv"], "written as Markdown only"),
         (["new/version_0", "--metric", "recall_at_10"], "not the mIoU of a segmentation set"),
     ):
         assert main(["diagnose", *words]) == 2
