@@ -1,7 +1,10 @@
 """diagnose: say where segmentation results lose mIoU, by cause, with intervals over images."""
 
+import sys
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
+from gestalt.commands.flags import check_ending
 from gestalt.support.typed import ConfigError
 
 
@@ -23,6 +26,9 @@ def flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--details", action="store_true", help="add tables of classes, borders and areas"
     )
+    parser.add_argument(
+        "--output", metavar="FILE", help="PNG of the shares to write, a bar for each result"
+    )
     for name in ("markdown", "latex", "csv"):
         parser.add_argument(
             f"--{name}",
@@ -35,7 +41,8 @@ def flags(parser: ArgumentParser) -> None:
 
 
 def check(arguments: Namespace) -> None:
-    """Refuse ``--details`` in a format that holds the shares alone."""
+    """Refuse a picture that is no PNG, and ``--details`` in a format that has no place for it."""
+    check_ending("--output", arguments.output, ".png")
     if arguments.details and arguments.format != "markdown":
         raise ConfigError(
             f"--details --{arguments.format}: the details are written as Markdown only; leave out "
@@ -44,12 +51,16 @@ def check(arguments: Namespace) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Print the tables."""
-    from gestalt.results.diagnosis import METHOD, tables
+    """Print the tables, and write the picture."""
+    from gestalt.results.diagnosis import METHOD, picture, tables
     from gestalt.results.grid import read_results
     from gestalt.results.text import WRITERS
+    from gestalt.support.files import write_whole
 
     results, _ = read_results(arguments.targets)
     shown = tables(results, metrics=arguments.metric, details=arguments.details)
     print(WRITERS[arguments.format](shown, METHOD), end="")
+    if arguments.output:
+        write_whole(Path(arguments.output), picture(shown))
+        print(arguments.output, file=sys.stderr)
     return 0

@@ -3,10 +3,12 @@ imported.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 from gestalt.results.causes import AREAS, BAND_NAMES, CAUSES, Diagnosis, diagnose
 from gestalt.results.comparability import split_by_measurement
 from gestalt.results.compare import select_metrics
+from gestalt.results.plots import render_figure, stacked
 from gestalt.results.result import Result
 from gestalt.results.text import NONE, OVER_IMAGES, Table, interval_text
 from gestalt.support.typed import ConfigError
@@ -45,6 +47,17 @@ def tables(
     return shown
 
 
+def picture(shown: Sequence[Table]) -> bytes:
+    """Draw the mIoU and the shares of ``tables``, a bar for each row, as PNG."""
+    lines = [line for table in shown for line in table.values]
+    several = len({line["metric"] for line in lines}) > 1
+    rows: dict[str, dict[str, float]] = {}
+    for line in lines:
+        row = f"{line['run']}, {line['metric']}" if several else str(line["run"])
+        rows.setdefault(row, {})[str(line["cause"] or "mIoU")] = cast("float", line["mean"])
+    return render_figure(stacked(rows, heads=("mIoU", *CAUSES)))
+
+
 def of_result(result: Result, metric: str) -> Diagnosis:
     """Diagnose a metric of a result.
 
@@ -80,7 +93,8 @@ def of_result(result: Result, metric: str) -> Diagnosis:
 def _causes(metric: str, diagnoses: dict[str, Diagnosis], notes: list[str]) -> Table:
     """Return the shares of results on one set."""
     shown = sorted({cause for one in diagnoses.values() for cause in one.causes})
-    rows, values = [], []
+    rows = []
+    values: list[dict[str, object]] = []
     for label, one in diagnoses.items():
         row = [label, f"{one.miou:.3f}"]
         named = {"run": label, "metric": metric}

@@ -1,7 +1,7 @@
-"""Plots by matplotlib: bars with intervals, lines."""
+"""Plots by matplotlib: bars with intervals, stacked bars, lines."""
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +99,32 @@ def _with_legend(label: str, drawn: Mapping[str, bool]) -> str:
     """Return an axis' label, followed in brackets by the texts on what is drawn."""
     texts = [text for text, is_drawn in drawn.items() if is_drawn]
     return f"{label}   ({'; '.join(texts)})".strip() if texts else label
+
+
+@with_style()
+def stacked(rows: Mapping[str, Mapping[str, float]], *, heads: Sequence[str]) -> "Figure":
+    """Draw the parts of each row as one bar of length 1, in the order of all heads.  A head has the
+    same colour in every figure; parts of at least 0.04 show their number.
+    """
+    from matplotlib.colors import to_rgb
+
+    figure, axes = figure_of(width=8.5, height=1.1 + 0.55 * len(rows))
+    left = np.zeros(len(rows))
+    for head, colour in zip(heads, COLOURS, strict=False):
+        parts = np.array([row.get(head, 0.0) for row in rows.values()])
+        if any(head in row for row in rows.values()):
+            bar = axes.barh(
+                range(len(rows)), parts, height=0.5, left=left, color=colour, label=head
+            )
+            texts = [f"{part:.2f}" if part >= 0.04 else "" for part in parts]
+            ink = "black" if sum(to_rgb(colour)) > 1.5 else "white"
+            axes.bar_label(bar, texts, label_type="center", color=ink, fontsize=9)
+        left += parts
+    for place, name in enumerate(rows):  # above its bar, since names can be long
+        axes.text(0, place - 0.32, name, fontsize=9)
+    axes.set(xlim=(0, 1), ylim=(len(rows) - 0.6, -0.7), yticks=())
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
 
 
 @with_style()

@@ -1,5 +1,7 @@
 """Where mIoU is lost: planted faults, sums, and the jackknife against a loop over images."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,7 @@ from gestalt.results.causes import (
     diagnose,
 )
 from gestalt.results.intervals import pseudo_values
+from gestalt.results.plots import stacked
 from tests.gestalt.ablation.fake_run import leave, record
 from tests.gestalt.tiny_config import tiny_config
 
@@ -129,6 +132,21 @@ def test_moved_borders_lie_in_the_bands_up_to_their_distance():
     assert right[2] == pytest.approx((64 - 24 + 60 - 18) / 124)
 
 
+def test_the_parts_of_a_bar_adjoin_and_keep_their_colours():
+    rows = {"all": {"a": 0.2, "b": 0.5, "c": 0.3}, "one": {"a": 0.7, "c": 0.3}}
+    colours = set()
+    for shown in (rows, {"one": rows["one"]}):
+        figure = stacked(shown, heads=("a", "b", "c"))
+        *_, last = figure.axes[0].containers
+        colours.add(last[0].get_facecolor())
+        for bar in last:
+            assert (bar.get_x(), bar.get_x() + bar.get_width()) == pytest.approx((0.7, 1))
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == sorted(
+            {head for row in shown.values() for head in row}
+        )
+    assert len(colours) == 1
+
+
 def test_the_command_prints_shares_and_refuses_results_without_rows(cwd, capsys):
     config = tiny_config()
     made, _ = record(config, 0.5)
@@ -150,11 +168,13 @@ def test_the_command_prints_shares_and_refuses_results_without_rows(cwd, capsys)
     for words in (f"| {miou:.3f} |", f"{found.shares[ABSENT]:.3f}", "other class of the image"):
         assert words in page
     assert "1 px" in page
-    assert main(["diagnose", "new/version_0", "--latex"]) == 0
+    assert main(["diagnose", "new/version_0", "--latex", "--output", "shares.png"]) == 0
+    assert Path("shares.png").read_bytes().startswith(b"\x89PNG")
     shares = " & ".join(f"{100 * share:.1f}" for share in (miou, *found.shares))
     assert f"version\\_0 & {shares} \\\\" in capsys.readouterr().out
     for words, sentence in (
         (["old/version_0"], "score it again: gestalt eval"),
+        (["new/version_0", "--output", "shares.jpg"], "a file that ends in .png"),
         (["new/version_0", "--details", "--csv"], "written as Markdown only"),
         (["new/version_0", "--metric", "recall_at_10"], "not the mIoU of a segmentation set"),
     ):
