@@ -233,9 +233,9 @@ def test_the_tree_names_every_room():
         assert named == {room.name for room in rooms if not room.is_symlink()}
 
 
-def test_the_documented_ladder_of_imports_matches_the_code():
+def test_the_documented_layers_of_imports_match_the_code():
     drawn = re.search(
-        r"## The ladder of imports\n.*?```text\n(.*?)```",
+        r"## Layers of imports\n.*?```text\n(.*?)```",
         PAGES["docs/architecture.md"],
         flags=re.DOTALL,
     )[1]
