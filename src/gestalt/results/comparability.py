@@ -193,11 +193,24 @@ def setup_differences(results: Sequence[Result]) -> list[str]:
     return [sentence for split in splits for sentence in split.differences()]
 
 
-def run_notes(results: Collection[Result]) -> list[str]:
-    """Return a note for each result of a model that had steps of its run left, for each threshold
-    of other weights, and for each commit that does not state the exact code.
+def supervision_notes(results: Collection[Result]) -> list[str]:
+    """Return a note that names the fields in which the supervision of the results differs, among
+    the fields that all of them have; an empty list if none differs.
     """
-    notes = []
+    seen = [result.supervision for result in results]
+
+    def shared(result: Result) -> Fields:
+        fields = result.supervision
+        return {key: fields[key] for key in fields if all(key in other for other in seen)}
+
+    return [f"Unequal supervision, {found}." for found in _split(results, shared).differences()]
+
+
+def run_notes(results: Collection[Result]) -> list[str]:
+    """Return the notes on results: unequal supervision, models whose run was not finished,
+    thresholds chosen for other weights, and commits that do not state the exact code.
+    """
+    notes = supervision_notes(results)
     for result in results:
         steps = result.record.get("steps")
         planned = result.record.get("steps_planned")

@@ -14,6 +14,7 @@ import numpy as np
 from markupsafe import Markup
 
 from gestalt.measures.evaluation.pictures import segmentation_panels
+from gestalt.results.comparability import supervision_notes
 from gestalt.results.compare import METHOD, Comparison, compare, differing
 from gestalt.results.grid import METHOD as GRID_METHOD
 from gestalt.results.grid import GridResults, build_tables
@@ -98,7 +99,10 @@ def _opening(first: Result, comparison: Comparison | None) -> tuple[str, dict[st
         column = comparison.columns[0]
         scores, against = column.scores, column.against
         title = column.title
+        scored = [result for result in comparison.results if result.label in scores]
         sentence = finding(column.metric, scores, against=against)
+        if sentence:
+            sentence = " ".join([sentence, *supervision_notes(scored)])
     else:
         scores, against, title = dict[str, Score](), "", first.label
         for metric in headlines([first]):
@@ -122,6 +126,7 @@ PROVENANCE = (
     "file",
     "format",
     "config_hash",
+    "supervision",
     "checkpoint",
     "checkpoint_sha256",
     "run",
@@ -143,7 +148,8 @@ def render_section(result: Result, number: int) -> Markup:
     parts: list[Markup] = []
     for entry in result.record["benchmarks"]:
         parts += _entry(result, entry)
-    parts.append(_details("Provenance", {"file": str(result.path), **result.record}, PROVENANCE))
+    origin = {"file": str(result.path), **result.record, "supervision": result.supervision}
+    parts.append(_details("Provenance", origin, PROVENANCE))
     return Markup(BLOCKS.section(number, result.label, _origin(result), parts))
 
 

@@ -15,6 +15,7 @@ from gestalt.measures.evaluation.pictures import EXTREMES
 from gestalt.measures.segmentation.class_maps import write_extremes
 from gestalt.results.record import provenance, write_record
 from gestalt.results.result import HEADS, Result, headlines_of, read_result
+from gestalt.results.supervision import supervision
 from gestalt.results.text import NONE, Table, images_text
 from gestalt.support.arrays import Array, write_arrays
 from gestalt.support.files import Fields, file_hash
@@ -88,14 +89,15 @@ def write_results(
 
     Args:
         path: path of the record.
-        record: without the hashes of the arrays.
+        record: its fields, without ``supervision`` and ``arrays``.
         callbacks: with the scorers.
         arrays: folder for the contribution of each image.
         extremes: folder that the folder of the best and worst images is made in.
     """
     scorers = scorers_of(callbacks)
     write_extremes(extremes / EXTREMES, scorers)
-    write_record(path, {**record, "arrays": write_per_image(arrays, scorers)})
+    further = {"supervision": supervision(record), "arrays": write_per_image(arrays, scorers)}
+    write_record(path, {**record, **further})
     print(f"result: {path}", file=sys.stderr, flush=True)
     return read_result(path)
 

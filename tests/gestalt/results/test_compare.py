@@ -16,6 +16,7 @@ from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.results.compare import METHOD, compare, differing
 from gestalt.results.grid import read_results
 from gestalt.results.intervals import Contribution, Interval
+from gestalt.results.report import write_report
 from gestalt.results.text import WRITERS
 from gestalt.support.typed import ConfigError
 from tests.gestalt.ablation.fake_run import counts, leave, record
@@ -291,6 +292,16 @@ def test_differing_commits_and_inits_are_noted_and_not_refused(run):
         )
         for note in notes
     )
+
+
+def test_unequal_supervision_is_noted_and_not_refused(run):
+    labelled = {"pairs": 5, "captions": "scenes", "image_labels": "ImageNet", "masks": "none"}
+    pair = results(run(0.6), run(0.5, change=lambda made, _: made.update(supervision=labelled)))
+    labels = " vs ".join(result.label for result in pair)
+    note = f"Unequal supervision, {labels}: image_labels is none vs ImageNet."
+    assert note in compare(pair).notes
+    write_report(pair, Path("unequal.html"))
+    assert f"]). {note}</strong>" in Path("unequal.html").read_text()
 
 
 def test_a_part_of_a_published_set_is_marked(run):
