@@ -66,10 +66,20 @@ class LeftOut(Relocated):
         left_out: their indices in it, ascending.
         path: file that they follow from.
         kind: ``manifest`` or ``include``.
+        facts: further facts of the file.
     """
 
-    def __init__(self, source: Source, left_out: ArrayLike, path: Path, *, kind: str) -> None:
+    def __init__(
+        self,
+        source: Source,
+        left_out: ArrayLike,
+        path: Path,
+        *,
+        kind: str,
+        facts: Fields | None = None,
+    ) -> None:
         self._source, self._kind, self.sha256 = source, kind, file_hash(path)
+        self._facts = facts or {}
         self.left_out = np.asarray(left_out, dtype=np.int64)
         # number of remaining samples before each of them
         self._kept_before = self.left_out - np.arange(len(self.left_out))
@@ -113,6 +123,7 @@ class LeftOut(Relocated):
             **self._source.about(),
             f"{self._kind}_sha256": self.sha256,
             f"left_out_by_{self._kind}": len(self.left_out),
+            **self._facts,
         }
 
 
@@ -145,7 +156,9 @@ def without_known_bad(source: Source, path: Path) -> LeftOut:
             f"{manifest['source_digest']}, but the source has "
             f"{len(source)} with {source.digest()}: inspect it again, with the same data.limit"
         )
-    return LeftOut(source, [row[0] for row in manifest["bad"]], path, kind="manifest")
+    shared = {key: manifest[key] for key in ("shared_images",) if key in manifest}
+    bad = [row[0] for row in manifest["bad"]]
+    return LeftOut(source, bad, path, kind="manifest", facts=shared)
 
 
 def only_included(source: Source, path: Path) -> LeftOut:

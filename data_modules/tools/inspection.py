@@ -5,15 +5,17 @@ if none of the captions that training may draw is usable.
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from io import BytesIO
 from itertools import chain
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -25,9 +27,11 @@ from gestalt.data_modules.corpora.captions import (
 )
 from gestalt.data_modules.corpora.manifest import Bad
 from gestalt.data_modules.corpora.stored_pairs import StoredPairs
+from gestalt.data_modules.labels.image_set import ImageSet
 from gestalt.data_modules.pairs import Source, StoredPair
 from gestalt.data_modules.pixels.bad_samples import BadSample, bad_sample_at
 from gestalt.data_modules.pixels.decoding import shown_size
+from gestalt.data_modules.pixels.photographs import as_rgb, open_checked, to_tensor
 from gestalt.support.files import Fields, value_hash
 
 BATCH = 32  # number of samples that a process examines before it reports them
@@ -41,7 +45,8 @@ class Finding(NamedTuple):
 
     Attributes:
         bad: reason, where and key; None for a good sample.
-        image: width, height, bytes and hash; empty for a bad sample.
+        image: width, height, bytes, and hashes of the file and of the pixels; empty for a bad
+            sample.
         captions: number of words and hash of each usable caption.
         unusable: number of unusable captions.
     """
@@ -52,12 +57,20 @@ class Finding(NamedTuple):
     unusable: int = 0
 
 
-def examine(source: Source, indices: Sequence[int]) -> list[Finding]:
-    """Examine some samples; of a source without files, as they are drawn in the first epoch."""
-    return [_examine(source, index) for index in indices]
+def examine(source: Source, compared: bool, indices: Sequence[int]) -> list[Finding]:
+    """Examine some samples; of a source without files, as they are drawn in the first epoch.
+
+    The pixels are hashed if the images are ``compared`` with those of image sets.
+    """
+    return [_examine(source, compared, index) for index in indices]
 
 
-def _examine(source: Source, index: int) -> Finding:
+def pixel_hash(image: Tensor) -> int:
+    """Return a hash of an image (3, H, W) uint8, which differs for another shape."""
+    return value_hash(bytes(str(tuple(image.shape)), "ascii") + image.numpy().tobytes())
+
+
+def _examine(source: Source, compared: bool, index: int) -> Finding:
     rule = source.rule if isinstance(source, StoredPairs) else ANY_CAPTION
     try:
         stored = source.read(index) or drawn(source, index)
@@ -65,16 +78,21 @@ def _examine(source: Source, index: int) -> Finding:
         usable = usable_texts(stored.captions, rule)
         with bad_sample_at(stored.where, stored.key):
             size = shown_size(stored.image)
+            pixels = 0
+            if compared:  # without the orientation tag, as image sets are read
+                pixels = pixel_hash(to_tensor(as_rgb(open_checked(stored.image))))
             if not usable:  # raises the reason of the first
                 clean_caption(texts[0] if texts else None)
     except BadSample as bad:
         return Finding((bad.reason, bad.where, bad.key))
-    image = *size, len(stored.image), value_hash(stored.image)
+    image = *size, len(stored.image), value_hash(stored.image), pixels
     captions = [(len(text.split()), value_hash(text)) for text in usable]
     return Finding(None, image, captions, len(texts) - len(usable))
 
 
-def inspect(source: Source, workers: int) -> tuple[list[Bad], Fields]:
+def inspect(
+    source: Source, workers: int, image_sets: Mapping[str, ImageSet] = MappingProxyType({})
+) -> tuple[list[Bad], Fields]:
     """Examine all samples of a source in order.
 
     A few numbers are kept of each, so that eleven million samples fit into memory.
@@ -82,9 +100,11 @@ def inspect(source: Source, workers: int) -> tuple[list[Bad], Fields]:
     Args:
         source: the samples.
         workers: number of further processes.
+        image_sets: sets to compare with, by name.
 
     Returns:
-        The bad samples, and all counts, both for the manifest.
+        The bad samples, and all counts, both for the manifest.  With image sets, one of the counts
+        is the number of images of each that the source has with equal pixels.
 
     Raises:
         ValueError: the source is a mixture, whose indices mean other samples in each epoch.
@@ -95,7 +115,7 @@ def inspect(source: Source, workers: int) -> tuple[list[Bad], Fields]:
         range(len(source)),  # type: ignore[arg-type]
         batch_size=BATCH,
         num_workers=workers,
-        collate_fn=partial(examine, source),
+        collate_fn=partial(examine, source, bool(image_sets)),
     )
     findings = enumerate(progress(chain.from_iterable(loader), total=len(source)))
     images, captions = array("Q"), array("Q")
@@ -107,7 +127,7 @@ def inspect(source: Source, workers: int) -> tuple[list[Bad], Fields]:
         images.extend(finding.image)
         captions.extend(chain.from_iterable(finding.captions))
         unusable += finding.unusable
-    *sizes, image_hashes = np.array(images, dtype=np.uint64).reshape(-1, 4).T
+    *sizes, image_hashes, pixels = np.array(images, dtype=np.uint64).reshape(-1, 5).T
     words, text_hashes = np.array(captions, dtype=np.uint64).reshape(-1, 2).T
     return bad, {
         "images": {
@@ -123,6 +143,19 @@ def inspect(source: Source, workers: int) -> tuple[list[Bad], Fields]:
             name: {"repeats": len(hashes) - len(np.unique(hashes))}
             for name, hashes in (("images", image_hashes), ("captions", text_hashes))
         },
+        **({"shared_images": _shared(pixels, image_sets)} if image_sets else {}),
+    }
+
+
+def _shared(pixels: NDArray[np.uint64], image_sets: Mapping[str, ImageSet]) -> dict[str, int]:
+    """Return the number of images of each set whose pixels have one of these hashes."""
+    known = set(pixels.tolist())
+    return {
+        name: sum(
+            pixel_hash(images.sample(index)["image"]) in known
+            for index in progress(range(len(images)), desc=name)
+        )
+        for name, images in image_sets.items()
     }
 
 

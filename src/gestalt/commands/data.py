@@ -134,11 +134,14 @@ def _inspect(arguments: Namespace, source: "Source") -> bool:
     """Read every sample, write the manifest and print the counts.  Returns True if all are bad."""
     from gestalt.data_modules.corpora.manifest import write_manifest
     from gestalt.data_modules.tools.inspection import inspect
+    from gestalt.runs.evaluation import build_image_sets
     from gestalt.runs.source import reading_processes
     from gestalt.runs.training import build_bad_samples
 
     path = _place(arguments, source, ".json")
-    bad, counted = inspect(source, workers=reading_processes(arguments.config))
+    workers = reading_processes(arguments.config)
+    image_sets = build_image_sets(arguments.config)
+    bad, counted = inspect(source, workers, image_sets)
     digest = write_manifest(path, source, bad, counted)
     sizes = [f"{name} {_range(spread)}" for name, spread in counted["images"].items()]
     texts = counted["captions"]
@@ -155,6 +158,8 @@ def _inspect(arguments: Namespace, source: "Source") -> bool:
         lines.append(f"  {reason} {number:,}, the first is {firsts[reason]}{hint}")
     for kind, row in counted["duplicates"].items():
         lines.append(f"repeated {kind}: {row['repeats']:,}")
+    for name, number in counted.get("shared_images", {}).items():
+        lines.append(f"images of {name} in the source: {number:,} of {len(image_sets[name]):,}")
     lines.append(f"manifest: {path}, sha256 {digest}")
     all_bad = len(bad) == len(source)
     if bad and not all_bad:

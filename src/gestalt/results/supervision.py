@@ -73,6 +73,9 @@ PUBLISHED = re.compile(
 organisation that trained or converted them.
 """
 
+WORD = re.compile("[a-z]+")
+"""A word of a class's name.  A class is among the nouns of captions if one of its words is."""
+
 BY_HAND = ("threshold", "prior", "prior_offset")
 """Keys of ``evaluation`` whose value a user may have chosen on images with masks."""
 
@@ -81,7 +84,8 @@ def supervision(record: Fields) -> dict[str, str | int]:
     """Return what training and scoring were allowed to see, by the fields of a results file.
 
     A value is ``none`` for nothing of its kind, and ``unknown`` if the results file does not show
-    it.  Only the results file of a run has ``pairs``, the number of training pairs.
+    it.  Only the results file of a run has ``pairs``, the number of training pairs,
+    ``classes_among_nouns`` and ``shared_images``.
     """
     init = record.get("image_init")
     if init is None:  # label maps: their model is not opened
@@ -90,14 +94,32 @@ def supervision(record: Fields) -> dict[str, str | int]:
     external = "model" in record
     start = init["requested"] if external else config.get("start")
     seen = _of_init(config.get("image", {}), init) if start is None else _of_name(str(start))
-    pairs = {}
+    of_pairs: dict[str, str | int] = {}
     if not external and record.get("steps") != 0:
         data = config.get("data", {})
         sources = [_source(part) for part in data.get("mixture") or [data]]
         seen = seen._replace(captions=_joined(seen.captions, *sources))
         if "samples" in record.get("data", {}):
-            pairs = {"pairs": record["data"]["samples"]}
-    return {**seen._asdict(), **pairs, "tuned_with_masks": _tuned(record)}
+            of_pairs = _of_pairs(record)
+    return {**seen._asdict(), **of_pairs, "tuned_with_masks": _tuned(record)}
+
+
+def _of_pairs(record: Fields) -> dict[str, str | int]:
+    """Return the number of training pairs of a run, and what they share with its benchmarks."""
+    nouns = set(record.get("nouns", ()))
+    named = []
+    for entry in record["benchmarks"]:
+        classes = entry.get("names", ()) if entry.get("measure") == "segmentation" else ()
+        hits = [name for name in classes if nouns.intersection(WORD.findall(name.lower()))]
+        if hits:
+            named.append(f"{len(hits)} of {len(classes)} of {entry['set']}")
+    shared = record["data"].get("shared_images")
+    counts = [f"{count} of {name}" for name, count in (shared or {}).items() if count]
+    return {
+        "pairs": record["data"]["samples"],
+        "classes_among_nouns": _joined(*named),
+        "shared_images": UNKNOWN if shared is None else _joined(*counts),
+    }
 
 
 def _of_init(image: Fields, init: Fields) -> Seen:

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.image_text import ImageTextDataModule
 from gestalt.losses.build import list_nouns
+from gestalt.losses.noun_list import NounList
 from gestalt.models.start import build_model, check_names
 from gestalt.runs.evaluation import build_evaluation
 from gestalt.runs.features import connect_loader
@@ -52,6 +53,7 @@ class Run:
         steps_per_epoch: number of steps in an epoch.
         scorers: the callbacks that score the benchmarks.
         bad_samples: the callback that counts unreadable samples.
+        nouns: nouns of the captions, if an auxiliary loss reads them.
     """
 
     config: Experiment
@@ -61,6 +63,7 @@ class Run:
     steps_per_epoch: int
     scorers: list[Callback] = field(repr=False)
     bad_samples: BadSamples = field(repr=False)
+    nouns: NounList | None = field(default=None, repr=False)
 
     @property
     def callbacks(self) -> list[Callback]:
@@ -132,6 +135,7 @@ def build(
         steps_per_epoch,
         scorers,
         build_bad_samples(experiment, samples=len(source)),
+        nouns,
     )
 
 

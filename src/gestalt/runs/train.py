@@ -152,6 +152,7 @@ def _train(config: Experiment, resumed: Path | None, verbose: bool) -> dict[str,
             "weights_sha256": weights_hash(module.model),
             "best": next(filter(None, map(_best, trainer.checkpoint_callbacks)), None),
             "data": {**data.about(), "bad_samples": parts.bad_samples.record()},
+            **({} if parts.nouns is None else {"nouns": list(parts.nouns.nouns)}),
             "seconds": clock.seconds,
             "seconds_since_start_or_resume": round(time.monotonic() - start, 1),
         }

@@ -38,13 +38,13 @@ class Shards(Source):
         return torch.full((3, 1, 1), index, dtype=torch.uint8), f"{epoch}/{index}"
 
 
-def written(folder, *, bad=BAD, digest="shards"):
+def written(folder, *, bad=BAD, digest="shards", **counted):
     path = folder / "manifest.json"
     sha256 = write_manifest(
         path,
         source=Shards(digest),
         bad=[(index, "zero_bytes", "s", str(index)) for index in bad],
-        counted={"bytes": 7},
+        counted={"bytes": 7, **counted},
     )
     return path, sha256
 
@@ -63,9 +63,10 @@ def test_samples_outside_the_manifest_keep_their_order_and_shards(tmp_path, bad,
 
 
 def test_the_manifest_hash_is_part_of_the_digest_and_of_about(tmp_path):
-    path, sha256 = written(tmp_path)
+    shared = {"shared_images": {"voc": 2}}
+    path, sha256 = written(tmp_path, **shared)
     source = without_known_bad(Shards(), path)
-    assert source.about() == {"manifest_sha256": sha256, "left_out_by_manifest": 5}
+    assert source.about() == {"manifest_sha256": sha256, "left_out_by_manifest": 5, **shared}
     (tmp_path / "other").mkdir()
     assert (
         without_known_bad(Shards(), written(tmp_path / "other", bad=BAD[1:])[0]).digest()

@@ -1,9 +1,14 @@
 """Inspection finds exactly the planted faults."""
 
+from io import BytesIO
+
 import pytest
+from PIL import Image
 
 from gestalt.data_modules.pixels.bad_samples import BadSample
+from gestalt.data_modules.pixels.photographs import to_tensor
 from gestalt.data_modules.tools.inspection import inspect
+from tests.data_modules.files import picture
 from tests.data_modules.tools.planted import planted
 
 BAD = {
@@ -27,6 +32,21 @@ def test_every_planted_fault_is_found_with_its_reason(workers):
     assert counted["captions"]["unusable_beside_usable"] == 1
     assert counted["captions"]["words"]["most"] == 3
     assert counted["duplicates"] == {"images": {"repeats": 1}, "captions": {"repeats": 1}}
+
+
+class Images(list):
+    def sample(self, index):
+        return {"image": self[index]}
+
+
+def test_images_that_a_set_shares_with_the_source_are_counted_by_their_pixels():
+    image = to_tensor(Image.open(BytesIO(picture(0))).convert("RGB"))
+    others = [image.flip(0), image.reshape(3, image.shape[2], -1)]
+    sets = {"both": Images([image, *others]), "neither": Images(others)}
+    assert inspect(planted(), workers=0, image_sets=sets)[1]["shared_images"] == {
+        "both": 1,
+        "neither": 0,
+    }
 
 
 def test_inspection_flags_exactly_the_samples_that_training_cannot_read():
