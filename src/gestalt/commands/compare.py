@@ -29,7 +29,7 @@ def flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--details",
         action="store_true",
-        help="list every setting in which results were measured differently",
+        help="list every setting in which results were measured differently, and the supervision",
     )
     for name in ("markdown", "latex", "csv"):
         parser.add_argument(
@@ -43,16 +43,17 @@ def flags(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Print the table; before it, on the standard error, every setting that differs if
-    ``--details`` asks for them.
+    """Print the table; before it, on the standard error, every setting that differs and the
+    supervision if ``--details`` asks for them.
     """
-    from gestalt.results import compare, grid
+    from gestalt.results import comparability, compare, grid
     from gestalt.results.text import WRITERS
 
     results, grids = grid.read_results(arguments.targets)
     mixed = arguments.allow_mixed
     if arguments.details:
-        for table in compare.differing(results, metrics=arguments.metric):
+        differing = compare.differing(results, metrics=arguments.metric)
+        for table in (*differing, comparability.supervision_table(results)):
             print(table.title, table.markdown(), sep="\n", end="\n\n", file=sys.stderr)
     if grids and len(arguments.targets) == 1:
         metrics = compare.select_metrics(results, arguments.metric)

@@ -230,7 +230,9 @@ def _open_run(
     # without the optimiser's tensors, which need memory
     content = {key: content.get(key, {}) for key in ("state_dict", "gestalt")}
     known: Identity = {"steps": steps, "steps_planned": planned}
-    if inside:  # as in the checkpoint's path, or absolute if that does not contain it
+    if inside:
+        known["data"] = (record_of(folder / RESULT) or {}).get("data", {})
+        # as in the checkpoint's path, or absolute if that does not contain it
         named = checkpoint.parents[1] if len(checkpoint.parts) > 2 else Path()
         within = named.resolve() == folder and named.name not in ("", "..")
         known["run"] = str(named if within else folder)
@@ -259,9 +261,12 @@ def _open_folder(target: str, overrides: list[str], trusted: Sequence[str], chec
 
 def _identity(checkpoint: str, sha256: str, provenance: Identity) -> Identity:
     """Return the fields that identify weights, with those of ``TRAINED`` that their provenance
-    has.
+    has, and the number of training pairs.
     """
     known = {key: provenance[key] for key in TRAINED if provenance.get(key) is not None}
+    data = provenance.get("data", {})
+    if "samples" in data:
+        known["data"] = {"samples": data["samples"]}
     return {"checkpoint": checkpoint, "checkpoint_sha256": sha256, **known}
 
 

@@ -15,6 +15,7 @@ from gestalt.config.schema import last_parts
 from gestalt.encoders.keys import ARCHITECTURE
 from gestalt.results.record import CHANGED
 from gestalt.results.result import Result
+from gestalt.results.supervision import FIELDS, UNKNOWN
 from gestalt.results.text import Table
 from gestalt.support.files import Fields
 
@@ -193,9 +194,31 @@ def setup_differences(results: Sequence[Result]) -> list[str]:
     return [sentence for split in splits for sentence in split.differences()]
 
 
-def supervision_notes(results: Collection[Result]) -> list[str]:
-    """Return a note that names the fields in which the supervision of the results differs, among
-    the fields that all of them have; an empty list if none differs.
+def supervision_notes(results: Sequence[Result]) -> list[str]:
+    """Return a sentence on supervision that differs between the results, or that is unknown of
+    several models; an empty list if there is nothing to say.
+    """
+    split = _split(results, lambda result: result.supervision)
+    unknown = [key for key in FIELDS if any(UNKNOWN in row[key] for row in split.settings)]
+    if found := split.differences():
+        return [f"Unequal supervision, {found[0]}."]
+    if not unknown or one_model(results):
+        return []
+    return [f"Supervision may be unequal: {', '.join(unknown)} of all results are unknown."]
+
+
+def supervision_table(results: Iterable[Result]) -> Table:
+    """Return what was seen as a table, a column for each group of results with equal
+    supervision.
+    """
+    split = _split(results, lambda result: result.supervision)
+    rows = [(key, *(row[key] for row in split.settings)) for key in FIELDS]
+    return Table("Supervision", ("kind", *split.names), rows, numbers=range(0))
+
+
+def run_notes(results: Collection[Result]) -> list[str]:
+    """Return a note for each result of a model that had steps of its run left, for each threshold
+    of other weights, and for each commit that does not state the exact code.
     """
     seen = [result.supervision for result in results]
 

@@ -10,7 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
-from gestalt.results.comparability import one_model, run_notes, split_by_measurement
+from gestalt.results.comparability import (
+    one_model,
+    run_notes,
+    split_by_measurement,
+    supervision_notes,
+)
 from gestalt.results.intervals import Interval
 from gestalt.results.result import Result, headlines, measured
 from gestalt.results.scores import Score, score_rows, unpaired
@@ -144,7 +149,9 @@ def compare(
             "The rows are one model, measured in different ways; gestalt compare --details lists "
             "every setting that differs."
         )
-    return Comparison(results, columns, [*notes, *_notes(results, columns)])
+    return Comparison(
+        results, columns, [*notes, *_notes(results, columns), *supervision_notes(results)]
+    )
 
 
 def differing(results: Sequence[Result], metrics: Sequence[str] = ()) -> list[Table]:

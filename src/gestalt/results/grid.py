@@ -10,7 +10,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from gestalt.results.comparability import run_notes, setup_differences, split_by_measurement
+from gestalt.results.comparability import (
+    run_notes,
+    setup_differences,
+    split_by_measurement,
+    supervision_notes,
+)
 from gestalt.results.record import result_paths, write_record
 from gestalt.results.result import (
     Result,
@@ -315,7 +320,7 @@ def build_table(
         if entry["set"] == image_set
     )
     notes += [f"{image_set}: {part}." for part in parts if part]
-    notes += run_notes(results.values())
+    notes += [*run_notes(results.values()), *supervision_notes(measured)]
     # the first run of the base cell, else of any
     base = [*runs[design.against].values(), *results.values()]
     baselines = companions(base[0].record["metrics"], metric) if base else {}

@@ -14,7 +14,7 @@ import numpy as np
 from markupsafe import Markup
 
 from gestalt.measures.evaluation.pictures import segmentation_panels
-from gestalt.results.comparability import supervision_notes
+from gestalt.results.comparability import supervision_notes, supervision_table
 from gestalt.results.compare import METHOD, Comparison, compare, differing
 from gestalt.results.grid import METHOD as GRID_METHOD
 from gestalt.results.grid import GridResults, build_tables
@@ -84,6 +84,7 @@ def write_report(
         finding=opening,
         pictures=pictures,
         comparison=comparison,
+        supervision=supervision_table(results),
         differing=differing(results) if compared else (),
         method=METHOD if compared else OVER_IMAGES,
         sections=sections,

@@ -13,7 +13,7 @@ from gestalt.measures.evaluation.pictures import EXTREMES, Predictions, read_pre
 from gestalt.models.names import RESULT
 from gestalt.results.intervals import Contribution, Interval, contribution
 from gestalt.results.record import read_record
-from gestalt.results.supervision import supervision
+from gestalt.results.supervision import FIELDS, UNKNOWN
 from gestalt.results.text import NONE, baselines_text, interval_text, part_text
 from gestalt.support.arrays import Array, read_arrays
 from gestalt.support.files import Fields, file_hash
@@ -70,11 +70,11 @@ class Result:
         return str(self.record["provenance"]["commit"])
 
     @property
-    def supervision(self) -> Fields:
-        """What training and scoring were allowed to see.  Results files of earlier versions lack
-        the field, so it is derived from their other fields.
+    def supervision(self) -> dict[str, str]:
+        """What the model and its scoring were allowed to see; ``unknown`` in results files of
+        earlier versions, which do not have it.
         """
-        return self.record.get("supervision") or supervision(self.record)
+        return dict.fromkeys(FIELDS, UNKNOWN) | self.record.get("supervision", {})
 
     @property
     def substituted_init(self) -> str:

@@ -89,7 +89,7 @@ def write_results(
 
     Args:
         path: path of the record.
-        record: its fields, without ``supervision`` and ``arrays``.
+        record: without its supervision and the hashes of the arrays.
         callbacks: with the scorers.
         arrays: folder for the contribution of each image.
         extremes: folder that the folder of the best and worst images is made in.

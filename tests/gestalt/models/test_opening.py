@@ -18,8 +18,10 @@ from tests.gestalt.tiny_model import save_run
 def test_a_run_that_is_named_from_within_is_called_by_its_whole_path(tmp_path, monkeypatch):
     assert place_of({"checkpoint": "clippy:folder/last.ckpt"}) == "clippy:folder/last.ckpt"
     run = save_run(tmp_path)
+    (run / "result.json").write_text('{"data": {"samples": 9}}')
     monkeypatch.chdir(run / "checkpoints")
-    assert open_target("..").identity["run"] == str(run)
+    identity = open_target("..").identity
+    assert (identity["run"], identity["data"]) == (str(run), {"samples": 9})
     assert open_target(str(Path("..") / "checkpoints" / "last.ckpt")).identity["run"] == str(run)
 
 

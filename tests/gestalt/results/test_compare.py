@@ -294,14 +294,22 @@ def test_differing_commits_and_inits_are_noted_and_not_refused(run):
     )
 
 
-def test_unequal_supervision_is_noted_and_not_refused(run):
-    labelled = {"pairs": 5, "captions": "scenes", "image_labels": "ImageNet", "masks": "none"}
-    pair = results(run(0.6), run(0.5, change=lambda made, _: made.update(supervision=labelled)))
+def test_unequal_or_unknown_supervision_is_noted_and_not_refused(run, capsys):
+    known = dict.fromkeys(("captions", "image_labels", "masks", "tuned_with_masks"), "none")
+    plain, labelled = (
+        run(score, change=lambda made, _, seen=seen: made.update(supervision=known | seen))
+        for score, seen in ((0.6, {}), (0.5, {"image_labels": "ImageNet"}))
+    )
+    pair = results(plain, labelled)
     labels = " vs ".join(result.label for result in pair)
     note = f"Unequal supervision, {labels}: image_labels is none vs ImageNet."
-    assert note in compare(pair).notes
+    assert compare(pair).notes[-1] == note
     write_report(pair, Path("unequal.html"))
     assert f"]). {note}</strong>" in Path("unequal.html").read_text()
+    main(["compare", str(plain), str(labelled), "--details"])
+    assert "| image_labels | none | ImageNet |" in capsys.readouterr().err
+    old = compare(results(run(0.6), run(0.5))).notes[-1]  # of files without the field
+    assert old == f"Supervision may be unequal: {', '.join(known)} of all results are unknown."
 
 
 def test_a_part_of_a_published_set_is_marked(run):
