@@ -15,7 +15,7 @@ from gestalt.config.schema import last_parts
 from gestalt.encoders.keys import ARCHITECTURE
 from gestalt.results.record import CHANGED
 from gestalt.results.result import Result
-from gestalt.results.supervision import FIELDS, UNKNOWN
+from gestalt.results.supervision import FIELDS, OF_PAIRS, UNKNOWN
 from gestalt.results.text import Table
 from gestalt.support.files import Fields
 
@@ -195,10 +195,10 @@ def setup_differences(results: Sequence[Result]) -> list[str]:
 
 
 def supervision_notes(results: Sequence[Result]) -> list[str]:
-    """Return a sentence on supervision that differs between the results, or that is unknown of
-    several models; an empty list if there is nothing to say.
+    """Return a sentence if the supervision of the results differs, or is unknown for several
+    models; otherwise an empty list.
     """
-    split = _split(results, lambda result: result.supervision)
+    split = _split(results, lambda result: {key: result.supervision[key] for key in FIELDS})
     unknown = [key for key in FIELDS if any(UNKNOWN in row[key] for row in split.settings)]
     if found := split.differences():
         return [f"Unequal supervision, {found[0]}."]
@@ -208,32 +208,21 @@ def supervision_notes(results: Sequence[Result]) -> list[str]:
 
 
 def supervision_table(results: Iterable[Result]) -> Table:
-    """Return what was seen as a table, a column for each group of results with equal
+    """Return a table of supervision, with a column for each group of results with equal
     supervision.
     """
     split = _split(results, lambda result: result.supervision)
-    rows = [(key, *(row[key] for row in split.settings)) for key in FIELDS]
+    rows = [
+        (key, *(row.get(key, UNKNOWN) for row in split.settings)) for key in (*FIELDS, *OF_PAIRS)
+    ]
     return Table("Supervision", ("kind", *split.names), rows, numbers=range(0))
 
 
 def run_notes(results: Collection[Result]) -> list[str]:
-    """Return a note for each result of a model that had steps of its run left, for each threshold
-    of other weights, and for each commit that does not state the exact code.
+    """Return the notes on results: models whose run was not finished, thresholds chosen for other
+    weights, and commits that do not state the exact code.
     """
-    seen = [result.supervision for result in results]
-
-    def shared(result: Result) -> Fields:
-        fields = result.supervision
-        return {key: fields[key] for key in fields if all(key in other for other in seen)}
-
-    return [f"Unequal supervision, {found}." for found in _split(results, shared).differences()]
-
-
-def run_notes(results: Collection[Result]) -> list[str]:
-    """Return the notes on results: unequal supervision, models whose run was not finished,
-    thresholds chosen for other weights, and commits that do not state the exact code.
-    """
-    notes = supervision_notes(results)
+    notes = []
     for result in results:
         steps = result.record.get("steps")
         planned = result.record.get("steps_planned")

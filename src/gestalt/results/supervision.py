@@ -1,5 +1,5 @@
-"""Supervision: what a model's training and its scoring were allowed to see, as far as the fields of
-a results file tell.  ``supervision.json`` has the published models whose training is known.
+"""Supervision: what training and scoring were allowed to see, derived from the other fields of a
+results file.  ``supervision.json`` lists the published models whose training is known.
 """
 
 import json
@@ -27,6 +27,11 @@ class Seen(NamedTuple):
 
 NOTHING, NOT_STATED = Seen(), Seen(*[UNKNOWN] * 3)
 FIELDS = (*Seen._fields, "tuned_with_masks")
+OF_PAIRS = ("classes_among_nouns", "shared_images")
+"""Further fields of a run."""
+
+WORD = re.compile("[a-z]+")
+"""A word of a class's name.  A class is among the nouns of captions if one of its words is."""
 
 SHIPPED = {
     "demo_dino.safetensors": NOTHING,
@@ -35,14 +40,16 @@ SHIPPED = {
 """Files of weights that this package ships -> what they were trained with."""
 
 BY_HAND = ("threshold", "prior", "prior_offset", "image_weight")
-"""Keys of ``evaluation`` with which a user may give what was chosen on images with masks."""
+"""Keys of ``evaluation`` whose value a user may have chosen on images with masks."""
 
 BEST = "best.ckpt"
 
 
 def supervision(record: Fields) -> dict[str, str]:
-    """Return what the model of a results file and its scoring were allowed to see: ``none`` for
-    nothing, ``unknown`` where the file does not tell.
+    """Return what training and scoring were allowed to see, by the fields of a results file.
+
+    A value is ``none`` for nothing of its kind, and ``unknown`` if the results file does not show
+    it.  Only a run has ``OF_PAIRS``.
     """
     if "predictions" in record:
         notes = record["predictions"]["notes"]
@@ -58,11 +65,31 @@ def supervision(record: Fields) -> dict[str, str]:
         count = record.get("data", {}).get("samples")
         pairs = f"pairs of {source}" if count is None else f"{count:,} pairs of {source}"
         seen = seen._replace(captions=_joined(seen.captions, pairs))
-    return {**seen._asdict(), "tuned_with_masks": _tuned(record)}
+    return {**seen._asdict(), "tuned_with_masks": _tuned(record), **_of_pairs(record)}
+
+
+def _of_pairs(record: Fields) -> dict[str, str]:
+    """Return what the training pairs of a run share with its benchmarks; nothing for other
+    results.
+    """
+    data = record.get("data")
+    if data is None or record.get("steps") == 0:
+        return {}
+    nouns = set(record.get("nouns", ()))
+    named = []
+    for entry in record["benchmarks"]:
+        classes = entry.get("names", ()) if entry.get("measure") == "segmentation" else ()
+        hits = [name for name in classes if nouns.intersection(WORD.findall(name.lower()))]
+        if hits:
+            named.append(f"{len(hits)} of {len(classes)} of {entry['set']}")
+    shared = data.get("shared_images")
+    counts = [f"{count} of {name}" for name, count in (shared or {}).items() if count]
+    values = (_joined(*named), UNKNOWN if shared is None else _joined(*counts))
+    return dict(zip(OF_PAIRS, values, strict=True))
 
 
 def _of_init(image: Fields, init: Fields) -> Seen:
-    """Return what the weights were trained with that the image tower of a run started from."""
+    """Return what the pretrained weights of a run's image tower were trained with."""
     if image.get("family", "vit") not in IMAGE_TOWERS.built_in or image.get("weights"):
         return NOT_STATED
     word = image.get("inits", {}).get(init["requested"], init["resolved"])
@@ -80,7 +107,7 @@ def _of_backbone(backbone: str, init: str) -> Seen:
 
 
 def _of_name(name: str) -> Seen:
-    """Return what the model ``kind:name`` was trained with; of a file or a run nothing is known."""
+    """Return what the model ``kind:name`` was trained with, which is unknown for files and runs."""
     kind, _, rest = name.partition(":")
     if kind != "classifier":
         return _published(name)
@@ -105,13 +132,13 @@ def _table() -> list[dict[str, str]]:
 
 
 def _source(data: Fields) -> str:
-    """Return a source of pairs with the last part of its path."""
+    """Return the name of a source of pairs and the last part of its path."""
     root = Path(without_secrets(str(data.get("root") or ""))).name
     return f"{data.get('source', UNKNOWN)} {root}".strip()
 
 
 def _tuned(record: Fields) -> str:
-    """Return the images with masks that values of the scoring were chosen on."""
+    """Return the images with masks on which values of the scoring were chosen."""
     chosen = [
         f"{found['image_set']} {found['split']}, {found['images']} images"
         for entry in record["benchmarks"]
@@ -125,5 +152,5 @@ def _tuned(record: Fields) -> str:
 
 
 def _joined(*names: str) -> str:
-    """Return different names as text, ``none`` without any."""
+    """Return the distinct names as text, or ``none`` if there are none."""
     return " and ".join(name for name in dict.fromkeys(names) if name != NONE) or NONE

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gestalt.results.supervision import supervision
+from gestalt.results.supervision import OF_PAIRS, supervision
 
 TABLE = {"source": "table", "root": "https://me:key@host/DIR/pairs.csv?key=1"}
 CHOSEN = {"image_set": "scenes", "split": "tune", "images": 307}
@@ -32,6 +32,19 @@ def external(name):
 
 def inits(used):
     return {"inits": {"dino": used}}
+
+
+def test_what_training_pairs_share_with_the_benchmarks_is_counted():
+    made = trained("dino")
+    made["nouns"] = ["dog", "plant"]
+    made["benchmarks"] = [
+        {"set": "voc", "measure": "segmentation", "names": ["Potted plant", "dog", "cat"]},
+        {"set": "birds", "measure": "segmentation", "names": ["bird"]},
+    ]
+    made["data"]["shared_images"] = {"voc": 3, "birds": 0}
+    found = supervision(made)
+    assert found["classes_among_nouns"] == "2 of 3 of voc"
+    assert found["shared_images"] == "3 of voc"
 
 
 @pytest.mark.parametrize(
@@ -76,4 +89,7 @@ def inits(used):
     ],
 )
 def test_supervision_follows_from_a_record(record, expected):
-    assert "; ".join(supervision(record).values()) == expected
+    found = supervision(record)
+    shared = [found.pop(key) for key in OF_PAIRS if key in found]
+    assert shared in ([], ["none", "unknown"])
+    assert "; ".join(found.values()) == expected
