@@ -4,7 +4,7 @@ run.
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
@@ -20,7 +20,7 @@ from gestalt.losses.keys import Loss
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
 from gestalt.support.keys import Keys, flatten, unflatten
 from gestalt.support.names import is_path, nearest, stem
-from gestalt.support.plugins import code_complaint, find_code
+from gestalt.support.plugins import code_complaint, find_code, find_codes
 from gestalt.support.typed import ConfigError, convert, fields_below, read_keys, read_values
 
 ALL_IMAGES = "evaluation.limit=null"
@@ -101,9 +101,9 @@ def load(
     config = replace(merge(layers), name=label, scale=stem(scale or ""))
     code = code_of(config)
     own = [word for word in code if word.partition("=")[0] not in following]
-    refuse_code(config, [*own, *overrides], origin=f"start={config.start}")
-    for word in code:
-        if complaint := code_complaint(find_code(word)):
+    refuse_code(code, [*own, *overrides], origin=f"start={config.start}")
+    for word, name in code.items():
+        if complaint := code_complaint(name):
             raise ConfigError(f"{word}: {complaint}")
     refuse_misfit(config, following)
     check(config)
@@ -111,21 +111,27 @@ def load(
     return config
 
 
-def code_of(config: Experiment) -> list[str]:
-    """Return the ``key=value`` words by which a configuration names ``python:`` code."""
-    words = (f"{key}={value}" for key, value in flatten(to_plain(config)).items())
-    return [word for word in words if find_code(word)]
+def code_of(config: Experiment) -> dict[str, str]:
+    """Return the ``key=value`` words by which a configuration names ``python:`` code, each with
+    the code's name.
+    """
+    return find_codes([f"{key}={value}" for key, value in flatten(to_plain(config)).items()])
 
 
-def refuse_code(config: Experiment, words: Sequence[str], *, origin: str) -> None:
+def refuse_code(code: Iterable[str], words: Sequence[str], *, origin: str) -> None:
     """Refuse code of one's own that a file of others names, unless words of the user name it too.
+
+    Args:
+        code: the words of ``code_of`` of the file's configuration.
+        words: those of the user.
+        origin: the file.
 
     Raises:
         ConfigError: the message says which words trust the code.
     """
     keys = (flatten(_override(word)) for word in words)
     given = {f"{key}={value}" for layer in keys for key, value in layer.items()}
-    if missing := [word for word in code_of(config) if word not in given]:
+    if missing := [word for word in code if word not in given]:
         raise ConfigError(
             f"{missing[0]}: {origin} names code, which would be run; if you trust it, add "
             f"{shlex.join(missing)} to the command, or to overrides of gestalt.load"
@@ -190,7 +196,7 @@ def places_of(config: Experiment, words: Sequence[str], *, origin: str) -> Place
     Raises:
         ConfigError: it names code, or a calibration, which every protocol would read.
     """
-    refuse_code(config, words, origin=origin)
+    refuse_code(code_of(config), words, origin=origin)
     named = _named(words)
     values = {
         key: value

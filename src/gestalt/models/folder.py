@@ -17,7 +17,7 @@ import huggingface_hub
 from safetensors.torch import save_model
 from torch import Tensor, nn
 
-from gestalt.config.loading import load_mapping, refuse_code
+from gestalt.config.loading import code_of, load_mapping, refuse_code
 from gestalt.config.schema import Experiment, to_plain
 from gestalt.encoders.state_dicts import AGAIN, read_state_dict
 from gestalt.encoders.text import SentenceTower
@@ -117,7 +117,7 @@ def load_folder(path: Path, words: Sequence[str] = ()) -> DualEncoder:
             that is not found.
     """
     config, provenance = read_description(path)
-    refuse_code(config, words, origin=str(path / DESCRIPTION))
+    refuse_code(code_of(config), words, origin=str(path / DESCRIPTION))
     text = config.text
     if text.family == "sentence":
         if not (path / TEXT).is_dir():  # another folder's, or the hub's, is not taken instead

@@ -70,7 +70,7 @@ def build_model(config: Experiment, resumed: Path | None = None) -> DualEncoder:
     # a path, so that no word of a file names code
     place = target if target.startswith(OPEN_CLIP) else os.path.join(".", target)
     model = build_towers(without_weights(config))
-    opened = open_target(place, trusted=code_of(config))
+    opened = open_target(place, trusted=[*code_of(config)])
     start = opened.model
     weights = named_weights(start) if isinstance(start, OpenClipModel) else start.state_dict()
     fresh = tuple(filter(OPTIONAL.search, model.state_dict()))

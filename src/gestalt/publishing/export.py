@@ -220,7 +220,7 @@ def export_checkpoint(
         facts = CardFacts(folder.name, config, parameters, written, license, datasets)
         (partial / CARD).write_text(write_card(facts, results), encoding="utf-8")
         # which compares the weights with their hash
-        again = load_folder(partial, code_of(config))
+        again = load_folder(partial, [*code_of(config)])
         if again.text_tower.tokenise(PROBE) != model.text_tower.tokenise(PROBE):
             raise ValueError(
                 "export: the exported tokenizer tokenises texts differently from the model's; "
