@@ -118,7 +118,7 @@ def main(words: list[str] | None = None) -> int:
             process.follow()
             with process.defer():
                 if hasattr(arguments.module, "check"):
-                    arguments.module.check(arguments)
+                    arguments.checked = arguments.module.check(arguments)
                 if arguments.command not in PRINTING:
                     needed = arguments.command not in WITHOUT_LIGHTNING
                     import_module("gestalt.runs.process").quiet(with_lightning=needed)

@@ -21,6 +21,6 @@ COMMANDS = {
 }
 """The file of each command in this folder -> what it does.  A file has ``flags(parser)``, which
 declares its flags, ``run(arguments)``, which returns the exit status, and most have
-``check(arguments)``, which refuses bad input before torch is imported and may store what it has
-read in ``arguments``.
+``check(arguments)``, which refuses bad input before torch is imported and returns what it has read;
+``run`` finds that as ``arguments.checked``.
 """

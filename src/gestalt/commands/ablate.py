@@ -13,6 +13,7 @@ from gestalt.support.addresses import without_secrets
 from gestalt.support.typed import ConfigError, read_values
 
 if TYPE_CHECKING:
+    from gestalt.ablation.grid import Grid
     from gestalt.ablation.study import Study
 
 
@@ -78,8 +79,8 @@ def parameter(word: str) -> tuple[str, Any]:
         raise ArgumentTypeError(f"{key}: not YAML, write it in quotes: {error}") from error
 
 
-def check(arguments: Namespace) -> None:
-    """Read ``grid``; the namespace's grid may be an override that argparse took for a name."""
+def check(arguments: Namespace) -> "Grid":
+    """Read the grid; ``arguments.grid`` may be an override that argparse took for a name."""
     from gestalt.ablation.grid import check_number, read_grid
 
     words = [word for word in (arguments.grid, *arguments.overrides) if word]
@@ -88,10 +89,9 @@ def check(arguments: Namespace) -> None:
         raise ConfigError(f"ablate: {' '.join(names)}: one grid at a time; overrides are key=value")
     overrides = tuple(word for word in words if "=" in word)
     name = (names or ["aggregation_by_init"])[0]
-    arguments.grid = read_grid(
-        name, scale=arguments.scale, overrides=overrides, choose=arguments.choose
-    )
-    check_number((arguments.seeds, len(arguments.grid.cells)))
+    grid = read_grid(name, scale=arguments.scale, overrides=overrides, choose=arguments.choose)
+    check_number((arguments.seeds, len(grid.cells)))
+    return grid
 
 
 def run(arguments: Namespace) -> int:
@@ -107,7 +107,7 @@ def run(arguments: Namespace) -> int:
     from gestalt.ablation.study import Study
     from gestalt.support.process import tell
 
-    grid = arguments.grid
+    grid: Grid = arguments.checked
     cluster = arguments.cluster
     parameters = dict(arguments.submitit)
     if parameters and cluster is None:

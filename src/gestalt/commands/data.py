@@ -70,13 +70,13 @@ def flags(parser: ArgumentParser) -> None:
     )
 
 
-def check(arguments: Namespace) -> None:
-    """Check the names of sets; or load ``config``, the configuration for training on the source."""
+def check(arguments: Namespace) -> Experiment | None:
+    """Check the names of sets; or return the configuration for training on the source."""
     if arguments.tool == "get":
         for name in arguments.names:
             if name not in SETS:
                 raise ConfigError(f"{name}: {ELSEWHERE.get(name) or nearest(name, SETS)}")
-        return
+        return None
     words = [
         f"data.source={arguments.source}",
         "evaluation.benchmarks=[]",
@@ -93,7 +93,7 @@ def check(arguments: Namespace) -> None:
             "null"
         )
     check_pairs(config)
-    arguments.config = config
+    return config
 
 
 def run(arguments: Namespace) -> int:
@@ -109,7 +109,7 @@ def run(arguments: Namespace) -> int:
     from gestalt.data_modules.image_text import source_notes
     from gestalt.runs.source import build_source
 
-    config: Experiment = arguments.config
+    config: Experiment = arguments.checked
     # a stranger's table must not pack files of this machine
     options = {"outside": False} if arguments.tool == "pack" else {}
     size = None if arguments.tool == "show" else DRAWING_SIZE
@@ -139,8 +139,8 @@ def _inspect(arguments: Namespace, source: "Source") -> bool:
     from gestalt.runs.training import build_bad_samples
 
     path = _place(arguments, source, ".json")
-    workers = reading_processes(arguments.config)
-    image_sets = build_image_sets(arguments.config)
+    workers = reading_processes(arguments.checked)
+    image_sets = build_image_sets(arguments.checked)
     bad, counted = inspect(source, workers, image_sets)
     digest = write_manifest(path, source, bad, counted)
     sizes = [f"{name} {_range(spread)}" for name, spread in counted["images"].items()]
@@ -151,7 +151,7 @@ def _inspect(arguments: Namespace, source: "Source") -> bool:
         f"{texts['unusable_beside_usable']:,} more cannot be used",
         f"bad: {len(bad):,} of {len(source):,} ({len(bad) / len(source):.2%})",
     ]
-    training = build_bad_samples(arguments.config)
+    training = build_bad_samples(arguments.checked)
     firsts = {reason: f"{key} in {where}" for _, reason, where, key in reversed(bad)}
     for reason, number in Counter(reason for _, reason, _, _ in bad).most_common():
         hint = training.hints.get(reason, "")
@@ -198,7 +198,7 @@ def _show(arguments: Namespace, source: "Source", title: str) -> None:
     from gestalt.data_modules.tools.contact_sheet import contact_sheet
     from gestalt.encoders.keys import train_size
 
-    config: Experiment = arguments.config
+    config: Experiment = arguments.checked
     size = train_size(config.image)
     count = min(arguments.count, len(source))
     data = ImageTextDataModule(
@@ -223,7 +223,7 @@ def _show(arguments: Namespace, source: "Source", title: str) -> None:
 def _place(arguments: Namespace, source: "Source", suffix: str) -> Path:
     from gestalt.runs.folders import check_writable
 
-    name = f"{arguments.config.data.source}_{source.digest()}{suffix}"
+    name = f"{arguments.checked.data.source}_{source.digest()}{suffix}"
     path = Path(arguments.to or LOGS / "data" / name)
     if arguments.to and not path.parent.is_dir():
         raise ConfigError(f"--to {path}: folder {path.parent} not found")

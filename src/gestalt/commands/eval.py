@@ -6,7 +6,7 @@ one plot; with --calibrate, choose a background threshold for it and report what
 import json
 import os
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gestalt.commands.flags import MODEL, add_keys, add_verbose
 from gestalt.config.check import check_scoring
@@ -51,10 +51,25 @@ def flags(parser: ArgumentParser) -> None:
     add_keys(parser, WORDS)
 
 
-def check(arguments: Namespace) -> None:
-    """Read ``sizes`` and ``protocols``, sort the words into ``targets`` and ``overrides``, into
-    which names of benchmarks and ``--calibrate`` are turned, and check the runs' configurations.
+class Scoring(NamedTuple):
+    """What ``eval`` scores.
+
+    Attributes:
+        targets: the models, each once.
+        overrides: key=value words; names of benchmarks and ``--calibrate`` are among them.
+        swept: the sizes or the protocols of a sweep; empty without one.
     """
+
+    targets: list[str]
+    overrides: list[str]
+    swept: list[Any]
+
+
+def check(arguments: Namespace) -> Scoring:
+    """Read sizes and protocols, sort the words into models and overrides, and check the runs'
+    configurations.
+    """
+    swept: list[Any] = []
     sizes = arguments.sizes
     protocols = arguments.protocols
     benchmark = arguments.calibrate
@@ -82,9 +97,9 @@ def check(arguments: Namespace) -> None:
                 f'--sizes "{sizes}": name two or more different sizes in pixels, separated by '
                 "commas, such as 224,448"
             )
-        arguments.sizes = sorted(sides)
+        swept = sorted(sides)
     if protocols is not None:
-        arguments.protocols = _protocols(protocols)
+        swept = _protocols(protocols)
     if benchmark is not None:
         check_has_masks(benchmark)
         words = ["evaluation.calibration=null", *words]
@@ -92,14 +107,14 @@ def check(arguments: Namespace) -> None:
     models = [arguments.target, *(word for word in bare if word not in named)]
     if named:
         words.append(f"evaluation.benchmarks={json.dumps(named)}")
-    arguments.overrides = words
-    targets = (target for word in models for target in _targets(word, arguments))
-    arguments.targets = list(dict.fromkeys(targets))
-    if len(arguments.targets) > 1 and arguments.predictions is not None:
+    found = (target for word in models for target in _targets(word, words, arguments))
+    targets = list(dict.fromkeys(found))
+    if len(targets) > 1 and arguments.predictions is not None:
         raise ConfigError(f"--predictions {arguments.predictions}: for one model; name one")
+    return Scoring(targets, words, swept)
 
 
-def _targets(word: str, arguments: Namespace) -> list[str]:
+def _targets(word: str, overrides: list[str], arguments: Namespace) -> list[str]:
     """Check a model, and the configuration of a run.  Returns it, or with ``--checkpoints`` all
     checkpoints of its run.
     """
@@ -111,8 +126,8 @@ def _targets(word: str, arguments: Namespace) -> list[str]:
         raise ConfigError(f"{error}; nor a benchmark: {nearest(word, BENCHMARKS)}") from error
     if checkpoint is not None and in_run(checkpoint):
         # Reading a saved configuration leaves out its files; scoring needs them.
-        config = config_of(checkpoint, overrides=arguments.overrides)
-        unnamed_places(checkpoint, config, arguments.overrides).refuse("evaluation.benchmarks")
+        config = config_of(checkpoint, overrides=overrides)
+        unnamed_places(checkpoint, config, overrides).refuse("evaluation.benchmarks")
         check_scoring(config)
         if arguments.checkpoints:
             files = checkpoint.parent.glob("*.ckpt")
@@ -152,8 +167,7 @@ def run(arguments: Namespace) -> int:
     from gestalt.runs.score import open_target
     from gestalt.runs.sweep import calibrate, score_each, sweep_protocols, sweep_sizes
 
-    words = arguments.overrides
-    targets = arguments.targets
+    targets, words, swept = arguments.checked
     opened = (
         _with_root_read(open_target(word, overrides=words, output=arguments.output), words)
         for word in targets
@@ -161,10 +175,10 @@ def run(arguments: Namespace) -> int:
     if arguments.calibrate is not None:
         for target in opened:
             print("record:", calibrate(target, arguments.calibrate, arguments.split))
-    elif values := arguments.sizes or arguments.protocols:
+    elif swept:
         sweep = sweep_sizes if arguments.sizes else sweep_protocols
         for target in opened:
-            sweep(target, values, words, verbose=arguments.verbose)
+            sweep(target, swept, words, verbose=arguments.verbose)
     else:
         # of names, which need not be paths
         shared = os.path.commonprefix(targets).rpartition("/")[0]  # noqa: RUF071

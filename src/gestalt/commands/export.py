@@ -58,8 +58,8 @@ def flags(parser: ArgumentParser) -> None:
     add_code(parser)
 
 
-def check(arguments: Namespace) -> None:
-    """Check what is to be written, and the configuration of the run."""
+def check(arguments: Namespace) -> list[str]:
+    """Check what is to be written, and the configuration of the run.  Returns the labels."""
     check_code(arguments)
     to = arguments.to
     license = arguments.license
@@ -79,7 +79,7 @@ def check(arguments: Namespace) -> None:
     check_ending("--torch-export", arguments.torch_export, ".pt2")
     if arguments.labels is not None and onnx is None:
         raise ConfigError("--labels: they are written to the ONNX file; name one with --onnx FILE")
-    arguments.labels = read_labels(arguments.labels) if arguments.labels is not None else []
+    labels = [] if arguments.labels is None else read_labels(arguments.labels)
     missing = [name for name in ONNX if onnx is not None and find_spec(name) is None]
     if missing:
         raise ConfigError(
@@ -94,6 +94,7 @@ def check(arguments: Namespace) -> None:
                 "publish other models by their library"
             )
         check_free(Path(to), option="--to")
+    return labels
 
 
 def run(arguments: Namespace) -> int:
@@ -131,7 +132,7 @@ def run(arguments: Namespace) -> int:
     if onnx is not None or torch_export is not None:
         graph = DenseGraph(opened.model, pixels=arguments.pixels)
         program = trace(graph)
-        labels = arguments.labels
+        labels = arguments.checked
         with torch.no_grad():
             embed = opened.model.embed_text_for_locations
             vectors = embed(labels).tolist() if labels else []

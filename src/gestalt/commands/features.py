@@ -6,6 +6,7 @@ from pathlib import Path
 from gestalt.commands.flags import add_run
 from gestalt.config.check import check_features
 from gestalt.config.loading import load
+from gestalt.config.schema import Experiment
 from gestalt.runs.experiment import check_run
 
 
@@ -31,15 +32,16 @@ def flags(parser: ArgumentParser) -> None:
     )
 
 
-def check(arguments: Namespace) -> None:
-    """Load ``config``, the configuration of the run whose features are cached."""
-    arguments.config = load(
+def check(arguments: Namespace) -> Experiment:
+    """Return the configuration of the run whose features are cached."""
+    config = load(
         arguments.experiment,
         scale=arguments.scale,
         overrides=[*arguments.overrides, "data.features=null"],
     )
-    check_features(arguments.config)
-    check_run(arguments.config)
+    check_features(config)
+    check_run(config)
+    return config
 
 
 def run(arguments: Namespace) -> int:
@@ -49,5 +51,5 @@ def run(arguments: Namespace) -> int:
     from gestalt.runs.features import make_cache
 
     folder = Path(arguments.to)
-    make_cache(arguments.config, folder, stored=arguments.dtype, only_check=arguments.check)
+    make_cache(arguments.checked, folder, stored=arguments.dtype, only_check=arguments.check)
     return 0

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 
 from gestalt.commands.flags import count
-from gestalt.commands.pictures import add_pictures, check_pictures
+from gestalt.commands.pictures import Work, add_pictures, check_pictures
 from gestalt.measures.grouping.protocol import PARTITIONS
 
 
@@ -18,11 +18,9 @@ def flags(parser: ArgumentParser) -> None:
     )
 
 
-def check(arguments: Namespace) -> None:
-    """Check the names, and choose the ``work``."""
-    arguments.work = check_pictures(
-        arguments, kind="groups", ending="_grouped.png", protocols=PARTITIONS
-    )
+def check(arguments: Namespace) -> Work:
+    """Check the names, and return the work."""
+    return check_pictures(arguments, kind="groups", ending="_grouped.png", protocols=PARTITIONS)
 
 
 def run(arguments: Namespace) -> int:

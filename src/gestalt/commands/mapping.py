@@ -72,7 +72,8 @@ class Mapper:
     """
 
     def __init__(self, target: str, arguments: Namespace) -> None:
-        model = self.model = load(target, overrides=arguments.work.overrides)
+        work: Work = arguments.checked
+        model = self.model = load(target, overrides=work.overrides)
         groups = arguments.groups
         name = arguments.protocol
         self.about: Fields = {"groups": groups, "protocol": name}
@@ -88,15 +89,15 @@ class Mapper:
                 reading=arguments.reading,
                 threshold=arguments.threshold,
             )
-            effective = protocol_for(arguments.labels, chosen)
+            effective = protocol_for(work.labels, chosen)
             shown = {"reading": effective.reading, "prior": effective.prior}
             self.about = {"protocol": {**effective.fields(), **shown, "digest": effective.digest()}}
             self.protocols.append(chosen)
             self.maps["labels"] = lambda pictures: model.segment(
-                pictures, arguments.labels, protocol=chosen
+                pictures, work.labels, protocol=chosen
             )
             name = None  # of the groups: the model's
-            self.unnamed = arguments.threshold is None and BACKGROUND not in arguments.labels
+            self.unnamed = arguments.threshold is None and BACKGROUND not in work.labels
         if groups is not None:
             self.protocols.append(partition_protocol(model, groups, name=name))
             self.maps["groups"] = lambda pictures: [
@@ -157,7 +158,7 @@ def map_pictures(arguments: Namespace) -> int:
         ValueError: a model that cannot be opened, or a protocol, a reading, a threshold or a number
             of groups that does not fit it.
     """
-    work: Work = arguments.work
+    work: Work = arguments.checked
     if arguments.to is None:
         skipped = _map(arguments, [])
     else:
@@ -178,7 +179,7 @@ def _map(arguments: Namespace, folders: list[Path]) -> dict[str, str]:
     """Map every picture with every model, and write the results of each model into its folder, if
     there are folders.  Returns the pictures that were skipped, and why.
     """
-    work: Work = arguments.work
+    work: Work = arguments.checked
     kind = work.kind
     mappers = [Mapper(target, arguments) for target in arguments.models]
     skipped: dict[str, str] = {}

@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +28,7 @@ class Work(NamedTuple):
 
     Attributes:
         kind: of map, ``labels`` or ``groups``; the results' names end in it.
+        labels: those that pixels are given; empty for groups.
         overrides: words that name the code of a model.
         pictures: the pictures, each once.
         names: of the results of each picture, without ending.
@@ -38,6 +39,7 @@ class Work(NamedTuple):
     """
 
     kind: str
+    labels: Sequence[str]
     overrides: list[str]
     pictures: list[Path]
     names: list[str]
@@ -171,7 +173,12 @@ def model_folders(models: list[str], to: Path) -> list[Path]:
 
 
 def check_pictures(
-    arguments: Namespace, *, kind: str, ending: str, protocols: Iterable[str]
+    arguments: Namespace,
+    *,
+    kind: str,
+    ending: str,
+    protocols: Iterable[str],
+    labels: Sequence[str] = (),
 ) -> Work:
     """Check what ``segment`` and ``group`` share, and choose what is written.
 
@@ -180,6 +187,7 @@ def check_pictures(
         kind: of map.
         ending: of the name of a single picture's result, beside the picture.
         protocols: the names to choose from.
+        labels: those that pixels are given.
 
     Raises:
         ConfigError: too many groups, an unknown protocol, no place for the results, a place that
@@ -243,6 +251,7 @@ def check_pictures(
             print(f"{place}: files left out, which are no pictures: {others}", file=sys.stderr)
     return Work(
         kind=kind,
+        labels=labels,
         overrides=[*arguments.overrides, *code],
         pictures=pictures,
         names=names,

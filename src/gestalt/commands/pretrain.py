@@ -4,6 +4,7 @@ import shlex
 from argparse import ArgumentParser, Namespace
 from contextlib import nullcontext
 from pathlib import Path
+from typing import NamedTuple
 
 from gestalt.commands.flags import add_keys, add_scale
 from gestalt.config.check import check_nodes, check_pretraining
@@ -42,8 +43,15 @@ def flags(parser: ArgumentParser) -> None:
     add_keys(parser)
 
 
-def check(arguments: Namespace) -> None:
-    """Load ``config``, the configuration of a scale, and store the ``file`` to write."""
+class Making(NamedTuple):
+    """The configuration of a scale, and the file to write."""
+
+    config: Experiment
+    file: Path
+
+
+def check(arguments: Namespace) -> Making:
+    """Return the configuration of a scale, and the file to write."""
     words = [f"image.init={arguments.init}", "evaluation.benchmarks=[]", *arguments.overrides]
     config = load(None, scale=arguments.scale, overrides=words)
     check_pretraining(config, init=arguments.init)
@@ -58,8 +66,7 @@ def check(arguments: Namespace) -> None:
     check_nodes(config)
     check_options(config.data)
     check_pairs(config)
-    arguments.config = config
-    arguments.file = file
+    return Making(config, file)
 
 
 def run(arguments: Namespace) -> int:
@@ -76,8 +83,8 @@ def run(arguments: Namespace) -> int:
     from gestalt.runs.pretraining import make
     from gestalt.support.process import first_rank, keep_freed_memory, tell
 
-    config: Experiment = arguments.config
-    file: Path = arguments.file
+    making: Making = arguments.checked
+    config, file = making.config, making.file
     check_names(config)
     keep_freed_memory()
     folder = file.with_suffix("")

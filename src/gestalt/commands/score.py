@@ -5,6 +5,7 @@ import shlex
 import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import NamedTuple
 
 from gestalt.commands.flags import add_keys, add_verbose, pair
 from gestalt.config.check import check_places
@@ -87,8 +88,22 @@ def flags(parser: ArgumentParser) -> None:
     )
 
 
-def check(arguments: Namespace) -> None:
-    """Load ``config``; read ``values``; set ``maps``, the folder of the label maps."""
+class LabelMaps(NamedTuple):
+    """The label maps to score.
+
+    Attributes:
+        config: the configuration of the benchmark.
+        folder: the maps' own folder.
+        values: the kind of their values, or the class of each.
+    """
+
+    config: Experiment
+    folder: Path
+    values: str | dict[int, str | None]
+
+
+def check(arguments: Namespace) -> LabelMaps:
+    """Return the label maps: their configuration, folder and values."""
     benchmark = arguments.bench
     measure = arguments.measure
     values = arguments.values
@@ -106,17 +121,17 @@ def check(arguments: Namespace) -> None:
             )
     last = f"evaluation.benchmarks={json.dumps([benchmark])}"
     words = ["data.source=scenes", *arguments.overrides, last]
-    arguments.config = load(None, scale=None, overrides=words)
-    check_places(arguments.config)
+    config = load(None, scale=None, overrides=words)
+    check_places(config)
     folder = Path(arguments.folder)
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder; name the one that holds the label maps")
     inner = folder / BENCHMARKS[benchmark].name
-    arguments.maps = inner if inner.is_dir() else folder
     if measure == "grouping":
-        arguments.values = "groups"
+        values = "groups"
     elif values not in VALUES:
-        arguments.values = _values(Path(values))
+        values = _values(Path(values))
+    return LabelMaps(config, inner if inner.is_dir() else folder, values)
 
 
 def _values(path: Path) -> dict[int, str | None]:
@@ -155,9 +170,9 @@ def run(arguments: Namespace) -> int:
     from gestalt.support.process import tell
 
     start = time.monotonic()
-    config: Experiment = arguments.config
-    kind = {"measure": arguments.measure, "values": arguments.values, "suffix": arguments.suffix}
-    folder = arguments.maps
+    maps: LabelMaps = arguments.checked
+    config, folder = maps.config, maps.folder
+    kind = {"measure": arguments.measure, "values": maps.values, "suffix": arguments.suffix}
     name = arguments.name or Path(arguments.folder).resolve().name
     output = Path(arguments.output) if arguments.output else LOGS / "predictions" / file_name(name)
     check_writable(output)  # before the time that scoring takes

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 
 from gestalt.commands.flags import count, read_labels
-from gestalt.commands.pictures import add_pictures, check_pictures
+from gestalt.commands.pictures import Work, add_pictures, check_pictures
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.support.typed import ConfigError
 
@@ -29,8 +29,8 @@ def flags(parser: ArgumentParser) -> None:
     add("--groups", type=count, help="also show this many groups on the page")
 
 
-def check(arguments: Namespace) -> None:
-    """Read ``labels``, check the names, and choose the ``work``."""
+def check(arguments: Namespace) -> Work:
+    """Read the labels, check the names, and return the work."""
     if arguments.groups is not None and arguments.html is None:
         raise ConfigError(
             f"--groups {arguments.groups}: segment shows groups on the page of --html FILE; name "
@@ -43,9 +43,8 @@ def check(arguments: Namespace) -> None:
             f'--labels "{text}": every pixel would have the only label; name another, separated by '
             "a comma, or give a --threshold"
         )
-    arguments.labels = labels
-    arguments.work = check_pictures(
-        arguments, kind="labels", ending="_segmented.png", protocols=PRESETS
+    return check_pictures(
+        arguments, kind="labels", ending="_segmented.png", protocols=PRESETS, labels=labels
     )
 
 

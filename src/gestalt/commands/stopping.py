@@ -22,7 +22,7 @@ def interrupted(stop: Interrupted, arguments: Namespace) -> int:
         The exit status, 128 + the number of the signal.
     """
     tell(f"gestalt: {stop}{_continuation(stop, arguments)}")
-    requeues = arguments.command == "train" and arguments.config.resume == "auto"
+    requeues = arguments.command == "train" and arguments.checked.resume == "auto"
     if requeues and stop.signal_number == signal.SIGUSR1 and first_rank():
         tell(f"gestalt: {requeue_job(os.environ) or 'not a SLURM job; run the same command again'}")
     return 128 + stop.signal_number
@@ -59,9 +59,9 @@ def _continuation(stop: Interrupted, arguments: Namespace) -> str:
     command = arguments.command
     words = arguments.words
     launcher = ""
-    if command == "train" and stop.checkpoint and arguments.config.resume not in ("last", "auto"):
+    if command == "train" and stop.checkpoint and arguments.checked.resume not in ("last", "auto"):
         # With resume=FILE the same command would begin again at that file.
-        run = "last" if arguments.config.resume is None else stop.checkpoint.parent.parent
+        run = "last" if arguments.checked.resume is None else stop.checkpoint.parent.parent
         words = [*(word for word in words if not word.startswith("resume=")), f"resume={run}"]
         if not LAUNCHERS.isdisjoint(os.environ):
             launcher = ", launched in the same way,"

@@ -5,6 +5,7 @@ from argparse import ArgumentParser, Namespace
 from gestalt.commands.flags import add_run, add_verbose
 from gestalt.config.check import check_nodes
 from gestalt.config.loading import load
+from gestalt.config.schema import Experiment
 from gestalt.runs.experiment import experiment
 from gestalt.support.typed import ConfigError
 
@@ -20,20 +21,20 @@ def flags(parser: ArgumentParser) -> None:
     )
 
 
-def check(arguments: Namespace) -> None:
-    """Load ``config``, for a plan without its checks of files, which are a plan's to report."""
+def check(arguments: Namespace) -> Experiment:
+    """Return the configuration, for a plan without the checks of files, which a plan reports."""
     name, scale, words = arguments.experiment, arguments.scale, arguments.overrides
     if not arguments.plan:
-        arguments.config = experiment(name, *words, scale=scale)
-        check_nodes(arguments.config)
+        config = experiment(name, *words, scale=scale)
+        check_nodes(config)
         from gestalt.training.machine import check_machine  # after what needs no torch
 
-        check_machine(arguments.config.trainer)
-        return
+        check_machine(config.trainer)
+        return config
     try:
-        arguments.config = load(name, scale=scale, overrides=words)
+        return load(name, scale=scale, overrides=words)
     except ConfigError:  # of a benchmark without its folder, or one that is raised again
-        arguments.config = load(name, scale=scale, overrides=["benchmark_root=DIR", *words])
+        return load(name, scale=scale, overrides=["benchmark_root=DIR", *words])
 
 
 def run(arguments: Namespace) -> int:
@@ -41,8 +42,8 @@ def run(arguments: Namespace) -> int:
     if arguments.plan:
         from gestalt.commands.plan import plan
 
-        return plan(arguments.config)
+        return plan(arguments.checked)
     from gestalt.runs.train import train
 
-    train(arguments.config, verbose=arguments.verbose)
+    train(arguments.checked, verbose=arguments.verbose)
     return 0

@@ -265,7 +265,7 @@ def test_two_processes_never_run_one_grid():
     )
     other.stdout.readline()
     arguments = parse(["ablate"])
-    arguments.grid = read_grid("aggregation", scale="tiny")
+    arguments.checked = read_grid("aggregation", scale="tiny")
     with pytest.raises(ConfigError, match="another process runs this grid"):
         run(arguments)
     other.communicate()

@@ -14,7 +14,7 @@ from tests.gestalt.tiny_config import tiny_config
 def checked(line):
     """The arguments of a command line, after its check."""
     arguments = parse(line.split())
-    arguments.module.check(arguments)
+    arguments.checked = arguments.module.check(arguments)
     return arguments
 
 
@@ -67,10 +67,10 @@ def test_the_sub_folder_of_the_benchmark_is_read_and_values_and_notes_are_stored
     Path("values.json").write_text('{"3": "dog", "7": null}')
     line = "score maps --bench scenes --values values.json --note protocol=a=b --note size=448"
     arguments = checked(line)
-    assert arguments.maps == Path("maps/scenes")
-    assert arguments.values == {3: "dog", 7: None}
+    assert arguments.checked.folder == Path("maps/scenes")
+    assert arguments.checked.values == {3: "dog", 7: None}
     assert arguments.note == [("protocol", "a=b"), ("size", "448")]
-    assert arguments.config.evaluation.benchmarks == ["scenes"]
+    assert arguments.checked.config.evaluation.benchmarks == ["scenes"]
     words = ["ablate", "--submitit", "gpus_per_node=8", "--submitit", "slurm_partition=gpu"]
     assert parse(words).submitit == [("gpus_per_node", 8), ("slurm_partition", "gpu")]
 
@@ -162,7 +162,7 @@ def test_all_checkpoints_of_a_run_are_scored_in_the_order_of_their_steps(cwd):
     names = ["last.ckpt", "step_2.ckpt", "step_10.ckpt"]
     for name in names:
         (cwd / "run/checkpoints" / name).touch()
-    targets = checked("eval run --checkpoints all").targets
+    targets = checked("eval run --checkpoints all").checked.targets
     assert targets == [f"run/checkpoints/{name}" for name in names]
 
 

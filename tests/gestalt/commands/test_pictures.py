@@ -56,9 +56,9 @@ def test_a_word_that_names_code_among_the_pictures_is_an_override():
     arguments = parse(
         ["group", "--model=exported", "--html=x.html", "frames", "image.family=python:towers:Mine"]
     )
-    arguments.module.check(arguments)
-    assert arguments.work.overrides == ["image.family=python:towers:Mine"]
-    assert [path.name for path in arguments.work.pictures] == names("frames")
+    work = arguments.module.check(arguments)
+    assert work.overrides == ["image.family=python:towers:Mine"]
+    assert [path.name for path in work.pictures] == names("frames")
 
 
 def test_results_are_named_after_the_picture_and_its_folder_where_names_repeat():

@@ -18,8 +18,7 @@ from tests.gestalt.tiny_config import tiny_config
 
 def asked(text):
     arguments = parse(["eval", "timm:vit_tiny_patch16_224", "--protocols", text])
-    arguments.module.check(arguments)
-    return arguments.protocols
+    return arguments.module.check(arguments).swept
 
 
 def test_all_means_each_protocol_once():

@@ -71,6 +71,6 @@ def test_a_stopped_training_says_how_its_newest_checkpoint_goes_on(
     resume, ending, tmp_path, capsys
 ):
     words = ["train", "max", *([] if resume is None else [f"resume={resume}"])]
-    arguments = Namespace(command="train", config=Namespace(resume=resume), words=words)
+    arguments = Namespace(command="train", checked=Namespace(resume=resume), words=words)
     interrupted(Interrupted(signal.SIGTERM, tmp_path / "run/checkpoints/last.ckpt"), arguments)
     assert capsys.readouterr().err.endswith(f"{ending.format(run=tmp_path / 'run')}\n")
