@@ -118,7 +118,8 @@ def test_the_format_of_a_file_is_that_of_its_schema():
 
 def test_the_keys_of_checkpoints_and_exported_models_are_those_that_are_written():
     saved = {"state_dict": {}}
-    model = SimpleNamespace(image_origin=WeightsOrigin("random", "fresh weights"))
+    origin = WeightsOrigin("random", "fresh weights")
+    model = SimpleNamespace(image_origin=origin, text_origin=origin)
     module = SimpleNamespace(model=model, global_step=0, last_loss=0, token_count="")
     vars(module).update(read_steps=lambda: None, steps_planned=1, config=None, rate_factor=None)
     ContrastiveModule.on_save_checkpoint(module, saved)

@@ -375,6 +375,7 @@ class ContrastiveModule(LightningModule):
             "steps_planned": self.steps_planned,
             "schedule": getattr(self.rate_factor, "keywords", {}).get("total"),
             "image_origin": asdict(self.model.image_origin),
+            "text_origin": asdict(self.model.text_origin),
             "config": self.config,
         }
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from gestalt.config.schema import Experiment
+from gestalt.config.start import start_of
 from gestalt.data_modules.keys import check_options, check_source
 from gestalt.encoders.keys import check_image, check_text, is_t5
 from gestalt.losses.keys import check_loss, terms_of
@@ -92,13 +93,17 @@ def _of_start(config: Experiment) -> Complaints:
             )
             why = f"needs a class token, and a cnn has none; choose one of {', '.join(usable)}"
             yield "image.aggregation", why
-    if config.start is None:
-        if text.family in ("siglip", "siglip2") or order == "siglip":
-            why = "siglip, here or in projection.order, needs start=open_clip:ARCHITECTURE:TAG"
-            yield "text.family", why
+    if start_of(config, "projection") is None:
+        if order == "siglip":
+            why = "needs start=open_clip:ARCHITECTURE:TAG of a SigLIP"
+            yield "projection.order", why
         if order == "classifier":
             why = "needs a classifier's names; set start=classifier:ARCHITECTURE"
             yield "projection.order", why
+    if start_of(config, "text") is None:
+        if text.family in ("siglip", "siglip2"):
+            why = "needs start=open_clip:ARCHITECTURE:TAG of a SigLIP, or text: before it"
+            yield "text.family", why
         built = text.family in TEXT_TOWERS.built_in and text.family != "sentence"
         if built and text.init != "random":
             why = "family open_clip has random weights only; choose random, or text.family=sentence"
@@ -112,7 +117,8 @@ def _of_start(config: Experiment) -> Complaints:
 def _of_terms(config: Experiment) -> Complaints:
     """Yield complaints about terms of the loss that do not fit the towers or the trainer."""
     loss = config.loss
-    if loss.nouns_alike is not None and config.text.init == "random" and config.start is None:
+    random = config.text.init == "random" and start_of(config, "text") is None
+    if loss.nouns_alike is not None and random:
         why = "a random text tower does not know which nouns are alike"
         yield "loss.nouns_alike", f"{why}; choose text.init=sentence, or null"
     if "self_distillation" in terms_of(loss):

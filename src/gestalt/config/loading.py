@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from gestalt.config.check import check
 from gestalt.config.schema import DEFAULTS, Experiment, to_plain
-from gestalt.config.start import folder_of, keys_of, refuse_misfit
+from gestalt.config.start import folder_of, keys_of, read_start, refuse_misfit
 from gestalt.data_modules.keys import Data
 from gestalt.losses.keys import Loss
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
@@ -235,7 +235,7 @@ def _following(layers: list[tuple[str, Keys]], *, place: str) -> Keys:
     for run in runs:
         saved = run / "config.yaml"
         if saved.is_file() and str(read_keys(saved).get("start")) == str(start):
-            return keys_of(str(run))
+            return keys_of(":".join(filter(None, (read_start(str(start)).tower, str(run)))))
     return keys_of(str(start))
 
 

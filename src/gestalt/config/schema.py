@@ -50,8 +50,8 @@ class Experiment:
     start: str | None = key(
         None,
         "Weights of both towers, the projections and the logit scale that training starts from; "
-        "architecture and `image.eval_size` follow them, and inits are not read. `null`: the "
-        "inits.",
+        "architecture and `image.eval_size` follow them, and inits are not read. `text:` or "
+        "`image:` before it takes that tower alone. `null`: the inits.",
         kind="a run's folder, checkpoint or exported folder, `open_clip:ARCHITECTURE:TAG`, "
         "`open_clip:FOLDER` or `classifier:ARCHITECTURE`",
         read_by=Reader.TRAINING,

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 from gestalt.config.schema import DEFAULTS, Experiment, to_plain
 from gestalt.encoders.inits import open_clip_description
@@ -15,8 +16,12 @@ OPEN_CLIP, CLASSIFIER = "open_clip:", "classifier:"
 POSSIBLE = (
     "choose a run's folder, its checkpoint, an exported folder, a plain CLIP or SigLIP ViT of "
     "open_clip as open_clip:ARCHITECTURE:TAG, open_clip:ARCHITECTURE:FILE or open_clip:FOLDER, or "
-    "a CNN of timm as classifier:ARCHITECTURE"
+    "a CNN of timm as classifier:ARCHITECTURE; text: or image: before any but a classifier takes "
+    "that tower alone"
 )
+TOWERS = ("image", "text")
+"""Towers that ``start`` may take alone, by a word before it: ``text:open_clip:ARCHITECTURE:TAG``.
+"""
 
 FOLLOWING = (
     *(f"image.{name}" for name in (*ARCHITECTURE, "eval_size")),
@@ -63,17 +68,50 @@ UNREAD: Keys = {"image.inits": {}, "image.weights": None}
 """Keys of other weights, which are not read beside a start."""
 
 
+class Start(NamedTuple):
+    """A value of ``start``.
+
+    Attributes:
+        tower: the tower of ``TOWERS`` that is taken alone; empty for the whole model.
+        place: what has the weights.
+    """
+
+    tower: str
+    place: str
+
+
+def read_start(start: str) -> Start:
+    """Split a value of ``start``."""
+    word, colon, place = start.partition(":")
+    return Start(word, place) if colon and word in TOWERS else Start("", start)
+
+
+def start_of(config: Experiment, part: str) -> str | None:
+    """Return ``start`` if it has the weights of a part of the model, ``image``, ``text`` or
+    ``projection``; None if the part has an init.
+    """
+    taken = config.start is not None and read_start(config.start).tower in ("", part)
+    return config.start if taken else None
+
+
 def folder_of(place: Path) -> Path:
     """Return the folder of a run that a path names by itself or by its checkpoint."""
     return place.resolve().parent.parent if place.is_file() else place
 
 
 def keys_of(start: str) -> Keys:
-    """Return the keys that follow a start, flat.
+    """Return the keys that follow a start, flat; of a single tower, its own.
 
     Raises:
         ValueError: no description of it, or one that cannot be read or used.
     """
+    tower, place = read_start(start)
+    if tower and place.startswith(CLASSIFIER):
+        why = "a classifier cannot be taken as a single tower; set image.init or text.init"
+        refuse("start", start, why)
+    if tower:
+        prefix = f"{tower}."
+        return {key: value for key, value in keys_of(place).items() if key.startswith(prefix)}
     if start.startswith(CLASSIFIER):
         return _keys_of_classifier(start.removeprefix(CLASSIFIER))
     name = start.removeprefix(OPEN_CLIP)

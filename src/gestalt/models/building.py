@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from gestalt.aggregation import build_aggregation, pooled_width
 from gestalt.config.loading import EXPERIMENTS
 from gestalt.config.schema import Experiment
-from gestalt.config.start import CLASSIFIER
+from gestalt.config.start import CLASSIFIER, TOWERS, start_of
 from gestalt.encoders.image import ImageTower
 from gestalt.encoders.keys import Image, Text, is_file_of_weights
 from gestalt.encoders.state_dicts import load_weights
@@ -52,10 +52,23 @@ def image_weights(config: Experiment) -> Image:
     return replace(image, weights=str(file))
 
 
-def without_weights(config: Experiment) -> Experiment:
-    """Return a configuration whose towers are built with fresh weights, which others replace."""
-    image = replace(config.image, init="random", inits={}, weights=None)
-    return replace(config, start=None, image=image, text=replace(config.text, init="random"))
+def without_weights(config: Experiment, tower: str = "") -> Experiment:
+    """Return a configuration whose towers, or the named one alone, are built with fresh weights,
+    which others replace.
+    """
+    image, text = config.image, config.text
+    if tower != "text":
+        image = replace(image, init="random", inits={}, weights=None)
+    if tower != "image":
+        text = replace(text, init="random")
+    return replace(config, start=None, image=image, text=text)
+
+
+def set_origin(model: DualEncoder, origin: WeightsOrigin, tower: str = "") -> None:
+    """Set the origin of both towers' weights, or of the named one alone."""
+    for name in TOWERS:
+        if tower in ("", name):
+            getattr(model, name).tower.origin = origin
 
 
 def build_towers(config: Experiment) -> DualEncoder:
@@ -74,7 +87,7 @@ def build_towers(config: Experiment) -> DualEncoder:
         sources = f"{model.image_origin.source}; {model.text_origin.source}"
         source = f"{sources}; ConSE, {LIKELIEST} likeliest, temperature {TEMPERATURE}"
         origin = WeightsOrigin(str(config.start), source, weights_hash(model))
-        model.image_tower.origin = model.text_tower.origin = origin
+        set_origin(model, origin)
         return model
     torch.manual_seed(config.seed)
     try:
@@ -192,8 +205,8 @@ def load_model(
         text_tower = build_text_tower(text or config.text, weights=False)
         model = _join(config, image_tower, text_tower, scalars)
     load_weights(model, weights, misfit=misfit)
-    init = config.start or image_weights(config).init
+    init = start_of(config, "image") or image_weights(config).init
     image_tower.origin = replace(image_tower.origin, init=init, source=source)
     if text is not None or config.text.family not in TEXT_TOWERS.built_in:
-        text_tower.origin = WeightsOrigin(config.start or config.text.init, source)
+        text_tower.origin = WeightsOrigin(start_of(config, "text") or config.text.init, source)
     return model.eval()

@@ -19,13 +19,14 @@ from gestalt.config.loading import (
     places_of,
 )
 from gestalt.config.schema import Experiment, keys_below, to_plain
+from gestalt.config.start import read_start
 from gestalt.encoders.checkpoints import beside, read_checkpoint
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.encoders.keys import train_size
 from gestalt.encoders.state_dicts import AGAIN
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.model import DualEncoder
-from gestalt.models.building import load_model
+from gestalt.models.building import load_model, set_origin
 from gestalt.models.finding import resolve_checkpoint
 from gestalt.models.folder import download, load_folder, read_description
 from gestalt.models.names import (
@@ -313,11 +314,12 @@ def load_checkpoint_model(
         "changes",
     )
     if config.start is not None:
+        tower = read_start(config.start).tower
         try:
-            origin = WeightsOrigin(**content["gestalt"]["image_origin"])
+            origin = WeightsOrigin(**content["gestalt"][f"{tower or 'image'}_origin"])
         except (KeyError, TypeError) as error:
             raise ValueError(f"{checkpoint}: it lacks the origin of its start; {AGAIN}") from error
-        model.image_tower.origin = model.text_tower.origin = origin
+        set_origin(model, origin, tower)
     return model
 
 

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from gestalt.config.loading import code_of
 from gestalt.config.schema import Experiment
-from gestalt.config.start import CLASSIFIER, OPEN_CLIP
+from gestalt.config.start import CLASSIFIER, OPEN_CLIP, read_start, start_of
 from gestalt.encoders.backbones import inspect_trunk
 from gestalt.encoders.inits import check_backbone_name, check_init
 from gestalt.encoders.state_dicts import load_weights
 from gestalt.encoders.weights import WeightsOrigin, weights_hash
 from gestalt.model import DualEncoder
-from gestalt.models.building import build_towers, image_weights, without_weights
+from gestalt.models.building import build_towers, image_weights, set_origin, without_weights
 from gestalt.models.opening import open_target
 from gestalt.models.zoo.open_clip import check_tag
 from gestalt.models.zoo.open_clip_towers import OpenClipModel, OpenClipTimm
@@ -46,16 +46,18 @@ def check_names(config: Experiment) -> None:
             f"image.train_size={image.train_size}: choose a multiple of the patch, {down} x "
             f"{across} pixels, of {image.backbone!r}"
         )
-    if config.start is None or config.start.startswith(CLASSIFIER):
+    place = read_start(config.start or "").place
+    if start_of(config, "image") is None or place.startswith(CLASSIFIER):
         check_init(image.init, backbone=image.backbone, weights=image.weights)
-    elif config.start.startswith(OPEN_CLIP) and config.resume is None:
-        check_tag(config.start.removeprefix(OPEN_CLIP))
+    if place.startswith(OPEN_CLIP) and config.resume is None:
+        check_tag(place.removeprefix(OPEN_CLIP))
 
 
 def build_model(config: Experiment, resumed: Path | None = None) -> DualEncoder:
     """Build both towers with the weights of inits, of ``start``, or of a run that started from it.
 
     Random weights, and what a start lacks of aggregations and a bias, are drawn from ``seed``.
+    Beside a start of one tower, the rest has the weights of inits.
 
     Args:
         config: configuration of the model.
@@ -64,27 +66,30 @@ def build_model(config: Experiment, resumed: Path | None = None) -> DualEncoder:
     Raises:
         ValueError: weights are not found, or do not fit.
     """
-    target = None if config.start is None else str(resumed or config.start)
-    if target is None or target.startswith(CLASSIFIER):
+    tower, place = read_start(config.start or "")
+    target = str(resumed or place)
+    if config.start is None or target.startswith(CLASSIFIER):
         return build_towers(config)
     # a path, so that no word of a file names code
     place = target if target.startswith(OPEN_CLIP) else os.path.join(".", target)
-    model = build_towers(without_weights(config))
+    model = build_towers(without_weights(config, tower))
     opened = open_target(place, trusted=[*code_of(config)])
     start = opened.model
     weights = named_weights(start) if isinstance(start, OpenClipModel) else start.state_dict()
-    fresh = tuple(filter(OPTIONAL.search, model.state_dict()))
+    part = f"{tower}.tower." if tower else ""
+    weights = {key: value for key, value in weights.items() if key.startswith(part)}
+    fresh = tuple(
+        key for key in model.state_dict() if OPTIONAL.search(key) or not key.startswith(part)
+    )
     taken = {key: weights[key] for key in weights if key in fresh or not OPTIONAL.search(key)}
     load_weights(model, taken, misfit=f"start={target} does not fit", without=fresh)
     place = opened.origin
     if "logit_bias" in weights.keys() - taken.keys():  # which a softmax over pairs does not see
         place += f"; its logit bias is left out, since loss.name={config.loss.name} has none"
-    origin = (
-        WeightsOrigin(target, place, weights_hash(start))
-        if target == config.start
-        else start.image_origin
-    )
-    model.image_tower.origin = model.text_tower.origin = origin
+    origin = WeightsOrigin(config.start, place, weights_hash(start))
+    if resumed is not None:
+        origin = getattr(start, f"{tower or 'image'}_origin")
+    set_origin(model, origin, tower)
     # batch norms of a tower that is not random keep their statistics
     return model.train()
 

@@ -13,6 +13,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from gestalt.config.loading import code_of
 from gestalt.config.schema import Experiment
+from gestalt.config.start import read_start
 from gestalt.data_modules.keys import ONLY_SCENES, only_scenes
 from gestalt.encoders.weights import weights_hash
 from gestalt.model import DualEncoder
@@ -138,6 +139,7 @@ def write_card(facts: CardFacts, results: Sequence[Result]) -> str:
         time=time,
         notes=_notes(config, results),
         manifest=portable(config.data.manifest),
+        started=read_start(config.start or "").tower,
     )
     return published(str(ModelCard(f"---\n{head.to_yaml()}\n---\n\n{body}")))
 

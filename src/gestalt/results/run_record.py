@@ -9,6 +9,7 @@ from pathlib import Path
 from lightning.pytorch import Callback, Trainer
 
 from gestalt.config.schema import Experiment, config_hash, to_plain
+from gestalt.config.start import start_of
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.callback import RecordedCallback
 from gestalt.measures.evaluation.pictures import EXTREMES
@@ -59,15 +60,14 @@ def describe(
         "config": to_plain(config),
         "config_hash": config_hash(config),
         "image_init": {
-            "requested": config.start or config.image.init,
+            "requested": start_of(config, "image") or config.image.init,
             **model.image_origin.record(),
         },
         "text_init": None
         if text is None
         else {
-            "requested": config.start or config.text.init,
-            "resolved": text.init,
-            "source": text.source,
+            "requested": start_of(config, "text") or config.text.init,
+            **text.record(),
         },
         "tokens_kept": tokens_kept,
         "benchmarks": entries,

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from gestalt.config.check import check_nodes
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import Experiment, config_hash, hashed_keys, to_plain, to_yaml
+from gestalt.config.start import start_of
 from gestalt.data_modules.keys import only_scenes
 from gestalt.encoders.checkpoints import read_checkpoint, read_resumable
 from gestalt.encoders.weights import weights_hash
@@ -262,16 +263,15 @@ def _trainer(
 
 
 def _first_lines(parts: Run) -> list[str]:
-    config = parts.config
-    origin = parts.module.model.image_tower.origin
+    config, model = parts.config, parts.module.model
+    image, text = model.image_origin, model.text_origin
+    requested = start_of(config, "image") or config.image.init
     count = config.trainer.accumulate_grad_batches
     in_parts = f" in {count} batches of {config.data.batch_size}" if count > 1 else ""
     return [
         f"{config.name} at scale {config.scale}, config {config_hash(config)}, seed {config.seed}",
-        f"image.init: requested {config.start or config.image.init}, resolved to {origin.init} "
-        f"({origin.source})",
-        f"text.init: {config.start or config.text.init} "
-        f"({parts.module.model.text_tower.origin.source})",
+        f"image.init: requested {requested}, resolved to {image.init} ({image.source})",
+        f"text.init: {start_of(config, 'text') or config.text.init} ({text.source})",
         f"{parts.total_steps} steps of {pairs_a_step(config)} pairs{in_parts}, "
         f"{parts.steps_per_epoch} an epoch",
     ]

@@ -5,6 +5,7 @@ open_clip.
 import json
 import re
 import shutil
+from dataclasses import asdict
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -17,10 +18,13 @@ from open_clip.loss import ClipLoss, SigLipLoss
 
 import gestalt
 from gestalt.__main__ import main
+from gestalt.config.schema import to_plain
+from gestalt.config.start import TOWERS
 from gestalt.encoders.weights import weights_hash
+from gestalt.models.building import without_weights
 from gestalt.models.names import CHECKPOINT
 from gestalt.models.opening import open_target
-from gestalt.models.start import build_model, check_names
+from gestalt.models.start import build_model, check_names, named_weights
 from gestalt.tables import READINGS
 from tests.gestalt.at_step import build_module, trainer_at
 from tests.gestalt.models.zoo import test_open_clip
@@ -29,7 +33,7 @@ from tests.gestalt.models.zoo.test_classifier import SMALL
 from tests.gestalt.models.zoo.test_open_clip import TEXTS, images
 from tests.gestalt.models.zoo.tiny_hf import save_tokenizer
 from tests.gestalt.tiny_config import tiny_config
-from tests.gestalt.tiny_model import export, save_run, tiny
+from tests.gestalt.tiny_model import WORDS, export, save_run, tiny
 
 close = partial(torch.testing.assert_close, rtol=0, atol=1e-6)
 
@@ -157,6 +161,33 @@ def test_a_run_starts_from_another_with_a_new_aggregation_and_loss(tmp_path):
         assert model.text_origin.sha256 == weights_hash(tiny()[0])
 
 
+@pytest.mark.parametrize("saved", ["SigLIP 2"], indirect=True)
+@pytest.mark.parametrize("tower", TOWERS)
+def test_a_single_tower_starts_beside_fresh_weights_and_a_run_of_it_resumes(saved, tower, tmp_path):
+    if tower == "text":
+        saved(tmp_path / "clip")
+        start, words = f"text:open_clip:{tmp_path}/clip", ("image.init=random",)
+        opened = open_target(f"open_clip:{tmp_path}/clip").model
+        weights = named_weights(opened)
+    else:
+        start, words, opened = f"image:{export(tmp_path / 'out')}", WORDS, tiny()[0]
+        weights = opened.state_dict()
+    model, config = built(start, *words)
+    state, fresh = model.state_dict(), build_model(without_weights(config)).state_dict()
+    for name, value in state.items():
+        assert value.equal((weights if name.startswith(f"{tower}.tower.") else fresh)[name])
+    file, origins = tmp_path / "last.ckpt", {"image": model.image_origin, "text": model.text_origin}
+    assert [part for part in TOWERS if origins[part].init == start] == [tower]
+    assert origins[tower].sha256 == weights_hash(opened)
+    described = {f"{part}_origin": asdict(origin) for part, origin in origins.items()}
+    changed = {f"model.{name}": torch.zeros_like(value) for name, value in state.items()}
+    changed |= {f"model.{name}": state[name] for name in state if name.endswith("_extra_state")}
+    torch.save({"state_dict": changed, "gestalt": {"config": to_plain(config), **described}}, file)
+    resumed = build_model(config, file)
+    assert [resumed.image_origin, resumed.text_origin] == [*origins.values()]
+    assert not any(value.count_nonzero() for value in getattr(resumed, tower).tower.parameters())
+
+
 REFUSED = {  # start and overrides, and a part of the line
     "open_clip:RN50:openai": "not a plain CLIP or SigLIP ViT: vision_cfg.patch_size=None",
     "open_clip:ViT-SO400M-16-SigLIP-i18n-256:webli": "text_cfg.proj_type=none",
@@ -165,6 +196,13 @@ REFUSED = {  # start and overrides, and a part of the line
     "open_clip:ViT-B-32:openai image.width=512 text.layers=6 image.weights=x": (
         "its weights need image.width=768, text.layers=12, image.weights=null; set these, or none"
     ),
+    "text:open_clip:ViT-B-32:openai image.width=16 text.layers=6": (
+        "start=text:open_clip:ViT-B-32:openai: its weights need text.layers=12; set these, or none"
+    ),
+    "text:open_clip:ViT-B-61:openai": "did you mean 'ViT-B-16'",
+    "text:classifier:resnet18": "a classifier cannot be taken as a single tower; set image.init",
+    "text:open_clip:ViT-B-16-SigLIP:webli projection.order=siglip": "needs start=open_clip:ARCHI",
+    "image:open_clip:ViT-B-16-SigLIP:webli text.family=siglip": "of a SigLIP, or text: before it",
 }
 
 
@@ -203,7 +241,12 @@ def test_a_pooled_patch_is_a_patch_of_the_shared_space_for_every_aggregation(sav
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("saved", "start"),
-    [("GELU", "open_clip:clip"), ("SigLIP 2", "open_clip:clip"), ("GELU", f"classifier:{SMALL}")],
+    [
+        ("GELU", "open_clip:clip"),
+        ("SigLIP 2", "open_clip:clip"),
+        ("SigLIP 2", "text:open_clip:clip"),
+        ("GELU", f"classifier:{SMALL}"),
+    ],
     indirect=["saved"],
 )
 def test_a_started_run_resumes_exports_and_loads_without_its_start(
@@ -215,13 +258,14 @@ def test_a_started_run_resumes_exports_and_loads_without_its_start(
     words = ["train", "clip_max", "--scale", "tiny", f"start={start}", "trainer.max_epochs=1"]
     assert main(words) == 0
     run = Path("lightning_logs/clip_max/tiny/version_0")
-    first = json.loads((run / "result.json").read_text())["image_init"]
+    key = "text_init" if start.startswith("text:") else "image_init"
+    first = json.loads((run / "result.json").read_text())[key]
     (run / "result.json").unlink()
     shutil.rmtree("clip")
     shutil.rmtree(f"models--timm--{SMALL}")
     assert main([*words, f"resume={run / CHECKPOINT}"]) == 0
     again = json.loads((run / "result.json").read_text())
-    assert again["image_init"] == first
+    assert again[key] == first
     assert again["resumed_from_step"] == again["steps"] > 0
     assert main(["export", str(run), "--to", "out"]) == 0
     card = Path("out/README.md").read_text()
