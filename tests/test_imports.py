@@ -89,6 +89,7 @@ NOT_AT_THE_TOP = {  # packages that a module, and all that it imports, imports w
     "data_modules.tools.get": LARGE,
     "commands.mapping": (*TABLES, *MODELS, *LIGHTNING),
     "zero_shot": (*TABLES, *MODELS),
+    "results.diagnosis": ("torch", *TABLES, *MODELS, *LIGHTNING),
     **dict.fromkeys(("api", "models.building", "models.opening"), (*LIGHTNING, "matplotlib")),
     **{f"commands.{name}": LARGE for name in COMMANDS},  # to parse the words
 }

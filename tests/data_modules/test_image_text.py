@@ -1,5 +1,8 @@
 """The training stream: the same samples for any workers, ranks and interruptions."""
 
+from functools import partial
+from itertools import product
+
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -107,33 +110,22 @@ def test_batches_that_a_trainer_would_repeat_are_refused(tmp_path):
         trainer(tmp_path, overfit_batches=1).fit(Recorder(), module())
 
 
-@pytest.mark.parametrize("step", [1, 4, 5, 6, 9, 13])
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_run_resumed_at_any_step_sees_what_an_uninterrupted_one_sees(tmp_path, step, workers):
+@pytest.mark.parametrize(
+    ("step", "workers", "limit"),
+    [*product([1, 4, 5, 6, 9, 13], [0, 1], [1.0]), (4, 0, 3), (3, 0, 0.5)],
+)
+def test_a_run_resumed_at_any_step_sees_what_an_uninterrupted_one_sees(
+    tmp_path, step, workers, limit
+):
     whole, first, second = Recorder(), Recorder(dies=step, file=tmp_path / "last.ckpt"), Recorder()
-    trainer(tmp_path).fit(whole, datamodule=module())
+    limited = partial(trainer, tmp_path, limit_train_batches=limit)
+    limited().fit(whole, datamodule=module())
+    assert len(whole.seen) == {1.0: 15, 3: 9, 0.5: 6}[limit]
     with pytest.raises(Killed):
-        trainer(tmp_path).fit(first, datamodule=module(workers))
-    trainer(tmp_path).fit(second, datamodule=module(workers), ckpt_path=tmp_path / "last.ckpt")
+        limited().fit(first, datamodule=module(workers))
+    limited().fit(second, datamodule=module(workers), ckpt_path=tmp_path / "last.ckpt")
     assert first.seen == whole.seen[:step]
     assert second.seen == whole.seen[step:]
-
-
-@pytest.mark.parametrize(("limit", "steps"), [(3, 3), (0.5, 2)])
-def test_a_limit_of_batches_shortens_epochs_and_still_resumes(tmp_path, limit, steps):
-    whole, first, second = (
-        Recorder(),
-        Recorder(dies=steps + 1, file=tmp_path / "last.ckpt"),
-        Recorder(),
-    )
-    trainer(tmp_path, limit_train_batches=limit).fit(whole, datamodule=module())
-    assert len(whole.seen) == 3 * steps
-    with pytest.raises(Killed):
-        trainer(tmp_path, limit_train_batches=limit).fit(first, datamodule=module())
-    trainer(tmp_path, limit_train_batches=limit).fit(
-        second, datamodule=module(), ckpt_path=tmp_path / "last.ckpt"
-    )
-    assert first.seen + second.seen == whole.seen
 
 
 def test_a_checkpoint_of_another_stream_is_refused():

@@ -51,7 +51,7 @@ class FewWeights(nn.Module):
         self.text = nn.Parameter(torch.randn(BATCH, 2, generator=generator))
         self.logit_scale, self.logit_bias = nn.Parameter(torch.tensor(1.0)), None
         self.image_tower = SimpleNamespace(grid=lambda height, width: (height // 8, width // 8))
-        self.image_origin = WeightsOrigin("random", "fresh")
+        self.image_origin = self.text_origin = WeightsOrigin("random", "fresh")
         self.parts = parts
         self.kept: list[Tensor | None] = []
 

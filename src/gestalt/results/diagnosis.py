@@ -3,14 +3,16 @@ imported.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import cast
 
 from gestalt.results.causes import AREAS, BAND_NAMES, CAUSES, Diagnosis, diagnose
 from gestalt.results.comparability import split_by_measurement
 from gestalt.results.compare import select_metrics
 from gestalt.results.plots import render_figure, stacked
-from gestalt.results.result import Result
-from gestalt.results.text import NONE, OVER_IMAGES, Table, interval_text
+from gestalt.results.result import Result, measured
+from gestalt.results.text import NONE, OVER_IMAGES, Table, interval_text, metric_words
+from gestalt.support.files import Fields
 from gestalt.support.typed import ConfigError
 
 SHARES = (
@@ -27,19 +29,29 @@ def tables(
     result.
 
     Raises:
-        ConfigError: a metric that is no mIoU of a segmentation set, or a result without rows.
+        ConfigError: a metric that is no mIoU of a segmentation set, results of different images or
+            classes, or a result without rows.
     """
     shown = []
-    for metric in select_metrics(results, metrics or ["miou"]):
+    for metric in select_metrics(results, metrics) if metrics else _every_miou(results):
         found = {
             result.label: (result, of_result(result, metric))
             for result in results
             if result.value(metric) is not None
         }
         diagnoses = {label: diagnosis for label, (_, diagnosis) in found.items()}
-        differ = split_by_measurement(results, metric).differences()
-        notes = [SHARES, *(f"Measured differently: {sentence}." for sentence in differ)]
-        shown.append(_causes(metric, diagnoses, notes))
+        images = split_by_measurement(results, metric, rows_name_settings=True)
+        if len(images.groups) > 1:
+            raise ConfigError(
+                f"{metric}: {' and '.join(images.names)} are not of the same images and classes; "
+                "diagnose them in separate commands"
+            )
+        settings = [row[0] for row in split_by_measurement(results, metric).table().rows]
+        note = (
+            f"Measured differently, by {', '.join(settings)}; gestalt compare --details has the "
+            "values."
+        )
+        shown.append(_causes(metric, diagnoses, [SHARES, *([note] if settings else [])]))
         if details:
             for label, (result, diagnosis) in found.items():
                 names = result.entry(metric)["names"]
@@ -47,17 +59,40 @@ def tables(
     return shown
 
 
+def _every_miou(results: Sequence[Result]) -> list[str]:
+    """Return the mIoU of each segmentation set that the results have."""
+    chosen = [
+        metric
+        for metric in measured(results)
+        if metric.endswith("/miou") and _first(results, metric)["measure"] == "segmentation"
+    ]
+    if not chosen:
+        raise ConfigError(
+            f"{', '.join(result.label for result in results)}: no segmentation set was scored; "
+            "name results that have an mIoU"
+        )
+    return chosen
+
+
+def _first(results: Sequence[Result], metric: str) -> Fields:
+    """Return the first result's entry of a metric."""
+    return next(result.entry(metric) for result in results if result.value(metric) is not None)
+
+
 def picture(shown: Sequence[Table]) -> bytes:
     """Draw the mIoU and the shares of ``tables``, a bar for each row, as PNG."""
     lines = [line for table in shown for line in table.values]
-    several = len({line["metric"] for line in lines}) > 1
+    metrics = {str(line["metric"]) for line in lines}
+    several = len(metrics) > 1
     rows: dict[str, dict[str, float]] = {}
     for line in lines:
         row = f"{line['run']}, {line['metric']}" if several else str(line["run"])
         rows.setdefault(row, {})[str(line["cause"] or "mIoU")] = cast("float", line["mean"])
-    return render_figure(stacked(rows, heads=("mIoU", *CAUSES)))
+    title = f"{'mIoU' if several else metric_words(*metrics)}, and what each cause loses of it"
+    return render_figure(stacked(rows, heads=("mIoU", *CAUSES), title=title))
 
 
+@lru_cache(maxsize=32)  # a report shows a result alone and beside others
 def of_result(result: Result, metric: str) -> Diagnosis:
     """Diagnose a metric of a result.
 

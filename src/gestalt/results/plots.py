@@ -102,13 +102,15 @@ def _with_legend(label: str, drawn: Mapping[str, bool]) -> str:
 
 
 @with_style()
-def stacked(rows: Mapping[str, Mapping[str, float]], *, heads: Sequence[str]) -> "Figure":
+def stacked(
+    rows: Mapping[str, Mapping[str, float]], *, heads: Sequence[str], title: str
+) -> "Figure":
     """Draw the parts of each row as one bar of length 1, in the order of all heads.  A head has the
     same colour in every figure; parts of at least 0.04 show their number.
     """
     from matplotlib.colors import to_rgb
 
-    figure, axes = figure_of(width=8.5, height=1.1 + 0.55 * len(rows))
+    figure, axes = figure_of(width=8.5, height=1.3 + 0.55 * len(rows))
     left = np.zeros(len(rows))
     for head, colour in zip(heads, COLOURS, strict=False):
         parts = np.array([row.get(head, 0.0) for row in rows.values()])
@@ -122,7 +124,7 @@ def stacked(rows: Mapping[str, Mapping[str, float]], *, heads: Sequence[str]) ->
         left += parts
     for place, name in enumerate(rows):  # above its bar, since names can be long
         axes.text(0, place - 0.32, name, fontsize=9)
-    axes.set(xlim=(0, 1), ylim=(len(rows) - 0.6, -0.7), yticks=())
+    axes.set(title=title, xlim=(0, 1), ylim=(len(rows) - 0.6, -0.7), yticks=())
     figure.legend(loc="outside lower center", ncols=3)
     return figure
 

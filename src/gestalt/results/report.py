@@ -7,20 +7,25 @@ needed.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
 
 from gestalt.measures.evaluation.pictures import segmentation_panels
-from gestalt.results.comparability import supervision_notes, supervision_table
+from gestalt.results.comparability import (
+    split_by_measurement,
+    supervision_notes,
+    supervision_table,
+)
 from gestalt.results.compare import METHOD, Comparison, compare, differing
+from gestalt.results.diagnosis import picture, tables
 from gestalt.results.grid import METHOD as GRID_METHOD
 from gestalt.results.grid import GridResults, build_tables
 from gestalt.results.grid_page import grid_page
 from gestalt.results.plots import bars, render_figure
-from gestalt.results.result import HEADS, Result, headlines
+from gestalt.results.result import HEADS, Result, headlines, measured
 from gestalt.results.scores import Score, below_trivial, finding, score_rows
 from gestalt.results.templates import BLOCKS, HERE, image_url, render
 from gestalt.results.text import (
@@ -74,6 +79,7 @@ def write_report(
     compared = len(results) > max([1, *(len(grid.views[""]) for grid in grids)])
     comparison = compare(results, allow_mixed=True) if compared else None
     opening, pictures = _opening(results[0], comparison)
+    side_by_side = results[: len(sections)] if compared else []
     page = render(
         HERE / "report.html",
         title=shown[0].design.title if shown else title,
@@ -85,6 +91,7 @@ def write_report(
         pictures=pictures,
         comparison=comparison,
         supervision=supervision_table(results),
+        losses=_bars_of(_losses(side_by_side, measured(side_by_side))),
         differing=differing(results) if compared else (),
         method=METHOD if compared else OVER_IMAGES,
         sections=sections,
@@ -205,7 +212,13 @@ def _entry(result: Result, entry: Fields) -> Iterator[Markup]:
 
 
 def _segmentation(result: Result, entry: Fields) -> Iterator[Markup]:
-    """Yield the IoU of each class, the confusions, and the best and worst images."""
+    """Yield the causes of lost mIoU, the IoU of each class, the confusions, and the best and worst
+    images.
+    """
+    losses = _losses([result], entry["metric_keys"])
+    for table in losses:
+        yield BLOCKS.table(table)
+    yield BLOCKS.charts(_bars_of(losses))
     ious = dict(zip(entry["names"], entry["iou"], strict=True))
     known = [pair for pair in ious.items() if pair[1] is not None]
     absent = [name for name, iou in ious.items() if iou is None]
@@ -216,6 +229,27 @@ def _segmentation(result: Result, entry: Fields) -> Iterator[Markup]:
     for end, images in extremes(result, entry).items():
         if images:
             yield BLOCKS.images(end, images)
+
+
+def _losses(results: Sequence[Result], metrics: Iterable[str]) -> list[Table]:
+    """Return the mIoU lost to each cause, a table for each mIoU whose results have the rows of each
+    image, and are of the same images and classes.
+    """
+    shown = []
+    for metric in metrics:
+        name, _, kind = metric.partition("/")
+        kept = [
+            one for one in results if one.value(metric) is not None and "rows" in one.arrays(name)
+        ]
+        split = split_by_measurement(kept, metric, rows_name_settings=True)
+        if kind == "miou" and len(split.groups) == 1:
+            shown += tables(kept, metrics=[metric])
+    return shown
+
+
+def _bars_of(losses: Sequence[Table]) -> dict[str, bytes]:
+    """Return their picture by title; empty without tables."""
+    return {"mIoU, and what each cause loses of it": picture(losses)} if losses else {}
 
 
 def confusions(confusion: Ints, names: Sequence[str]) -> Table:

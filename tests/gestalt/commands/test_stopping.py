@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 import pytest
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from gestalt.commands.stopping import interrupted
 from gestalt.support.faults import describe
@@ -16,18 +16,12 @@ from tests.data_modules.files import write_flickr
 from tests.gestalt.command import run_here
 
 
-class Deadly(Dataset):
-    """Kills the process that reads it."""
-
-    def __len__(self):
-        return 1
-
-    def __getitem__(self, index):
-        os.kill(os.getpid(), signal.SIGKILL)
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def load():
-    return list(DataLoader(Deadly(), num_workers=1, multiprocessing_context="fork"))
+    return list(DataLoader([0], collate_fn=die, num_workers=1, multiprocessing_context="fork"))
 
 
 def index():
@@ -47,7 +41,7 @@ def test_a_killed_loading_process_is_reported_in_one_line(work):
 
 def test_an_inspection_whose_loading_process_was_killed_is_one_line(cwd, monkeypatch, capsys):
     write_flickr(cwd / "flickr")
-    monkeypatch.setattr("gestalt.data_modules.tools.inspection._examine", Deadly.__getitem__)
+    monkeypatch.setattr("gestalt.data_modules.tools.inspection._examine", die)
     run_here("data inspect flickr data.root=flickr data.workers=1", status=1)
     assert capsys.readouterr().err.startswith("gestalt: a loading process was killed")
     assert not list(cwd.glob("**/*.json"))

@@ -5,7 +5,6 @@ open_clip.
 import json
 import re
 import shutil
-from dataclasses import asdict
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -18,7 +17,6 @@ from open_clip.loss import ClipLoss, SigLipLoss
 
 import gestalt
 from gestalt.__main__ import main
-from gestalt.config.schema import to_plain
 from gestalt.config.start import TOWERS
 from gestalt.encoders.weights import weights_hash
 from gestalt.models.building import without_weights
@@ -163,7 +161,7 @@ def test_a_run_starts_from_another_with_a_new_aggregation_and_loss(tmp_path):
 
 @pytest.mark.parametrize("saved", ["SigLIP 2"], indirect=True)
 @pytest.mark.parametrize("tower", TOWERS)
-def test_a_single_tower_starts_beside_fresh_weights_and_a_run_of_it_resumes(saved, tower, tmp_path):
+def test_a_single_tower_starts_beside_fresh_weights(saved, tower, tmp_path):
     if tower == "text":
         saved(tmp_path / "clip")
         start, words = f"text:open_clip:{tmp_path}/clip", ("image.init=random",)
@@ -176,16 +174,9 @@ def test_a_single_tower_starts_beside_fresh_weights_and_a_run_of_it_resumes(save
     state, fresh = model.state_dict(), build_model(without_weights(config)).state_dict()
     for name, value in state.items():
         assert value.equal((weights if name.startswith(f"{tower}.tower.") else fresh)[name])
-    file, origins = tmp_path / "last.ckpt", {"image": model.image_origin, "text": model.text_origin}
+    origins = {"image": model.image_origin, "text": model.text_origin}
     assert [part for part in TOWERS if origins[part].init == start] == [tower]
     assert origins[tower].sha256 == weights_hash(opened)
-    described = {f"{part}_origin": asdict(origin) for part, origin in origins.items()}
-    changed = {f"model.{name}": torch.zeros_like(value) for name, value in state.items()}
-    changed |= {f"model.{name}": state[name] for name in state if name.endswith("_extra_state")}
-    torch.save({"state_dict": changed, "gestalt": {"config": to_plain(config), **described}}, file)
-    resumed = build_model(config, file)
-    assert [resumed.image_origin, resumed.text_origin] == [*origins.values()]
-    assert not any(value.count_nonzero() for value in getattr(resumed, tower).tower.parameters())
 
 
 REFUSED = {  # start and overrides, and a part of the line
@@ -256,6 +247,7 @@ def test_a_started_run_resumes_exports_and_loads_without_its_start(
     saved(Path("clip"))
     save_for_hub(SMALL, tmp_path)
     words = ["train", "clip_max", "--scale", "tiny", f"start={start}", "trainer.max_epochs=1"]
+    words.append("loss.terms.nouns=0.1")
     assert main(words) == 0
     run = Path("lightning_logs/clip_max/tiny/version_0")
     key = "text_init" if start.startswith("text:") else "image_init"
@@ -266,6 +258,8 @@ def test_a_started_run_resumes_exports_and_loads_without_its_start(
     assert main([*words, f"resume={run / CHECKPOINT}"]) == 0
     again = json.loads((run / "result.json").read_text())
     assert again[key] == first
+    assert "dog" in again["nouns"]
+    assert again["supervision"]["classes_among_nouns"].endswith(" of scenes")
     assert again["resumed_from_step"] == again["steps"] > 0
     assert main(["export", str(run), "--to", "out"]) == 0
     card = Path("out/README.md").read_text()

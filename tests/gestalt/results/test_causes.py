@@ -136,7 +136,7 @@ def test_the_parts_of_a_bar_adjoin_and_keep_their_colours():
     rows = {"all": {"a": 0.2, "b": 0.5, "c": 0.3}, "one": {"a": 0.7, "c": 0.3}}
     colours = set()
     for shown in (rows, {"one": rows["one"]}):
-        figure = stacked(shown, heads=("a", "b", "c"))
+        figure = stacked(shown, heads=("a", "b", "c"), title="d")
         *_, last = figure.axes[0].containers
         colours.add(last[0].get_facecolor())
         for bar in last:
@@ -161,6 +161,13 @@ def test_the_command_prints_shares_and_refuses_results_without_rows(cwd, capsys)
     made["benchmarks"][0]["iou"] = (total[0] / (total[1] + total[2] - total[0])).tolist()
     leave(cwd / "new" / "version_0", config, made, counts, rows=rows)
     leave(cwd / "old" / "version_0", config, made, counts)
+    entry = made["benchmarks"][0]
+    for folder, change in (
+        ("others", {"image_names": "0" * 16}),
+        ("none", {"measure": "matching"}),
+    ):
+        changed = {**made, "benchmarks": [{**entry, **change}]}
+        leave(cwd / folder / "version_0", config, changed, counts, rows=rows)
     capsys.readouterr()
     assert main(["diagnose", "new/version_0", "--details"]) == 0
     page = capsys.readouterr().out
@@ -177,6 +184,8 @@ def test_the_command_prints_shares_and_refuses_results_without_rows(cwd, capsys)
         (["new/version_0", "--output", "shares.jpg"], "a file that ends in .png"),
         (["new/version_0", "--details", "--csv"], "written as Markdown only"),
         (["new/version_0", "--metric", "recall_at_10"], "not the mIoU of a segmentation set"),
+        (["none/version_0"], "no segmentation set was scored"),
+        (["new/version_0", "others/version_0"], "not of the same images and classes"),
     ):
         assert main(["diagnose", *words]) == 2
         assert sentence in capsys.readouterr().err

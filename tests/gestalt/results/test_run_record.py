@@ -1,18 +1,14 @@
 """The files of a run or an evaluation: its arrays, once for each set."""
 
 import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
 
 from gestalt.results.result import Result
-from gestalt.results.run_record import print_result, write_per_image, write_results
-from gestalt.results.supervision import supervision
+from gestalt.results.run_record import print_result, write_per_image
 from gestalt.results.text import NONE
 from gestalt.support.arrays import read_arrays
-from tests.gestalt.ablation.fake_run import record
-from tests.gestalt.tiny_config import tiny_config
 
 
 class Scorer:
@@ -43,13 +39,6 @@ def test_callbacks_of_one_set_share_its_file(tmp_path):
     assert set(arrays) == {"counts", "jaccard"}
     assert arrays["counts"].tolist() == [[1, 2]]
     np.testing.assert_array_equal(arrays["jaccard"], [0.5, np.nan])
-
-
-def test_the_record_that_is_written_has_the_supervision(tmp_path):
-    made, _ = record(tiny_config(), 0.5)
-    path = tmp_path / "result.json"
-    write_results(path, made, [], arrays=tmp_path, extremes=tmp_path)
-    assert json.loads(path.read_text())["supervision"] == supervision(made)
 
 
 def test_the_best_checkpoint_s_value_is_printed_beside_the_metric_that_chose_it_alone(capsys):

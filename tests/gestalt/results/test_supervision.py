@@ -57,10 +57,6 @@ def test_what_training_pairs_share_with_the_benchmarks_is_counted():
             f"{PAIRS}; classes of scenes; none; none",
         ),
         (
-            trained("dino", image=inits("a.pt")),
-            f"unknown and {PAIRS}; unknown; unknown; none",
-        ),
-        (
             trained("random", image={"family": "a"}),
             f"unknown and {PAIRS}; unknown; unknown; none",
         ),
@@ -78,12 +74,7 @@ def test_what_training_pairs_share_with_the_benchmarks_is_counted():
             f"{PAIRS}; none; none; the checkpoint, by mIoU",
         ),
         (external("open_clip:ViT-B-32:openai"), "OpenAI's WIT-400M; none; none; none"),
-        (
-            external("open_clip:hf-hub:laion/CLIP-ViT-B-32-laion2B-s34B-b79K"),
-            "LAION-2B; none; none; none",
-        ),
         (external("open_clip:ViT-B-16-SigLIP2:webli"), "unknown; unknown; unknown; none"),
-        (external("open_clip:EVA02-E-14:laion2b_s4b_b115k"), "unknown; unknown; unknown; none"),
         (external("hf:./openai/clip"), "unknown; unknown; unknown; none"),
         ({"predictions": {"notes": {"masks": "COCO"}}}, "unknown; unknown; COCO; unknown"),
     ],
