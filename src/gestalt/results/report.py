@@ -238,11 +238,13 @@ def _losses(results: Sequence[Result], metrics: Iterable[str]) -> list[Table]:
     shown = []
     for metric in metrics:
         name, _, kind = metric.partition("/")
+        if kind != "miou":
+            continue
         kept = [
             one for one in results if one.value(metric) is not None and "rows" in one.arrays(name)
         ]
         split = split_by_measurement(kept, metric, rows_name_settings=True)
-        if kind == "miou" and len(split.groups) == 1:
+        if len(split.groups) == 1:
             shown += tables(kept, metrics=[metric])
     return shown
 
