@@ -31,7 +31,7 @@ from gestalt.data_modules.labels.image_set import ImageSet
 from gestalt.data_modules.pairs import Source, StoredPair
 from gestalt.data_modules.pixels.bad_samples import BadSample, bad_sample_at
 from gestalt.data_modules.pixels.decoding import shown_size
-from gestalt.data_modules.pixels.photographs import as_rgb, open_checked, to_tensor
+from gestalt.data_modules.pixels.photographs import as_rgb, decoding, open_checked, to_tensor
 from gestalt.support.files import Fields, value_hash
 
 BATCH = 32  # number of samples that a process examines before it reports them
@@ -80,7 +80,8 @@ def _examine(source: Source, compared: bool, index: int) -> Finding:
             size = shown_size(stored.image)
             pixels = 0
             if compared:  # without the orientation tag, as image sets are read
-                pixels = pixel_hash(to_tensor(as_rgb(open_checked(stored.image))))
+                with decoding():
+                    pixels = pixel_hash(to_tensor(as_rgb(open_checked(stored.image))))
             if not usable:  # raises the reason of the first
                 clean_caption(texts[0] if texts else None)
     except BadSample as bad:
@@ -147,16 +148,19 @@ def inspect(
     }
 
 
-def _shared(pixels: NDArray[np.uint64], image_sets: Mapping[str, ImageSet]) -> dict[str, int]:
-    """Return the number of images of each set whose pixels have one of these hashes."""
-    known = set(pixels.tolist())
-    return {
-        name: sum(
-            pixel_hash(images.sample(index)["image"]) in known
+def _shared(pixels: NDArray[np.uint64], image_sets: Mapping[str, ImageSet]) -> dict[str, Fields]:
+    """Return the number of images of each set, and of those whose pixels have one of these
+    hashes.
+    """
+    counts = {}
+    for name, images in image_sets.items():
+        hashes = [
+            pixel_hash(images.sample(index)["image"])
             for index in progress(range(len(images)), desc=name)
-        )
-        for name, images in image_sets.items()
-    }
+        ]
+        shared = np.isin(np.array(hashes, dtype=np.uint64), pixels)
+        counts[name] = {"images": len(images), "shared": int(shared.sum())}
+    return counts
 
 
 def _spread(values: NDArray[np.uint64]) -> dict[str, int]:

@@ -158,8 +158,8 @@ def _inspect(arguments: Namespace, source: "Source") -> bool:
         lines.append(f"  {reason} {number:,}, the first is {firsts[reason]}{hint}")
     for kind, row in counted["duplicates"].items():
         lines.append(f"repeated {kind}: {row['repeats']:,}")
-    for name, number in counted.get("shared_images", {}).items():
-        lines.append(f"images of {name} in the source: {number:,} of {len(image_sets[name]):,}")
+    for name, row in counted.get("shared_images", {}).items():
+        lines.append(f"images of {name} in the source: {row['shared']:,} of {row['images']:,}")
     lines.append(f"manifest: {path}, sha256 {digest}")
     all_bad = len(bad) == len(source)
     if bad and not all_bad:

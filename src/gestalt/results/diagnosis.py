@@ -44,7 +44,7 @@ def tables(
         if len(images.groups) > 1:
             raise ConfigError(
                 f"{metric}: {' and '.join(images.names)} are not of the same images and classes; "
-                "diagnose them in separate commands"
+                "diagnose them in separate commands, or name another mIoU by --metric"
             )
         settings = [row[0] for row in split_by_measurement(results, metric).table().rows]
         note = (

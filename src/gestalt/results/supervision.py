@@ -4,10 +4,11 @@ results file.  ``supervision.json`` lists the published models whose training is
 
 import json
 import re
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
+from gestalt.config.start import read_start
 from gestalt.encoders.inits import resolve
 from gestalt.encoders.keys import is_file_of_weights
 from gestalt.support.addresses import without_secrets
@@ -57,7 +58,11 @@ def supervision(record: Fields) -> dict[str, str]:
     init, config = record["image_init"], record["config"]
     external = "model" in record
     start = init["requested"] if external else config.get("start")
-    seen = _of_init(config.get("image", {}), init) if start is None else _of_name(str(start))
+    tower, place = read_start(str(start))
+    if start is None or tower == "text":  # of which texts are not considered
+        seen = _of_init(config.get("image", {}), init)
+    else:
+        seen = _of_name(place)
     if not external and record.get("steps") != 0:
         data = config.get("data", {})
         parts = data.get("mixture") or [data]
@@ -72,9 +77,9 @@ def _of_pairs(record: Fields) -> dict[str, str]:
     """Return what the training pairs of a run share with its benchmarks; nothing for other
     results.
     """
-    data = record.get("data")
-    if data is None or record.get("steps") == 0:
-        return {}
+    data = record.get("data", {})
+    if "bad_samples" not in data or record.get("steps") == 0:
+        return {}  # no run, or one that was not trained
     nouns = set(record.get("nouns", ()))
     named = []
     for entry in record["benchmarks"]:
@@ -82,10 +87,17 @@ def _of_pairs(record: Fields) -> dict[str, str]:
         hits = [name for name in classes if nouns.intersection(WORD.findall(name.lower()))]
         if hits:
             named.append(f"{len(hits)} of {len(classes)} of {entry['set']}")
-    shared = data.get("shared_images")
-    counts = [f"{count} of {name}" for name, count in (shared or {}).items() if count]
-    values = (_joined(*named), UNKNOWN if shared is None else _joined(*counts))
+    values = (_joined(*named), _joined(*map(partial(_shared, data), record["benchmarks"])))
     return dict(zip(OF_PAIRS, values, strict=True))
+
+
+def _shared(data: Fields, entry: Fields) -> str:
+    """Return how many images of a benchmark are training images; unknown if not compared."""
+    name = entry.get("image_set")
+    found = data.get("shared_images", {}).get(name, {})
+    if not found or found["images"] != entry["images"]:
+        return f"{UNKNOWN} of {name}"
+    return f"{found['shared']} of {name}" if found["shared"] else NONE
 
 
 def _of_init(image: Fields, init: Fields) -> Seen:

@@ -43,7 +43,9 @@ def test_images_that_a_set_shares_with_the_source_are_counted_by_their_pixels():
     image = to_tensor(Image.open(BytesIO(picture(0))).convert("RGB"))
     others = [image.flip(0), image.reshape(3, image.shape[2], -1)]
     sets = {"mine": Images([image, *others])}
-    assert inspect(planted(), workers=0, image_sets=sets)[1]["shared_images"] == {"mine": 1}
+    assert inspect(planted(), workers=0, image_sets=sets)[1]["shared_images"] == {
+        "mine": {"images": 3, "shared": 1}
+    }
 
 
 def test_inspection_flags_exactly_the_samples_that_training_cannot_read():

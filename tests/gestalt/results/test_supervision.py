@@ -15,7 +15,7 @@ def run(resolved, *, steps=8, calibration=None, image=(), **config):
         "config": {"image": {"backbone": "vit_small_patch16_224", **dict(image)}, **config},
         "image_init": {"requested": "dino", "resolved": resolved},
         "benchmarks": [{"calibration": calibration}],
-        "data": {"samples": 9000},
+        "data": {"samples": 9000, "bad_samples": {}},
         "steps": steps,
     }
 
@@ -41,10 +41,17 @@ def test_what_training_pairs_share_with_the_benchmarks_is_counted():
         {"set": "voc", "measure": "segmentation", "names": ["Potted plant", "dog", "cat"]},
         {"set": "birds", "measure": "segmentation", "names": ["bird"]},
     ]
-    made["data"]["shared_images"] = {"voc": 3, "birds": 0}
+    for entry in made["benchmarks"]:
+        entry |= {"image_set": entry["set"], "images": 9}
+    made["data"]["shared_images"] = {
+        "voc": {"images": 9, "shared": 3},
+        "birds": {"images": 7, "shared": 0},
+    }
     found = supervision(made)
     assert found["classes_among_nouns"] == "2 of 3 of voc"
-    assert found["shared_images"] == "3 of voc"
+    assert found["shared_images"] == "3 of voc and unknown of birds"
+    del made["data"]["bad_samples"]  # an evaluation
+    assert not {*OF_PAIRS} & {*supervision(made)}
 
 
 @pytest.mark.parametrize(
@@ -82,5 +89,5 @@ def test_what_training_pairs_share_with_the_benchmarks_is_counted():
 def test_supervision_follows_from_a_record(record, expected):
     found = supervision(record)
     shared = [found.pop(key) for key in OF_PAIRS if key in found]
-    assert shared in ([], ["none", "unknown"])
+    assert shared in ([], ["none", "unknown of None"])
     assert "; ".join(found.values()) == expected
