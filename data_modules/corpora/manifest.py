@@ -156,9 +156,10 @@ def without_known_bad(source: Source, path: Path) -> LeftOut:
             f"{manifest['source_digest']}, but the source has "
             f"{len(source)} with {source.digest()}: inspect it again, with the same data.limit"
         )
-    shared = {key: manifest[key] for key in ("shared_images",) if key in manifest}
+    shared = manifest.get("shared_images")
+    facts = {} if shared is None else {"shared_images": shared}
     bad = [row[0] for row in manifest["bad"]]
-    return LeftOut(source, bad, path, kind="manifest", facts=shared)
+    return LeftOut(source, bad, path, kind="manifest", facts=facts)
 
 
 def only_included(source: Source, path: Path) -> LeftOut:

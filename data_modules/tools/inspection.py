@@ -45,16 +45,17 @@ class Finding(NamedTuple):
 
     Attributes:
         bad: reason, where and key; None for a good sample.
-        image: width, height, bytes, and hashes of the file and of the pixels; empty for a bad
-            sample.
+        image: width, height, bytes and hash; empty for a bad sample.
         captions: number of words and hash of each usable caption.
         unusable: number of unusable captions.
+        pixels: hash of the image's pixels; 0 if it is not compared with others.
     """
 
     bad: tuple[str, str, str] | None
     image: tuple[int, ...] = ()
     captions: Sequence[tuple[int, ...]] = ()
     unusable: int = 0
+    pixels: int = 0
 
 
 def examine(source: Source, compared: bool, indices: Sequence[int]) -> list[Finding]:
@@ -86,9 +87,9 @@ def _examine(source: Source, compared: bool, index: int) -> Finding:
                 clean_caption(texts[0] if texts else None)
     except BadSample as bad:
         return Finding((bad.reason, bad.where, bad.key))
-    image = *size, len(stored.image), value_hash(stored.image), pixels
+    image = *size, len(stored.image), value_hash(stored.image)
     captions = [(len(text.split()), value_hash(text)) for text in usable]
-    return Finding(None, image, captions, len(texts) - len(usable))
+    return Finding(None, image, captions, len(texts) - len(usable), pixels)
 
 
 def inspect(
@@ -118,6 +119,10 @@ def inspect(
         num_workers=workers,
         collate_fn=partial(examine, source, bool(image_sets)),
     )
+    # before hours of reading, since an image set may have a file that cannot be read
+    compared = {name: _pixel_hashes(images, name) for name, images in image_sets.items()}
+    sought = set(chain.from_iterable(compared.values()))
+    shared: set[int] = set()
     findings = enumerate(progress(chain.from_iterable(loader), total=len(source)))
     images, captions = array("Q"), array("Q")
     bad: list[Bad] = []
@@ -128,7 +133,9 @@ def inspect(
         images.extend(finding.image)
         captions.extend(chain.from_iterable(finding.captions))
         unusable += finding.unusable
-    *sizes, image_hashes, pixels = np.array(images, dtype=np.uint64).reshape(-1, 5).T
+        if finding.pixels in sought:
+            shared.add(finding.pixels)
+    *sizes, image_hashes = np.array(images, dtype=np.uint64).reshape(-1, 4).T
     words, text_hashes = np.array(captions, dtype=np.uint64).reshape(-1, 2).T
     return bad, {
         "images": {
@@ -144,23 +151,22 @@ def inspect(
             name: {"repeats": len(hashes) - len(np.unique(hashes))}
             for name, hashes in (("images", image_hashes), ("captions", text_hashes))
         },
-        **({"shared_images": _shared(pixels, image_sets)} if image_sets else {}),
+        **({"shared_images": _counts(compared, shared)} if image_sets else {}),
     }
 
 
-def _shared(pixels: NDArray[np.uint64], image_sets: Mapping[str, ImageSet]) -> dict[str, Fields]:
-    """Return the number of images of each set, and of those whose pixels have one of these
-    hashes.
-    """
-    counts = {}
-    for name, images in image_sets.items():
-        hashes = [
-            pixel_hash(images.sample(index)["image"])
-            for index in progress(range(len(images)), desc=name)
-        ]
-        shared = np.isin(np.array(hashes, dtype=np.uint64), pixels)
-        counts[name] = {"images": len(images), "shared": int(shared.sum())}
-    return counts
+def _pixel_hashes(images: ImageSet, name: str) -> list[int]:
+    """Return the hash of the pixels of each image of a set."""
+    indices = progress(range(len(images)), desc=name)
+    return [pixel_hash(images.sample(index)["image"]) for index in indices]
+
+
+def _counts(compared: Mapping[str, list[int]], shared: set[int]) -> dict[str, Fields]:
+    """Return the number of images of each set, and of those among them that are shared."""
+    return {
+        name: {"images": len(hashes), "shared": sum(value in shared for value in hashes)}
+        for name, hashes in compared.items()
+    }
 
 
 def _spread(values: NDArray[np.uint64]) -> dict[str, int]:

@@ -52,7 +52,7 @@ def flags(parser: ArgumentParser) -> None:
 
 
 class Scoring(NamedTuple):
-    """What ``eval`` scores.
+    """Models that ``eval`` scores, and how.
 
     Attributes:
         targets: the models, each once.

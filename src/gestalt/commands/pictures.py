@@ -24,7 +24,7 @@ models.
 
 
 class Work(NamedTuple):
-    """What ``segment`` or ``group`` maps, and the files that it writes.
+    """Pictures that ``segment`` or ``group`` maps, and the files that it writes.
 
     Attributes:
         kind: of map, ``labels`` or ``groups``; the results' names end in it.

@@ -235,7 +235,8 @@ def _following(layers: list[tuple[str, Keys]], *, place: str) -> Keys:
     for run in runs:
         saved = run / "config.yaml"
         if saved.is_file() and str(read_keys(saved).get("start")) == str(start):
-            return keys_of(":".join(filter(None, (read_start(str(start)).tower, str(run)))))
+            tower = read_start(str(start)).tower
+            return keys_of(f"{tower}:{run}" if tower else str(run))
     return keys_of(str(start))
 
 

@@ -16,8 +16,8 @@ OPEN_CLIP, CLASSIFIER = "open_clip:", "classifier:"
 POSSIBLE = (
     "choose a run's folder, its checkpoint, an exported folder, a plain CLIP or SigLIP ViT of "
     "open_clip as open_clip:ARCHITECTURE:TAG, open_clip:ARCHITECTURE:FILE or open_clip:FOLDER, or "
-    "a CNN of timm as classifier:ARCHITECTURE; text: or image: before any but a classifier takes "
-    "that tower alone"
+    "a CNN of timm as classifier:ARCHITECTURE. To take a single tower of any of these but a "
+    "classifier, write text: or image: before it"
 )
 TOWERS = ("image", "text")
 """Towers that ``start`` may take alone, by a word before it: ``text:open_clip:ARCHITECTURE:TAG``.
@@ -109,20 +109,28 @@ def keys_of(start: str) -> Keys:
     if tower and place.startswith(CLASSIFIER):
         why = "a classifier cannot be taken as a single tower; set image.init or text.init"
         refuse("start", start, why)
-    if tower:
-        prefix = f"{tower}."
-        return {key: value for key, value in keys_of(place).items() if key.startswith(prefix)}
-    if start.startswith(CLASSIFIER):
-        return _keys_of_classifier(start.removeprefix(CLASSIFIER))
-    name = start.removeprefix(OPEN_CLIP)
-    if name != start:
+    prefix = f"{tower}." if tower else ""
+    keys = _keys_at(place, start)
+    return {key: value for key, value in keys.items() if key.startswith(prefix)}
+
+
+def _keys_at(place: str, start: str) -> Keys:
+    """Return the keys of the whole model at the place that a start names.
+
+    Raises:
+        ValueError: as of ``keys_of``; the message names the start.
+    """
+    if place.startswith(CLASSIFIER):
+        return _keys_of_classifier(place.removeprefix(CLASSIFIER))
+    name = place.removeprefix(OPEN_CLIP)
+    if name != place:
         file = open_clip_description(name)
         try:
             description = read_json(file, "open_clip")
         except (OSError, ValueError) as error:
             refuse("start", start, f"{file}: {error}")
         return _keys_of_open_clip(start, description) | UNREAD
-    path = Path(start)
+    path = Path(place)
     folder = folder_of(path)
     files = [folder / "config.yaml", folder / "config.json"]
     beside = next(filter(Path.is_file, files), None)

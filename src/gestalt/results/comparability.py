@@ -12,11 +12,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gestalt.config.schema import last_parts
+from gestalt.config.start import read_start
 from gestalt.encoders.keys import ARCHITECTURE
 from gestalt.results.record import CHANGED
 from gestalt.results.result import Result
 from gestalt.results.supervision import FIELDS, OF_PAIRS, UNKNOWN
-from gestalt.results.text import Table
+from gestalt.results.text import NONE, Table
 from gestalt.support.files import Fields
 
 Settings = Mapping[str, Any]
@@ -188,7 +189,7 @@ def setup_differences(results: Sequence[Result]) -> list[str]:
     ]
     for requested, used in (
         (_requested_data, lambda one: {"data.digest": one.record.get("data", {}).get("digest")}),
-        (_requested_start, _starting_weights),
+        (_requested_start, starting_weights),
     ):
         splits += [_split(group, used) for group in _split(results, requested).groups]
     return [sentence for split in splits for sentence in split.differences()]
@@ -201,7 +202,7 @@ def supervision_notes(results: Sequence[Result]) -> list[str]:
     split = _split(results, lambda result: {key: result.supervision[key] for key in FIELDS})
     unknown = [key for key in FIELDS if any(UNKNOWN in row[key] for row in split.settings)]
     if found := split.differences():
-        return [f"Unequal supervision, {found[0]}."]
+        return [f"The supervision is unequal. {found[0]}."]
     if not unknown or one_model(results):
         return []
     return [f"Supervision may be unequal: {', '.join(unknown)} of all results are unknown."]
@@ -212,9 +213,7 @@ def supervision_table(results: Iterable[Result]) -> Table:
     supervision.
     """
     split = _split(results, lambda result: result.supervision)
-    rows = [
-        (key, *(row.get(key, UNKNOWN) for row in split.settings)) for key in (*FIELDS, *OF_PAIRS)
-    ]
+    rows = [(key, *(row.get(key, NONE) for row in split.settings)) for key in (*FIELDS, *OF_PAIRS)]
     return Table("Supervision", ("kind", *split.names), rows, numbers=range(0))
 
 
@@ -281,13 +280,18 @@ def _requested_start(result: Result) -> Fields:
     return {"start": config.get("start"), **{key: image.get(key) for key in STARTING_WEIGHTS}}
 
 
-def _starting_weights(result: Result) -> dict[str, str]:
-    """Return the init that a run used, and the first digits of its file's hash."""
-    init = result.record["image_init"]
-    digest = str(init.get("sha256") or "")[:8]
-    return {
-        f"weights used for image.init={init['requested']}": f"{init['resolved']} {digest}".strip()
-    }
+def starting_weights(result: Result) -> dict[str, str]:
+    """Return the weights that the image tower of a run started from, and those of its text tower if
+    ``start`` takes that alone, with the first digits of their hash.
+    """
+    start = str(result.record["config"].get("start"))
+    used = {}
+    for tower in dict.fromkeys(("image", read_start(start).tower or "image")):
+        init = result.record[f"{tower}_init"]
+        digest = str(init.get("sha256") or "")[:8]
+        key = f"weights used for {tower}.init={init['requested']}"
+        used[key] = f"{init['resolved']} {digest}".strip()
+    return used
 
 
 def _split(results: Iterable[Result], settings: Callable[[Result], Settings]) -> Split:

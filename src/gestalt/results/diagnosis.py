@@ -48,8 +48,8 @@ def tables(
             )
         settings = [row[0] for row in split_by_measurement(results, metric).table().rows]
         note = (
-            f"Measured differently, by {', '.join(settings)}; gestalt compare --details has the "
-            "values."
+            f"The results were measured with different settings ({', '.join(settings)}); gestalt "
+            "compare --details has the values."
         )
         shown.append(_causes(metric, diagnoses, [SHARES, *([note] if settings else [])]))
         if details:

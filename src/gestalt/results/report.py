@@ -134,7 +134,6 @@ PROVENANCE = (
     "file",
     "format",
     "config_hash",
-    "supervision",
     "checkpoint",
     "checkpoint_sha256",
     "run",
@@ -156,8 +155,7 @@ def render_section(result: Result, number: int) -> Markup:
     parts: list[Markup] = []
     for entry in result.record["benchmarks"]:
         parts += _entry(result, entry)
-    origin = {"file": str(result.path), **result.record, "supervision": result.supervision}
-    parts.append(_details("Provenance", origin, PROVENANCE))
+    parts.append(_details("Provenance", {"file": str(result.path), **result.record}, PROVENANCE))
     return Markup(BLOCKS.section(number, result.label, _origin(result), parts))
 
 

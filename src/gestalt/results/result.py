@@ -71,8 +71,8 @@ class Result:
 
     @property
     def supervision(self) -> dict[str, str]:
-        """What the model and its scoring were allowed to see; ``unknown`` in results files of
-        earlier versions, which do not have it.
+        """Supervision of training and scoring; ``unknown`` in results files of earlier versions,
+        which do not have it.
         """
         return dict.fromkeys(FIELDS, UNKNOWN) | self.record.get("supervision", {})
 

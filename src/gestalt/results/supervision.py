@@ -4,7 +4,7 @@ results file.  ``supervision.json`` lists the published models whose training is
 
 import json
 import re
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ NONE, UNKNOWN = "none", "unknown"
 
 
 class Seen(NamedTuple):
-    """What weights were trained with: captions, labels of whole images, and saliency or masks."""
+    """Supervision of weights: captions, labels of whole images, and saliency maps or masks."""
 
     captions: str = NONE
     image_labels: str = NONE
@@ -82,18 +82,19 @@ def _of_pairs(record: Fields) -> dict[str, str]:
         return {}  # no run, or one that was not trained
     nouns = set(record.get("nouns", ()))
     named = []
-    for entry in record["benchmarks"]:
+    scored = [entry for entry in record["benchmarks"] if "image_set" in entry]  # not left out
+    for entry in scored:
         classes = entry.get("names", ()) if entry.get("measure") == "segmentation" else ()
         hits = [name for name in classes if nouns.intersection(WORD.findall(name.lower()))]
         if hits:
             named.append(f"{len(hits)} of {len(classes)} of {entry['set']}")
-    values = (_joined(*named), _joined(*map(partial(_shared, data), record["benchmarks"])))
-    return dict(zip(OF_PAIRS, values, strict=True))
+    shared = [_shared(data, entry) for entry in scored]
+    return dict(zip(OF_PAIRS, (_joined(*named), _joined(*shared)), strict=True))
 
 
 def _shared(data: Fields, entry: Fields) -> str:
     """Return how many images of a benchmark are training images; unknown if not compared."""
-    name = entry.get("image_set")
+    name = entry["image_set"]
     found = data.get("shared_images", {}).get(name, {})
     if not found or found["images"] != entry["images"]:
         return f"{UNKNOWN} of {name}"

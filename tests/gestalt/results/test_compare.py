@@ -302,7 +302,7 @@ def test_unequal_or_unknown_supervision_is_noted_and_not_refused(run, capsys):
     )
     pair = results(plain, labelled)
     labels = " vs ".join(result.label for result in pair)
-    note = f"Unequal supervision, {labels}: image_labels is none vs ImageNet."
+    note = f"The supervision is unequal. {labels}: image_labels is none vs ImageNet."
     assert compare(pair).notes[-1] == note
     write_report(pair, Path("unequal.html"))
     assert f"]). {note}</strong>" in Path("unequal.html").read_text()

@@ -3,12 +3,13 @@ and LaTeX, with the paper's and ours in separate columns.
 """
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from gestalt.ablation.grid import read_grid
-from gestalt.results.comparability import setup_differences, split_by_measurement
+from gestalt.results.comparability import setup_differences, split_by_measurement, starting_weights
 from gestalt.results.compare import compare
 from gestalt.results.grid import METHOD, Design, GridTable, Paper, build_table
 from gestalt.results.intervals import Contribution, Interval, pseudo_values, t_interval
@@ -88,6 +89,16 @@ def test_runs_that_differ_are_refused_by_name_unless_mixing_is_allowed(
     assert "--allow-mixed" in str(refusal.value)
     table = build_table(GRID, made, metric="scenes/miou", allow_mixed=True)
     assert sentence in table.notes[0]
+
+
+def test_a_text_tower_that_is_taken_alone_is_among_the_starting_weights():
+    init = {"requested": "a", "resolved": "b"}
+    record = {
+        "config": {"start": "text:a"},
+        "image_init": init,
+        "text_init": init | {"sha256": "c"},
+    }
+    assert [*starting_weights(SimpleNamespace(record=record)).values()] == ["b", "b c"]
 
 
 def test_other_images_with_the_same_sums_are_refused_or_lose_their_intervals(view):
