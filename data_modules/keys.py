@@ -76,7 +76,7 @@ class Data:
 
     source: str = key(
         "tars",
-        "Source of the pairs: a file under `data_modules/sources`, or code of your own as "
+        "Source of the image-text pairs: a file under `data_modules/sources`, or your own code as "
         "`python:package.module:open_here`.",
         kind="a source",
         read_by=Reader.EXTERNAL | Reader.DEBIASING,
@@ -94,8 +94,8 @@ class Data:
     mixture: list[MixturePart] = key([], "Parts of source `mixture`.")
     recipe: str = key(
         "scenes_v1",
-        "Recipe of scenes. With `_spurious`, similar classes (twins) correlate with a background "
-        "in training images.",
+        "Recipe of scenes. With `_spurious`, one of two similar classes correlates with a "
+        "background in training images.",
         choices=RECIPES,
         read_by=Reader.EXTERNAL | Reader.LABEL_MAPS,
     )
@@ -140,8 +140,8 @@ class Data:
         "none."
     )
     include: str | None = path_key(
-        "List of DataComp's, a `.npy` of `uid`: only pairs whose `.json` or column has one of them "
-        "are used. `null`: all."
+        "List of `uid` in a `.npy` file, as DataComp publishes it. Only pairs whose `.json` or "
+        "column has one of them are used. `null`: all."
     )
     crops: int | None = positive(
         None,
@@ -153,7 +153,7 @@ class Data:
     )
     crop_scale: tuple[float, float] = key(
         (0.9, 1.0),
-        "Range of the share of a photograph's area that a crop of training has.",
+        "Range of the share of a photograph's area that a training crop covers.",
         above=0,
         at_most=1,
     )
@@ -177,9 +177,9 @@ class Data:
         read_by=Reader.TRAINING,
     )
     cache: str | None = path_key(
-        "Folder for what is made once of the data: indices of tars, unpacked tars, joined "
-        "captions, hashes of captions in remote parquet. `null`: `~/.cache/gestalt`, or the folder "
-        "that the environment variable `GESTALT_CACHE` names.",
+        "Folder for files that are computed once from the data: indices of tars, unpacked tars, "
+        "joined captions, hashes of captions in remote parquet. `null`: `~/.cache/gestalt`, or "
+        "the folder that the environment variable `GESTALT_CACHE` names.",
         hashed=False,
     )
     batch_size: int = positive(
@@ -187,8 +187,8 @@ class Data:
     )
     workers: int | None = unhashed(
         None,
-        "Loader processes per rank; 0 loads in the training process. `null`: chosen from the "
-        "cores, the free memory, the batch and the accelerator.",
+        "Data-loading processes per rank; 0 loads in the training process. `null`: chosen from "
+        "the cores, the free memory, the batch and the accelerator.",
         at_least=0,
         at_most=1024,
         read_by=Reader.EXTERNAL | Reader.LABEL_MAPS,
@@ -200,7 +200,7 @@ class Data:
         kind="shards",
     )
     max_bad_share: float = unhashed(
-        0.1, "Largest share of unreadable samples; the run stops above it.", at_least=0, at_most=1
+        0.1, "Maximum share of unreadable samples; the run stops above it.", at_least=0, at_most=1
     )
 
 

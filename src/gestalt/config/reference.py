@@ -16,10 +16,10 @@ from gestalt.support.typed import in_words, literals, options_of
 TITLE = """\
 # Configuration
 
-Every key of an experiment: its default, what it may be, and what it means. The defaults are the
-paper's run, [as far as it is known](training.md#which-defaults-are-the-papers).
-This page is generated from `keys.py` of each room and `src/gestalt/config/schema.py`; change those,
-then run `python -m gestalt.config.reference > docs/configuration.md`.
+This page lists every key of an experiment with its default, its values and its meaning. The
+defaults are the paper's run, [as far as it is known](training.md#which-defaults-are-the-papers).
+The page is generated from `keys.py` of each package and `src/gestalt/config/schema.py`. To change
+it, change those files and run `python -m gestalt.config.reference > docs/configuration.md`.
 
 Four layers are merged, and the first that sets a key wins: the command line, the experiment
 (`experiments/NAME.yaml`), the scale (`experiments/scales/NAME.yaml`), these defaults. On the
@@ -32,9 +32,9 @@ gestalt train clippy_dino_max --scale demo image.aggregation=avg "evaluation.ben
 An unknown key, a wrong type, a value that is not allowed, or keys that contradict each other stop
 the run before anything is loaded.
 
-A key marked * does not change a result, so it may differ when a run is resumed. All others tell
-one run from another: the hash of a configuration is taken over those that differ from their
-defaults. Of paths to data, manifests and weights only the last part counts.
+A key marked * does not change a result, so it may differ when a run is resumed. The hash of a
+configuration covers all other keys that differ from their defaults. Only the last part of a path to
+data, manifests or weights counts.
 """
 
 

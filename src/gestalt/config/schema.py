@@ -49,9 +49,10 @@ class Experiment:
     trainer: Trainer = field(default_factory=Trainer)
     start: str | None = key(
         None,
-        "Weights of both towers, the projections and the logit scale that training starts from; "
-        "architecture and `image.eval_size` follow them, and inits are not read. `text:` or "
-        "`image:` before it takes that tower alone. `null`: the inits.",
+        "Trained model whose towers, projections and logit scale training starts from. The "
+        "architecture and `image.eval_size` follow it, and the keys of pretrained weights are not "
+        "read. `text:` or `image:` before it takes that tower alone. `null`: the pretrained "
+        "weights that `image` and `text` name.",
         kind="a run's folder, checkpoint or exported folder, `open_clip:ARCHITECTURE:TAG`, "
         "`open_clip:FOLDER` or `classifier:ARCHITECTURE`",
         read_by=Reader.TRAINING,
@@ -68,15 +69,15 @@ class Experiment:
     )
     checkpoint_keep: int | None = unhashed(
         None,
-        "Keep the checkpoint of each multiple of so many steps, as `checkpoints/step_<n>.ckpt`. "
-        "`null`: none beside the last and the best.",
+        "Store a checkpoint at each multiple of this number of steps, as "
+        "`checkpoints/step_<n>.ckpt`. `null`: only the last and the best.",
         kind="steps",
         above=0,
         read_by=Reader.TRAINING,
     )
     rank_timeout: int = unhashed(
         600,
-        "Longest time that ranks wait for each other before the run stops.",
+        "Maximum time that ranks wait for each other before the run stops.",
         kind="seconds",
         above=0,
     )
@@ -89,7 +90,7 @@ class Experiment:
     )
     logger: list[ClassPath | str] = unhashed(
         [],
-        "Further loggers beside TensorBoard: classes of `lightning.pytorch.loggers` or of any "
+        "Loggers in addition to TensorBoard: classes of `lightning.pytorch.loggers` or of any "
         "package or file on the path. `init_args` are arguments of the class; `save_dir` and "
         "`name` are the run's unless given. A resumed run continues the same run of each.",
         form=ENTRIES,

@@ -48,13 +48,13 @@ class Image:
     )
     family: str = key(
         "vit",
-        "A ViT or a CNN of timm, or [a tower of your own](contributing.md#a-tower). A `cnn` has no "
-        "class token, and no patch tokens that can be dropped; only a `vit` has attention that can "
-        "be read.",
+        "A ViT or a CNN of timm, or [your own tower](contributing.md#a-tower). A `cnn` has no "
+        "class token, and no patch tokens that can be dropped. Only a `vit` supports the "
+        "inference methods that change its last block.",
         choices=IMAGE_TOWERS,
     )
     patch_size: int | None = positive(
-        None, "Side of a ViT's patches. `null`: the architecture's.", kind="pixels"
+        None, "Size of a ViT's patches. `null`: the architecture's.", kind="pixels"
     )
     width: int | None = positive(
         None, "Width of a ViT. `null`: the architecture's.", kind="channels", at_most=MAX_WIDTH
@@ -63,23 +63,25 @@ class Image:
         None, "Depth of a ViT. `null`: the architecture's.", kind="blocks", at_most=MAX_DEPTH
     )
     heads: int | None = positive(
-        None, "Attention heads of a ViT; their number divides `width`. `null`: the architecture's."
+        None,
+        "Number of attention heads of a ViT, which must divide `width`. `null`: the "
+        "architecture's.",
     )
     stem: Literal["patch", "conv"] = key(
         "patch",
-        "First layers of a ViT: a patch embedding, or strided convolutions, which learn faster "
+        "First layers of a ViT: a patch embedding, or strided convolutions, which train faster "
         "from random weights.",
     )
     init: str = key(
         "dino",
-        "Initial weights of the image tower.",
+        "Pretrained weights of the image tower.",
         kind=f"{', '.join(INITS)}, a timm tag of the backbone, or any word for a file of weights "
         "or for a tower of your own",
     )
     inits: dict[str, str] = key(
         {},
-        "What each init stands for at this scale: an init, or a file of weights, of this package "
-        "or by its path, which may have any name. Empty: each for itself.",
+        "Mapping from words of `init` to the weights that they mean at this scale: another word, "
+        "a file of weights that comes with this package, or a path. Empty: each word means itself.",
     )
     weights: str | None = path_key("Checkpoint that replaces the weights of `init`. `null`: none.")
     aggregation: str = key("max", "How the patch tokens become one vector.", choices=AGGREGATIONS)
@@ -90,16 +92,16 @@ class Image:
     )
     train_size: int = positive(
         448,
-        "Side of the training images under `subsampling`; a multiple of `patch_size`.",
+        "Size of the training images with `subsampling`; a multiple of `patch_size`.",
         kind="pixels",
         at_most=MAX_SIDE,
     )
     keep_tokens: float = positive(
-        0.2, "Share of the patch tokens kept under `subsampling`.", at_most=1
+        0.2, "Share of the patch tokens that `subsampling` keeps.", at_most=1
     )
     eval_size: int = positive(
         224,
-        "Side of the images in evaluation; a multiple of `patch_size`.",
+        "Size of the images in evaluation; a multiple of `patch_size`.",
         kind="pixels",
         at_most=MAX_SIDE,
         read_by=Reader.EXTERNAL,
@@ -127,14 +129,14 @@ class Text:
 
     family: str = key(
         "sentence",
-        "A sentence-transformers model; CLIP's text transformer, with GELU or with QuickGELU; that "
-        "of a `start` from SigLIP or SigLIP 2; or [a tower of your own](contributing.md#a-tower).",
+        "A sentence-transformers model; CLIP's text transformer, with GELU or with QuickGELU; "
+        "that of a `start` from SigLIP or SigLIP 2; or [your own tower](contributing.md#a-tower).",
         choices=TEXT_TOWERS,
     )
     model: str = key(
         "sentence-transformers/sentence-t5-base",
-        "Model of family `sentence`; `package:NAME` is one that a pip package ships. Of a SigLIP: "
-        "its tokenizer's origin.",
+        "Model of family `sentence`; `package:NAME` is one that a pip package ships. For SigLIP: "
+        "where its tokenizer comes from.",
         kind="a hub name, a path or `package:NAME`",
     )
     init: Literal["sentence", "random"] = key(
@@ -157,29 +159,33 @@ class Text:
         None, "Attention heads of family `open_clip`; `null` for family `sentence`."
     )
     mlp_ratio: float = positive(
-        4.0, "Width of the MLPs of families other than `sentence`, over `width`."
+        4.0, "Width of the MLPs of families other than `sentence`, divided by `width`."
     )
-    vocabulary: int | None = positive(None, "Tokens that a SigLIP knows. `null`: the tokenizer's.")
-    max_length: int = positive(77, "Longest caption; longer captions are truncated.", kind="tokens")
+    vocabulary: int | None = positive(
+        None, "Number of tokens in the vocabulary of SigLIP. `null`: that of the tokenizer."
+    )
+    max_length: int = positive(
+        77, "Maximum length of a caption; longer captions are truncated.", kind="tokens"
+    )
     aggregation: str = key("avg", "How the word tokens become one vector.", choices=AGGREGATIONS)
     frozen: bool = key(False, "Do not train the text tower.")
 
 
 @dataclass
 class Projection:
-    """From the towers' widths to the shared one."""
+    """Maps from the widths of the towers to the shared width."""
 
     order: str = key(
         "before",
-        "What maps the towers' tokens to the shared width, before or after aggregation. `none`, "
-        "`text` and `text_mlp` leave images as their tower gives them; `siglip` and `classifier` "
-        "are of a `start` only.",
+        "How the towers' tokens are mapped to the shared width, before or after aggregation. With "
+        "`none`, `text` and `text_mlp`, images are not projected. `siglip` and `classifier` can "
+        "only come from a `start`.",
         choices=PROJECTIONS,
     )
     width: int = positive(
         768,
         "Width of the shared space, and of each tower that is not projected; an aggregation that "
-        "joins two vectors has half of it for each.",
+        "concatenates two vectors uses half of it for each.",
         kind="channels",
         at_most=MAX_WIDTH,
     )

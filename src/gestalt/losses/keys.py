@@ -13,7 +13,7 @@ NOUN_LIST = ("loss.nouns_most", "loss.nouns_least_share", "loss.nouns_alike")
 
 @dataclass
 class Loss:
-    """The loss of a batch of images and texts, and its further terms."""
+    """The loss of a batch of images and texts, and auxiliary losses."""
 
     read_by: ClassVar[Reader] = Reader.TRAINING
 
@@ -34,47 +34,52 @@ class Loss:
         above=0,
     )
     pairs: float = key(
-        1.0, "Weight of the loss of pairs; 0 leaves it out, for `terms` alone.", at_least=0
+        1.0,
+        "Weight of the contrastive loss on image-text pairs. 0: train with the auxiliary "
+        "losses of `terms` alone.",
+        at_least=0,
     )
     terms: dict[str, float] = key(
         {},
-        f"Further terms of the loss and their weights: {', '.join(TERMS.built_in)}, those of "
-        "installed packages, or `python:package.module:Name`. Weight 0 leaves a term out; empty: "
-        "the loss of pairs alone.",
+        f"Auxiliary losses and their weights: {', '.join(TERMS.built_in)}, those of installed "
+        "packages, or `python:package.module:Name`. A weight of 0 leaves one out. Empty: the "
+        "contrastive loss alone.",
     )
     options: dict[str, Any] = key(
         {},
-        "Arguments of a loss or of terms of your own or of a package, by the name of the function "
-        "or class: `{warm: {heat: 2.0}}`.",
+        "Arguments of your own losses or those of a package, by the name of the function or "
+        "class: `{warm: {heat: 2.0}}`.",
     )
     nouns_most: int = key(
         300,
-        "Largest number of nouns that `nouns` reads: the most frequent nouns of the captions.",
+        "Maximum number of nouns that `nouns` uses: the most frequent nouns of the captions.",
         kind="nouns",
         above=1,
     )
     nouns_least_share: float = positive(
         0.002,
-        "Smallest share of the pairs whose captions must contain a noun for the noun to be read.",
+        "Minimum share of the image-text pairs whose captions contain a noun for the noun to be "
+        "used.",
         at_most=1,
     )
     nouns_alike: float | None = key(
         None,
-        "Cosine, of the text tower's embeddings before training, from which on two nouns such as "
-        "dog and puppy are not negatives of each other. `null`: every other noun is a negative.",
+        "Two nouns such as dog and puppy whose text embeddings before training have at least this "
+        "cosine are not negatives of each other. `null`: every other noun is a negative.",
         above=-1,
         at_most=1,
     )
     nouns_phrase: str = key(
         "a photo of a {}",
-        "Text that embeds a noun; `{}` stands for the noun.",
+        "Prompt template for a noun; `{}` stands for the noun.",
         pattern=r"[^{}]*\{\}[^{}]*",
         form="a text with {} in it",
     )
     nouns_pooling: Literal["max", "softmax", "image"] = key(
         "max",
-        "What is compared with a noun: the nearest patch, all patches weighted by the softmax of "
-        "their cosines with the noun, or the image's own vector, by `image.aggregation`.",
+        "What is compared with a noun: the best-matching patch, all patches weighted by the "
+        "softmax of their cosines with the noun, or the pooled vector of the image "
+        "(`image.aggregation`).",
     )
     nouns_temperature: float = positive(0.1, "Temperature of the softmax of `nouns_pooling`.")
     self_distillation_prototypes: int = key(

@@ -61,8 +61,8 @@ class Evaluation:
     )
     reading: str | None = key(
         None,
-        "Dense reading: how the image tower's last block is computed for segmentation. `null`: the "
-        "protocol's, or plain where the tower has no such block.",
+        "Dense inference method: how the last block of the image tower is computed for "
+        "segmentation. `null`: the protocol's, or plain where the tower has no such block.",
         choices=READINGS,
     )
     positions: Literal["timm", "scale_factor"] | None = key(
@@ -75,9 +75,9 @@ class Evaluation:
     )
     debias: Literal["none", "largest"] | None = key(
         None,
-        "Correction of each prompt's cosines by unlabelled images: `largest` subtracts the mean, "
-        "over images, of its largest cosine. "
-        "`null`: the protocol's, which is `none` in every preset.",
+        "Correction of each prompt's cosines with unlabelled images: `largest` subtracts the "
+        "mean, over images, of its largest cosine. `null`: the protocol's, which is `none` in "
+        "every preset.",
     )
     image_weight: float | None = key(
         None,
@@ -88,15 +88,15 @@ class Evaluation:
     )
     prior: float | None = key(
         None,
-        "Strength of the background's prior: its prompts gain where a location resembles the "
+        "Strength of the background's prior: its prompts score higher where a patch resembles the "
         "border of the picture. `null`: the protocol's, which is 0, none, in every preset.",
         at_least=0,
         at_most=MAX_WEIGHT,
     )
     prior_offset: float | None = key(
         None,
-        "Added to the cosines of the background's prompts under a prior. `null`: the protocol's, "
-        "which is 0.1 in every preset.",
+        "Added to the cosines of the background's prompts if there is a prior. `null`: the "
+        "protocol's, which is 0.1 in every preset.",
         at_least=-MAX_WEIGHT,
         at_most=MAX_WEIGHT,
     )
@@ -126,6 +126,6 @@ class Evaluation:
     )
     prompt_cache: bool = unhashed(
         True,
-        "Keep the embeddings of large sets of prompts in `~/.cache/gestalt`, or in the folder "
+        "Store the embeddings of large sets of prompts in `~/.cache/gestalt`, or in the folder "
         "`GESTALT_CACHE`.",
     )

@@ -13,11 +13,11 @@ positive = partial(key, above=0)
 
 @dataclass
 class Pretraining:
-    """How `gestalt pretrain` makes an image init from the images of `data`; training reads none of
-    these keys.
+    """Settings of `gestalt pretrain`, which pretrains an image tower on the images of `data`.
+    Training reads none of these keys.
 
-    `dino` is self-distillation of patches, `supervised` classification. Whatever has no key is as
-    in the demo's inits.
+    `dino` is self-distillation of patches, and `supervised` is classification. Settings without a
+    key are those of the weights that come with `demo`.
     """
 
     read_by: ClassVar[Reader] = Reader.TRAINING
@@ -39,12 +39,12 @@ class Pretraining:
     )
     image_size: int | None = positive(
         None,
-        "Side of the image that crops are cut from. `null`: 64 for dino, 48 for supervised.",
+        "Size of the image that crops are cut from. `null`: 64 for dino, 48 for supervised.",
         kind="pixels",
     )
     crop_size: int | None = positive(
         None,
-        "Side of the crops, which also sets the number of position embeddings; a multiple of "
+        "Size of the crops, which also sets the number of position embeddings; a multiple of "
         "`image.patch_size`. `null`: 64 for dino, 32 for supervised.",
         kind="pixels",
     )

@@ -27,17 +27,17 @@ CLASS_PATHS = {
 class Optimizer:
     """Optimiser and schedule.
 
-    The paper's main text states neither: rate and decay are those of its public code, betas and eps
-    those of CLIP for ViTs.
+    The paper's main text does not state them. Learning rate and weight decay are those of its
+    public code; betas and eps are those of CLIP for ViTs.
     """
 
     read_by: ClassVar[Reader] = Reader.TRAINING
 
     name: str = key(
         "adamw",
-        "The optimiser; it reads those of the keys below that it has. Momentum, where it has one, "
-        "is 0.9. `muon`, `nmuon`, `adamuon` "
-        "and `nadamuon` are for the matrices of the towers' blocks; all else learns by AdamW.",
+        "The optimiser. It uses those of the keys below that it supports. Its momentum, if it has "
+        "one, is 0.9. `muon`, `nmuon`, `adamuon` and `nadamuon` train the matrices of the towers' "
+        "blocks; all other parameters are trained with AdamW.",
         kind="`adamw`, `lamb` or another of timm's optimisers",
     )
     learning_rate: float = positive(5e-4, "Peak learning rate.")
@@ -68,28 +68,32 @@ class Optimizer:
     )
     schedule: Literal["cosine", "constant", "constant_cooldown"] = key(
         "cosine",
-        "The learning rate after the warm-up: half a cosine down to `final_rate`, the peak, or the "
-        "peak with a line down to `final_rate` at the end.",
+        "The learning rate after the warm-up: `cosine` falls to `final_rate` along half a cosine, "
+        "`constant` stays at the peak, and `constant_cooldown` stays at the peak and falls "
+        "linearly to `final_rate` at the end.",
     )
     cooldown_steps: int | None = positive(
-        None, "Last steps, in which `constant_cooldown` falls. `null`: none.", kind="steps"
+        None,
+        "Number of steps at the end in which `constant_cooldown` falls. `null`: none.",
+        kind="steps",
     )
     final_rate: float = key(
         0.0,
-        "Share of the peak learning rate at the end of a schedule that falls.",
+        "Learning rate at the end of a falling schedule, as a share of the peak.",
         at_least=0,
         at_most=1,
     )
-    image_rate: float = positive(1.0, "Factor on the learning rate of the image tower.")
-    text_rate: float = positive(1.0, "Factor on the learning rate of the text tower.")
+    image_rate: float = positive(1.0, "Learning-rate multiplier for the image tower.")
+    text_rate: float = positive(1.0, "Learning-rate multiplier for the text tower.")
     names_rate: float = key(
         0.0,
-        "Factor on the learning rate of a classifier's names (`start=classifier:...`), which are "
-        "then trained in place of the linear map. 0: they stay.",
+        "Learning-rate multiplier for the class-name embeddings of a classifier "
+        "(`start=classifier:...`). Above 0, they are trained instead of the linear map. 0: they "
+        "are frozen.",
         at_least=0,
     )
     layer_decay: float = positive(
-        1.0, "Factor on the learning rate per block, from the last block to the first.", at_most=1
+        1.0, "Learning-rate multiplier for each block, from the last block to the first.", at_most=1
     )
     ema: float | None = positive(
         None, "Decay of the averaged weights that validation uses. `null`: no averaging.", below=1
@@ -135,8 +139,8 @@ class ClassPath:
 
 @dataclass
 class Trainer:
-    """Keywords of Lightning's `Trainer`, but for `accumulate_grad_batches` and `compile`, which the
-    training step reads.
+    """Arguments of Lightning's `Trainer`, except `accumulate_grad_batches` and `compile`, which the
+    training step uses.
     """
 
     accelerator: str = unhashed(
@@ -179,7 +183,7 @@ class Trainer:
     )
     max_time: str | None = unhashed(
         None,
-        "Longest time of training. `null`: no limit.",
+        "Maximum time of training. `null`: no limit.",
         pattern=r"\d{2}:\d{2}:\d{2}:\d{2}",
         form="days:hours:minutes:seconds, such as 00:12:00:00",
         read_by=Reader.TRAINING,
@@ -196,7 +200,7 @@ class Trainer:
         read_by=Reader.TRAINING,
     )
     gradient_clip_val: float | None = positive(
-        1.0, "Largest norm of the gradient. `null`: no clipping."
+        1.0, "Maximum norm of the gradient. `null`: no clipping."
     )
     deterministic: bool = key(
         False,
@@ -223,8 +227,8 @@ class Trainer:
     )
     callbacks: list[ClassPath | str] = key(
         [],
-        "Further callbacks of training: classes of `lightning.pytorch.callbacks` or "
-        "of any package or file on the path. Checkpoints keep their state.",
+        "Callbacks for training: classes of `lightning.pytorch.callbacks` or of any package or "
+        "file on the path. Checkpoints store their state.",
         form=ENTRIES,
         read_by=Reader.TRAINING,
     )
