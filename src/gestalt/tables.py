@@ -83,7 +83,7 @@ AGGREGATIONS: OpenRegistry[Any] = OpenRegistry(
         ),
         Aggregation("avg", "mean of the tokens", "gestalt.aggregation:mean_of_parts"),
         Aggregation(
-            "max", "maximum of each channel, the paper's", "gestalt.aggregation:max_of_parts"
+            "max", "maximum of each channel, as in the paper", "gestalt.aggregation:max_of_parts"
         ),
         Aggregation(
             "max_with_cls",
@@ -94,7 +94,7 @@ AGGREGATIONS: OpenRegistry[Any] = OpenRegistry(
         ),
         Aggregation(
             "cls_and_avg",
-            "the class token and, beside it, the mean of the patch tokens, dino.txt's",
+            "the class token concatenated with the mean of the patch tokens, as in dino.txt",
             "gestalt.aggregation:summary_and_mean",
             needs_class_token=True,
             images_only=True,
@@ -102,7 +102,7 @@ AGGREGATIONS: OpenRegistry[Any] = OpenRegistry(
         ),
         Aggregation(
             "cls_and_max",
-            "the class token and, beside it, the maximum of each channel over the patch tokens",
+            "the class token concatenated with the maximum of each channel over the patch tokens",
             "gestalt.aggregation:summary_and_max",
             needs_class_token=True,
             images_only=True,
@@ -113,20 +113,22 @@ AGGREGATIONS: OpenRegistry[Any] = OpenRegistry(
         ),
         Aggregation(
             "log_sum_exp",
-            "soft maximum of each channel, its sharpness learned",
+            "soft maximum of each channel with learned sharpness",
             "gestalt.aggregation:LogSumExp",
         ),
         Aggregation(
             "top_k",
-            "mean of the highest tenth of each channel",
+            "mean of the highest tenth of the values of each channel",
             "gestalt.aggregation:mean_of_top_tenth",
         ),
         Aggregation(
-            "top_5", "mean of the five highest of each channel", "gestalt.aggregation:mean_of_top_5"
+            "top_5",
+            "mean of the five highest values of each channel",
+            "gestalt.aggregation:mean_of_top_5",
         ),
         Aggregation(
             "generalised_mean",
-            "power mean of each channel, its exponent learned",
+            "power mean of each channel with a learned exponent",
             "gestalt.aggregation:GeneralisedMean",
         ),
     ],
@@ -137,51 +139,50 @@ PROJECTIONS: OpenRegistry[Any] = OpenRegistry(
     "projections",
     [
         Projecting(
-            "before", "a linear map of each token, the paper's", "gestalt.projection:LINEAR"
+            "before", "a linear map of each token, as in the paper", "gestalt.projection:LINEAR"
         ),
         Projecting(
             "after",
-            "a linear map of the aggregated vector, CLIP's",
+            "a linear map of the aggregated vector, as in CLIP",
             "gestalt.projection:LINEAR",
             after=True,
         ),
         Projecting("none", "no projection, as in the paper's code", "gestalt.projection:NONE"),
         Projecting(
             "text",
-            "a linear map of each word, and images as their tower gives them, LiT's",
+            "a linear map of each word, and no projection of images, as in LiT",
             "gestalt.projection:TEXT",
         ),
         Projecting(
             "text_mlp",
-            "two layers after aggregation for texts, and images as their tower gives them, "
-            "Talk2DINO's",
+            "two layers after aggregation for texts, and no projection of images, as in Talk2DINO",
             "gestalt.projection:TEXT_MLP",
             after=True,
         ),
         Projecting(
             "blocks",
-            "two new blocks over the image tokens, a linear map of each word, dino.txt's",
+            "two new blocks over the image tokens and a linear map of each word, as in dino.txt",
             "gestalt.projection:BLOCKS",
         ),
         Projecting(
             "blocks_trunk",
-            "as blocks, but locations are the trunk's patch tokens, as in dino.txt's notebook",
+            "as blocks, but scored with the patch tokens of the trunk, as in dino.txt's notebook",
             "gestalt.projection:BLOCKS_TRUNK",
         ),
         Projecting(
             "glu",
-            "gated layers after aggregation, SAIL's",
+            "gated layers after aggregation, as in SAIL",
             "gestalt.projection:GATED",
             after=True,
         ),
         Projecting(
             "siglip",
-            "of a start from SigLIP: its attention pooling for images, a linear map for texts",
+            "for a start from SigLIP: its attention pooling for images, a linear map for texts",
             "gestalt.projection:SIGLIP",
         ),
         Projecting(
             "classifier",
-            "of a start from a classifier: its class names for images, texts as they are",
+            "for a start from a classifier: its class names for images, no projection of texts",
             "gestalt.projection:CLASSIFIER",
         ),
     ],
@@ -198,7 +199,7 @@ LOSSES: OpenRegistry[Any] = OpenRegistry(
         ),
         LossOfPairs(
             "sigmoid",
-            "SigLIP's logistic loss of each image with each text, over all ranks, with a learned "
+            "SigLIP's sigmoid loss of each image with each text, over all ranks, with a learned "
             "bias",
             "gestalt.losses.sigmoid:sigmoid_loss",
             one_direction=True,
@@ -215,14 +216,14 @@ TERMS: OpenRegistry[Any] = OpenRegistry(
     [
         FurtherTerm(
             "nouns",
-            "contrasts each noun with other nouns, and its image with other images, by its nearest "
-            "patch, or by the mean of patches weighted by a softmax of their cosines",
+            "contrasts each noun of a caption with other nouns and other images, with its "
+            "best-matching patch or a softmax-weighted mean of patches",
             "gestalt.losses.nouns:Nouns",
             reads_nouns=True,
         ),
         FurtherTerm(
             "self_distillation",
-            "patches of a masked image predict the prototypes of the same patches of the whole "
+            "patches of a masked image predict the prototypes of the same patches in the whole "
             "image",
             "gestalt.losses.self_distillation:SelfDistillation",
         ),
@@ -236,32 +237,33 @@ READINGS: OpenRegistry[Any] = OpenRegistry(
         DenseReading("plain", "the last block as it is", "gestalt.encoders.readings:PLAIN"),
         DenseReading(
             "maskclip",
-            "each token attends to itself alone, MaskCLIP's",
+            "each token attends to itself alone, as in MaskCLIP",
             "gestalt.encoders.readings:MASKCLIP",
         ),
         DenseReading(
             "values",
-            "as maskclip, without residual and MLP: MaskCLIP's in ClearCLIP's code",
+            "as maskclip without residual and MLP, as MaskCLIP in ClearCLIP's code",
             "gestalt.encoders.readings:VALUES",
         ),
         DenseReading(
             "sclip",
-            "query-query plus key-key attention, SCLIP's",
+            "query-query plus key-key attention, as in SCLIP",
             "gestalt.encoders.readings:SCLIP",
         ),
         DenseReading(
             "clearclip",
-            "query-query attention without residual and MLP, ClearCLIP's",
+            "query-query attention without residual and MLP, as in ClearCLIP",
             "gestalt.encoders.readings:CLEARCLIP",
         ),
         DenseReading(
             "naclip",
-            "key-key attention that favours near patches, without residual and MLP, NACLIP's",
+            "key-key attention that favours near patches, without residual and MLP, as in NACLIP",
             "gestalt.encoders.readings:NACLIP",
         ),
         DenseReading(
             "proxyclip",
-            "attention of a second model's features, without residual and MLP, ProxyCLIP's",
+            "attention from the features of a second model, without residual and MLP, as in "
+            "ProxyCLIP",
             "gestalt.encoders.readings:PROXYCLIP",
             needs_proxy=True,
         ),
@@ -289,9 +291,17 @@ TEXT_TOWERS: OpenRegistry[Any] = OpenRegistry(
             "gestalt.encoders.text:SentenceTower",
         ),
         Row("open_clip", "CLIP's text transformer", "gestalt.encoders.text:OpenClipTower"),
-        Row("open_clip_quickgelu", "with QuickGELU", "gestalt.encoders.text:OpenClipTower"),
-        Row("siglip", "that of a start from SigLIP", "gestalt.encoders.text:SiglipTower"),
-        Row("siglip2", "that of a start from SigLIP 2", "gestalt.encoders.text:SiglipTower"),
+        Row(
+            "open_clip_quickgelu",
+            "CLIP's text transformer with QuickGELU",
+            "gestalt.encoders.text:OpenClipTower",
+        ),
+        Row("siglip", "the text tower of a start from SigLIP", "gestalt.encoders.text:SiglipTower"),
+        Row(
+            "siglip2",
+            "the text tower of a start from SigLIP 2",
+            "gestalt.encoders.text:SiglipTower",
+        ),
     ],
 )
 """Classes or functions that make a ``TextTower`` of the configuration's ``Text``."""
@@ -302,11 +312,17 @@ INITS = {
         Init("random", "random weights"),
         Init(
             "supervised",
-            "classification of ImageNet, or of scenes where it is made here",
+            "ImageNet classification, or classification of scenes for weights that come with the "
+            "package",
             # ImageNet-1K alone where possible
             tags=("augreg_in1k", "augreg_in21k_ft_in1k", "fb_in1k", "a1_in1k", "in1k"),
         ),
-        Init("dino", "self-distillation, of ImageNet or made here", tags=("dino",)),
+        Init(
+            "dino",
+            "DINO self-distillation on ImageNet, or on scenes for weights that come with the "
+            "package",
+            tags=("dino",),
+        ),
         Init("dinov2", "DINOv2", tags=("lvd142m",)),
         Init("mae", "masked autoencoder", tags=("mae",)),
         Init("clip", "OpenAI's CLIP", tags=("openai",)),
