@@ -1,7 +1,8 @@
 """The clocks of all parts: they wait until the accelerator is done."""
 
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -27,6 +28,26 @@ def busy_seconds(work: Callable[[], Any]) -> float:
     start = time.process_time()
     work()
     return time.process_time() - start
+
+
+def in_turns(
+    works: dict[Any, Callable[[], Any]], *, rounds: int, calls: int = 1
+) -> dict[Any, list[float]]:
+    """Return the seconds of a call of each work in each round, the mean of ``calls``; the works
+    take turns, and a first round warms up.
+    """
+    taken: dict[Any, list[float]] = {name: [] for name in works}
+    for number in range(rounds + 1):
+        for name, work in works.items():
+            spent = seconds(lambda work=work: [work() for _ in range(calls)]) / calls
+            if number > 0:
+                taken[name].append(spent)
+    return taken
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Return the median of ours by theirs over the rounds that both have."""
+    return statistics.median(mine / other for mine, other in zip(ours, theirs, strict=False))
 
 
 def synchronise() -> None:

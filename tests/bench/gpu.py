@@ -17,10 +17,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gestalt.config.loading import load
 from gestalt.config.schema import Experiment
-from gestalt.losses.captions import text_ids
 from gestalt.models.start import build_model
 from gestalt.results.record import device_name
-from tests.gestalt.at_step import build_module
+from tests.gestalt.at_step import alone, build_module
+from tests.gpu.models import batch as noise
 
 # pattern of the device's name, first match: FLOP/s of dense bfloat16 products, half of what NVIDIA
 # gives with sparsity
@@ -109,23 +109,14 @@ def measured(config: Experiment, *, side: int, steps: int) -> dict[str, Any]:
 def training_step(config: Experiment, batch: dict[str, Any]) -> Callable[[], None]:
     """Return a step on this batch, in the precision of the configuration, by a fresh model."""
     model = build_model(config).to(DEVICE)
-    module = build_module(config, model, total_steps=1000)
+    module = alone(build_module(config, model, total_steps=1000))
     optimizer = module.make_optimizer(model, module.terms)
     batch |= {key: batch[key].to(DEVICE) for key in ("image", "sample_id", "epoch")}
     mixed = config.trainer.precision == "bf16-mixed"
 
     def step() -> None:
-        keep, _ = module._draw_tokens(batch)
         with torch.autocast(DEVICE.type, torch.bfloat16, enabled=mixed):
-            vectors = model(batch["image"], batch["text"], keep=keep)
-        ids = text_ids(batch["text"]).to(DEVICE)
-        loss = module.loss(
-            vectors.image,
-            vectors.text,
-            logit_scale=model.logit_scale,
-            text_id=ids,
-            valid=torch.ones_like(ids, dtype=torch.bool),
-        ).loss
+            loss = module.training_step(batch, 0)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -136,17 +127,7 @@ def training_step(config: Experiment, batch: dict[str, Any]) -> Callable[[], Non
 
 def made_batch(count: int, *, side: int) -> dict[str, Any]:
     """A batch of noise with captions of equal length, on the CPU."""
-    return {
-        "image": torch.randint(
-            256,
-            (count, 3, side, side),
-            dtype=torch.uint8,
-            generator=torch.Generator().manual_seed(0),
-        ),
-        "text": [CAPTION.format(number) for number in range(count)],
-        "sample_id": torch.arange(count),
-        "epoch": torch.zeros(count, dtype=torch.int64),
-    }
+    return noise(count, side=side) | {"text": [CAPTION.format(number) for number in range(count)]}
 
 
 def peak_flops(name: str) -> float | None:

@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 from PIL import Image
-from readers import READERS, SEED, SIDE, boxes_of, loops, write_tars
+from readers import READERS, SEED, SIDE, loops, write_tars
 
-from gestalt.data_modules.pixels.photographs import to_tensor
 from tests.data_modules.files import random_resized_crop
+from tests.data_modules.pixels.test_decoding import mean_difference, slowly
 
 ROUNDS = 5
 SIZES = {224: 480, 640: 160, 2048: 32}  # longest side, pixels: number of photographs
@@ -83,14 +83,10 @@ def difference(contents: list[bytes]) -> dict[str, float]:
     absolute difference, of 255.
     """
     differences = []
-    for index, (content, (divisor, whole)) in enumerate(
-        zip(contents, boxes_of(contents), strict=True)
-    ):
-        image = Image.open(io.BytesIO(content)).convert("RGB")
-        fast = random_resized_crop(content, SIDE, seed=SEED, epoch=0, index=index).int()
-        edges = [min(edge * divisor, end) for edge, end in zip(whole, image.size * 2, strict=True)]
-        slow = image.crop(edges).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-        differences.append((fast - to_tensor(slow).int()).abs().float().mean().item())
+    for index, content in enumerate(contents):
+        draws = {"seed": SEED, "epoch": 0, "index": index}
+        fast, slow = (crop(content, SIDE, **draws) for crop in (random_resized_crop, slowly))
+        differences.append(mean_difference(fast, slow))
     return {"mean": statistics.mean(differences), "worst": max(differences)}
 
 

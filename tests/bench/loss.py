@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from clock import DEVICE, seconds
+from clock import DEVICE, in_turns, ratio
 from open_clip.loss import ClipLoss
 from torch import Tensor
 from torch.nn import functional
@@ -56,17 +56,9 @@ class Batch:
         return loss
 
 
-def turns(
-    works: dict[str, Callable[[], Tensor]], *, rounds: int, calls: int
-) -> dict[str, list[float]]:
-    """Return the seconds of a forward and a backward pass in each round; the works take turns."""
-    taken: dict[str, list[float]] = {name: [] for name in works}
-    for number in range(rounds + 1):
-        for name, work in works.items():
-            spent = seconds(lambda work=work: [work().backward() for _ in range(calls)]) / calls
-            if number > 0:  # the first round warms up
-                taken[name].append(spent)
-    return taken
+def with_backward(loss: Callable[[], Tensor]) -> Callable[[], None]:
+    """Return a forward and a backward pass."""
+    return lambda: loss().backward()
 
 
 def measure(
@@ -86,11 +78,11 @@ def measure(
                 f"{batch.theirs().item()}"
             )
         works = {
-            "ours": batch.ours,
-            "logged": partial(batch.ours, measure=True),
-            "open_clip": batch.theirs,
+            "ours": with_backward(batch.ours),
+            "logged": with_backward(partial(batch.ours, measure=True)),
+            "open_clip": with_backward(batch.theirs),
         }
-        taken = turns(works, rounds=rounds, calls=max(1, 1024 // pairs))
+        taken = in_turns(works, rounds=rounds, calls=max(1, 1024 // pairs))
         rows.append(
             {
                 "pairs": pairs,
@@ -100,16 +92,14 @@ def measure(
             }
         )
     batch = Batch(large, width=width)
-    works = {"blocks": partial(batch.ours, CHUNK), "whole": batch.ours}
-    taken = turns(works, rounds=max(1, rounds // 10), calls=1)
+    works = {
+        "blocks": with_backward(partial(batch.ours, CHUNK)),
+        "whole": with_backward(batch.ours),
+    }
+    taken = in_turns(works, rounds=max(1, rounds // 10))
     return {
         "title": f"contrastive loss, forward + backward, {torch.get_num_threads()} CPU threads; "
         f"{large} pairs in blocks of {CHUNK}: {ratio(taken['blocks'], taken['whole']):.2f} of the "
         "time without being asked",
         "rows": rows,
     }
-
-
-def ratio(ours: list[float], theirs: list[float]) -> float:
-    """Return the median over rounds of ours by theirs."""
-    return statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))

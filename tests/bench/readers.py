@@ -28,6 +28,7 @@ from gestalt.data_modules.image_text import ImageTextDataModule
 from gestalt.data_modules.pixels.augment import SCALE, crop_box
 from gestalt.data_modules.pixels.decoding import divisor_of, whole_box
 from gestalt.data_modules.sources import open_source
+from tests.data_modules.tar_files import write_tar
 
 SIDE, BATCH, SEED = 224, 32, 0  # pixels, pairs
 Work = Callable[[], int]
@@ -37,19 +38,15 @@ BICUBIC = v2.InterpolationMode.BICUBIC
 
 def write_tars(folder: Path, contents: list[bytes]) -> list[str]:
     """Write the files, each with a caption, into two tars in webdataset's layout."""
-    paths = [folder / f"{number:06d}.tar" for number in range(2)]
     half = -(-len(contents) // 2)
-    for start, path in zip((0, half), paths, strict=True):
-        with tarfile.open(path, "w") as tar:
-            for number, content in enumerate(contents[start : start + half], start):
-                for ending, part in (
-                    ("jpg", content),
-                    ("txt", f"a photograph, number {number}".encode()),
-                ):
-                    member = tarfile.TarInfo(f"{number:06d}.{ending}")
-                    member.size = len(part)
-                    tar.addfile(member, io.BytesIO(part))
-    return [str(path) for path in paths]
+    paths = []
+    for start in (0, half):
+        members = []
+        for number, content in enumerate(contents[start : start + half], start):
+            caption = f"a photograph, number {number}".encode()
+            members += [(f"{number:06d}.jpg", content), (f"{number:06d}.txt", caption)]
+        paths.append(str(write_tar(folder / f"{start:06d}.tar", members)))
+    return paths
 
 
 def ours(tars: list[str]) -> Work:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from clock import DEVICE
+from clock import DEVICE, ratio
 from gpu import made_batch
 from lightning.pytorch.loggers import TensorBoardLogger
 from open_clip_loop import EVERY, counterpart, their_loop
@@ -136,7 +136,8 @@ def compared(
         "compile": compiled,
         "batch": pairs,
         **{f"{key} ms": 1000 * value for key, value in medians.items()},
-        "ratio": ratio_of(order.seconds),
+        # ours ends without asking for one more batch
+        "ratio": ratio(order.seconds["ours"][WARM_UP:], order.seconds["theirs"][WARM_UP:]),
     }
 
 
@@ -162,23 +163,10 @@ def our_loop(config: Experiment, model: DualEncoder, data: InTurns) -> None:
         trainer.fit(module, DataLoader(data, batch_size=None, pin_memory=torch.cuda.is_available()))  # type: ignore[arg-type]
 
 
-def ratio_of(taken: dict[str, list[float]]) -> float:
-    """The median over pairs of steps of our time as a share of theirs."""
-    # ours ends without asking for one more batch
-    pairs = zip(taken["ours"][WARM_UP:], taken["theirs"][WARM_UP:], strict=False)
-    return statistics.median(ours / theirs for ours, theirs in pairs)
-
-
 def whole_batch(count: int, *, side: int, model: DualEncoder) -> dict[str, Any]:
     """A batch with every field of our loader's, whose processes hash and tokenise the captions."""
-    good = {
-        "valid": torch.ones(count, dtype=torch.bool),
-        "valid_count": count,
-        "reason": [-1] * count,
-        "place": [""] * count,
-    }
     batch = made_batch(count, side=side)
-    return {**batch, **good, **caption_reader(model)(batch["text"])}
+    return {**batch, **caption_reader(model)(batch["text"])}
 
 
 def measure() -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """Time a training step by the share of tokens."""
 
 import statistics
+from functools import partial
 from typing import Any
 
 import torch
-from clock import DEVICE, seconds
+from clock import DEVICE, in_turns, ratio
 
 from gestalt.encoders.keys import Image
 from gestalt.encoders.towers import build_image_tower
@@ -35,20 +36,13 @@ def measure() -> dict[str, Any]:
         tower.zero_grad(set_to_none=True)
         tower(images, keep).parts.max(dim=1).values.sum().backward()
 
-    for share in SHARES:
-        step(share)  # allocations, and the choice of kernels
-    taken: dict[float, list[float]] = {share: [] for share in SHARES}
-    for _ in range(rounds):
-        for share in SHARES:
-            taken[share].append(seconds(lambda share=share: step(share)))
+    taken = in_turns({share: partial(step, share) for share in SHARES}, rounds=rounds)
     rows = [
         {
             "share": share,
             "tokens": kept_tokens(total, share),
             "seconds": statistics.median(taken[share]),
-            "ratio": statistics.median(
-                part / whole for part, whole in zip(taken[share], taken[1.0], strict=True)
-            ),
+            "ratio": ratio(taken[share], taken[1.0]),
         }
         for share in SHARES
     ]
