@@ -46,23 +46,18 @@ def counterpart(config: Experiment, model: DualEncoder, *, side: int, length: in
     projection: Any = nn.Linear(trunk.num_features, config.projection.width, bias=False)
     clip.visual = nn.Sequential(trunk, projection)
     ours = model.state_dict()
-    trunk.load_state_dict(
-        {
-            key.removeprefix("image.tower.trunk."): ours[key]
-            for key in ours
-            if key.startswith("image.tower.trunk.")
+
+    def below(prefix: str) -> dict[str, Tensor]:
+        return {
+            key.removeprefix(prefix): value for key, value in ours.items() if key.startswith(prefix)
         }
-    )
+
+    trunk.load_state_dict(below("image.tower.trunk."))
     projection.weight.data.copy_(ours["image.projection.linear.weight"])
-    words = {
-        key.removeprefix("text.tower.model."): value
-        for key, value in ours.items()
-        if key.startswith("text.tower.model.")
-    }
+    words = below("text.tower.model.")
     words["positional_embedding"] = words["positional_embedding"][:length]
-    clip.load_state_dict(
-        {**clip.state_dict(), **{key: value for key, value in words.items() if key != "attn_mask"}}
-    )
+    words.pop("attn_mask", None)
+    clip.load_state_dict({**clip.state_dict(), **words})
     clip.text_projection.data.copy_(ours["text.projection.linear.weight"].T)
     clip.logit_scale.data.copy_(ours["logit_scale"])
     return clip
@@ -104,24 +99,23 @@ def their_loop(
 
     precision = "amp_bf16" if config.trainer.precision == "bf16-mixed" else "fp32"
     arguments = Namespace(
-        **{
-            "device": str(device),
-            "precision": precision,
-            "batch_size": config.data.batch_size,
-            "accum_freq": 1,
-            "distill": False,
-        },
-        **{
-            "grad_clip_norm": config.trainer.gradient_clip_val,
-            "log_every_n_steps": EVERY,
-            "skip_scheduler": False,
-            "wandb": False,
-        },
-        **{"rank": 0, "local_rank": 0, "log_local": False, "world_size": 1, "horovod": False},
+        device=str(device),
+        precision=precision,
+        batch_size=config.data.batch_size,
+        accum_freq=1,
+        distill=False,
+        grad_clip_norm=config.trainer.gradient_clip_val,
+        log_every_n_steps=EVERY,
+        skip_scheduler=False,
+        wandb=False,
+        rank=0,
+        local_rank=0,
+        log_local=False,
+        world_size=1,
+        horovod=False,
     )
-    train_one_epoch(
-        clip, {"train": _Data(loader)}, ClipLoss(), 0, optimizer, None, schedule, None, arguments
-    )
+    data = {"train": Namespace(dataloader=loader, set_epoch=lambda epoch: None)}
+    train_one_epoch(clip, data, ClipLoss(), 0, optimizer, None, schedule, None, arguments)
 
 
 class _Loader:
@@ -132,13 +126,3 @@ class _Loader:
 
     def __iter__(self) -> Iterator[Any]:
         return self.batches
-
-
-class _Data:
-    """A data set as open_clip's loop takes it."""
-
-    def __init__(self, loader: _Loader) -> None:
-        self.dataloader = loader
-
-    def set_epoch(self, epoch: int) -> None:
-        """Do nothing."""
