@@ -17,7 +17,8 @@ import gestalt
 from gestalt.__main__ import parse
 from gestalt.ablation.grid import read_grid
 from gestalt.commands import COMMANDS as PROGRAM
-from gestalt.config.loading import EXPERIMENTS, load
+from gestalt.config.folders import EXPERIMENTS
+from gestalt.config.loading import load
 from gestalt.config.schema import Experiment
 from gestalt.losses.contrastive import contrastive_loss
 from gestalt.losses.terms import Pairs

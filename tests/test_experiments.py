@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gestalt.config.loading import EXPERIMENTS, load
+from gestalt.config.folders import EXPERIMENTS
+from gestalt.config.loading import load
 from gestalt.support.typed import ConfigError
 from tests.gestalt.at_step import alone, build_module
 from tests.gestalt.tiny_config import tiny_config

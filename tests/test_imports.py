@@ -27,6 +27,12 @@ LADDER = (  # a room imports from the rungs below its own
 )
 
 INSIDE: dict[str, tuple[set[str], ...]] = {  # the same within a room, for its folders and files
+    "config": (
+        {"loading", "saved", "reference"},
+        {"check", "trust"},
+        {"merge", "words", "start"},
+        {"schema", "folders"},
+    ),
     "data_modules": (
         {"tools", "image_text"},
         {"image_sets", "validation"},

@@ -15,8 +15,8 @@ from typing import Any, Literal, Unpack, overload
 import torch
 from torch import Tensor
 
-from gestalt.config.loading import TRUSTED, Places
 from gestalt.config.schema import Experiment
+from gestalt.config.trust import TRUSTED, Places
 from gestalt.data_modules.keys import ONLY_SCENES, only_scenes
 from gestalt.data_modules.pixels.pictures import Picture, read_pictures
 from gestalt.encoders.dense_model import DenseModel

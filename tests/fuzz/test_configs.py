@@ -5,7 +5,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gestalt.config.loading import EXPERIMENTS, load, load_saved
+from gestalt.config.folders import EXPERIMENTS
+from gestalt.config.loading import load
+from gestalt.config.saved import load_saved
 from gestalt.config.schema import Experiment
 from gestalt.support.typed import fields_below
 from tests.fuzz.law import FUZZ, held, json_values, mutated

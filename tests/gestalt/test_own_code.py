@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import gestalt
-from gestalt.config.loading import load_saved
+from gestalt.config.saved import load_saved
 from gestalt.config.schema import config_hash, to_yaml
 from gestalt.losses.build import build_loss, reading_nouns
 from gestalt.models.folder import save_folder

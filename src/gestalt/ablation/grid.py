@@ -17,7 +17,8 @@ from typing import Any, Literal
 import yaml
 
 from gestalt.config.check import check_training
-from gestalt.config.loading import EXPERIMENTS, find_yaml, load
+from gestalt.config.folders import EXPERIMENTS, find_yaml
+from gestalt.config.loading import load
 from gestalt.config.schema import Experiment, config_hash
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
 from gestalt.models.names import Overrides

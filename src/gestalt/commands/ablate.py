@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from gestalt.commands.flags import add_keys, add_scale, count, pair
-from gestalt.config.loading import LOGS
+from gestalt.config.folders import LOGS
 from gestalt.runs import locks
 from gestalt.support.addresses import without_secrets
 from gestalt.support.typed import ConfigError, read_values

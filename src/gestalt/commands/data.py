@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gestalt.commands.flags import add_keys, add_scale, count
-from gestalt.config.loading import LOGS, load
+from gestalt.config.folders import LOGS
+from gestalt.config.loading import load
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.keys import check_options
 from gestalt.data_modules.tools.get import ELSEWHERE, SETS, get

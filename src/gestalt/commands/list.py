@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from gestalt.config.loading import EXPERIMENTS
+from gestalt.config.folders import EXPERIMENTS
 from gestalt.data_modules.opening import modules_of
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
 from gestalt.measures.evaluation.measures import MEASURES

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from gestalt.commands.flags import add_keys, add_scale
 from gestalt.config.check import check_nodes, check_pretraining
-from gestalt.config.loading import LOGS, load
+from gestalt.config.folders import LOGS
+from gestalt.config.loading import load
 from gestalt.config.schema import NOT_HASHED, Experiment, to_plain, to_yaml
 from gestalt.data_modules.keys import check_options
 from gestalt.models.names import CHECKPOINT

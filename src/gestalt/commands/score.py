@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from gestalt.commands.flags import add_keys, add_verbose, pair
 from gestalt.config.check import check_places
-from gestalt.config.loading import LOGS, load
+from gestalt.config.folders import LOGS
+from gestalt.config.loading import load
 from gestalt.config.schema import Experiment, keys_below
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS, check_has_masks
 from gestalt.support.files import Fields, files_hash, read_json

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from gestalt.aggregation import build_aggregation, pooled_width
-from gestalt.config.loading import EXPERIMENTS
+from gestalt.config.folders import EXPERIMENTS
 from gestalt.config.schema import Experiment
 from gestalt.config.start import CLASSIFIER, TOWERS, start_of
 from gestalt.encoders.image import ImageTower

@@ -9,7 +9,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gestalt.config.loading import EXPERIMENTS, LOGS, load, load_saved
+from gestalt.config.folders import EXPERIMENTS, LOGS
+from gestalt.config.loading import load
+from gestalt.config.saved import load_saved
 from gestalt.config.schema import NOT_HASHED, Experiment, hashed_keys
 from gestalt.models.names import (
     CHECKPOINT,

@@ -17,8 +17,9 @@ import huggingface_hub
 from safetensors.torch import save_model
 from torch import Tensor, nn
 
-from gestalt.config.loading import code_of, load_mapping, refuse_code
+from gestalt.config.saved import load_mapping
 from gestalt.config.schema import Experiment, to_plain
+from gestalt.config.trust import code_of, refuse_code
 from gestalt.encoders.state_dicts import AGAIN, read_state_dict
 from gestalt.encoders.text import SentenceTower
 from gestalt.encoders.weights import reaching_hub, weights_hash

@@ -9,8 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from gestalt.config.loading import LOGS, TRUSTED, Places, load_mapping, load_saved, places_of
+from gestalt.config.folders import LOGS
+from gestalt.config.saved import load_mapping, load_saved
 from gestalt.config.schema import Experiment, config_hash
+from gestalt.config.trust import TRUSTED, Places, places_of
 from gestalt.models.zoo.kinds import EXTERNAL, how_to_open
 from gestalt.support.files import Fields, read_json
 from gestalt.support.names import nearest, suggestion

@@ -9,17 +9,12 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from gestalt.config.loading import (
-    ALL_IMAGES,
-    LOGS,
-    TRUSTED,
-    Places,
-    load,
-    load_mapping,
-    places_of,
-)
+from gestalt.config.folders import LOGS
+from gestalt.config.loading import load
+from gestalt.config.saved import ALL_IMAGES, load_mapping
 from gestalt.config.schema import Experiment, keys_below, to_plain
 from gestalt.config.start import read_start
+from gestalt.config.trust import TRUSTED, Places, places_of
 from gestalt.encoders.checkpoints import beside, read_checkpoint
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.encoders.keys import train_size

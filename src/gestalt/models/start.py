@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gestalt.config.loading import code_of
 from gestalt.config.schema import Experiment
 from gestalt.config.start import CLASSIFIER, OPEN_CLIP, read_start, start_of
+from gestalt.config.trust import code_of
 from gestalt.encoders.backbones import inspect_trunk
 from gestalt.encoders.inits import check_backbone_name, check_init
 from gestalt.encoders.state_dicts import load_weights

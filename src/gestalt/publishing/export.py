@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from gestalt.config.loading import code_of
 from gestalt.config.schema import Experiment
 from gestalt.config.start import read_start
+from gestalt.config.trust import code_of
 from gestalt.data_modules.keys import ONLY_SCENES, only_scenes
 from gestalt.encoders.weights import weights_hash
 from gestalt.model import DualEncoder

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gestalt.config.loading import LOGS
+from gestalt.config.folders import LOGS
 from gestalt.measures.evaluation.pictures import map_image, pil_image
 from gestalt.measures.segmentation.segmented import SegmentedImage
 from gestalt.models.folder import portable

@@ -9,8 +9,8 @@ from typing import Any
 from lightning.pytorch import Callback
 from torch import Tensor
 
-from gestalt.config.loading import TRUSTED, Places
 from gestalt.config.schema import Experiment
+from gestalt.config.trust import TRUSTED, Places
 from gestalt.data_modules.image_sets import ImageSet, open_image_set
 from gestalt.data_modules.labels.defined import open_defined
 from gestalt.data_modules.labels.predicted_maps import (

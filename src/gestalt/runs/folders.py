@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from gestalt.config.loading import LOGS
+from gestalt.config.folders import LOGS
 from gestalt.config.schema import Experiment
 from gestalt.models.names import number_of
 from gestalt.support.process import first_rank

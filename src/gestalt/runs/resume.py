@@ -5,7 +5,8 @@ refused at once.
 from dataclasses import replace
 from pathlib import Path
 
-from gestalt.config.loading import LOGS, load_saved
+from gestalt.config.folders import LOGS
+from gestalt.config.saved import load_saved
 from gestalt.config.schema import Experiment, config_hash
 from gestalt.models.finding import differences, resolve_checkpoint
 from gestalt.models.names import CHECKPOINT, is_finished, run_folder, runs_of, saved_hash

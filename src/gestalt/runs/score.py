@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from gestalt.config.check import check_nodes
-from gestalt.config.loading import Places
 from gestalt.config.schema import Experiment
+from gestalt.config.trust import Places
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.encoders.weights import weights_hash
 from gestalt.measures.evaluation.pictures import STATEMENT

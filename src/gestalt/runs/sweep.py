@@ -12,8 +12,8 @@ import torch
 from matplotlib.figure import Figure
 
 from gestalt.config.check import check_scoring
-from gestalt.config.loading import Places
 from gestalt.config.schema import Experiment
+from gestalt.config.trust import Places
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.encoders.weights import weights_hash
 from gestalt.measures.callback import Scorer

@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 
 from gestalt.config.check import check_nodes
-from gestalt.config.loading import LOGS
+from gestalt.config.folders import LOGS
 from gestalt.config.schema import Experiment, config_hash, hashed_keys, to_plain, to_yaml
 from gestalt.config.start import start_of
 from gestalt.data_modules.keys import only_scenes

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gestalt.config.loading import load_saved
+from gestalt.config.saved import load_saved
 from gestalt.config.schema import config_hash, to_yaml
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.measures.context import Context

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gestalt.config.loading import ALL_IMAGES, LOGS, load, load_saved
+from gestalt.config.folders import LOGS
+from gestalt.config.loading import load
+from gestalt.config.saved import ALL_IMAGES, load_saved
 from gestalt.config.schema import config_hash, to_plain, to_yaml
 from gestalt.results.record import FORMAT
 from gestalt.support.files import file_hash

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from gestalt.ablation.grid import read_choices, read_grid, word
-from gestalt.config.loading import EXPERIMENTS, load
+from gestalt.config.folders import EXPERIMENTS
+from gestalt.config.loading import load
 from gestalt.support.typed import ConfigError, read_values
 from tests.gestalt.tiny_config import tiny_config
 

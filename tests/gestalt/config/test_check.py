@@ -8,9 +8,8 @@ import pytest
 
 from gestalt.__main__ import main
 from gestalt.config import check as launch
-from gestalt.config.loading import load, load_saved
+from gestalt.config.loading import load
 from gestalt.config.schema import to_yaml
-from gestalt.measures.evaluation.benchmarks import BENCHMARKS
 from gestalt.support.typed import ConfigError
 
 BAD = [  # overrides, what the line must hold
@@ -44,21 +43,6 @@ def test_a_run_that_cannot_start_is_refused_in_one_line(words, parts, monkeypatc
     assert message.count("\n") == 1
     for part in parts:
         assert part in message
-
-
-def test_a_saved_run_is_read_though_it_could_not_start_any_more(tmp_path):
-    config = load(
-        "clippy_dino_max",
-        scale="demo",
-        overrides=["trainer.max_steps=20", f"benchmark_root={tmp_path}/moved"],
-    )
-    (tmp_path / "config.yaml").write_text(to_yaml(config))
-    assert load_saved(tmp_path / "config.yaml") == config
-    config.evaluation.benchmarks = ["of_a_package"]
-    (tmp_path / "config.yaml").write_text(to_yaml(config))
-    assert load_saved(tmp_path / "config.yaml") == config
-    with pytest.raises(ConfigError, match="benchmarks=of_a_package: choose one of"):
-        BENCHMARKS["of_a_package"]
 
 
 def test_many_nodes_need_something_that_starts_them(monkeypatch):

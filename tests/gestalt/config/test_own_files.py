@@ -8,7 +8,8 @@ import pytest
 
 from gestalt.ablation.grid import read_grid
 from gestalt.ablation.jobs import State, Training
-from gestalt.config.loading import EXPERIMENTS, load
+from gestalt.config.folders import EXPERIMENTS
+from gestalt.config.loading import load
 from gestalt.config.schema import config_hash, to_yaml
 from gestalt.runs.resume import resolve_resume
 from gestalt.support.typed import ConfigError

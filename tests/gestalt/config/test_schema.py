@@ -4,7 +4,9 @@ import dataclasses
 
 import pytest
 
-from gestalt.config.schema import Experiment
+from gestalt.config import schema
+from gestalt.config.loading import load
+from gestalt.config.schema import Experiment, config_hash
 from gestalt.data_modules.keys import Data, MixturePart, only_scenes
 from gestalt.support.keys import Key, Reader, check_values, key, words_read_by
 from gestalt.support.typed import ConfigError, fields_below
@@ -98,3 +100,42 @@ def test_an_item_of_a_list_is_checked_and_named_by_its_index():
 )
 def test_a_run_of_scenes_alone_is_one_without_any_other_source(data, expected):
     assert only_scenes(data) == expected
+
+
+def hash_of(*words):
+    return config_hash(load("clippy_dino_max", scale="demo", overrides=[*words]))
+
+
+def test_the_hash_changes_only_with_keys_that_change_a_result():
+    for same in (
+        "data.workers=7",
+        "trainer.devices=2",
+        "resume=last",
+        "data.batch_size=16 trainer.accumulate_grad_batches=4",
+        "optimizer.eps=1e-6",
+    ):
+        assert hash_of(*same.split()) == hash_of()
+    assert hash_of("data.root=s3://u:p@a/x.tar?token=T/1") == hash_of("data.root=x.tar")
+    for other in (
+        "seed=1",
+        "image.keep_tokens=0.5",
+        "trainer.max_epochs=1",
+        "data.batch_size=32",
+        "trainer.accumulate_grad_batches=2",
+    ):
+        assert hash_of(other) != hash_of()
+    # in 0.3.0 every optimiser had AdamW's eps, and this hash
+    earlier = Experiment(optimizer=Optimizer("adafactor", eps=1e-6))
+    assert config_hash(earlier) == "a4ed3c9f4481"
+    assert config_hash(Experiment(optimizer=Optimizer("adafactor"))) != "a4ed3c9f4481"
+
+
+def test_a_new_key_changes_a_hash_only_away_from_its_default(monkeypatch):
+    config = load("clippy_dino_max", scale="demo")
+    before, keys = config_hash(config), schema.hashed_keys(config)
+    monkeypatch.setitem(schema.DEFAULTS, "image.new", 3)
+    for value, is_same in ((3, True), (4, False)):
+        monkeypatch.setattr(
+            schema, "hashed_keys", lambda config, value=value: keys | {"image.new": value}
+        )
+        assert (config_hash(config) == before) == is_same

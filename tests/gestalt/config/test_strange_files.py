@@ -2,7 +2,8 @@
 
 import pytest
 
-from gestalt.config.loading import load, load_saved
+from gestalt.config.loading import load
+from gestalt.config.saved import load_saved
 from gestalt.support.label_values import MAX_CLASSES
 from gestalt.support.typed import ConfigError, read_values
 

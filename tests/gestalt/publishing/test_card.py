@@ -11,7 +11,7 @@ import torch
 from huggingface_hub import ModelCard, metadata_load
 
 from gestalt.__main__ import main
-from gestalt.config.loading import load_saved
+from gestalt.config.saved import load_saved
 from gestalt.publishing.export import CardFacts, gather, measurements, write_card
 from gestalt.results.result import read_result
 

@@ -21,7 +21,7 @@ from gestalt.support.names import nearest
 from gestalt.support.plugins import code_complaint, search_here
 
 if TYPE_CHECKING:
-    from gestalt.config.loading import Places
+    from gestalt.config.trust import Places
     from gestalt.encoders.dense_model import DenseModel
 
 DEFAULTS = (

@@ -12,7 +12,7 @@ import transformers
 from torch import nn
 from torch.nn import functional
 
-from gestalt.config.loading import TRUSTED
+from gestalt.config.trust import TRUSTED
 from gestalt.encoders.last_block import timm_block
 from gestalt.encoders.readings import read_last_block
 from gestalt.models.opening import open_target

@@ -1,0 +1,40 @@
+"""Merge layers of keys, such as files and the command line, into the schema."""
+
+import json
+from typing import Any, get_origin
+
+from omegaconf import OmegaConf
+
+from gestalt.config.schema import Experiment
+from gestalt.support.keys import Keys, flatten
+from gestalt.support.typed import ConfigError, convert, fields_below
+
+MAPPINGS = tuple(name for name, item in fields_below(Experiment) if get_origin(item.type) is dict)
+"""Keys whose value is a mapping."""
+
+
+def merge(layers: list[tuple[str, Keys]]) -> Experiment:
+    """Merge layers, such as files and the command line, into the schema; later ones win.
+
+    A layer adds to a mapping such as ``image.inits``; an empty one clears it.
+
+    Args:
+        layers: the name of each layer's place, for messages, and its nested keys.
+
+    Raises:
+        ConfigError: an unknown key, a value of a wrong type, or an interpolation, which could read
+            the environment.
+    """
+    merged: Any = OmegaConf.create()
+    for origin, layer in layers:
+        convert(layer, Experiment, origin=origin)  # alone, so that a message names its place
+        if "${" in json.dumps(layer):
+            raise ConfigError(
+                f"interpolations such as ${{KEY}} are not supported (in {origin}); write the value"
+            )
+        for key, value in flatten(layer, keep_empty=True).items():
+            if value == {} and key in MAPPINGS:
+                OmegaConf.update(merged, key, {}, merge=False)
+        merged = OmegaConf.unsafe_merge(merged, layer)
+    plain = OmegaConf.to_container(merged)
+    return convert(plain, Experiment, origin="all layers")
