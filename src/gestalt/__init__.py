@@ -1,7 +1,7 @@
 """Gestalt: perceptual grouping in contrastive vision-language models.
 
-``load`` opens a model; ``experiment``, ``build`` and ``train`` make one; the classes are the parts,
-for a Lightning ``Trainer`` of one's own.  All are imported on first use.
+``load`` opens a model. ``experiment``, ``build`` and ``train`` train one. The classes are the
+parts, for your own Lightning ``Trainer``. All are imported on first use.
 """
 
 import sys

@@ -51,15 +51,15 @@ def load(
     """Load a model with its weights.
 
     Args:
-        target: an experiment's name for its newest finished plain run, a run's folder, a
-            checkpoint, an exported folder, its name on the Hugging Face hub (``org/name``), or
-            another library's model (``timm:vit_base_patch8_224.dino``).
+        target: a checkpoint, the folder of a run, the name of an experiment for its latest finished
+            run with default settings, an exported folder, its name on the Hugging Face hub
+            (``org/name``), or a model of another library (``timm:vit_base_patch8_224.dino``).
         device: such as ``cpu`` or ``cuda:1``; by default the GPU, if torch can use one.
         dtype: type of the weights, such as ``bfloat16``; float32 by default.
-        overrides: ``key=value`` words on the model's configuration; they have to name again the
-            code, the calibration and the proxy model that a file from elsewhere names.  Without one
-            of the prior, a ``classifier:`` has the prior that was chosen for it, of a label
-            ``background``.
+        overrides: ``key=value`` words that change the model's configuration. Code, a calibration or
+            a proxy model that a file from elsewhere names is used only if it is named here too. A
+            ``classifier:`` model uses the prior that was chosen for it on a label ``background``,
+            unless a word here sets the prior.
 
     Raises:
         ValueError: no such model, weights that do not fit, a device that this machine does not
@@ -91,23 +91,23 @@ def load(
 
 @dataclass(eq=False)
 class Model:
-    """A model that embeds pictures, their locations and, unless it is vision-only, texts; in eval
-    mode, without gradients.
+    """A model that embeds pictures, their patches and, unless it has no text tower, texts. It is in
+    eval mode and computes no gradients.
 
     A picture is a path, a PIL image, an array (H, W, 3) or (H, W), or a tensor (3, H, W): uint8,
-    uint16, or floats in [0, 1], of any size. A list, or a fourth axis, is several, and gives
-    several results.
+    uint16, or floats in [0, 1], of any size. A list, or a fourth axis, means several pictures, and
+    gives several results.
 
     Attributes:
         encoder: the model.
-        config: its configuration, which has the sizes and the protocols.
+        config: its configuration, with the image sizes and the protocols.
         name: as it was given.
-        origin: what the name meant: for a run its folder, the step of its checkpoint, and of how
-            many.
-        identity: what a record says of the weights, such as ``checkpoint`` and its SHA-256,
+        origin: what the name referred to; for a run, its folder, the step of its checkpoint, and
+            the number of steps.
+        identity: what a results file says of the weights, such as ``checkpoint`` and its SHA-256,
             ``run``, ``steps`` and ``steps_planned``.
-        only_scenes: True if it was trained on generated scenes alone; it then warns at its first
-            picture.
+        only_scenes: True if the model was trained on synthetic scenes alone; it then warns at its
+            first picture.
 
     Example:
         >>> model.embed_image("photo.jpg").shape
@@ -193,19 +193,20 @@ class Model:
         intermediates_only: bool = False,
         **options: Any,
     ) -> Any:
-        """Return features of the image tower's blocks, by timm's method of this name.
+        """Return features of the image tower's blocks, with timm's method of the same name.
 
         Args:
             x: pictures of one size, a multiple of the patch size; they are not resized, and are
                 normalised here.
-            indices: the last n blocks, those of a list, or all.
+            indices: the last n blocks, the blocks of a list, or all.
             norm: apply the last norm to each.
             output_fmt: ``NCHW``, maps (B, D, h, w), or ``NLC``, tokens (B, N, D).
             intermediates_only: return the list without the final features.
             options: further ones of timm's method, such as ``return_prefix_tokens``.
 
         Raises:
-            ValueError: another size, an option that timm refuses, or a tower that is not timm's.
+            ValueError: pictures of another size, an option that timm refuses, or a tower that is
+                not timm's.
 
         Example:
             >>> images = torch.zeros(1, 3, 64, 96)
@@ -259,7 +260,7 @@ class Model:
         size: MapSize = "grid",
         **choices: Unpack[MapChoices],
     ) -> Tensor | list[Tensor]:
-        """Compare every location with every text.
+        """Compare every patch with every text.
 
         Args:
             image: pictures.
@@ -302,19 +303,19 @@ class Model:
     def segment(
         self, image: Pictures, labels: Sequence[str], **choices: Unpack[Choices]
     ) -> SegmentedImage | list[SegmentedImage]:
-        """Give every pixel the label that its location resembles most.
+        """Assign to every pixel the label that is most similar to its patch.
 
         Args:
             image: pictures.
             labels: two or more, or one with a threshold.
-            choices: ``threshold``, below which a pixel's best score, a cosine in most protocols,
-                leaves it without a label (255, or 65535 with more than 255 labels), and which takes
-                the place of a prior; ``protocol``, such as ``sclip-336``; ``reading``, such as
-                ``naclip``; ``templates``, sentences with ``{}`` for the label, or a published set
-                such as ``openai_80``.  By default those of the model's configuration.
+            choices: ``threshold``: pixels whose best score, a cosine in most protocols, is below it
+                have no label (255, or 65535 with more than 255 labels); it replaces a prior.
+                ``protocol``, such as ``sclip-336``. ``reading``, a dense inference method such as
+                ``naclip``. ``templates``, sentences with ``{}`` for the label, or a published set
+                such as ``openai_80``. The defaults are those of the model's configuration.
 
-        Warns of labels that the text tower cannot tell apart, whose pixels all go to the first of
-        them, and of labels that it cuts.
+        Warns of labels that the text tower cannot tell apart, of which the first gets all pixels,
+        and of labels that it truncates.
 
         Raises:
             ValueError: a repeated label, an unknown choice, or a model without text.
@@ -363,11 +364,11 @@ class Model:
     def group(
         self, image: Pictures, groups: int = 8, *, protocol: str | None = None
     ) -> Tensor | list[Tensor]:
-        """Group the locations of each picture by their features alone, without text.
+        """Group the patches of each picture by their features alone, without text.
 
         Args:
             image: pictures.
-            groups: the largest number of groups, 1 to 254.
+            groups: the maximum number of groups, 1 to 254.
             protocol: such as ``kmeans_square``; by default the model's.
 
         Returns the group of each pixel, (H, W) uint8 on the CPU; a list of them for several
@@ -394,8 +395,8 @@ class Model:
 
 
 def segmentation_protocol(model: Model, **choices: Unpack[Choices]) -> TopDownProtocol:
-    """Return the protocol by which a model segments pictures under a user's choices, and attach the
-    proxy model of its reading.
+    """Return the protocol with which a model segments pictures under a user's choices, and attach
+    the proxy model of its inference method.
     """
     evaluation = model.config.evaluation
     if "evaluation.benchmarks" in model._places.words:  # whose files a picture does not need
@@ -410,7 +411,7 @@ def segmentation_protocol(model: Model, **choices: Unpack[Choices]) -> TopDownPr
 
 
 def partition_protocol(model: Model, groups: int, *, name: str | None = None) -> BottomUpProtocol:
-    """Return the protocol by which a model groups pictures; ``name`` is by default that of its
+    """Return the protocol with which a model groups pictures; ``name`` is by default that of its
     configuration.
     """
     check_type("protocol", name, str | None, "the name of a protocol")

@@ -45,18 +45,20 @@ class ContrastiveModule(LightningModule):
             and duplicates only at the steps that are logged.
         make_optimizer: maps the model, and the terms of the loss with the parameters of a subclass,
             to their optimiser.
-        rate_factor: maps the step to a factor in [0, 1] on every group's learning rate.  None: the
-            paper's warm-up, of a tenth of the Trainer's steps at most, and half a cosine to 0 at
-            their end.
+        rate_factor: maps the step to a multiplier in [0, 1] of every group's learning rate. None:
+            the paper's warm-up, for at most a tenth of the Trainer's steps, and half a cosine to 0
+            at their end.
         keep_share: share of patch tokens that a training image keeps, (0, 1].  None: the paper's
             0.2 where the image tower can drop tokens, else 1.
         seed: seed of the token sub-sampling.
-        micro_batches: number of parts in which the towers embed a batch.
-        terms: what is added to the loss of pairs, by name.
-        weights: name of a term, or ``pairs`` -> its factor; that of pairs is 1 by default.
+        micro_batches: number of parts in which the towers embed a batch, one after the other.
+        terms: auxiliary losses that are added to the contrastive loss, by name.
+        weights: name of an auxiliary loss, or ``pairs`` for the contrastive loss -> its weight; 1
+            by default for ``pairs``.
         crops: epoch e keeps the tokens of epoch e mod ``crops``; None for new ones in each epoch.
-        config: the resolved configuration that the model is built from, as dicts and lists, which
-            checkpoints hold so that they open by themselves; None for a model of one's own.
+        config: the resolved configuration from which the model is built, as dicts and lists.
+            Checkpoints contain it, so that they can be opened without other files. None for your
+            own model.
 
     Example:
         >>> module = gestalt.ContrastiveModule(model.encoder)
@@ -247,9 +249,8 @@ class ContrastiveModule(LightningModule):
         return by_step(optimizer, self.rate_factor)
 
     def on_fit_start(self) -> None:
-        """Refuse a fused optimiser under a gradient scaler, whose gradients it would clip as they
-        are scaled; warn of parameters that no optimiser has, and of batches that the Trainer
-        accumulates.
+        """Refuse a fused optimiser with a gradient scaler, because it would clip scaled gradients;
+        warn of parameters that no optimiser has, and of batches that the Trainer accumulates.
         """
         precision, fused = self.trainer.precision, self.trainer.optimizers[0].defaults.get("fused")
         if fused and str(precision).startswith("16"):
@@ -312,8 +313,8 @@ class ContrastiveModule(LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip gradients by the norm that was just recorded, which is not computed twice; a fused
-        optimiser clips them as it reads them.  Of a Trainer of one's own, also by value.
+        """Clip gradients with the norm that was just recorded, so that it is not computed twice; a
+        fused optimiser clips them while it reads them. With your own Trainer, also clip by value.
         """
         if gradient_clip_algorithm == "value":
             super().configure_gradient_clipping(

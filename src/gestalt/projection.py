@@ -1,8 +1,8 @@
-"""Projection: from a tower's tokens, or the vector that they are aggregated to, to the shared
+"""Projection: maps a tower's tokens, or the vector to which they are aggregated, to the shared
 width.  B batch, N parts, R registers, D tower width, E shared width, C classes.
 
-To add one: write a module for each side that needs one, join them in ``Maps``, and add a row to
-``tables.py``.  Nothing else changes.
+To add one, write a module for each tower that needs one, put them into ``Maps``, and add a row to
+``tables.py``. Nothing else changes.
 """
 
 import math
@@ -24,11 +24,11 @@ TEMPERATURE, LIKELIEST = 2.0, 10
 
 
 class Projection(nn.Module):
-    """Base of the maps of one side; a subclass gives ``project``, which maps vectors (..., D) to
-    (..., E).
+    """Base class of the map of one tower. A subclass defines ``project``, which maps vectors (...,
+    D) to (..., E).
 
     Attributes:
-        mixes_locations: True if the vector of a location depends on the tokens of others.
+        mixes_locations: True if the vector of a patch depends on the tokens of other patches.
     """
 
     mixes_locations = False
@@ -45,8 +45,8 @@ class Projection(nn.Module):
         raise NotImplementedError
 
     def locations(self, tokens: Tokens, projected: Tokens) -> Tensor:
-        """Return the locations (B, N, E) of tokens, which are also given as ``forward`` projects
-        them.
+        """Return the vectors of patches (B, N, E), from the tokens of the tower and the tokens that
+        ``forward`` has projected.
         """
         return projected.parts
 
@@ -249,7 +249,7 @@ projects to.
 
 
 class Maps(NamedTuple):
-    """The maps of both sides; None for a side without one."""
+    """The maps of both towers; None for a tower without one."""
 
     image: Make | None
     text: Make | None

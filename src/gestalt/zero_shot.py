@@ -1,4 +1,4 @@
-"""ZeroShot: a callback of Lightning that scores benchmarks at each validation of any module."""
+"""ZeroShot: a Lightning callback that scores benchmarks at each validation of any module."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,27 +25,27 @@ from gestalt.support.ranks import broadcast
 
 
 class ZeroShot(Callback):
-    """Score benchmarks at the start of each validation, with the numbers of ``gestalt eval``, and
-    log them by the module as ``<benchmark>/<metric>``.
+    """Score benchmarks at the start of each validation, with the same numbers as ``gestalt eval``,
+    and log them through the module as ``<benchmark>/<metric>``.
 
-    It reads the benchmarks with loaders of its own, a share on each rank; the loaders, steps and
-    metrics of the module see nothing of it, and torch's random state is restored.  Lightning's
-    sanity check is left out.  Since it scores in ``on_validation_epoch_start``, ``ModelCheckpoint``
-    and ``EarlyStopping`` see the metrics of the same validation, and a callback that swaps weights
-    there, such as ``EMAWeightAveraging``, counts if it is listed before this one.
+    It reads the benchmarks with its own data loaders, each rank a share of them. The loaders, steps
+    and metrics of the module are not affected, and torch's random state is restored. Lightning's
+    sanity check is skipped. Because it scores in ``on_validation_epoch_start``, ``ModelCheckpoint``
+    and ``EarlyStopping`` see the metrics of the same validation. A callback that swaps weights in
+    this hook, such as ``EMAWeightAveraging``, takes effect if it is listed before this one.
 
     Args:
         benchmarks: a name, or a list of names.
         more: further names; ``ZeroShot("a", "b")`` is ``ZeroShot(benchmarks=["a", "b"])``.
-        model: a ``DenseModel``; three functions of a mapping, which run on the module's device:
-            ``locations`` maps images (B, 3, H, W) float32 in [0, 1] to vectors (B, E, h, w),
-            ``pooled`` to (B, E), and ``texts`` maps a list of K texts to (K, E), none of which
-            need be normalised; or None, for the module itself or its attribute ``model``.  A
-            string in place of a function is the name of a method of the module.  Grouping and
-            matching group what ``locations`` returns.
-        protocol: of segmentation; by default each benchmark's.
-        benchmark_root: folder with the benchmarks' files.
-        size: side of the images in pixels, where the protocol has none.
+        model: a ``DenseModel``; a mapping with three functions, which run on the module's device:
+            ``locations`` maps images (B, 3, H, W) float32 in [0, 1] to vectors of patches (B, E, h,
+            w), ``pooled`` maps them to (B, E), and ``texts`` maps a list of K texts to (K, E); none
+            need be normalised. Or None, for the module itself or its attribute ``model``. A string
+            instead of a function is the name of a method of the module. Grouping and matching use
+            what ``locations`` returns.
+        protocol: the protocol of segmentation; by default that of each benchmark.
+        benchmark_root: folder with the files of the benchmarks.
+        size: size of the images in pixels, for protocols without a size.
         evaluation: further keys of ``evaluation.`` in the configuration, such as ``limit``;
             ``pictures`` is 0 by default.
 
@@ -84,8 +84,8 @@ class ZeroShot(Callback):
         self._callbacks: list[Callback] = []
 
     def results(self) -> list[Entry]:
-        """Return the entries of a record for the last validation, one of each benchmark's measure,
-        with their ``metrics``; the same on each rank.
+        """Return the entries of the results file for the last validation, one for each measure of
+        each benchmark, with their ``metrics``; the same on each rank.
         """
         return [found for one in scorers_of(self._callbacks) if (found := one.result())]
 
@@ -118,7 +118,7 @@ class ZeroShot(Callback):
             callback.setup(trainer, scored, "validate")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check that there will be a validation to score in."""
+        """Check that the Trainer will run a validation."""
         if not trainer.enable_validation:
             raise ValueError(
                 "ZeroShot: the Trainer does not validate; give fit a loader for validation, the "

@@ -4,20 +4,21 @@ is imported inside it, so that a typo or ``--help`` ends at once.
 
 COMMANDS = {
     "train": "train an experiment and score it after each epoch",
-    "features": "cache image features of a run's pairs from its tower's frozen part",
-    "pretrain": "make an image init where none can be downloaded",
+    "features": "cache the features of the frozen part of a run's image tower",
+    "pretrain": "pretrain an image tower where no weights can be downloaded",
     "ablate": "run a grid of experiments and compare its cells",
-    "data": "download a published set; inspect a source of pairs, pack it into tars, or show it",
+    "data": "download a published data set; inspect image-text pairs, pack them into tars, or show "
+    "them",
     "eval": "score models or checkpoints, sweep image sizes or protocols, or calibrate a threshold",
-    "reproduce": "score a published number again and print both numbers",
+    "reproduce": "measure a published number again and print both numbers",
     "score": "score label maps of any system, without a model",
-    "compare": "put results side by side, with intervals over images",
-    "diagnose": "say where results lose mIoU, by the cause of the wrong pixels",
-    "report": "write results as one HTML page that opens from disk",
-    "export": "write a trained model as a folder that loads anywhere, or as a graph",
-    "list": "print what can be chosen by name: experiments, benchmarks, protocols and so on",
-    "segment": "give every pixel of pictures the label that it resembles most",
-    "group": "divide pictures into groups of similar locations, without labels",
+    "compare": "print results in one table, with intervals over images",
+    "diagnose": "split the mIoU that results lose among the causes of wrong pixels",
+    "report": "write results to one HTML page that opens without a server",
+    "export": "write a trained model to a folder that loads anywhere, or to ONNX or torch.export",
+    "list": "list the names of experiments, benchmarks, protocols and other choices",
+    "segment": "label every pixel of pictures with the most similar of several words",
+    "group": "divide pictures into groups of similar patches, without labels",
 }
 """The file of each command in this folder -> what it does.  A file has ``flags(parser)``, which
 declares its flags, ``run(arguments)``, which returns the exit status, and most have

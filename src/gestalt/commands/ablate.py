@@ -22,7 +22,7 @@ def flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "grid",
         nargs="?",
-        help="of `gestalt list grids`, or your YAML (default: aggregation_by_init)",
+        help="one of `gestalt list grids`, or a YAML file of yours (default: aggregation_by_init)",
     )
     add_scale(parser)
     add = parser.add_argument
@@ -47,12 +47,12 @@ def flags(parser: ArgumentParser) -> None:
     add(
         "--dry-run",
         action="store_true",
-        help="list the runs, those that are finished, and the time",
+        help="list the runs, which of them are finished, and the time",
     )
     add(
         "--allow-mixed",
         action="store_true",
-        help="compare results of several commits, protocols or benchmarks",
+        help="compare results of different commits, protocols or benchmarks",
     )
     add("--cluster", choices=("slurm", "local"), help="submit each run through submitit")
     add(
@@ -65,7 +65,7 @@ def flags(parser: ArgumentParser) -> None:
     )
     add_keys(
         parser,
-        "any key of the configuration but seed and resume, for every cell, such as "
+        "any key of the configuration except seed and resume, for every cell, such as "
         "trainer.max_epochs=2 data.root=DIR",
     )
 

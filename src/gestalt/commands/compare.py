@@ -1,4 +1,4 @@
-"""compare: put results side by side, with intervals over images; or the cells of a grid, with
+"""compare: print results in one table, with intervals over images; or the cells of a grid, with
 intervals over images and over seeds.
 """
 
@@ -24,7 +24,7 @@ def flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--allow-mixed",
         action="store_true",
-        help="give results that were measured differently columns of their own",
+        help="put results that were measured differently into separate columns",
     )
     parser.add_argument(
         "--details",

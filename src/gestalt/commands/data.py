@@ -41,10 +41,13 @@ def flags(parser: ArgumentParser) -> None:
     download, *tools = [group.add_parser(name, help=TOOLS[name]) for name in TOOLS]
     download.add_argument("names", nargs="+", metavar="NAME", help=", ".join(SETS))
     download.add_argument(
-        "--to", metavar="DIR", default="data", help="folder of all sets (default: %(default)s)"
+        "--to",
+        metavar="DIR",
+        default="data",
+        help="folder for all data sets (default: %(default)s)",
     )
     download.add_argument(
-        "--dry-run", action="store_true", help="print addresses, bytes and layout only"
+        "--dry-run", action="store_true", help="only print addresses, bytes and layout"
     )
     for tool in tools:
         tool.add_argument(

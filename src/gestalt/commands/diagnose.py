@@ -27,7 +27,7 @@ def flags(parser: ArgumentParser) -> None:
         "--details", action="store_true", help="add tables of classes, borders and areas"
     )
     parser.add_argument(
-        "--output", metavar="FILE", help="PNG of the shares to write, a bar for each result"
+        "--output", metavar="FILE", help="PNG file to write, with a bar of causes for each result"
     )
     for name in ("markdown", "latex", "csv"):
         parser.add_argument(

@@ -32,21 +32,22 @@ def flags(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("target", help=MODEL)
     kind = parser.add_mutually_exclusive_group().add_argument
-    kind("--sizes", help="score at each of these sizes, pixels a side, and plot: 224,336,448")
+    kind("--sizes", help="score at each of these image sizes in pixels, and plot: 224,336,448")
     kind(
         "--calibrate",
         metavar="BENCHMARK",
         help="choose the background threshold of a benchmark with masks",
     )
-    kind("--protocols", help="score segmentation under each of these, or all, and plot")
+    kind("--protocols", help="score segmentation under each of these protocols, or all, and plot")
     kind("--checkpoints", choices=["all"], help="score all checkpoints of the run")
     kind(
         "--predictions",
         metavar="DIR",
-        help="write the class maps to DIR/<benchmark>, for score or others",
+        help="write the predicted label maps to DIR/<benchmark>, for gestalt score or other "
+        "programs",
     )
     add("--split", help="images for --calibrate to choose on (default: train; scenes: tune)")
-    add("--output", metavar="DIR", help="folder for the records (default: the run's)")
+    add("--output", metavar="DIR", help="folder for the results files (default: the run's)")
     add_verbose(parser)
     add_keys(parser, WORDS)
 

@@ -26,7 +26,7 @@ def flags(parser: ArgumentParser) -> None:
     add(
         "--to",
         metavar="DIR",
-        help="folder to make: weights, configuration, tokenizer and model card of a run",
+        help="folder to create, with weights, configuration, tokenizer and model card",
     )
     add(
         "--license",

@@ -17,7 +17,7 @@ def flags(parser: ArgumentParser) -> None:
         "--to",
         metavar="DIR",
         required=True,
-        help="folder to make, or to complete; train with data.features=DIR",
+        help="folder to create or to complete; train with data.features=DIR",
     )
     parser.add_argument(
         "--dtype",
@@ -28,7 +28,7 @@ def flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--check",
         action="store_true",
-        help="write nothing; only check that DIR is complete and made for this run",
+        help="write nothing; only check that DIR is complete and belongs to this run",
     )
 
 

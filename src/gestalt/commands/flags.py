@@ -7,9 +7,9 @@ from gestalt.support.plugins import find_code
 from gestalt.support.typed import ConfigError
 
 MODEL = (
-    "a checkpoint, a run's folder, an experiment's name for its newest finished plain run, an "
-    "exported folder or its name on the hub, "
-    "or another model as KIND:NAME, such as open_clip:FOLDER (docs/evaluation.md)"
+    "a checkpoint, the folder of a run, the name of an experiment for its latest finished run "
+    "with default settings, an exported folder or its name on the hub, or an external model as "
+    "KIND:NAME, such as open_clip:FOLDER (docs/evaluation.md)"
 )
 KEYS = "any key of the configuration, such as trainer.max_epochs=2 data.root=DIR seed=1 resume=last"
 
@@ -23,7 +23,7 @@ def add_code(parser: argparse.ArgumentParser) -> None:
     """Let a command take the key=value words that name a model's code: ``overrides``."""
     add_keys(
         parser,
-        "name again the code that a model from elsewhere names, which is then run, such as "
+        "the Python code that a model from elsewhere names, to allow that it runs, such as "
         "image.family=python:towers:Dinov2",
     )
 

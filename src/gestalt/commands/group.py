@@ -1,4 +1,4 @@
-"""group: divide pictures into groups of similar locations, without labels."""
+"""group: divide pictures into groups of similar patches, without labels."""
 
 from argparse import ArgumentParser, Namespace
 
@@ -14,7 +14,7 @@ def flags(parser: ArgumentParser) -> None:
         "--groups",
         type=count,
         default=8,
-        help="largest number of groups (default: %(default)s)",
+        help="maximum number of groups (default: %(default)s)",
     )
 
 

@@ -68,22 +68,23 @@ def add_pictures(parser: ArgumentParser) -> None:
     )
     add(
         "--protocol",
-        help="how pictures are resized and compared (default: the model's)",
+        help="how pictures are resized and scored (default: the model's)",
     )
     add(
         "--to",
         metavar="DIR",
-        help="folder for coloured pictures, maps and numbers, made if missing",
+        help="folder for coloured pictures, label maps and numbers, created if missing",
     )
     add(
         "--output",
         metavar="FILE",
-        help="PNG of a single picture (default: <picture>_segmented.png or _grouped.png beside it)",
+        help="PNG of a single picture (default: <picture>_segmented.png or _grouped.png in its "
+        "folder)",
     )
     add(
         "--html",
         metavar="FILE",
-        help="page with pictures, masks, heat maps and areas, which opens from disk",
+        help="HTML page with pictures, masks, heat maps and areas, which opens without a server",
     )
     add("--npy", action="store_true", help="also write the maps as NumPy arrays")
     add_code(parser)

@@ -1,4 +1,4 @@
-"""pretrain: make an image init where none can be downloaded."""
+"""pretrain: pretrain an image tower where no weights can be downloaded."""
 
 import shlex
 from argparse import ArgumentParser, Namespace

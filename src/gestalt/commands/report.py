@@ -1,4 +1,4 @@
-"""report: write results as one HTML page that opens from disk."""
+"""report: write results to one HTML page that opens without a server."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path

@@ -21,10 +21,10 @@ def flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="KIND:NAME",
-        help="a model in place of the published one: open_clip:FOLDER",
+        help="a model instead of the published one: open_clip:FOLDER",
     )
     parser.add_argument(
-        "--output", metavar="DIR", help="folder for the record (default: the model's)"
+        "--output", metavar="DIR", help="folder for the results file (default: the model's)"
     )
     add_keys(parser)
 

@@ -49,7 +49,7 @@ def flags(parser: ArgumentParser) -> None:
         "--measure",
         choices=("segmentation", "grouping"),
         default="segmentation",
-        help="class maps, or maps whose every value is a group",
+        help="whether values of the maps are classes or groups",
     )
     kinds = ", ".join(f"{kind} ({meaning})" for kind, meaning in VALUES.items())
     add(
@@ -61,12 +61,12 @@ def flags(parser: ArgumentParser) -> None:
     add(
         "--suffix",
         default="",
-        help="what follows the image's name in the files' names: --suffix=_leftImg8bit",
+        help="what follows the image's name in the names of the files: --suffix=_leftImg8bit",
     )
     add(
         "--resize",
         choices=("nearest",),
-        help="scale maps of another size than the truth (default: refuse them)",
+        help="resize maps that have another size than the truth (default: refuse them)",
     )
     add(
         "--note",
@@ -74,12 +74,12 @@ def flags(parser: ArgumentParser) -> None:
         type=pair,
         action="append",
         default=[],
-        help="a fact for the record, such as protocol=...; repeatable",
+        help="a fact for the results file, such as protocol=...; repeatable",
     )
     add(
         "--output",
         metavar="DIR",
-        help="folder for the records (default: lightning_logs/predictions/<name>)",
+        help="folder for the results files (default: lightning_logs/predictions/<name>)",
     )
     add_verbose(parser)
     add_keys(

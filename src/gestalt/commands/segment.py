@@ -1,4 +1,4 @@
-"""segment: give every pixel of pictures the label that it resembles most."""
+"""segment: label every pixel of pictures with the most similar of several words."""
 
 from argparse import ArgumentParser, Namespace
 
@@ -19,12 +19,12 @@ def flags(parser: ArgumentParser) -> None:
     )
     add(
         "--reading",
-        help="how the tower's last block is computed, such as naclip",
+        help="dense inference method, such as naclip",
     )
     add(
         "--threshold",
         type=float,
-        help="smallest score of a labelled pixel, a cosine in most protocols",
+        help="minimum score of a labelled pixel, a cosine in most protocols",
     )
     add("--groups", type=count, help="also show this many groups on the page")
 

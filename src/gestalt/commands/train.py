@@ -17,7 +17,8 @@ def flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--plan",
         action="store_true",
-        help="take a few steps, print the run's estimated speed, memory and time; stop",
+        help="check what the run needs, take a few steps, print estimates of speed, memory and "
+        "time, and stop",
     )
 
 

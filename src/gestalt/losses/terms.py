@@ -1,8 +1,8 @@
-"""Terms that a training step adds to the loss of pairs.  B pairs on this rank, N patches, E shared
-width.
+"""Auxiliary losses that a training step adds to the contrastive loss. B pairs on this rank, N
+patches, E shared width.
 
-To add one: a file here with a ``Term`` that is made of ``Parts``, and its row in ``tables.py``;
-nothing else changes.
+To add one, write a file here with a ``Term`` that is built from ``Parts``, and add its row to
+``tables.py``. Nothing else changes.
 """
 
 from collections.abc import Callable, Mapping
@@ -82,18 +82,18 @@ class Parts(NamedTuple):
 
 
 class Term(nn.Module):
-    """A term of the loss; its parameters, if any, learn at the full rate.
+    """An auxiliary loss. Its parameters, if it has any, are trained at the full learning rate.
 
     Attributes:
-        reads_captions: False if it reads no ``pairs.text``, which is then zero without the loss of
-            pairs.
+        reads_captions: False if it does not read ``pairs.text``, which is then zero without the
+            contrastive loss.
     """
 
     reads_captions = True
 
     def forward(self, pairs: Pairs) -> Tensor:
-        """Return this rank's share: its mean over ranks, and that of its gradients, is the global
-        batch's.
+        """Return this rank's share: the mean over ranks of shares and of their gradients is the
+        loss and the gradient of the global batch.
 
         Similarities are computed outside autocast (``without_autocast``), in float32 or wider.
         """
