@@ -183,14 +183,6 @@ def test_gradient_checkpointing_changes_no_gradient(backbone):
         torch.testing.assert_close(one.grad, other.grad, msg=name)
 
 
-def test_a_frozen_tower_trains_nothing_and_stays_in_eval_mode():
-    tower = vit(frozen=True)
-    assert not any(parameter.requires_grad for parameter in tower.parameters())
-    assert tower.training
-    assert not any(module.training for module in tower.trunk.modules())
-    assert not any(module.training for module in tower.train().trunk.modules())
-
-
 @pytest.mark.parametrize(
     ("backbone", "family", "message"),
     [

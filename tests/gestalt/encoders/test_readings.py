@@ -134,14 +134,8 @@ def test_tips_448_reads_the_last_block_exactly_as_the_notebook_of_its_authors():
 
 
 @torch.no_grad()
-def test_proxyclip_attention_equals_the_formula_on_the_grid_of_the_proxy_model():
-    made, images = tower()
+def test_proxyclip_attention_equals_the_formula():
     features = torch.randn(2, 7, 6, 10)
-    with read_last_block(
-        timm_block(made.trunk), READINGS["proxyclip"], grid=GRID, features=features
-    ):
-        read = made(images)
-    assert read.parts.shape == (2, 60, made.width)
     unit = functional.normalize(features.flatten(2), dim=1)
     for image in range(2):
         similarity = unit[image].T @ unit[image]

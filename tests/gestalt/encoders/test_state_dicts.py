@@ -87,23 +87,15 @@ def test_open_clip_weights_that_are_damaged_or_integers_are_refused(tmp_path):
     refused(lambda: open_model(str(tmp_path)), names=f"{WEIGHTS}: .* holds integers")
 
 
-@pytest.mark.parametrize("name", ["a.safetensors", "a.ckpt"])
-def test_an_unreadable_file_of_weights_is_refused_in_one_line(name, tmp_path):
-    path = tmp_path / name
-    save_file({"a": torch.zeros(2000)}, path) if name.endswith("tensors") else torch.save(
-        {"a": torch.zeros(2000)}, path
-    )
+def test_an_unreadable_file_of_safetensors_is_refused_in_one_line(tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_file({"a": torch.zeros(2000)}, path)
     content = path.read_bytes()
-    for damaged in (
-        b"",
-        b"<!DOCTYPE html>",
-        content[:-100],
-        content[:-1],
-    ):
+    for damaged in (b"", b"<!DOCTYPE html>", content[:-100], content[:-1]):
         path.write_bytes(damaged)
         refused(
             lambda: read_state_dict(path),
-            names=f"{name} cannot be read as a state dict: .*(truncated|No such file)",
+            names="a.safetensors cannot be read as a state dict: .*truncated",
         )
     (tmp_path / "best.ckpt").touch()
     refused(lambda: read_checkpoint(path), names=r"in the same folder: .*best\.ckpt$")
