@@ -6,10 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gestalt.models.folder import load_folder, save_folder
-from gestalt.models.start import build_model
-from tests.gestalt.encoders.tiny_text import save_t5
-from tests.gestalt.tiny_config import tiny_config
+from gestalt.models.folder import load_folder
 from tests.gestalt.tiny_model import export
 
 
@@ -20,17 +17,6 @@ def folder(tmp_path):
 
 def test_exported_files_have_the_same_permissions(folder):
     assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
-
-
-def test_tied_weights_are_tied_again(tmp_path):
-    text = [f"text.model={save_t5(tmp_path)}", "text.layers=1", "projection.width=8"]
-    config = tiny_config(*text)
-    model = build_model(config)
-    loaded = load_folder(save_folder(model, config, path=tmp_path / "exported", provenance={}))
-    assert all(
-        torch.equal(value, model.state_dict()[name]) for name, value in loaded.state_dict().items()
-    )
-    assert torch.equal(loaded.embed_text(["a dog"]), model.eval().embed_text(["a dog"]))
 
 
 @pytest.mark.parametrize(

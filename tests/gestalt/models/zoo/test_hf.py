@@ -127,6 +127,17 @@ def test_the_scale_of_the_cosines_is_the_model_s(tmp_path):
     assert open_model(str(tmp_path / "blip")).logit_scale is None
 
 
+@pytest.mark.parametrize("kind", ["SigLIP", "SigLIP 2"])
+@torch.no_grad()
+def test_a_tokenizer_that_keeps_case_and_punctuation_is_given_texts_without(tmp_path, kind):
+    saved(tmp_path, kind=kind)
+    loud, joined, plain = open_model(str(tmp_path)).embed_text(
+        ["A photo, of the DOG!", "a_photo of the dog", "a photo of the dog"]
+    )
+    assert torch.equal(loud, plain)
+    assert torch.equal(joined, plain)
+
+
 def test_siglip_s_own_tokenizer_reads_a_text_whatever_its_case_and_punctuation(tmp_path):
     pieces = pytest.importorskip("sentencepiece", reason="the extra siglip is not installed")
     saved(tmp_path, kind="SigLIP")

@@ -16,7 +16,7 @@ from gestalt.models.zoo.hf import open_model
 from gestalt.tables import READINGS
 from tests.gestalt.models.zoo import test_open_clip
 from tests.gestalt.models.zoo.test_python import images
-from tests.gestalt.models.zoo.tiny_hf import KINDS, SIZE, save_tokenizer, saved
+from tests.gestalt.models.zoo.tiny_hf import KINDS, SIZE, saved
 from tests.gestalt.painted import without_len
 
 TEXTS = ["a photo of a dog", "grass", "the sky of a cat the sky of a cat the sky"]
@@ -85,38 +85,6 @@ def test_texts_are_embedded_as_transformers_does(tmp_path, kind):
     torch.testing.assert_close(
         ours.embed_text(TEXTS), functional.normalize(features, dim=-1), atol=1e-5, rtol=0
     )
-
-
-@torch.no_grad()
-def test_siglip_2_embeds_texts_as_in_open_clip_whatever_case_and_punctuation(tmp_path):
-    source = saved(tmp_path / "hf", kind="SigLIP").text_model
-    text = {"hf_tokenizer_name": "beside", "tokenizer_kwargs": {"clean": "canonicalize"}}
-    text |= {"context_length": 10, "vocab_size": 16, "mlp_ratio": 1.5, "norm_kwargs": {"eps": 1e-6}}
-    text |= {**test_open_clip.SIGLIP["text"], "act_kwargs": {"approximate": "tanh"}}
-    model = test_open_clip.saved(
-        tmp_path / "model", **{**test_open_clip.SIGLIP, "embed_dim": 24, "text": text}
-    )
-    for folder in ("hf", "model"):
-        save_tokenizer(tmp_path / folder, length=10, model_input_names=["input_ids"])
-    copy, embeddings = model.text, source.embeddings
-    copy.token_embedding, copy.positional_embedding = (
-        embeddings.token_embedding,
-        embeddings.position_embedding.weight,
-    )
-    copy.ln_final, copy.text_projection = source.final_layer_norm, source.head
-    for ours, theirs in zip(copy.transformer.resblocks, source.encoder.layers, strict=True):
-        attention, mlp = theirs.self_attn, theirs.mlp
-        parts = [attention.q_proj, attention.k_proj, attention.v_proj]
-        ours.attn.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
-        ours.attn.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
-        ours.attn.out_proj, ours.mlp.c_fc, ours.mlp.c_proj = attention.out_proj, mlp.fc1, mlp.fc2
-        ours.ln_1, ours.ln_2 = theirs.layer_norm1, theirs.layer_norm2
-    torch.save(model.state_dict(), tmp_path / "model" / "open_clip_pytorch_model.bin")
-    texts = ["A photo, of the DOG!", "the_sky", "a photo of the dog"]
-    opened = open_model(str(tmp_path / "hf")), open_clip.open_model(str(tmp_path / "model"))
-    ours, theirs = (model.embed_text(texts) for model in opened)
-    torch.testing.assert_close(ours, theirs)
-    assert torch.equal(ours[0], ours[2])
 
 
 @torch.no_grad()
