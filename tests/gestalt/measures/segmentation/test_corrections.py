@@ -22,7 +22,6 @@ from tests.gestalt.measures.stage import context
 from tests.gestalt.painted import LABELS, PaintedModel, blocky_label, painted, striped_label
 from tests.gestalt.ranks import be_rank, run_ranks
 
-SIZE = {"tower_size": 16, "label_set": None}
 BIASED = torch.tensor([0.0, 0.0, 0.5, 0.0])
 
 
@@ -51,15 +50,14 @@ class Pictures:
         return None if index == 3 else painted(blocky_label(4, 4, block=4, seed=100 + index))
 
 
-def prompts(offset=None):
-    mixed = functional.normalize(torch.eye(4) + 0.8 * BIASED, dim=1)
-    return ClassEmbeddings(
-        mixed, class_index=torch.arange(4), background=None, classes=4, offset=offset
-    )
+def prompts(bias=0.8, background=None, offset=None):
+    """A prompt of each of four classes, turned towards the third by ``bias``."""
+    vectors = functional.normalize(torch.eye(4) + bias * BIASED, dim=1)
+    return ClassEmbeddings(vectors, torch.arange(4), background, classes=4, offset=offset)
 
 
 def protocol(**changes):
-    return top_down_protocol("whole_square", **SIZE, **changes)
+    return top_down_protocol("whole_square", tower_size=16, **changes)
 
 
 def by_hand(model, given):
@@ -118,7 +116,7 @@ def test_debiasing_corrects_a_class_that_is_near_to_everything(debias, right):
 
 
 def test_the_image_weight_adds_the_cosine_with_the_pooled_image():
-    model, given = Near(), prompts(torch.tensor([0.1, 0.0, -0.2, 0.0]))
+    model, given = Near(), prompts(offset=torch.tensor([0.1, 0.0, -0.2, 0.0]))
     images = [painted(blocky_label(4, 4, block=4, seed=seed)) for seed in (1, 2)]
     chosen_protocol = protocol(image_weight=0.25)
     pieces = cut_and_embed(model, images, protocol=chosen_protocol)
@@ -183,8 +181,9 @@ if __name__ == "__main__":
     be_rank(measure)
 
 
-CHANGES = {"tower_size": 16, "label_set": None, "prior": 0.3, "prior_offset": 0.2}
+PRIOR = {"prior": 0.3, "prior_offset": 0.2}
 BACKGROUND = 1
+UNBIASED = prompts(bias=0, background=BACKGROUND)
 
 
 class Deep(PaintedModel):
@@ -195,12 +194,6 @@ class Deep(PaintedModel):
 
 
 MIXED = torch.randn(4, 4, generator=torch.Generator().manual_seed(3))
-
-
-def unit_prompts():
-    return ClassEmbeddings(
-        torch.eye(4), class_index=torch.arange(4), background=BACKGROUND, classes=4
-    )
 
 
 def unlike_border_by_hand(features):
@@ -248,30 +241,24 @@ def test_the_whole_picture_s_map_is_added_to_the_background_at_each_cell_s_centr
     size, window, stride
 ):
     """Of 19 px, the patches of 4 px cover 16; the rest is cut off."""
-    changes = {**CHANGES, "tower_size": size, "fit": "crop"}
-    protocol = top_down_protocol("whole_square", **changes, window=window, stride=stride)
-    (pieces,) = cut_and_embed(Deep(), [painted(blocky_label(4, 4, block=4, seed=6))], protocol)
-    (own,) = with_corrections(Deep(), [pieces], unit_prompts(), protocol)
+    asked = protocol(**PRIOR, input_size=size, fit="crop", window=window, stride=stride)
+    (pieces,) = cut_and_embed(Deep(), [painted(blocky_label(4, 4, block=4, seed=6))], asked)
+    (own,) = with_corrections(Deep(), [pieces], UNBIASED, asked)
     whole = pieces.image[None, :, :16, :16]
     unlike = unlike_border(Deep().patch_tokens(whole, projected=False))[0]
     cells = range((window or 16) // 4)
     places = [(start + 4 * cell + 2) / 4 - 0.5 for start in pieces.starts[0] for cell in cells]
     resampled = [[read_at(unlike, down, across) for across in places] for down in places]
-    expected = side_by_side(cosines(pieces, unit_prompts()), pieces)
+    expected = side_by_side(cosines(pieces, UNBIASED), pieces)
     expected[BACKGROUND] += 0.2 - 0.3 * torch.tensor(resampled)
     torch.testing.assert_close(side_by_side(cosines(pieces, own), pieces), expected)
 
 
 def test_a_prior_of_zero_changes_nothing():
-    plain, none = (
-        top_down_protocol("whole_square", tower_size=16, label_set=None, **changes)
-        for changes in ({}, {"prior": 0.0, "prior_offset": 0.5})
-    )
+    plain, none = protocol(), protocol(prior=0.0, prior_offset=0.5)
     assert plain.digest() == none.digest()
     images = [painted(blocky_label(4, 4, block=4, seed=7))]
-    first, second = (
-        top_down(Deep(), images, unit_prompts(), protocol) for protocol in (plain, none)
-    )
+    first, second = (top_down(Deep(), images, UNBIASED, asked) for asked in (plain, none))
     assert torch.equal(first[0].prediction, second[0].prediction)
 
 
@@ -282,9 +269,9 @@ def test_similarities_of_labels_have_no_prior():
             Deep(),
             [image],
             texts=LABELS.names[:2],
-            protocol=top_down_protocol("whole_square", **{**CHANGES, **changes}),
+            protocol=protocol(**changes),
             full_size=False,
         )[0]
-        for changes in ({"prior": 0.0}, {})
+        for changes in ({}, PRIOR)
     )
     assert torch.equal(plain, prior)
