@@ -9,17 +9,19 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.measures.context import Context
 from gestalt.measures.evaluation.benchmarks import Benchmark
 from gestalt.measures.keys import Evaluation
 from tests.gestalt.at_step import QUIET
-from tests.gestalt.painted import LABELS, PaintedModel
+from tests.gestalt.painted import LABELS, PaintedModel, blocky_label, painted
 from tests.gestalt.ranks import run_all
 
 LENGTH = 7
+EMPTY = 2
+"""The image without objects."""
 
 
 class Images(list[Any]):
@@ -31,6 +33,39 @@ class Images(list[Any]):
         super().__init__(range(length))
         self.name = name
         self.label_sets = dict.fromkeys(("painted", "right", "wrong"), labels)
+
+
+class PaintedSet(Images):
+    """Seven painted images with every kind of truth and a void corner: maps of four sizes, or one
+    bird (class 1 or 2) on one of two grounds.  Index -1 is padding.
+    """
+
+    def __init__(self, draw: Callable[..., Tensor] = blocky_label, *, birds: bool = False) -> None:
+        super().__init__("painted", labels=LABELS)
+        self.draw, self.birds = draw, birds
+
+    def sample(self, index: int) -> dict[str, Any]:
+        """Return a sample that holds the image alone, all that centres are fitted to."""
+        return {"image": self[index]["image"]}
+
+    def __getitem__(self, index: int) -> dict[str, Any]:  # type: ignore[override]
+        number = max(index, 0)
+        bird, place = divmod(number % 4, 2)
+        label = self.draw(4, 4 + number % 4, block=4, seed=number)
+        if self.birds:
+            label = torch.full((16, 24), 3 * place, dtype=torch.uint8)
+            label[4:12, 8:20] = 1 + bird
+        image = painted(label)
+        label[:2, :3] = 255
+        sample = {"image": image, "sample_id": index, "name": f"p/{index}", "set": "painted"}
+        if index < 0:
+            label = torch.full_like(label, 255)
+            truth = {"class_label": -1, "place": -1, "captions": []}
+        else:
+            captions = [f"thing {index} hour", "an apple"]
+            truth = {"class_label": bird, "place": place, "captions": captions}
+        objects = label.where(label == 255, 0) if index == EMPTY else label
+        return {**sample, **truth, "labels": {"painted": label}, "instance": objects}
 
 
 def context(
@@ -78,22 +113,17 @@ class Dealt(Sampler[list[int]]):
 def collated(samples: list[dict[str, Any]]) -> dict[str, Any]:
     """Lists of tensors, as image sets come."""
     batch: dict[str, Any] = {key: [sample[key] for sample in samples] for key in samples[0]}
-    if "labels" in batch:
-        batch["labels"] = {
-            key: [labels[key] for labels in batch["labels"]] for key in batch["labels"][0]
-        }
-    return {**batch, "set": samples[0]["set"], "sample_id": torch.tensor(batch["sample_id"])}
+    batch["labels"] = {
+        key: [sample["labels"][key] for sample in samples] for key in batch["labels"][0]
+    }
+    for key in ("sample_id", "class_label", "place"):
+        batch[key] = torch.tensor(batch[key])
+    return {**batch, "set": samples[0]["set"]}
 
 
-def loader(
-    dataset: Any,
-    *,
-    rank: int = 0,
-    world: int = 1,
-    collate: Callable[[list[dict[str, Any]]], dict[str, Any]] = collated,
-) -> DataLoader[dict[str, Any]]:
+def loader(dataset: Any, *, rank: int = 0, world: int = 1) -> DataLoader[dict[str, Any]]:
     """One rank's batches."""
-    return DataLoader(dataset, batch_sampler=Dealt(rank, world), collate_fn=collate)
+    return DataLoader(dataset, batch_sampler=Dealt(rank, world), collate_fn=collated)
 
 
 class Stub(LightningModule):
@@ -120,7 +150,7 @@ def quiet(**keywords: Any) -> Trainer:
     return Trainer(**{**QUIET, "use_distributed_sampler": False, **keywords})
 
 
-def validate(*callbacks: Any, dataset: Dataset[dict[str, Any]], flaw: str = "") -> None:
+def validate(*callbacks: Any, dataset: PaintedSet, flaw: str = "") -> None:
     """Score a set in one evaluation on one rank."""
     trainer = quiet(devices=1, callbacks=list(callbacks))
     trainer.validate(Stub(flaw=flaw), loader(dataset), verbose=False)

@@ -1,5 +1,5 @@
-"""Segmentation and retrieval callbacks in a real Trainer: numbers, pictures, and two ranks against
-one.
+"""Segmentation and retrieval callbacks in a real Trainer: numbers and pictures; and those of every
+measure on several ranks against one process.
 """
 
 import json
@@ -12,7 +12,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 from gestalt.data_modules.pixels.pictures import read_picture
 from gestalt.measures.dense.protocol import TopDownProtocol
@@ -25,6 +25,7 @@ from gestalt.measures.segmentation.mean_iou import class_counts, confusion_of
 from gestalt.measures.segmentation.presets import top_down_protocol
 from tests.gestalt.measures.stage import (
     LENGTH,
+    PaintedSet,
     Stub,
     as_rank,
     context,
@@ -33,35 +34,10 @@ from tests.gestalt.measures.stage import (
     run_alone_and_as_ranks,
     validate,
 )
-from tests.gestalt.painted import LABELS, NAMES, blocky_label, painted, striped_label
+from tests.gestalt.measures.test_measures import everyone
+from tests.gestalt.painted import LABELS, NAMES, striped_label
 
 PROTOCOL = top_down_protocol("whole_short_side", input_size=16, multiple=4)
-
-
-class PaintedSet(Dataset[dict[str, Any]]):
-    """Seven images of four sizes; index -1 is padding."""
-
-    def __init__(self, name: str = "painted", *, blocky: bool = False) -> None:
-        self.name = name
-        self.blocky = blocky
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        if index < 0:
-            label = torch.full((16, 16), 255, dtype=torch.uint8)
-        elif self.blocky:
-            label = blocky_label(4, 4 + index % 4, block=4, seed=index)
-            label[:2, :3] = 255
-        else:
-            label = striped_label(4, 4 + index % 4, block=4, seed=index)
-        captions = [] if index < 0 else [f"thing {index} hour", "an apple"]
-        return {
-            "image": painted(label),
-            "labels": {self.name: label},
-            "sample_id": index,
-            "name": f"p/{index}",
-            "captions": captions,
-            "set": self.name,
-        }
 
 
 def scored(
@@ -80,7 +56,7 @@ pytestmark = [
 
 
 def test_an_oracle_scores_one_and_baselines_score_less():
-    metrics = scored(PaintedSet()).result()["metrics"]
+    metrics = scored(PaintedSet(striped_label)).result()["metrics"]
     assert (
         metrics["painted/miou"]
         == metrics["painted/pixel_accuracy"]
@@ -93,14 +69,14 @@ def test_an_oracle_scores_one_and_baselines_score_less():
 
 
 def test_a_multiple_that_the_patches_do_not_divide_gives_way_to_them():
-    other = scored(PaintedSet(), protocol=replace(PROTOCOL, multiple=6))
-    assert other.result() == scored(PaintedSet()).result()
+    other = scored(PaintedSet(striped_label), protocol=replace(PROTOCOL, multiple=6))
+    assert other.result() == scored(PaintedSet(striped_label)).result()
 
 
 def test_a_set_without_a_background_class_has_no_constant_background():
     labels = replace(LABELS, background=None)
     callback = Segmentation(context(labels=labels, pictures=0, protocol=PROTOCOL))
-    validate(callback, dataset=PaintedSet())
+    validate(callback, dataset=PaintedSet(striped_label))
     result = callback.result()
     assert {"painted/miou_shuffled_text", "painted/miou_patch_oracle"} < set(result["metrics"])
     assert "painted/miou_constant_background" not in result["metrics"]
@@ -109,7 +85,7 @@ def test_a_set_without_a_background_class_has_no_constant_background():
 
 
 def test_the_result_is_json_and_describes_set_protocol_and_counts():
-    callback = scored(PaintedSet(blocky=True))
+    callback = scored(PaintedSet())
     result = json.loads(json.dumps(callback.result(), allow_nan=False))
     assert (result["images"], result["images_in_set"]) == (LENGTH, LENGTH)
     assert result["protocol"]["digest"] == PROTOCOL.digest()
@@ -122,12 +98,10 @@ def test_the_result_is_json_and_describes_set_protocol_and_counts():
         < set(result["metrics"])
     )
     assert result["ignored_pixels"] == sum(
-        int((PaintedSet(blocky=True)[index]["labels"]["painted"] == 255).sum())
-        for index in range(LENGTH)
+        int((PaintedSet()[index]["labels"]["painted"] == 255).sum()) for index in range(LENGTH)
     )
     pixels = sum(
-        int((PaintedSet(blocky=True)[index]["labels"]["painted"] != 255).sum())
-        for index in range(LENGTH)
+        int((PaintedSet()[index]["labels"]["painted"] != 255).sum()) for index in range(LENGTH)
     )
     for counts in result["counts"].values():
         assert sum(counts[1]) == sum(counts[2]) == pixels
@@ -150,7 +124,7 @@ def test_the_result_is_json_and_describes_set_protocol_and_counts():
 
 
 def test_the_best_and_the_worst_images_are_kept_with_their_predictions():
-    callback = scored(PaintedSet(blocky=True), flaw="transposed")
+    callback = scored(PaintedSet(), flaw="transposed")
     result, found = callback.result(), callback.predictions()
     iou = image_miou(callback.per_image()["painted/counts"])
     assert result["best_images"][0] == {"sample_id": int(iou.argmax()), "iou": iou.max()}
@@ -176,14 +150,14 @@ def test_benchmarks_that_share_images_use_separate_label_sets():
         Segmentation(context(f"painted_{name}", label_set=name, protocol=PROTOCOL))
         for name in ("right", "wrong")
     ]
-    validate(*callbacks, dataset=Shared())
+    validate(*callbacks, dataset=Shared(striped_label))
     assert callbacks[0].result()["metrics"]["painted_right/miou"] == 1
     assert callbacks[1].result()["metrics"]["painted_wrong/miou"] < 1
     callback = Segmentation(context(protocol=PROTOCOL))
     with pytest.raises(
         ValueError, match="no label set 'painted'; they have \\['right', 'wrong'\\]"
     ):
-        validate(callback, dataset=Shared())
+        validate(callback, dataset=Shared(striped_label))
 
 
 def test_fit_logs_each_epoch_shows_pictures_and_checkpoints_can_watch(tmp_path):
@@ -205,7 +179,9 @@ def test_fit_logs_each_epoch_shows_pictures_and_checkpoints_can_watch(tmp_path):
         log_every_n_steps=1,
         callbacks=callbacks,
     )
-    trainer.fit(Stub(), DataLoader(TensorDataset(torch.zeros(2, 1))), loader(PaintedSet()))
+    trainer.fit(
+        Stub(), DataLoader(TensorDataset(torch.zeros(2, 1))), loader(PaintedSet(striped_label))
+    )
     assert watch.best_model_score == 1
     assert trainer.callback_metrics["painted/iou/apple"] == 1
     assert trainer.callback_metrics["painted/recall_at_10"] == 1
@@ -238,7 +214,9 @@ def test_a_sanity_check_logs_nothing(tmp_path):
         logger=TensorBoardLogger(tmp_path, name="", version="run"),
         log_every_n_steps=1,
     )
-    trainer.fit(Stub(), DataLoader(TensorDataset(torch.zeros(1, 1))), loader(PaintedSet()))
+    trainer.fit(
+        Stub(), DataLoader(TensorDataset(torch.zeros(1, 1))), loader(PaintedSet(striped_label))
+    )
     assert not [key for key in trainer.callback_metrics if key.startswith("painted/")]
     assert not (tmp_path / "run" / "pictures").exists()
 
@@ -248,70 +226,57 @@ def test_classes_with_the_same_name_get_distinct_keys():
 
 
 def _rank(rank: int, world: int, folder: str, port: int) -> None:
-    """Validate as one of several ranks; writes this rank's results."""
+    """Train and validate as one of several ranks; writes this rank's results."""
     if world > 1:
         as_rank(rank, port)
     segmentation = Segmentation(context(pictures=7, protocol=PROTOCOL))
     # the other ranks are told the folder
     segmentation.folder = None if rank else Path(folder, f"maps_of_{world}")
-    retrieval = Retrieval(context(protocol=PROTOCOL))
-    logger = TensorBoardLogger(folder, name="", version=f"of_{world}")
+    scorers = [segmentation, Retrieval(context(protocol=PROTOCOL)), *everyone()]
     watch = ModelCheckpoint(monitor="painted/miou", mode="max")
     trainer = quiet(
         devices=world,
         strategy="ddp" if world > 1 else "auto",
         max_epochs=1,
-        logger=logger,
+        logger=TensorBoardLogger(folder, name="", version=f"of_{world}"),
         enable_checkpointing=True,
         log_every_n_steps=1,
-        callbacks=[segmentation, retrieval, watch],
+        callbacks=[*scorers, watch],
         num_sanity_val_steps=1,
     )
-    module = Stub(flaw="transposed")
     trainer.fit(
-        module,
+        Stub(flaw="transposed"),
         DataLoader(TensorDataset(torch.zeros(2, 1))),
-        loader(PaintedSet(blocky=True), rank=rank, world=world),
+        loader(PaintedSet(), rank=rank, world=world),
     )
-    counts = segmentation.per_image()["painted/counts"]
-    said = {
-        "segmentation": segmentation.result(),
-        "retrieval": retrieval.result(),
-        "counts": counts.tolist(),
-    }
     assert (segmentation.predictions() is None) == (rank != 0)
     if rank == 0:
         write_extremes(Path(folder, f"extremes_of_{world}"), [segmentation])
-    arrays = segmentation.per_image()
-    said |= {name: arrays[f"painted/{name}"].tolist() for name in ("confusion", "rows")}
-    said |= {
+    arrays = [scorer.per_image() for scorer in scorers]
+    said = {
+        "results": [scorer.result() for scorer in scorers],
+        "arrays": [{key: values.tolist() for key, values in one.items()} for one in arrays],
         "logged": {key: float(value) for key, value in trainer.callback_metrics.items()},
         "watched": float(watch.best_model_score or -1),
     }
     Path(folder, f"{world}_{rank}.json").write_text(json.dumps(said))
 
 
-def test_two_ranks_give_the_scores_maps_and_pictures_of_one(tmp_path):
-    run_alone_and_as_ranks(_rank, tmp_path, world=2)
-    one = json.loads((tmp_path / "1_0.json").read_text())
-    assert 0 < one["segmentation"]["metrics"]["painted/miou"] < 1
-    for rank in range(2):
-        assert json.loads((tmp_path / f"2_{rank}.json").read_text()) == one
-    kept = [Path(tmp_path, f"extremes_of_{world}", "painted.npz").read_bytes() for world in (1, 2)]
-    assert kept[0] == kept[1]
-    maps = [
-        {path.name: path.read_bytes() for path in Path(tmp_path, f"maps_of_{world}", "p").iterdir()}
-        for world in (1, 2)
-    ]
-    assert maps[0] == maps[1]
-    assert sorted(maps[0]) == [f"{index}.png" for index in range(LENGTH)]
-    pictures = [
-        sorted((tmp_path / f"of_{world}" / "pictures" / "painted").iterdir()) for world in (1, 2)
-    ]
-    assert (
-        [path.name for path in pictures[0]]
-        == [path.name for path in pictures[1]]
-        == [f"epoch_000_p_{index}.png" for index in range(7)]
-    )
-    for first, second in zip(*pictures, strict=True):
-        assert torch.equal(read_picture(first), read_picture(second))
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_give_the_scores_maps_and_pictures_of_one_process(world, tmp_path):
+    run_alone_and_as_ranks(_rank, tmp_path, world=world)
+    alone = (tmp_path / "1_0.json").read_text()
+    assert 0 < json.loads(alone)["results"][0]["metrics"]["painted/miou"] < 1
+    for rank in range(world):
+        assert (tmp_path / f"{world}_{rank}.json").read_text() == alone
+
+    def files(folder: str) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in Path(tmp_path, folder).iterdir()}
+
+    assert files(f"extremes_of_{world}") == files("extremes_of_1")
+    maps = files("maps_of_1/p")
+    assert files(f"maps_of_{world}/p") == maps
+    assert sorted(maps) == [f"{index}.png" for index in range(LENGTH)]
+    pictures = files("of_1/pictures/painted")
+    assert files(f"of_{world}/pictures/painted") == pictures
+    assert {f"epoch_000_p_{index}.png" for index in range(LENGTH)} <= pictures.keys()

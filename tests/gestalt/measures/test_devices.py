@@ -62,8 +62,8 @@ def sample(index: int) -> dict[str, Any]:
         "image": random_pixels(3, 32, 40, seed=index),
         "instance": label,
         "labels": {"painted": label},
-        "class_label": torch.tensor(1),
-        "place": torch.tensor(0),
+        "class_label": 1,
+        "place": 0,
         "captions": ["a dog", f"{index} dogs"],
         "sample_id": index,
         "name": str(index),
@@ -81,8 +81,7 @@ class Noise(Images):
 
 def batch_of(first: int, count: int) -> dict[str, Any]:
     """A batch of images."""
-    batch = collated([sample(first + number) for number in range(count)])
-    return batch | {key: torch.stack(batch[key]) for key in ("class_label", "place")}
+    return collated([sample(first + number) for number in range(count)])
 
 
 def evaluate(

@@ -1,15 +1,12 @@
 """Classification, robustness, matching and groups by every method in a real Trainer: oracles,
-chance, records, and ranks.
+chance, and records.
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from lightning.pytorch import Callback
 
 from gestalt.measures.classification.callback import ClassificationScorer
 from gestalt.measures.classification.protocol import PROTOCOLS as CLASSIFICATION_PROTOCOLS
@@ -24,15 +21,14 @@ from gestalt.results.intervals import contribution
 from tests.gestalt.measures.stage import (
     LENGTH,
     Images,
+    PaintedSet,
     Stub,
-    as_rank,
+    collated,
     context,
-    loader,
     quiet,
-    run_alone_and_as_ranks,
+    validate,
 )
-from tests.gestalt.measures.stage import collated as listed
-from tests.gestalt.painted import LABELS, NAMES, Words, blocky_label, painted
+from tests.gestalt.painted import NAMES, Words
 
 SIZE: dict[str, Any] = {"input_size": 16, "resize": "short_side", "multiple": 4}
 BIRDS = Words(NAMES[1:3], prompts=((NAMES[1],), (NAMES[2],)))
@@ -41,48 +37,6 @@ pytestmark = [
     pytest.mark.slow,  # Lightning's import alone takes seven seconds
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),  # these sets are tiny
 ]
-
-
-class PaintedSet(Images):
-    """Seven images: maps of blocks, or one bird (class 1 or 2) on one of two grounds; with every
-    kind of truth.  Index -1 is padding.
-    """
-
-    def __init__(self, *, birds: bool = False) -> None:
-        super().__init__("painted", labels=LABELS)
-        self.birds = birds
-
-    def sample(self, index: int) -> dict[str, Any]:
-        """Return a sample that holds the image alone, all that centres are fitted to."""
-        return {"image": self[index]["image"]}
-
-    def __getitem__(self, index: int) -> dict[str, Any]:  # type: ignore[override]
-        bird, place = divmod(max(index, 0) % 4, 2)
-        label = blocky_label(4, 4 + max(index, 0) % 4, block=4, seed=max(index, 0))
-        if self.birds:
-            label = torch.full((16, 24), 3 * place, dtype=torch.uint8)
-            label[4:12, 8:20] = 1 + bird
-        image = painted(label)
-        label = torch.full_like(label, 255) if index < 0 else label
-        sample = {
-            "image": image,
-            "instance": label,
-            "labels": {"painted": label},
-            "sample_id": index,
-            "name": f"p/{index}",
-            "set": "painted",
-        }
-        return {
-            **sample,
-            "class_label": bird if index >= 0 else -1,
-            "place": place if index >= 0 else -1,
-        }
-
-
-def collated(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """Collate samples as the loader does, with tensors of classes and places."""
-    batch = listed(samples)
-    return batch | {key: torch.tensor(batch[key]) for key in ("class_label", "place")}
 
 
 def classification(labels: Words = BIRDS, **changes: Any) -> ClassificationScorer:
@@ -106,8 +60,7 @@ def matching(**changes: Any) -> Matching:
 
 def scored(callback: Any, *, birds: bool = False, flaw: str = "") -> dict[str, Any]:
     """One evaluation on one rank, as its record, which has to be JSON."""
-    batches = loader(PaintedSet(birds=birds), collate=collated)
-    quiet(devices=1, callbacks=[callback]).validate(Stub(flaw=flaw), batches, verbose=False)
+    validate(callback, dataset=PaintedSet(birds=birds), flaw=flaw)
     return json.loads(json.dumps(callback.result(), allow_nan=False))  # type: ignore[no-any-return]
 
 
@@ -249,29 +202,3 @@ def everyone() -> list[Any]:
         for name in groups
     ]
     return callbacks
-
-
-def _rank(rank: int, world: int, folder: str, port: int) -> None:
-    """Validate as one of several ranks; writes this rank's results."""
-    if world > 1:
-        as_rank(rank, port)
-    callbacks: list[Callback] = everyone()
-    trainer = quiet(devices=world, strategy="ddp" if world > 1 else "auto", callbacks=callbacks)
-    trainer.validate(
-        Stub(), loader(PaintedSet(), rank=rank, world=world, collate=collated), verbose=False
-    )
-    said = [callback.result() for callback in callbacks]  # type: ignore[attr-defined]
-    said += [
-        {key: values.tolist() for key, values in callback.per_image().items()}
-        for callback in callbacks
-    ]  # type: ignore[attr-defined]
-    Path(folder, f"{rank}_of_{world}.json").write_text(json.dumps(said))
-
-
-@pytest.mark.parametrize("world", [2, 3])
-def test_ranks_give_bit_identical_results_to_one_process(world, tmp_path):
-    run_alone_and_as_ranks(_rank, tmp_path, world=world)
-    alone = json.loads((tmp_path / "0_of_1.json").read_text())
-    assert len(alone) == 2 * len(everyone())
-    for rank in range(world):
-        assert json.loads((tmp_path / f"{rank}_of_{world}.json").read_text()) == alone

@@ -30,8 +30,8 @@ from gestalt.training.bad_samples import BadSamples
 from gestalt.training.progress import Clock, RunProgressBar
 from tests.gestalt.command import TINY, refused, result, succeed
 from tests.gestalt.encoders.test_state_dicts import RunsCode
-from tests.gestalt.measures.stage import Stub, context, loader, quiet
-from tests.gestalt.measures.test_callback import PROTOCOL, PaintedSet
+from tests.gestalt.measures.stage import PaintedSet, Stub, context, loader, quiet
+from tests.gestalt.measures.test_callback import PROTOCOL
 from tests.gestalt.painted import random_pixels
 from tests.gestalt.tiny_config import tiny_config
 from tests.gestalt.tiny_model import save_run, tiny

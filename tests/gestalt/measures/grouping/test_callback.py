@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 from gestalt.data_modules.labels.predicted_maps import find_maps, group_map, read_map
 from gestalt.measures.callback import SkippedMeasure
@@ -34,6 +34,7 @@ from tests.data_modules.fakes.masks import draw_voc
 from tests.gestalt.measures.stage import (
     LENGTH,
     Images,
+    PaintedSet,
     Stub,
     context,
     count,
@@ -41,42 +42,15 @@ from tests.gestalt.measures.stage import (
     quiet,
     validate,
 )
-from tests.gestalt.painted import LABELS, blocky_label, painted
+from tests.gestalt.painted import LABELS
 from tests.gestalt.tiny_config import tiny_config
 
 PROTOCOL = build_protocol("pca_short_side", GROUPING_PROTOCOLS, input_size=16, multiple=4)
-EMPTY = 2
-"""The image without objects."""
 
 pytestmark = [
     pytest.mark.slow,  # Lightning's import alone takes seven seconds
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),  # these sets are tiny
 ]
-
-
-class PaintedObjects(Dataset[dict[str, Any]]):
-    """Seven images of four sizes, their objects in greys of their own, with a void corner; index -1
-    is padding.
-    """
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        instance = blocky_label(4, 4 + max(index, 0) % 4, block=4, seed=max(index, 0))
-        image = painted(instance)
-        instance[:2, :3] = 255
-        instance = (
-            torch.full_like(instance, 255)
-            if index < 0
-            else instance.where(instance == 255, 0)
-            if index == EMPTY
-            else instance
-        )
-        return {
-            "image": image,
-            "instance": instance,
-            "sample_id": index,
-            "name": f"p/{index}",
-            "set": "painted",
-        }
 
 
 def grouping(name: str = "painted", **changes: Any) -> Grouping:
@@ -90,7 +64,7 @@ def grouping(name: str = "painted", **changes: Any) -> Grouping:
 def scored(*, flaw: str = "", **changes: Any) -> Grouping:
     """One evaluation on one rank."""
     callback = grouping(**changes)
-    validate(callback, dataset=PaintedObjects(), flaw=flaw)
+    validate(callback, dataset=PaintedSet(), flaw=flaw)
     return callback
 
 
@@ -113,7 +87,7 @@ def test_a_tower_without_heads_is_refused_before_an_epoch_is_spent():
         quiet(devices=1, callbacks=[callback], max_epochs=1).fit(
             Stub(flaw="no_class_token"),
             DataLoader(TensorDataset(torch.zeros(2, 1))),
-            loader(PaintedObjects()),
+            loader(PaintedSet()),
         )
 
 
@@ -121,7 +95,7 @@ def test_the_result_is_json_with_counts_of_groups_images_and_objects():
     callback = scored()
     result = json.loads(json.dumps(callback.result(), allow_nan=False))
     objects = sum(
-        len(set(PaintedObjects()[index]["instance"].flatten().tolist()) - {0, 255})
+        len(set(PaintedSet()[index]["instance"].flatten().tolist()) - {0, 255})
         for index in range(LENGTH)
     )
     assert (result["images"], result["images_with_objects"], result["images_in_set"]) == (
@@ -151,10 +125,10 @@ def test_written_groups_score_exactly_what_the_model_scored(tmp_path):
 
     (tmp_path / "p").mkdir()
     model = Writing(context(protocol=PROTOCOL))
-    validate(model, dataset=PaintedObjects(), flaw="transposed")
+    validate(model, dataset=PaintedSet(), flaw="transposed")
     files = find_maps(tmp_path, [f"p/{index}" for index in range(LENGTH)])
 
-    class Written(PaintedObjects):
+    class Written(PaintedSet):
         def __getitem__(self, index: int) -> dict[str, Any]:
             path = files[max(index, 0)]
             return super().__getitem__(index) | {"prediction": group_map(read_map(path), path=path)}
@@ -173,7 +147,7 @@ def test_written_groups_score_exactly_what_the_model_scored(tmp_path):
 
 def test_a_set_that_never_comes_or_has_no_objects_is_an_error():
     with pytest.raises(ValueError, match="image set pianted: none of its images was scored"):
-        validate(grouping("pianted"), dataset=PaintedObjects())
+        validate(grouping("pianted"), dataset=PaintedSet())
     batch = {"set": "painted", "image": [], "sample_id": torch.zeros(0)}
     with pytest.raises(ValueError, match="image set painted: its batches have no 'instance'"):
         grouping().on_validation_batch_end(quiet(devices=1), Stub(), None, batch, 0)
