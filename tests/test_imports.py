@@ -72,6 +72,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {  # the same within a room, for its f
         {"keys", "rows"},
     ),
     "models": (
+        {"between"},
         {"start"},
         {"opening"},
         {"finding", "folder"},

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,15 +61,19 @@ def export(folder: Path) -> Path:
     return save_folder(model, config, path=folder, provenance={"commit": "unknown"})
 
 
-def save_run(folder: Path) -> Path:
-    """Write it as a finished run below a folder, after 8 steps.  Returns the run's folder."""
-    model, config = tiny()
+def save_run(
+    folder: Path, model: DualEncoder | None = None, config: Experiment | None = None, **known: Any
+) -> Path:
+    """Write it, or another model, as a finished run below a folder, after 8 steps.  The checkpoint
+    also holds ``known``.  Returns the run's folder.
+    """
+    model, config = model or tiny()[0], config or tiny()[1]
     (folder / RUN / "checkpoints").mkdir(parents=True)
     (folder / RUN / "config.yaml").write_text(to_yaml(config))
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
     state |= {"terms.nouns.scale": torch.ones(()), "head.bias": torch.zeros(1)}  # of a subclass
     torch.save(
-        {"global_step": 8, "gestalt": {"steps_planned": 8}, "state_dict": state},
+        {"global_step": 8, "gestalt": {"steps_planned": 8, **known}, "state_dict": state},
         folder / RUN / "checkpoints" / "last.ckpt",
     )
     record = {

@@ -7,9 +7,12 @@ from argparse import ArgumentParser, Namespace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 from gestalt.commands.flags import MODEL, add_code, check_code, check_ending, read_labels
+from gestalt.config.start import read_start
 from gestalt.models.finding import check_target
+from gestalt.models.names import config_of, is_own
 from gestalt.support.files import check_free
 from gestalt.support.typed import ConfigError
 
@@ -27,6 +30,11 @@ def flags(parser: ArgumentParser) -> None:
         "--to",
         metavar="DIR",
         help="folder to create, with weights, configuration, tokenizer and model card",
+    )
+    add(
+        "--share",
+        metavar="SHARES",
+        help="weights between the run's start (0) and the run (1): 0.5; or 0,0.5,1 to DIR_0.0 ...",
     )
     add(
         "--license",
@@ -58,8 +66,20 @@ def flags(parser: ArgumentParser) -> None:
     add_code(parser)
 
 
-def check(arguments: Namespace) -> list[str]:
-    """Check what is to be written, and the configuration of the run.  Returns the labels."""
+class Checked(NamedTuple):
+    """What ``check`` has read.
+
+    Attributes:
+        labels: those for the ONNX file.
+        folders: the folder to write for each share; None for the run's own weights.
+    """
+
+    labels: list[str]
+    folders: dict[float | None, str]
+
+
+def check(arguments: Namespace) -> Checked:
+    """Check what is to be written, and the configuration of the run."""
     check_code(arguments)
     to = arguments.to
     license = arguments.license
@@ -80,6 +100,8 @@ def check(arguments: Namespace) -> list[str]:
     if arguments.labels is not None and onnx is None:
         raise ConfigError("--labels: they are written to the ONNX file; name one with --onnx FILE")
     labels = [] if arguments.labels is None else read_labels(arguments.labels)
+    if arguments.share is not None and (onnx or arguments.torch_export):
+        raise ConfigError("--share: writes folders; make graphs of them by gestalt export DIR")
     missing = [name for name in ONNX if onnx is not None and find_spec(name) is None]
     if missing:
         raise ConfigError(
@@ -87,14 +109,50 @@ def check(arguments: Namespace) -> list[str]:
             "'gestalt-grouping[onnx]'"
         )
     checkpoint = check_target(arguments.target)
+    folders: dict[float | None, str] = {None: to}
+    if arguments.share is not None:
+        folders = read_shares(arguments.share, checkpoint, to)
     if to is not None:
         if checkpoint is None:
             raise ConfigError(
                 f"{arguments.target}: --to is for runs of Gestalt; copy an exported folder, and "
                 "publish other models by their library"
             )
-        check_free(Path(to), option="--to")
-    return labels
+        for folder in folders.values():
+            check_free(Path(folder), option="--to")
+    return Checked(labels, folders)
+
+
+def read_shares(words: str, checkpoint: Path | None, to: str | None) -> dict[float | None, str]:
+    """Read the words of ``--share``.  Returns the folder of each share.
+
+    Raises:
+        ConfigError: a share that is not a number from 0 to 1, or is named twice; or a run without a
+            start that may be opened.
+    """
+    try:
+        shares = [float(word) for word in words.split(",")]
+    except ValueError:
+        shares = []
+    if len(set(shares)) < max(1, len(shares)) or not all(0 <= share <= 1 for share in shares):
+        raise ConfigError(
+            f"--share {words}: give different numbers from 0 to 1, separated by commas, such as "
+            "0,0.5,1"
+        )
+    if to is None or checkpoint is None:
+        raise ConfigError("--share: mixes a run with its start; name a run, and --to DIR")
+    if not is_own(checkpoint):
+        raise ConfigError(
+            f"--share: would open the start that {checkpoint} names; call it where "
+            "lightning_logs has the run"
+        )
+    start = config_of(checkpoint).start
+    if start is None or read_start(start).tower:
+        raise ConfigError(
+            f"--share: the run has start={start or 'null'}, and only a start of the whole model "
+            "has all weights to mix with; choose a run from another run, open_clip: or classifier:"
+        )
+    return {share: to if len(shares) == 1 else f"{to}_{share}" for share in shares}
 
 
 def run(arguments: Namespace) -> int:
@@ -106,7 +164,9 @@ def run(arguments: Namespace) -> int:
     """
     import torch
 
+    from gestalt.encoders.state_dicts import load_weights
     from gestalt.model import DualEncoder
+    from gestalt.models.between import read_ends
     from gestalt.models.opening import open_target
     from gestalt.publishing.export import export_checkpoint
     from gestalt.publishing.graph import DenseGraph, trace, write_onnx, write_program
@@ -118,21 +178,26 @@ def run(arguments: Namespace) -> int:
     if arguments.to is not None:
         assert isinstance(opened.model, DualEncoder)
         assert opened.trained is not None
-        folder = export_checkpoint(
-            opened.model,
-            opened.trained,
-            checkpoint=Path(opened.identity["checkpoint"]),
-            folder=Path(arguments.to),
-            license=arguments.license,
-            datasets=arguments.dataset,
-        )
-        print(folder)
+        ends = None if arguments.share is None else read_ends(opened)
+        for share, folder in arguments.checked.folders.items():
+            if ends is not None:
+                load_weights(opened.model, ends.mix(share), misfit=f"--share {share}")
+            path = export_checkpoint(
+                opened.model,
+                opened.trained,
+                checkpoint=Path(opened.identity["checkpoint"]),
+                folder=Path(folder),
+                license=arguments.license,
+                datasets=arguments.dataset,
+                interpolation=ends and {"share": share, **ends.record},
+            )
+            print(path)
     onnx = arguments.onnx
     torch_export = arguments.torch_export
     if onnx is not None or torch_export is not None:
         graph = DenseGraph(opened.model, pixels=arguments.pixels)
         program = trace(graph)
-        labels = arguments.checked
+        labels = arguments.checked.labels
         with torch.no_grad():
             embed = opened.model.embed_text_for_locations
             vectors = embed(labels).tolist() if labels else []

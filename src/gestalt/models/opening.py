@@ -60,7 +60,7 @@ training.
 ONLY_TRAINING = words_read_by(Reader.TRAINING, Experiment)
 """How the overrides of keys begin that only training reads."""
 
-TRAINED = ("run", "steps", "steps_planned")
+TRAINED = ("run", "steps", "steps_planned", "interpolation")
 """Fields of the identity of a model that Gestalt trained."""
 
 Check = Callable[[Experiment, bool, Places], None]

@@ -13,12 +13,13 @@ from gestalt.config.schema import Experiment
 from gestalt.config.start import CLASSIFIER, OPEN_CLIP, read_start, start_of
 from gestalt.config.trust import code_of
 from gestalt.encoders.backbones import inspect_trunk
+from gestalt.encoders.dense_model import DenseModel
 from gestalt.encoders.inits import check_backbone_name, check_init
 from gestalt.encoders.state_dicts import load_weights
 from gestalt.encoders.weights import WeightsOrigin, weights_hash
 from gestalt.model import DualEncoder
 from gestalt.models.building import build_towers, image_weights, set_origin, without_weights
-from gestalt.models.opening import open_target
+from gestalt.models.opening import Target, open_target
 from gestalt.models.zoo.open_clip import check_tag
 from gestalt.models.zoo.open_clip_towers import OpenClipModel, OpenClipTimm
 from gestalt.support.typed import ConfigError
@@ -70,12 +71,10 @@ def build_model(config: Experiment, resumed: Path | None = None) -> DualEncoder:
     target = str(resumed or place)
     if config.start is None or target.startswith(CLASSIFIER):
         return build_towers(config)
-    # a path, so that no word of a file names code
-    place = target if target.startswith(OPEN_CLIP) else os.path.join(".", target)
     model = build_towers(without_weights(config, tower))
-    opened = open_target(place, trusted=[*code_of(config)])
+    opened = open_start(config, target)
     start = opened.model
-    weights = named_weights(start) if isinstance(start, OpenClipModel) else start.state_dict()
+    weights = named_weights(start)
     part = f"{tower}.tower." if tower else ""
     weights = {key: value for key, value in weights.items() if key.startswith(part)}
     fresh = tuple(
@@ -94,13 +93,26 @@ def build_model(config: Experiment, resumed: Path | None = None) -> DualEncoder:
     return model.train()
 
 
-def named_weights(opened: OpenClipModel) -> dict[str, Tensor]:
-    """Return the weights of a CLIP or SigLIP ViT by the names of a ``DualEncoder``, those of CLIP's
-    image tower by timm's own table of names, and the tokenizer of SigLIP.
+def open_start(config: Experiment, target: str) -> Target:
+    """Open the model that has the weights of a start.
+
+    Raises:
+        ValueError: there is none, or it names code that the configuration does not.
+    """
+    # a path, so that no word of a file names code
+    place = target if target.startswith(OPEN_CLIP) else os.path.join(".", target)
+    return open_target(place, trusted=[*code_of(config)])
+
+
+def named_weights(opened: DenseModel) -> dict[str, Tensor]:
+    """Return the weights of a start by the names of a ``DualEncoder``: of a CLIP or SigLIP ViT
+    those of CLIP's image tower by timm's own table of names, and the tokenizer of SigLIP.
 
     Raises:
         ValueError: a tokenizer that is not of the library ``tokenizers``, or pads on the left.
     """
+    if not isinstance(opened, OpenClipModel):
+        return opened.state_dict()
     from timm.models.vision_transformer import _convert_openai_clip
 
     weights = opened.model.state_dict()

@@ -17,6 +17,7 @@ from gestalt.config.trust import code_of
 from gestalt.data_modules.keys import ONLY_SCENES, only_scenes
 from gestalt.encoders.weights import weights_hash
 from gestalt.model import DualEncoder
+from gestalt.models.between import TEXTS
 from gestalt.models.folder import CARD, load_folder, portable, read_description, save_folder
 from gestalt.models.names import RESULT, in_run, progress
 from gestalt.results.record import commit, evaluations_in, package_version
@@ -185,10 +186,6 @@ def _notes(config: Experiment, results: Sequence[Result]) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
-PROBE = ["a photo of a dog", "Zebras, 2 of them; ünïcode", "x " * 200]
-"""Texts that the exported tokenizer must tokenise as the model's does."""
-
-
 def export_checkpoint(
     model: DualEncoder,
     config: Experiment,
@@ -197,6 +194,7 @@ def export_checkpoint(
     folder: Path,
     license: str | None,
     datasets: list[str],
+    interpolation: Fields | None = None,
 ) -> Path:
     """Write a run's checkpoint as a folder with weights, configuration, tokenizer and model card.
 
@@ -207,6 +205,8 @@ def export_checkpoint(
         folder: missing or empty.
         license: an identifier of the hub's list, for the card; None to state none.
         datasets: names on the hub of the training data, for the card.
+        interpolation: the share of the run in the model's weights, and the hashes of both ends;
+            None if they are the checkpoint's own.
 
     Raises:
         ValueError: the folder holds something, a record cannot be read, or what was written does
@@ -214,6 +214,8 @@ def export_checkpoint(
     """
     folder = folder.absolute()
     provenance, results = gather(config, checkpoint, weights=weights_hash(model))
+    if interpolation is not None:
+        provenance["interpolation"] = interpolation
     parameters = sum(parameter.numel() for parameter in model.parameters())
     place = folder.resolve()  # a symbolic link stays: the folder that it names is written
     with partial_folder(place) as partial:
@@ -223,7 +225,7 @@ def export_checkpoint(
         (partial / CARD).write_text(write_card(facts, results), encoding="utf-8")
         # which compares the weights with their hash
         again = load_folder(partial, [*code_of(config)])
-        if again.text_tower.tokenise(PROBE) != model.text_tower.tokenise(PROBE):
+        if again.text_tower.tokenise(TEXTS) != model.text_tower.tokenise(TEXTS):
             raise ValueError(
                 "export: the exported tokenizer tokenises texts differently from the model's; "
                 "nothing was written"

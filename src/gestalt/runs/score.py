@@ -53,6 +53,7 @@ MODEL_KEYS = (
     "steps",
     "steps_planned",
     "weights_sha256",
+    "interpolation",
     "model",
     "overrides",
     "config_hash",

@@ -97,6 +97,8 @@ def test_an_export_that_fails_leaves_nothing(run, tmp_path, monkeypatch, refusal
             "--license All rights: write the identifier of a licence",
         ),
         ("--torch-export a.pt", "--torch-export a.pt: name a file that ends in .pt2"),
+        ("--to out --share 0.5,2", "--share 0.5,2: give different numbers from 0 to 1"),
+        ("--to out --share 1", "--share: the run has start=null, and only a start of the whole"),
     ],
 )
 def test_a_mistake_is_refused_in_one_line_before_the_model_is_loaded(
@@ -109,6 +111,8 @@ def test_a_mistake_is_refused_in_one_line_before_the_model_is_loaded(
 def test_exporting_to_a_folder_is_refused_for_targets_other_than_runs(cwd, refusal):
     export(cwd / "exported")
     assert "exported: --to is for runs of Gestalt" in refusal("export exported --to out")
+    run = save_run(cwd / "elsewhere")
+    assert "--share: would open the start" in refusal(f"export {run} --to out --share 1")
 
 
 def test_onnx_without_its_packages_names_the_extra(run, monkeypatch, refusal):
