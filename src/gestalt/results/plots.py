@@ -131,7 +131,7 @@ def stacked(
 
 @with_style()
 def lines(
-    series: Mapping[str, Mapping[int, Score]],
+    series: Mapping[str, Mapping[Any, Score]],
     *,
     title: str,
     x_label: str,

@@ -7,6 +7,7 @@ needed.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from gestalt.results.diagnosis import picture, tables
 from gestalt.results.grid import METHOD as GRID_METHOD
 from gestalt.results.grid import GridResults, build_tables
 from gestalt.results.grid_page import grid_page
-from gestalt.results.plots import bars, render_figure
+from gestalt.results.plots import bars, lines, render_figure
 from gestalt.results.result import HEADS, Result, headlines, measured
 from gestalt.results.scores import Score, below_trivial, finding, score_rows
 from gestalt.results.templates import BLOCKS, HERE, image_url, render
@@ -40,6 +41,9 @@ from gestalt.support.typed import ConfigError
 
 SUBTITLE = "Perceptual grouping of contrastive vision-language models, as measured."
 """Line at the head of every report; a file with it may be overwritten."""
+
+SHARE = re.compile(r"share=[\d.e-]+")
+"""The labels of results that differ in the share of a run in their weights alone."""
 
 MAX_SECTIONS, MAX_CHARACTERS = 8, 10_000_000
 """Most results whose sections the page may hold, and most characters of these sections.  Further
@@ -123,8 +127,28 @@ def _opening(first: Result, comparison: Comparison | None) -> tuple[str, dict[st
         sentence = "; ".join(numbers) + "." + below_trivial(named)
     if not scores:
         return "", {}
-    figure = bars(scores, title=title, base=against, x_label="")
+    if comparison is not None and (series := curves_over_shares(comparison)):
+        title = "Weights between a start and a run"
+        figure = lines(series, title="", x_label="share of the run", y_label="score")
+    else:
+        figure = bars(scores, title=title, base=against, x_label="")
     return sentence, {title: render_figure(figure)}
+
+
+def curves_over_shares(comparison: Comparison) -> dict[str, dict[float, Score]]:
+    """Return each column's scores by the share of the run, in order, if the results differ in the
+    share alone; otherwise nothing.
+    """
+    if not all(SHARE.fullmatch(result.label) for result in comparison.results):
+        return {}
+    return {
+        column.title: dict(
+            sorted(
+                (float(label.partition("=")[2]), score) for label, score in column.scores.items()
+            )
+        )
+        for column in comparison.columns
+    }
 
 
 WORST_PAIRS = 12
@@ -138,6 +162,7 @@ PROVENANCE = (
     "checkpoint_sha256",
     "run",
     "weights_sha256",
+    "interpolation",
     "predictions",
     "arrays",
     "overrides",

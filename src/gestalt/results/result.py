@@ -55,11 +55,13 @@ class Result:
 
     @property
     def varied(self) -> list[str]:
-        """The checkpoint of an evaluation, and the words of its command that say how it was
-        measured; of a run, its checkpoint.
+        """The checkpoint of an evaluation, or the share of a run in its weights, and the words of
+        its command that say how it was measured; of a run, its checkpoint.
         """
         checkpoint = self.record.get("checkpoint")
         words = [] if checkpoint is None else [f"checkpoint={Path(checkpoint).name}"]
+        if mixed := self.record.get("interpolation"):
+            words = [f"{key}={str(value)[:12]}" for key, value in mixed.items()]
         if self.is_evaluation:
             words += [word for word in self.record["overrides"] if word.startswith(VARIED)]
         return [word for word in words if not word.startswith("evaluation.benchmarks=")]
@@ -208,6 +210,8 @@ def read_result(path: Path) -> Result:
     result = Result("", path, record)
     # of the system whose label maps were scored
     name = record.get("name", replace(result, path=path.resolve()).run.name)
+    if "interpolation" in record:  # of the run, so that shares of it are of one model
+        name = Path(str(record.get("run"))).name
     words = [record.get("experiment"), record.get("scale"), name]
     model = " ".join(str(word) for word in words if word)
     number = f" evaluation {path.stem}" if result.is_evaluation else ""

@@ -63,7 +63,8 @@ def supervision(record: Fields) -> dict[str, str]:
         seen = _of_init(config.get("image", {}), init)
     else:
         seen = _of_name(place)
-    if not external and record.get("steps") != 0:
+    is_start = record.get("interpolation", {}).get("share") == 0
+    if not external and not is_start and record.get("steps") != 0:
         data = config.get("data", {})
         parts = data.get("mixture") or [data]
         source = " and ".join(map(_source, parts))

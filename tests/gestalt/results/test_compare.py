@@ -16,7 +16,7 @@ from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.results.compare import METHOD, compare, differing
 from gestalt.results.grid import read_results
 from gestalt.results.intervals import Contribution, Interval
-from gestalt.results.report import write_report
+from gestalt.results.report import curves_over_shares, write_report
 from gestalt.results.text import WRITERS
 from gestalt.support.typed import ConfigError
 from tests.gestalt.ablation.fake_run import counts, leave, record
@@ -150,7 +150,9 @@ def test_every_setting_that_differs_is_listed_beside_the_refusal_and_the_table(r
     assert differing(results(folders[0])) == []
 
 
-def evaluate(folder, number, *words, preset="sclip-336/sclip", checkpoint="last", **fields):
+def evaluate(
+    folder, number, *words, preset="sclip-336/sclip", checkpoint="last", known=(), **fields
+):
     """Leave an evaluation of a run."""
     saved = json.loads((folder / "result.json").read_text())
     config = tiny_config()
@@ -162,6 +164,7 @@ def evaluate(folder, number, *words, preset="sclip-336/sclip", checkpoint="last"
         "overrides": list(words),
         "checkpoint": f"{folder}/checkpoints/{checkpoint}.ckpt",
         "weights_sha256": saved["weights_sha256"] if checkpoint == "last" else checkpoint,
+        **dict(known),
     }
     name = f"evaluations/{number}"
     leave(folder, config, made, array, name=f"{name}.json", arrays=name)
@@ -204,6 +207,20 @@ def test_evaluations_of_one_model_share_a_column_with_rows_named_by_what_differs
     ]
     with pytest.raises(ConfigError, match=r"protocol\.name is mmseg-448/tcl vs sclip-336/sclip"):
         compare(results(files[1], other))
+
+
+def test_shares_of_a_run_are_rows_and_a_curve_over_the_share(run):
+    folder, files = run(0.6), []
+    for share in (1.0, 0.25):
+        known = {"interpolation": {"share": share, "start": "begun"}, "run": "a/b/version_7"}
+        files.append(evaluate(folder, len(files), known=known))
+    compared = compare(results(*files))
+    assert compared.results[0].model == "clippy_dino_max tiny version_7"
+    curves = curves_over_shares(compared)
+    for column in compared.columns:
+        assert list(column.scores) == ["share=1.0", "share=0.25"]
+        last, first = column.scores.values()
+        assert [*curves[column.title].items()] == [(0.25, first), (1.0, last)]
 
 
 def calibrated(threshold, **chosen):

@@ -64,6 +64,7 @@ def test_what_training_pairs_share_with_the_benchmarks_is_counted():
             f"unknown and {PAIRS}; unknown; unknown; none",
         ),
         (trained("random", steps=0), "none; none; none; none"),
+        (trained("random") | {"interpolation": {"share": 0.0}}, "none; none; none; none"),
         (
             trained("x", start="classifier:resnet50.a1_in1k", evaluation={"prior": 0.1}),
             f"{PAIRS}; ImageNet-1k; none; unknown",
