@@ -41,6 +41,11 @@ class DescribedPhotographs:
     def __len__(self) -> int:
         return len(self.photographs)
 
+    @property
+    def paths(self) -> list[Path]:
+        """Files of the photographs, in order."""
+        return [path for path, _ in self.photographs]
+
     def sample(self, index: int) -> ImageSetSample:
         """Read a photograph with what describes it."""
         path, facts = self.photographs[index]

@@ -107,6 +107,11 @@ class LabelledPhotographs:
         return len(self.photographs)
 
     @property
+    def paths(self) -> list[Path]:
+        """Files of the photographs, in order."""
+        return [files.image for files in self.photographs]
+
+    @property
     def names(self) -> list[str]:
         """Names of the samples, in order."""
         return [files.name for files in self.photographs]

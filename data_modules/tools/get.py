@@ -15,6 +15,9 @@ from gestalt.data_modules.tools.published import File, HubFiles
 from gestalt.support.faults import StoppedRun
 from gestalt.support.files import free_bytes
 
+ROOT = "data"
+"""Folder that sets are downloaded to where none is named."""
+
 VOC = "https://thor.robots.ox.ac.uk/pascal/VOC"
 VOC_2012 = "VOCtrainval_11-May-2012.tar"
 COCO = "http://images.cocodataset.org"

@@ -13,7 +13,8 @@ from gestalt.config.folders import LOGS
 from gestalt.config.loading import load
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.keys import check_options
-from gestalt.data_modules.tools.get import ELSEWHERE, SETS, get
+from gestalt.data_modules.tools.get import ELSEWHERE, ROOT, SETS, get
+from gestalt.measures.evaluation.published import published_on
 from gestalt.runs.experiment import check_pairs
 from gestalt.support.addresses import without_secrets
 from gestalt.support.files import replacing
@@ -43,7 +44,7 @@ def flags(parser: ArgumentParser) -> None:
     download.add_argument(
         "--to",
         metavar="DIR",
-        default="data",
+        default=ROOT,
         help="folder for all data sets (default: %(default)s)",
     )
     download.add_argument(
@@ -109,6 +110,10 @@ def run(arguments: Namespace) -> int:
     if arguments.tool == "get":
         for name in arguments.names:
             get(name, Path(arguments.to), dry_run=arguments.dry_run)
+        ready = published_on(arguments.names)
+        if ready and not arguments.dry_run:
+            root = shlex.quote(f"benchmark_root={arguments.to}")
+            print(f"score a published number again: gestalt reproduce {ready[0]} {root}")
         return 0
     from gestalt.data_modules.image_text import source_notes
     from gestalt.runs.source import build_source

@@ -1,14 +1,18 @@
-"""reproduce: score a published number again, and print ours beside it."""
+"""reproduce: score a published number again, print ours beside it, and say whether it passes."""
 
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
 
 from gestalt.commands.flags import add_keys
+from gestalt.config.schema import NOT_HASHED
+from gestalt.data_modules.tools.get import ROOT, SETS
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
 from gestalt.measures.evaluation.published import published, published_number
 from gestalt.support.typed import ConfigError
 
 CHANGING = ("evaluation.", "image.", "text.")
-"""Prefixes of the keys that may change a score."""
+"""Prefixes of the keys that may change a score, unless ``NOT_HASHED`` has them."""
 
 
 def flags(parser: ArgumentParser) -> None:
@@ -31,7 +35,8 @@ def flags(parser: ArgumentParser) -> None:
 
 def check(arguments: Namespace) -> None:
     """Check the name, that key=value words come with one and leave its settings as they are, and
-    that code is named on the command line.
+    that code is named on the command line; add the folder of ``gestalt data get`` to the words if
+    they name none.
     """
     words = [word for word in arguments.overrides if "=" not in word]
     if words or (arguments.name is not None and "=" in arguments.name):
@@ -49,15 +54,25 @@ def check(arguments: Namespace) -> None:
             "docs/examples"
         )
     if not any(word.startswith("benchmark_root=") for word in arguments.overrides):
-        raise ConfigError(
-            f"reproduce {row.name}: needs the data of {row.benchmark}; write benchmark_root=DIR, "
-            f"{BENCHMARKS[row.benchmark].layout}"
-        )
+        benchmark = BENCHMARKS[row.benchmark]
+        sets = benchmark.sets
+        lacking = [name for name in sets if name not in SETS or SETS[name].missing(Path(ROOT))]
+        if lacking or not sets:
+            get = f"run `gestalt data get {' '.join(lacking)}`, or " if lacking else ""
+            raise ConfigError(
+                f"reproduce {row.name}: needs the data of {row.benchmark}; {get}write "
+                f"benchmark_root=DIR, {benchmark.layout}"
+            )
+        arguments.overrides.append(f"benchmark_root={ROOT}")
 
 
 def run(arguments: Namespace) -> int:
-    """List the published numbers, or score one of them and print both numbers and their
-    difference.
+    """List the published numbers, or score one of them and print both numbers, their difference
+    and a verdict.
+
+    Returns:
+        0 for the list and for a pass; 1 for a fail, and without a verdict: a part of the set, or
+        other settings than the published ones.
 
     Raises:
         ValueError: the data or the weights are missing; the message says where they belong.
@@ -70,7 +85,8 @@ def run(arguments: Namespace) -> int:
                 f"by {row.stated_by}"
             )
         return 0
-    from gestalt.results.run_record import scored_images
+    from gestalt.results.text import amount, images_text
+    from gestalt.runs.evaluation import build_image_sets
     from gestalt.runs.score import open_target, score
     from gestalt.support.process import first_rank, tell
 
@@ -84,23 +100,34 @@ def run(arguments: Namespace) -> int:
             f"reproduce {row.name}: {row.model} cannot be opened here ({error}); --model "
             "KIND:FOLDER names it on disk"
         ) from error
-    record = score(target, overrides=words).record
-    ours = 100 * record["metrics"][f"{row.benchmark}/{row.metric}"]
-    difference = ours - row.value
-    verdict = (
-        f"within {row.tolerance:g} points"
-        if abs(difference) <= row.tolerance
-        else f"more than {row.tolerance:g} points apart"
+    images: Any = next(iter(build_image_sets(target.config).values()))
+    stored = sum(path.stat().st_size for path in images.paths)
+    weights = sum(tensor.nbytes for tensor in target.model.state_dict().values())
+    tell(
+        f"{row.name}: {len(images)} images of {amount(stored, 'B')}, weights of "
+        f"{amount(weights, 'B')}; the time is not known before the first images"
     )
+    record = score(target, overrides=words).record
+    entry = next(entry for entry in record["benchmarks"] if entry["set"] == row.benchmark)
+    ours = 100 * record["metrics"][f"{row.benchmark}/{row.metric}"]
+    difference = round(ours - row.value, 2)
+    verdict = "pass" if abs(difference) <= row.tolerance else "fail"
+    detail = f"tolerance {row.tolerance:g} points, {images_text(entry)}"
+    changed = [
+        word
+        for word in arguments.overrides
+        if word.startswith(CHANGING) and word.partition("=")[0] not in NOT_HASHED
+    ]
+    if entry["images"] != entry.get("images_official"):
+        verdict, detail = "no verdict", f"{images_text(entry)} were scored"
+    elif changed:
+        verdict, detail = "no verdict", f"scored with {' '.join(changed)}"
     if first_rank():
         print(
-            f"{row.name}: published {row.value:.2f}, ours {ours:.2f}, difference {difference:+.2f} "
-            f"({verdict}); {scored_images(record).get(row.benchmark, '')}"
+            f"{row.name}: published {row.value:.2f}, ours {ours:.2f}, difference "
+            f"{difference:+.2f}: {verdict} ({detail})"
         )
     tell(f"published by {row.source}")
     if model not in (None, row.model):
         tell(f"the model was {model} in place of {row.model}")
-    changed = [word for word in arguments.overrides if word.startswith(CHANGING)]
-    if changed:
-        tell(f"scored with {' '.join(changed)} besides the published settings")
-    return 0
+    return int(verdict != "pass")

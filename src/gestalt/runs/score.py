@@ -21,6 +21,7 @@ from gestalt.models.opening import Target
 from gestalt.results.record import write_record
 from gestalt.results.result import Result
 from gestalt.results.run_record import describe, write_results
+from gestalt.results.text import span
 from gestalt.runs.evaluation import build_evaluation
 from gestalt.runs.folders import check_writable, new_evaluation
 from gestalt.support.files import Fields, check_free, filled_folder
@@ -124,12 +125,44 @@ class ScoredModule(LightningModule):
         """Do nothing: callbacks score each image set."""
 
 
+TIMED_BATCHES = 3
+"""Batches of each image set after the first whose time tells how long the set takes."""
+
+
+class Forecast(Callback):
+    """Says how long an image set takes, by the time of its first batches; nothing if that is less
+    than a minute.
+    """
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: dict[str, Any],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Take the time; the first batch, which warms up, is not counted."""
+        if batch_idx == 0:
+            self._begin = time.monotonic()
+        elif batch_idx == TIMED_BATCHES:
+            each = (time.monotonic() - self._begin) / TIMED_BATCHES
+            left = each * (trainer.num_val_batches[dataloader_idx] - 1 - TIMED_BATCHES)
+            if left >= 60:
+                tell(f"{batch['set']}: about {span(left)} to go, by its first images")
+
+
 def run_scorers(
     model: DenseModel | None, data: Any, callbacks: list[Callback], folder: Path, **keywords: Any
 ) -> Trainer:
     """Score image sets by callbacks; ``keywords`` are of ``make_trainer``.  Returns the trainer."""
     trainer = make_trainer(
-        folder, callbacks=callbacks, logger=False, enable_checkpointing=False, **keywords
+        folder,
+        callbacks=[*callbacks, Forecast()],
+        logger=False,
+        enable_checkpointing=False,
+        **keywords,
     )
     trainer.validate(ScoredModule(model), datamodule=data, verbose=False)
     return trainer

@@ -34,6 +34,8 @@ class Benchmark:
         splits: those that can be scored; by default the image set chooses the reported one.
         layout: description of the files that must lie under ``benchmark_root``; empty for a set
             without files.
+        sets: the names by which ``gestalt data get`` downloads its files, or says where they are;
+            empty if it knows none.
         source: the training source that reads the same files, the same for all benchmarks of an
             image set; where training reads it, ``data.root`` is the root.  A benchmark on scenes
             has ``scenes``, and is drawn by ``data.recipe``.
@@ -46,6 +48,7 @@ class Benchmark:
     protocols: Mapping[str, str] = field(default_factory=dict)
     splits: tuple[str, ...] = ("train", "val")
     layout: str = ""
+    sets: tuple[str, ...] = ()
     source: str | None = None
 
     def protocol_name(self, measure: str, evaluation: Evaluation) -> str:
@@ -65,6 +68,7 @@ _voc = partial(
     image_set="pascal_voc",
     splits=("train", "val", "trainval"),
     layout="the folder that holds VOCdevkit/VOC2012",
+    sets=("pascal_voc",),
 )
 _val = partial(Benchmark, splits=("val",))
 _captioned = partial(
@@ -78,16 +82,19 @@ _context = partial(
     Benchmark,
     image_set="pascal_context",
     layout="the folder that holds VOCdevkit/VOC2010 with the converted masks",
+    sets=("pascal_context_images", "pascal_context_masks"),
 )
 _stuff = partial(
     Benchmark,
     image_set="coco",
     layout="the folder that holds val2017 and stuffthingmaps_trainval2017, or coco/ with both",
+    sets=("coco_val", "coco_stuff"),
 )
 _cityscapes = partial(
     Benchmark,
     image_set="cityscapes",
     layout="the folder that holds leftImg8bit and gtFine, or cityscapes/ with both",
+    sets=("cityscapes",),
 )
 
 _ROWS = (
@@ -116,6 +123,7 @@ _ROWS = (
         label_set="ade20k_150",
         measures=("segmentation", "grouping"),
         layout="the folder that holds ADEChallengeData2016",
+        sets=("ade20k",),
     ),
     _val(
         "ade20k_847",
@@ -125,6 +133,7 @@ _ROWS = (
             "the folder that holds ADE20K_2021_17_01 with images_detectron2 and "
             "annotations_detectron2"
         ),
+        sets=("ade20k_847",),
     ),
     _val(
         "pascal_context459",
@@ -134,6 +143,7 @@ _ROWS = (
             "the folder that holds VOCdevkit/VOC2010 with pascalcontext_val.txt and "
             "annotations_detectron2/pc459_val"
         ),
+        sets=("pascal_context_images", "pascal_context459"),
     ),
     _stuff("coco_object", label_set="coco_object_81"),
     _stuff("coco_stuff", label_set="coco_stuff_171"),
@@ -152,6 +162,7 @@ _ROWS = (
             "the folder that holds val2017 and annotations/panoptic_val2017.json, or coco/ with "
             "both"
         ),
+        sets=("coco_val", "coco_panoptic"),
     ),
     _cityscapes("cityscapes", label_set="cityscapes_19", measures=("segmentation", "grouping")),
     _cityscapes("cityscapes27", label_set="cityscapes_27", measures=("segmentation", "matching")),
@@ -161,6 +172,7 @@ _ROWS = (
         label_set="imagenet_1000",
         measures=("classification",),
         layout="the folder that holds imagenet/val/<WordNet id>",
+        sets=("imagenet",),
     ),
     _val(
         "imagenet_v2",
@@ -168,6 +180,7 @@ _ROWS = (
         label_set="imagenet_1000",
         measures=("classification",),
         layout="the folder that holds imagenetv2-matched-frequency-format-val",
+        sets=("imagenet_v2",),
     ),
     Benchmark(
         "waterbirds",
@@ -176,6 +189,7 @@ _ROWS = (
         measures=("robustness",),
         splits=("train", "val", "test"),
         layout="the folder that holds waterbird_complete95_forest2water2",
+        sets=("waterbirds",),
     ),
     Benchmark(
         "flickr",
@@ -184,6 +198,7 @@ _ROWS = (
         measures=("retrieval",),
         splits=("dev", "test"),
         layout="the folder that holds Images/, captions.txt and the split files",
+        sets=("flickr",),
         source="flickr",
     ),
     _captioned(
@@ -192,6 +207,7 @@ _ROWS = (
         splits=("val",),
         layout="the folder that holds val2017 and annotations/captions_val2017.json, or coco/ with "
         "both",
+        sets=("coco_val", "coco_annotations"),
     ),
     _captioned(
         "coco_captions_karpathy",
@@ -203,6 +219,7 @@ _ROWS = (
         image_set="flickr30k_karpathy",
         layout="the folder that holds flickr30k-images and dataset_flickr30k.json, or flickr30k/ "
         "with both",
+        sets=("flickr30k",),
     ),
 )
 

@@ -3,7 +3,7 @@ them.  ``published.json`` has the facts.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -82,6 +82,19 @@ def published() -> dict[str, Published]:
         for method, row in table["methods"].items()
         for set_name, value in row["value"].items()
     }
+
+
+def published_on(sets: Collection[str]) -> list[str]:
+    """Return the names of the numbers that authors have published on benchmarks whose data are in
+    some sets of ``gestalt data get``.
+    """
+    return [
+        name
+        for name, row in published().items()
+        if row.stated_by == "authors"
+        and (needed := BENCHMARKS[row.benchmark].sets)
+        and set(needed) <= {*sets}
+    ]
 
 
 def published_number(name: str) -> Published:
