@@ -114,9 +114,17 @@ def open_clip_block(block: Any) -> LastBlock | None:
 
 
 def transformers_block(layer: Any, *, prefix: int) -> LastBlock | None:
-    """Take apart an encoder layer of transformers' CLIP, SigLIP, AltCLIP or BLIP; None for another
-    kind.
+    """Take apart an encoder layer of transformers' CLIP, SigLIP, AltCLIP, BLIP or TIPSv2; None for
+    another kind.
     """
+    if hasattr(layer, "layer_scale1"):
+        return LastBlock(
+            layer,
+            prefix=prefix,
+            heads=lambda tokens, options: _heads(layer.attention, layer.norm1(tokens)),
+            merge=lambda values, tokens: layer.layer_scale1(layer.attention.o_proj(_join(values))),
+            feed=lambda tokens: layer.layer_scale2(layer.mlp(layer.norm2(tokens))),
+        )
     attention: Any = getattr(layer, "self_attn", None)
     if not hasattr(layer, "layer_norm1") or not (
         hasattr(attention, "q_proj") or hasattr(attention, "qkv")
@@ -159,7 +167,8 @@ def _projected(attention: Any, tokens: Tensor) -> Any:
 def _heads(attention: Any, tokens: Tensor) -> Heads:
     """Return the heads of an attention before further norms and rotary embeddings."""
     parts = _projected(attention, tokens)
-    width = parts[0].shape[-1] // attention.num_heads
+    count = getattr(attention, "num_heads", None) or attention.num_attention_heads
+    width = parts[0].shape[-1] // count
     query, key, value = (split(part, part.shape[-1] // width) for part in parts)
     return Heads(query, key, value, float(getattr(attention, "scale", width**-0.5)))
 

@@ -121,8 +121,6 @@ def test_missing_data_and_unknown_names_are_refused_with_the_remedy():
         match=r"data of pascal_voc; run `gestalt data get pascal_voc`, or .*VOCdevkit/VOC2012",
     ):
         command.check(SimpleNamespace(name="sclip/voc21", overrides=[]))
-    with pytest.raises(ValueError, match="name it by --model python:tips:TipsL"):
-        command.check(SimpleNamespace(name="tipsv2/ade20k", model=None, overrides=[]))
     with pytest.raises(
         ValueError,
         match=r"sclip/voc12: no such published number; .*reproduce` lists them",

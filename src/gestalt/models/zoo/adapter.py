@@ -148,12 +148,14 @@ downloaded and run.
 """
 
 
-def read_config(name: str, *, target: str) -> Keys:
+def read_config(name: str, *, target: str, beside_code: Sequence[str] = ()) -> Keys:
     """Read ``config.json`` of a folder, of the hub's cache or of the hub.
 
     Args:
         name: a folder, or ORG/NAME on the hub.
         target: beginning of a message, such as ``hf:ORG/NAME``.
+        beside_code: types of models whose ``auto_map`` is ignored, as the caller loads them by a
+            class of transformers.
 
     Raises:
         ValueError: it cannot be read, or it or the tokenizer's configuration names code that is not
@@ -164,6 +166,8 @@ def read_config(name: str, *, target: str) -> Keys:
     place = f"{target}: config.json of {name}"
     with errors_in_one_line(f"{place} cannot be read"):
         config = PretrainedConfig.get_config_dict(name)[0]
+    if config.get("model_type") in beside_code:
+        config.pop("auto_map", None)
     _refuse_code(config, place)
     if not isinstance(config.get("model_type"), str):
         raise ValueError(

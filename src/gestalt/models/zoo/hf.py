@@ -58,7 +58,7 @@ class HfModel(Adapter):
         arguments: arguments of ``Adapter``.
     """
 
-    prefix = 0
+    prefix = 0  # class tokens
     padding: str | bool = True
     offset = 0  # positions of a text that are not tokens
 
@@ -74,6 +74,11 @@ class HfModel(Adapter):
     def vision(self) -> Any:
         """The image tower."""
         return self.model.vision_model
+
+    @property
+    def before(self) -> int:
+        """Tokens before the locations: the class token and registers, which have no position."""
+        return self.prefix + getattr(self.model.config.vision_config, "num_register_tokens", 0)
 
     def text_features(self, texts: list[str]) -> Tensor:
         """Embed K texts, (K, E), not normalised."""
@@ -102,12 +107,13 @@ class HfModel(Adapter):
         with _positions_of_any_grid():
             hidden = self.hidden(pixels)
         summary = hidden[:, 0] if self.prefix else None
-        return tokens_of(hidden[:, self.prefix :], summary=summary)
+        return tokens_of(hidden[:, self.before :], summary=summary)
 
     def last_block(self) -> LastBlock | None:
         """Return the parts of the image tower's last block; None where it has no such block."""
-        layers = getattr(self.vision.encoder, "layers", None)
-        return None if layers is None else transformers_block(layers[-1], prefix=self.prefix)
+        encoder = self.vision.encoder
+        layers = getattr(encoder, "layers", None) or getattr(encoder, "layer", None)
+        return None if layers is None else transformers_block(layers[-1], prefix=self.before)
 
     @contextmanager
     def resize_positions(self, positions: str, *, grid: Pair) -> Iterator[None]:
@@ -176,6 +182,23 @@ class HfBlipRetrieval(HfBlip):
     def pooled_text(self, **inputs: Tensor) -> Tensor:
         """Project the first token, (K, E), not normalised."""
         return self.model.text_proj(self.model.text_encoder(**inputs).last_hidden_state[:, 0])
+
+
+class HfTips(HfModel):
+    """TIPSv2, whose image embedding is the first class token; the second, of synthetic captions, is
+    a register.
+    """
+
+    prefix = 1
+
+    def hidden(self, pixels: Tensor) -> Tensor:
+        """Run the image tower and its last norm: (B, 1 + registers + N, D)."""
+        return self.vision(pixel_values=pixels).last_hidden_state
+
+    def head(self, tokens: Tokens) -> Tensor:
+        """Take the class token: (B, E)."""
+        assert tokens.summary is not None
+        return tokens.summary
 
 
 class HfSiglip(HfModel):
@@ -274,9 +297,15 @@ FAMILIES: dict[str, dict[str, type[HfModel]]] = {
     "align": {"AlignModel": HfAlign},
     "blip": {"BlipModel": HfBlip, "BlipForImageTextRetrieval": HfBlipRetrieval},
     "groupvit": {"GroupViTModel": HfGroupViT},
+    "tipsv2": {"Tipsv2Model": HfTips},
 }
 """``model_type`` of a configuration -> class of transformers -> class that reads it; the first is
 meant where none is named.
+"""
+
+BESIDE_CODE = ("tipsv2",)
+"""Types of models whose repositories on the hub also hold code, for older releases of transformers;
+it is not run.
 """
 
 
@@ -334,7 +363,8 @@ def open_model(name: str) -> HfModel:
 
 def describe(name: str) -> dict[str, Any]:
     """Return library, version and architecture of a model, for the record."""
-    return describe_library("transformers", read_config(name, target=f"hf:{name}"))
+    config = read_config(name, target=f"hf:{name}", beside_code=BESIDE_CODE)
+    return describe_library("transformers", config)
 
 
 def normalisation(processor: Any) -> tuple[list[float], list[float]]:
@@ -361,7 +391,7 @@ def _examined(name: str) -> tuple[str, type[HfModel]]:
     Raises:
         ValueError: it cannot be scored, with the reason.
     """
-    config = read_config(name, target=f"hf:{name}")
+    config = read_config(name, target=f"hf:{name}", beside_code=BESIDE_CODE)
     kind = config["model_type"]
     if kind not in FAMILIES:
         raise ValueError(
@@ -369,6 +399,7 @@ def _examined(name: str) -> tuple[str, type[HfModel]]:
         )
     adapters = FAMILIES[kind]
     named = (config.get("architectures") or [next(iter(adapters))])[0]
+    named = {adapter.lower(): adapter for adapter in adapters}.get(named.lower(), named)
     if named not in adapters:
         raise ValueError(
             f"hf:{name}: a {named}, which has no image and text embeddings to compare; supported "

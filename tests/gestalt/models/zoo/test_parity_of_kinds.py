@@ -30,7 +30,8 @@ def inputs(folder, shown, *, kind):
 
 
 def any_size(kind):
-    return {} if kind in ("SigLIP 2", "ALIGN") else {"interpolate_pos_encoding": True}
+    same = kind in ("SigLIP 2", "ALIGN", "TIPSv2")
+    return {} if same else {"interpolate_pos_encoding": True}
 
 
 def expected(model, given, *, kind, shape):
@@ -43,6 +44,8 @@ def expected(model, given, *, kind, shape):
     pooled = model.get_image_features(**given, **any_size(kind)).pooler_output
     if kind == "ALIGN":
         return pooled, hidden.flatten(2).transpose(1, 2)
+    if kind == "TIPSv2":
+        return pooled, hidden[:, 3:]
     if kind.startswith("SigLIP"):
         count = shape[0] * shape[1] // 256
         alone = hidden[:, :count].flatten(0, 1).unsqueeze(1)
@@ -53,7 +56,7 @@ def expected(model, given, *, kind, shape):
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "GroupViT"])
 @torch.no_grad()
 def test_images_and_locations_are_embedded_as_transformers_does(tmp_path, kind):
-    shape = (96, 64) if kind in ("CLIP", "SigLIP 2", "ALIGN") else (SIZE, SIZE)
+    shape = (96, 64) if kind in ("CLIP", "SigLIP 2", "ALIGN", "TIPSv2") else (SIZE, SIZE)
     theirs = saved(tmp_path, kind=kind)
     ours = open_model(str(tmp_path))
     shown = images(shape)
@@ -109,7 +112,7 @@ def test_groupvit_images_and_locations_match_the_segmentation_of_transformers(tm
     torch.testing.assert_close(wide, logits, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("kind", ["CLIP", "SigLIP", "BLIP"])
+@pytest.mark.parametrize("kind", ["CLIP", "SigLIP", "BLIP", "TIPSv2"])
 @torch.no_grad()
 def test_the_decomposed_last_block_gives_the_same_output(tmp_path, kind):
     saved(tmp_path, kind=kind)
@@ -122,7 +125,7 @@ def test_the_decomposed_last_block_gives_the_same_output(tmp_path, kind):
     torch.testing.assert_close(again, ours.embed_image(shown), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("kind", ["CLIP", "SigLIP"])
+@pytest.mark.parametrize("kind", ["CLIP", "SigLIP", "TIPSv2"])
 @torch.no_grad()
 def test_a_position_rule_applies_only_to_the_call_and_not_at_the_native_size(tmp_path, kind):
     saved(tmp_path, kind=kind)

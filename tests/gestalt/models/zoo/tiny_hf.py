@@ -52,6 +52,11 @@ BLIP_TEXT = {**CLIP_TEXT, "encoder_hidden_size": 24}
 BLIP = _towers(BLIP_TEXT, **WITH_TWELVE, image_text_hidden_size=12)
 GROUPS = {"depths": [1, 1], "num_group_tokens": [6, 4], "num_output_groups": [6, 4]}
 GROUPVIT = _towers(vision={**VISION, **GROUPS}, **WITH_TWELVE, projection_intermediate_dim=20)
+TIPS = _towers(
+    {**ALIGN_TEXT, "hidden_size": 24},
+    {**VISION, "num_register_tokens": 2},
+    auto_map={"AutoModel": "modeling_tips.TIPSv2Model"},  # as published
+)
 KINDS = {  # configuration, its options, model, image processor
     "CLIP": ("CLIP", CLIP, "CLIPModel", "CLIP"),
     "MetaCLIP 2": ("MetaClip2", CLIP, "MetaClip2Model", "CLIP"),
@@ -72,6 +77,7 @@ KINDS = {  # configuration, its options, model, image processor
     ),
     "BLIP": ("Blip", BLIP, "BlipModel", "Blip"),
     "BLIP retrieval": ("Blip", BLIP, "BlipForImageTextRetrieval", "Blip"),
+    "TIPSv2": ("Tipsv2", TIPS, "Tipsv2Model", "Tipsv2"),
     "GroupViT": ("GroupViT", GROUPVIT, "GroupViTModel", "CLIP"),
 }
 
@@ -108,4 +114,6 @@ def saved(folder, *, kind):
     getattr(transformers, f"{processor}ImageProcessor")(**NORMALISED, **options).save_pretrained(
         folder
     )
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace("Tipsv2Model", "TIPSv2Model"))  # as published
     return model
