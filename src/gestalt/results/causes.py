@@ -44,6 +44,10 @@ AREAS = (0.01, 0.04, 0.16, 0.36)
 """Edges of the bins of a class's area, as a share of the labelled pixels of its image."""
 
 
+MAX_COSTLY = 5
+"""Number of listed images that lose most to a cause."""
+
+
 class Rows(NamedTuple):
     """The columns of the ``rows`` of a set, (m,) each.
 
@@ -156,6 +160,8 @@ class Diagnosis:
         iou: (C,) nan for a class in neither truth nor prediction.
         class_shares: (C, k) they add up to 1 - IoU of the class.
         samples: (N, k) the jackknife's pseudo-values of the shares.
+        parts: (N, k) part of each image in the shares; nan for a share of 0.  The loss of a class
+            is divided among images in proportion to their wrong pixels of the class.
         marks: (N, C) true pixels of each image.
         bands: mIoU of the pixels of each band of ``BAND_NAMES``.
         band_pixels: (k, 5) share of each cause's pixels in each band; nan without pixels.
@@ -171,6 +177,7 @@ class Diagnosis:
     iou: Floats
     class_shares: Floats
     samples: Floats
+    parts: Floats
     marks: Ints
     bands: Floats
     band_pixels: Floats
@@ -180,6 +187,18 @@ class Diagnosis:
     def interval(self, number: int) -> Interval | None:
         """Return the 95 % interval over images of the share of the cause at a position."""
         return self._contribution(number).interval(self.samples[:, number])
+
+    @property
+    def costly(self) -> list[dict[int, float]]:
+        """For each cause, the images that lose most to it, with their part of its share."""
+        return [
+            {
+                int(image): part[image]
+                for image in np.argsort(-part, kind="stable")[:MAX_COSTLY]
+                if part[image] > 0
+            }
+            for part in self.parts.T
+        ]
 
     @property
     def reason(self) -> str:
@@ -210,29 +229,37 @@ def diagnose(array: Array, *, images: int, classes: int, background: int | None)
     values = mean_without_nan(iou, axis=1)
     share_of_classes = shapley(np.where(np.isnan(iou), 1.0, iou)).T
     share_of_classes[np.isnan(iou[0])] = np.nan
+    shares = shapley(values)
+    lost_per_pixel = divide_or_nan(share_of_classes, total.missed + total.wrongly)
+    lost_per_pixel = np.vstack([lost_per_pixel, np.zeros(len(causes))])  # for no class
+    wrong, number = rows.where(cause != RIGHT), np.searchsorted(causes, cause[cause != RIGHT])
+    lost = lost_per_pixel[wrong.truth, number] + lost_per_pixel[wrong.predicted, number]
+    parts = np.zeros((images, len(causes)))
+    np.add.at(parts, (wrong.image, number), wrong.pixels * lost)
     marks = np.zeros((images, classes), dtype=np.int64)
     np.add.at(marks, (rows.image, rows.truth), rows.pixels)
     in_band = [
         [rows.pixels[(cause == one) & (rows.band == band)].sum() for band in range(len(BAND_NAMES))]
         for one in causes
     ]
-    pixels = np.array(in_band)
+    band_pixels = np.array(in_band)
     present = np.minimum((marks > 0).sum(axis=1), MOST_CLASSES)
     groups = range(1, MOST_CLASSES + 1)
     return Diagnosis(
         causes=causes,
         miou=float(values[0]),
-        shares=shapley(values),
+        shares=shares,
         mended=values[1 << np.arange(len(causes))],
         iou=iou[0],
         class_shares=share_of_classes,
         samples=shapley(pseudo_values(rows, cause, total, iou, images=images, causes=causes).T).T,
+        parts=parts * divide_or_nan(shares, parts.sum(axis=0)),
         marks=marks,
         bands=np.array(
             [_miou(rows.where(rows.band == b), classes) for b in range(len(BAND_NAMES))]
         ),
         band_pixels=divide_or_nan(
-            pixels, np.broadcast_to(pixels.sum(axis=1, keepdims=True), pixels.shape)
+            band_pixels, np.broadcast_to(band_pixels.sum(axis=1, keepdims=True), band_pixels.shape)
         ),
         by_classes=(
             np.array([(present == number).sum() for number in groups]),

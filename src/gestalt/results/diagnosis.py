@@ -168,6 +168,7 @@ def _details(title: str, one: Diagnosis, names: Sequence[str]) -> Iterator[Table
     ]
     heads = ["distance to a true border", "mIoU if mended alone", *BAND_NAMES]
     yield Table(f"{title}: by distance to a border", heads, rows)
+    yield costly_table(f"{title}: images that lose most to each cause", one)
     classes = [
         [name, _number(iou), *map(_number, shares)]
         for name, iou, shares in zip(names, one.iou, one.class_shares, strict=True)
@@ -187,6 +188,19 @@ def _details(title: str, one: Diagnosis, names: Sequence[str]) -> Iterator[Table
     ]
     heads = ["area of a class in its image", "pixels", "share that is right"]
     yield Table(f"{title}: pixel recall by area, without background", heads, areas)
+
+
+def costly_table(title: str, one: Diagnosis) -> Table:
+    """Return the images that lose most to each cause."""
+    rows = [
+        [
+            CAUSES[cause],
+            ", ".join(f"{image} ({part:.4f})" for image, part in parts.items()) or NONE,
+        ]
+        for cause, parts in zip(one.causes, one.costly, strict=True)
+    ]
+    heads = ["cause", "sample ids, each with its part of the share"]
+    return Table(title, heads, rows, numbers=range(0))
 
 
 def _number(value: float) -> str:

@@ -8,20 +8,22 @@ needed.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
 
 from gestalt.measures.evaluation.pictures import segmentation_panels
+from gestalt.results.causes import CAUSES
 from gestalt.results.comparability import (
     split_by_measurement,
     supervision_notes,
     supervision_table,
 )
 from gestalt.results.compare import METHOD, Comparison, compare, differing
-from gestalt.results.diagnosis import picture, tables
+from gestalt.results.diagnosis import costly_table, of_result, picture, tables
 from gestalt.results.grid import METHOD as GRID_METHOD
 from gestalt.results.grid import GridResults, build_tables
 from gestalt.results.grid_page import grid_page
@@ -175,6 +177,14 @@ SCORED = ("protocol", "label_set", "vocabulary", "templates", "calibration")
 """Fields of an entry on how its set was scored."""
 
 
+COSTLY = "Images that lose most to each cause"
+
+KEEP = (
+    "Those whose predictions were kept are drawn below: all of them after gestalt score, and after "
+    "gestalt eval with --predictions DIR."
+)
+
+
 def render_section(result: Result, number: int) -> Markup:
     """Return the section of a result as HTML; ``number`` is that of its anchor."""
     parts: list[Markup] = []
@@ -235,8 +245,8 @@ def _entry(result: Result, entry: Fields) -> Iterator[Markup]:
 
 
 def _segmentation(result: Result, entry: Fields) -> Iterator[Markup]:
-    """Yield the causes of lost mIoU, the IoU of each class, the confusions, and the best and worst
-    images.
+    """Yield the causes of lost mIoU, the IoU of each class, the confusions, the best and worst
+    images, and those that lose most to each cause.
     """
     losses = _losses([result], entry["metric_keys"])
     for table in losses:
@@ -249,9 +259,15 @@ def _segmentation(result: Result, entry: Fields) -> Iterator[Markup]:
     arrays = result.arrays(entry["set"])
     if "confusion" in arrays:
         yield BLOCKS.table(confusions(arrays["confusion"], entry["names"]))
-    for end, images in extremes(result, entry).items():
-        if images:
-            yield BLOCKS.images(end, images)
+    costs: dict[int, str] = {}
+    if "rows" in arrays:
+        one = of_result(result, f"{entry['set']}/miou")
+        yield BLOCKS.table(replace(costly_table(COSTLY, one), notes=[KEEP]))
+        for cause, parts in zip(one.causes, one.costly, strict=True):
+            for image, part in parts.items():
+                costs[image] = f"{costs.get(image, f'sample {image}')}, {CAUSES[cause]} {part:.4f}"
+    for heading, images in draw_images(result, entry, costs):
+        yield BLOCKS.images(heading, images)
 
 
 def _losses(results: Sequence[Result], metrics: Iterable[str]) -> list[Table]:
@@ -298,17 +314,34 @@ def confusions(confusion: Ints, names: Sequence[str]) -> Table:
     return Table(title, ["truth", "taken for", "pixels", "of that truth"], largest, range(2, 4))
 
 
-def extremes(result: Result, entry: Fields) -> dict[str, list[tuple[str, float, Markup]]]:
-    """Draw the best and the worst images, each with its prediction and its truth.  Returns title,
-    IoU and address of each; empty if they were not kept.
+def draw_images(
+    result: Result, entry: Fields, costs: Mapping[int, str]
+) -> Iterator[tuple[str, list[tuple[str, str, Markup]]]]:
+    """Draw the best and the worst images, and those that lose most to a cause, each with its
+    prediction and its truth, if they were kept.  Yields headings, with title, caption and address
+    of each image.
+
+    Args:
+        result: the result.
+        entry: that of the set.
+        costs: the causes that an image loses most to, in words, by its id.
     """
     predictions = result.extremes(entry["set"])
-    best = entry.get("best_images", [])
-    listed = best + entry.get("worst_images", [])
-    if predictions is None or len(predictions.images) != len(listed):
-        return {}
-    drawn = []
-    for image, facts in zip(predictions.images, listed, strict=True):
-        panels = segmentation_panels(image, predictions.names, predictions.background)
-        drawn.append((image.title, facts["iou"], image_url(panels, "jpeg", quality=85)))
-    return {"Best": drawn[: len(best)], "Worst": drawn[len(best) :]}
+    if predictions is None:
+        return
+    kept = {image.sample_id: image for image in predictions.images}
+    captions = {
+        f"{end} images, by the mean IoU of the classes in each": {
+            facts["sample_id"]: f"{facts['iou']:.3f}"
+            for facts in entry.get(f"{end.lower()}_images", ())
+        }
+        for end in ("Best", "Worst")
+    }
+    for heading, captioned in {**captions, COSTLY: costs}.items():
+        drawn = []
+        for index in filter(kept.__contains__, captioned):
+            panels = segmentation_panels(kept[index], predictions.names, predictions.background)
+            url = image_url(panels, "jpeg", quality=85)
+            drawn.append((kept[index].title, captioned[index], url))
+        if drawn:
+            yield heading, drawn

@@ -4,6 +4,7 @@ closing table.
 
 import sys
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 from lightning.pytorch import Callback, Trainer
@@ -13,7 +14,8 @@ from gestalt.config.start import start_of
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.callback import RecordedCallback
 from gestalt.measures.evaluation.pictures import EXTREMES
-from gestalt.measures.segmentation.class_maps import write_extremes
+from gestalt.measures.segmentation.class_maps import ClassMaps, write_extremes
+from gestalt.results.causes import diagnose
 from gestalt.results.record import provenance, write_record
 from gestalt.results.result import HEADS, Result, headlines_of, read_result
 from gestalt.results.supervision import supervision
@@ -95,11 +97,29 @@ def write_results(
         extremes: folder that the folder of the best and worst images is made in.
     """
     scorers = scorers_of(callbacks)
-    write_extremes(extremes / EXTREMES, scorers)
+    write_extremes(extremes / EXTREMES, scorers, costly_images)
     further = {"supervision": supervision(record), "arrays": write_per_image(arrays, scorers)}
     write_record(path, {**record, **further})
     print(f"result: {path}", file=sys.stderr, flush=True)
     return read_result(path)
+
+
+def costly_images(scorer: ClassMaps) -> list[int]:
+    """Return the ids of the images that lose most to each cause, each once; none if their maps are
+    not in files.
+    """
+    if not scorer.has_maps:
+        return []
+    score = scorer.scores["model"]
+    labels = scorer.labels
+    found = diagnose(
+        scorer.arrays(score)["rows"],
+        images=score.images,
+        classes=len(labels.names),
+        background=labels.background,
+    )
+    images = dict.fromkeys(chain.from_iterable(found.costly))
+    return [int(score.sample_id[image]) for image in images]
 
 
 def write_per_image(folder: Path, scorers: Iterable[RecordedCallback]) -> dict[str, dict[str, str]]:

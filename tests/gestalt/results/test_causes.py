@@ -132,6 +132,17 @@ def test_moved_borders_lie_in_the_bands_up_to_their_distance():
     assert right[2] == pytest.approx((64 - 24 + 60 - 18) / 124)
 
 
+def test_a_share_is_divided_among_images_by_their_wrong_pixels_of_each_class():
+    one, two = truth(), truth()
+    one[21:22], two[21:24] = 1, 2
+    found = diagnosed((one, truth()), (truth(), truth()), (two, truth()))
+    background, first, second, _ = found.class_shares[:, 0] / 3
+    parts = {2: background * 3 / 4 + second, 0: background / 4 + first}
+    assert found.costly == [pytest.approx(parts), {}, {}, {}]
+    assert [*found.costly[0]] == [*parts]
+    assert sum(parts.values()) == pytest.approx(found.shares[0])
+
+
 def test_the_parts_of_a_bar_adjoin_and_keep_their_colours():
     rows = {"all": {"a": 0.2, "b": 0.5, "c": 0.3}, "one": {"a": 0.7, "c": 0.3}}
     colours = set()
@@ -175,6 +186,8 @@ def test_the_command_prints_shares_and_refuses_results_without_rows(cwd, capsys)
     for words in (f"| {miou:.3f} |", f"{found.shares[ABSENT]:.3f}", "other class of the image"):
         assert words in page
     assert "1 px" in page
+    image, part = next(iter(found.costly[ABSENT].items()))
+    assert f"| class absent from the image | {image} ({part:.4f})" in page
     assert main(["diagnose", "new/version_0", "--latex", "--output", "shares.png"]) == 0
     assert Path("shares.png").read_bytes().startswith(b"\x89PNG")
     shares = " & ".join(f"{100 * share:.1f}" for share in (miou, *found.shares))

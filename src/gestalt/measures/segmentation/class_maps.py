@@ -2,16 +2,18 @@
 that are segmented best and worst.  N samples, C classes, H W pixels.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from lightning.pytorch import Trainer
 from PIL import Image
 from torch import Tensor
 
 from gestalt.data_modules.image_sets import LabelSet
+from gestalt.data_modules.validation import ImageSetDataset
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.callback import Baseline, Batch, RecordedCallback, Scorer
 from gestalt.measures.context import Context, Entry
@@ -167,6 +169,23 @@ class ClassMaps(Scorer):
             return None
         return self._as_arrays([shown for _, shown in self._extremes.values()])
 
+    @property
+    def has_maps(self) -> bool:
+        """True if the maps of all images are in files: those that are scored, or written ones."""
+        return self.folder is not None or "prediction" in self.needs
+
+    def read_images(self, ids: list[int]) -> list[ScoredImage]:
+        """Read images of the set again, with their maps from files."""
+        if not ids:
+            return []
+        batch: Batch = ImageSetDataset(self.context.image_set)[ids]
+        maps = batch.get("prediction")
+        if self.folder is not None:
+            files = [self.folder / f"{name}.png" for name in batch["name"]]
+            maps = [torch.from_numpy(np.array(Image.open(file))) for file in files]
+        truth = self.truth(batch)
+        return [ScoredImage.of(batch, place, maps, truth) for place in range(len(ids))]
+
     def _as_arrays(self, images: Sequence[ScoredImage]) -> Predictions:
         """Return images with their class names, to be written."""
         return Predictions(tuple(self.labels.names), self.labels.background, images=tuple(images))
@@ -201,12 +220,19 @@ class ClassMaps(Scorer):
         return segmentation_panels(shown, self.labels.names, self.labels.background)
 
 
-def write_extremes(folder: Path, scorers: Iterable[RecordedCallback]) -> None:
-    """Write the predictions of every scorer to ``<folder>/<benchmark>.npz``, images
+def write_extremes(
+    folder: Path,
+    scorers: Iterable[RecordedCallback],
+    further: Callable[[ClassMaps], Iterable[int]] = lambda scorer: (),
+) -> None:
+    """Write the best and the worst images of every scorer with their predictions to
+    ``<folder>/<benchmark>.npz``, and after them those whose ids ``further`` returns; all are
     reduced to ``MAX_LONG_SIDE``.
     """
     for scorer in scorers:
-        predictions = scorer.predictions() if isinstance(scorer, ClassMaps) else None
-        if predictions is not None:
-            images = tuple(map(reduced, predictions.images))
-            write_predictions(folder / f"{scorer.name}.npz", predictions._replace(images=images))
+        if not isinstance(scorer, ClassMaps) or (predictions := scorer.predictions()) is None:
+            continue
+        known = {image.sample_id for image in predictions.images}
+        ids = [index for index in further(scorer) if index not in known]
+        images = map(reduced, (*predictions.images, *scorer.read_images(ids)))
+        write_predictions(folder / f"{scorer.name}.npz", predictions._replace(images=tuple(images)))
