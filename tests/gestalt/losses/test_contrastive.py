@@ -1,34 +1,13 @@
 """The contrastive loss on one process.  B pairs, E width."""
 
 import math
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
-from torch.nn import functional
 
 from gestalt.losses.captions import text_ids
-from gestalt.losses.contrastive import contrastive_loss
-from gestalt.losses.matrix import ContrastiveTerms
-
-CAPTIONS = ["a dog", "a cat", "a dog", "two apples on grass", "a dog"]
-SCALE = math.log(1 / 0.07)
-
-
-def pairs(seed: int = 0, *, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    image, text = torch.randn(2, len(CAPTIONS), 4, generator=generator, dtype=dtype)
-    return functional.normalize(image, dim=-1), functional.normalize(text, dim=-1)
-
-
-def terms(image: Tensor, text: Tensor, **choices: Any) -> ContrastiveTerms:
-    choices = {"directions": "sum", "equal_texts": "negatives", **choices}
-    logit_scale = torch.tensor(SCALE, dtype=image.dtype)
-    return contrastive_loss(
-        image, text, logit_scale=logit_scale, text_id=text_ids(CAPTIONS), **choices
-    )
+from tests.gestalt.losses.test_blocks import CAPTIONS, EQUAL, SCALE, inputs, terms
 
 
 def by_loops(image: np.ndarray, text: np.ndarray, *, directions: str, equal_texts: str) -> float:
@@ -48,72 +27,59 @@ def by_loops(image: np.ndarray, text: np.ndarray, *, directions: str, equal_text
 
 
 @pytest.mark.parametrize("directions", ["sum", "mean"])
-@pytest.mark.parametrize("equal_texts", ["negatives", "positives"])
+@pytest.mark.parametrize("equal_texts", EQUAL)
 def test_equals_the_definition_pair_by_pair(directions, equal_texts):
-    image, text = pairs()
-    expected = by_loops(image.numpy(), text.numpy(), directions=directions, equal_texts=equal_texts)
-    assert terms(
-        image, text, directions=directions, equal_texts=equal_texts
-    ).loss.item() == pytest.approx(expected, rel=1e-12)
+    choices = {"directions": directions, "equal_texts": equal_texts}
+    image, text, scale, _ = inputs()
+    expected = by_loops(image.detach().numpy(), text.detach().numpy(), **choices)
+    found = terms("contrastive", image, text, scale, **choices).loss.item()
+    assert found == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("equal_texts", ["negatives", "positives"])
+@pytest.mark.parametrize("equal_texts", EQUAL)
 @pytest.mark.parametrize("rows", [[0, 1, 3], [2], [4, 0]])
 def test_invalid_rows_do_not_affect_loss_or_gradients(rows, equal_texts):
     valid = torch.zeros(len(CAPTIONS), dtype=torch.bool)
     valid[rows] = True
-    (image, text), scale, ids = (
-        pairs(),
-        torch.tensor(SCALE, dtype=torch.float64),
-        text_ids(CAPTIONS),
-    )
     found = []
     for keep, mask in ((slice(None), valid), (valid, None)):
-        inputs = [part.clone().requires_grad_() for part in (image, text, scale)]
-        mine = contrastive_loss(
-            inputs[0][keep],
-            inputs[1][keep],
-            logit_scale=inputs[2],
-            text_id=ids[keep],
-            directions="sum",
-            equal_texts=equal_texts,
-            valid=mask,
-        )
+        image, text, scale, _ = inputs()
+        choices = {"text_id": text_ids(CAPTIONS)[keep], "equal_texts": equal_texts, "valid": mask}
+        mine = terms("contrastive", image[keep], text[keep], scale, **choices)
         torch.autograd.backward(mine.loss)
-        found.append([*mine, *(part.grad for part in inputs)])
+        found.append([*mine, image.grad, text.grad, scale.grad])
     for masked, without in zip(*found, strict=True):
         torch.testing.assert_close(masked, without, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("equal_texts", ["negatives", "positives"])
+@pytest.mark.parametrize("equal_texts", EQUAL)
 def test_the_terms_of_a_batch_without_a_valid_row_are_nan(equal_texts):
-    of_none = terms(
-        *pairs(), valid=torch.zeros(len(CAPTIONS), dtype=torch.bool), equal_texts=equal_texts
-    )
-    assert [math.isnan(term) for term in of_none] == [True, True, True]
+    valid = torch.zeros(len(CAPTIONS), dtype=torch.bool)
+    of_none = terms("contrastive", *inputs()[:3], valid=valid, equal_texts=equal_texts)
+    assert [bool(term.isnan()) for term in of_none] == [True, True, True]
 
 
 def test_duplicates_are_the_share_of_captions_that_occur_again():
-    assert terms(*pairs()).duplicates.item() == pytest.approx(3 / 5)
+    assert terms("contrastive", *inputs()[:3]).duplicates.item() == pytest.approx(5 / 7)
 
 
 def test_retrieving_an_identical_caption_counts_as_correct():
-    eye = torch.eye(5, dtype=torch.float64)
-    # image 0 finds text 2 and image 2 finds text 4 (the same words), image 1 its own; 3 and 4 miss
-    order = [2, 1, 4, 0, 3]
-    assert terms(eye[order], eye).accuracy.item() == pytest.approx(3 / 5)
+    eye, scale = torch.eye(7, dtype=torch.float64), inputs()[2]
+    # images 0, 1 and 2 find texts of the same words, 5 and 6 their own; 3 and 4 miss
+    order = [2, 6, 4, 0, 3, 5, 6]
+    assert terms("contrastive", eye[order], eye, scale).accuracy.item() == pytest.approx(5 / 7)
 
 
 def test_similarities_are_float32_under_autocast():
-    image, text = pairs(dtype=torch.float32)
-    expected = terms(image, text).loss
+    image, text, scale, _ = (tensor.float() for tensor in inputs())
+    expected = terms("contrastive", image, text, scale).loss
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = terms(image, text).loss
+        found = terms("contrastive", image, text, scale).loss
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
 def test_refuses_rows_that_do_not_match():
-    image, text = pairs()
-    with pytest.raises(ValueError, match=r"image \(5, 4\), text \(4, 4\), text_id \(5,\)"):
-        terms(image, text[:4])
+    image, text, scale, _ = inputs()
+    with pytest.raises(ValueError, match=r"image \(7, 4\), text \(4, 4\), text_id \(7,\)"):
+        terms("contrastive", image, text[:4], scale)
