@@ -5,6 +5,7 @@ open_clip.
 import json
 import re
 import shutil
+from dataclasses import asdict
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -177,6 +178,9 @@ def test_a_single_tower_starts_beside_fresh_weights(saved, tower, tmp_path):
     origins = {"image": model.image_origin, "text": model.text_origin}
     assert [part for part in TOWERS if origins[part].init == start] == [tower]
     assert origins[tower].sha256 == weights_hash(opened)
+    kept = {f"{part}_origin": asdict(origin) for part, origin in origins.items()}
+    resumed = build_model(config, save_run(tmp_path, model, config, **kept) / CHECKPOINT)
+    assert {"image": resumed.image_origin, "text": resumed.text_origin} == origins
 
 
 REFUSED = {  # start and overrides, and a part of the line
