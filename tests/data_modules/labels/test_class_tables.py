@@ -93,7 +93,7 @@ def test_objects_of_ade_are_read_from_the_green_channel(tmp_path):
     assert images.no_instances is None
     for sample in map(images.sample, range(3)):
         assert np.array_equal(sample["instance"].numpy(), numbered(sample, {90: 1, 150: 2}))
-    shutil.rmtree(tmp_path / "ADEChallengeData2016" / "annotations_instance")
+    shutil.rmtree(tmp_path / "ADEChallengeData2016/annotations_instance")
     assert "annotations_instance" in opened_set("ade20k", tmp_path).no_instances
 
 
@@ -122,10 +122,8 @@ def test_things_are_objects_and_crowds_are_void_in_coco(tmp_path):
 def test_four_label_sets_of_coco_share_a_photograph(tmp_path):
     draw_panoptic(tmp_path)
     for path in (tmp_path / "val2017").iterdir():
-        save_mask(
-            tmp_path / "stuffthingmaps_trainval2017" / "val2017" / f"{path.stem}.png",
-            np.full(SHAPES[int(path.stem) - 139], 181),
-        )
+        map_of_it = tmp_path / f"stuffthingmaps_trainval2017/val2017/{path.stem}.png"
+        save_mask(map_of_it, np.full(SHAPES[int(path.stem) - 139], 181))
     images = opened_set("coco", tmp_path)
     labels = images.sample(1)["labels"]
     assert (
@@ -137,7 +135,7 @@ def test_four_label_sets_of_coco_share_a_photograph(tmp_path):
     assert labels["coco_stuff_171"].eq(170).all()
     assert labels["coco_object_81"].eq(0).all()
     assert "instance" not in opened_set("coco", tmp_path, "coco_stuff_171").sample(1)
-    (tmp_path / "stuffthingmaps_trainval2017" / "val2017" / "000000000140.png").unlink()
+    (tmp_path / "stuffthingmaps_trainval2017/val2017/000000000140.png").unlink()
     with pytest.raises(
         ValueError, match=r"no file .*000000000140\.png, which .*panoptic_val2017\.json requires"
     ):
@@ -153,7 +151,7 @@ def test_only_the_files_of_the_requested_label_set_are_required(tmp_path):
     assert len(opened_set("coco", tmp_path / "other", "coco_panoptic_133")) == 3
     with pytest.raises(ValueError, match=r"no <12 digits>\.png in any of .*stuffthingmaps"):
         opened_set("coco", tmp_path / "other", "coco_stuff_171")
-    shutil.rmtree(tmp_path / "other" / "annotations" / "panoptic_val2017")
+    shutil.rmtree(tmp_path / "other/annotations/panoptic_val2017")
     with pytest.raises(
         ValueError, match=r"no folder .*panoptic_val2017; unpack the panoptic_val2017\.zip"
     ):
@@ -167,32 +165,23 @@ def test_converted_maps_give_the_same_labels_as_the_archives(tmp_path):
         name: opened_set(name, tmp_path, *sets).sample(0)["labels"]
         for name, sets in CONVERTED.items()
     }
-    maps = tmp_path / "coco" / "stuffthingmaps_trainval2017" / "val2017"
-    converted = tmp_path / "coco" / "annotations" / "val2017"
-    converted.mkdir(parents=True)
-    for index, path in enumerate(sorted(path for path in maps.iterdir() if path.stem.isdigit())):
-        labels = opened_set("coco", tmp_path, "coco_stuff_171").sample(index)["labels"][
-            "coco_stuff_171"
-        ]
-        save_mask(converted / f"{path.stem}_labelTrainIds.png", labels.numpy())
-    shutil.rmtree(maps)
+    stuff = opened_set("coco", tmp_path, "coco_stuff_171")
+    for index in range(3):
+        sample = stuff.sample(index)
+        place = tmp_path / f"coco/annotations/val2017/{sample['name']}_labelTrainIds.png"
+        save_mask(place, sample["labels"]["coco_stuff_171"].numpy())
+    shutil.rmtree(tmp_path / "coco/stuffthingmaps_trainval2017")
     city = opened_set("cityscapes", tmp_path, "cityscapes_19")
-    for index, path in enumerate(
-        sorted((tmp_path / "cityscapes" / "gtFine").rglob("*_labelIds.png"))
-    ):
-        save_mask(
-            path.with_name(path.name.replace("labelIds", "labelTrainIds")),
-            city.sample(index)["labels"]["cityscapes_19"].numpy(),
-        )
+    for index, path in enumerate(sorted((tmp_path / "cityscapes/gtFine").rglob("*_labelIds.png"))):
+        place = path.with_name(path.name.replace("labelIds", "labelTrainIds"))
+        save_mask(place, city.sample(index)["labels"]["cityscapes_19"].numpy())
         path.unlink()
     for name, sets in CONVERTED.items():
         after = opened_set(name, tmp_path, *sets).sample(0)["labels"]
         assert all(after[key].equal(before[name][key]) for key in sets)
     with pytest.raises(ValueError, match="'cityscapes_27' is unknown; known: cityscapes_19"):
         opened_set("cityscapes", tmp_path, "cityscapes_27")
-    next(
-        (tmp_path / "cityscapes" / "gtFine" / "val" / "lindau").glob("*_labelTrainIds.png")
-    ).unlink()
+    next((tmp_path / "cityscapes/gtFine/val/lindau").glob("*_labelTrainIds.png")).unlink()
     with pytest.raises(ValueError, match=r"no file .*lindau.*_labelTrainIds\.png"):
         opened_set("cityscapes", tmp_path, "cityscapes_19")
 
@@ -211,7 +200,7 @@ def test_the_thousand_classes_are_those_of_timm_and_open_clip():
 def test_coco_images_have_the_areas_and_objects_of_their_annotations(real_data):
     root = real_data / "coco_mini"
     images = opened_set("coco", root, "coco_panoptic_133", split="train")
-    content = json.loads((root / "annotations" / "panoptic_train2017.json").read_text())
+    content = json.loads((root / "annotations/panoptic_train2017.json").read_text())
     names = {category["id"]: category["name"] for category in content["categories"]}
     segments = {entry["file_name"][:12]: entry["segments_info"] for entry in content["annotations"]}
     classes = images.label_sets["coco_panoptic_133"].names
