@@ -5,7 +5,8 @@ from itertools import product
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
 
 from gestalt.data_modules.image_text import ImageTextDataModule
 from gestalt.data_modules.sources import Source
@@ -58,18 +59,17 @@ class Killed(Exception):
     """The machine went away."""
 
 
-class Recorder(LightningModule):
+class Recorder(BoringModel):
     """Records the captions of each step; saves and dies after step ``dies`` of the run."""
 
     def __init__(self, *, dies=None, file=None):
         super().__init__()
         self.dies, self.file = dies, file
-        self.weight = torch.nn.Parameter(torch.zeros(1))
         self.seen = []
 
     def training_step(self, batch, _):
         self.seen.append(batch["text"])
-        return self.weight.sum()
+        return self.layer.bias.sum()
 
     def on_train_batch_end(self, *_):
         if self.global_step == self.dies:
@@ -78,9 +78,6 @@ class Recorder(LightningModule):
 
     def validation_step(self, batch, _):
         pass
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
 def trainer(tmp_path, **arguments):

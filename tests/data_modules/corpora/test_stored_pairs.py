@@ -50,28 +50,14 @@ def alone(source, epoch, index):
         return bad
 
 
-@pytest.mark.parametrize("ahead", [1, 2**26])
-def test_pairs_read_together_equal_pairs_read_one_by_one(ahead, monkeypatch):
-    monkeypatch.setattr(stored_pairs, "AHEAD", ahead)
-    together, single = list(opened().pairs(KEYS)), [alone(opened(), *key) for key in KEYS]
-    for first, second in zip(together, single, strict=True):
-        if isinstance(second, BadSample):
-            assert (first.reason, first.where, first.key) == (
-                second.reason,
-                second.where,
-                second.key,
-            )
-        else:
-            assert first[0].equal(second[0])
-            assert first[1] == second[1]
-
-
 def test_the_base_classes_of_stores_keep_their_published_place():
     assert stored_pairs.Store is stores.Store
     assert stored_pairs.ImageFiles is stores.ImageFiles
 
 
-def test_a_batch_holds_valid_pairs_and_a_reason_for_each_bad_row():
+@pytest.mark.parametrize("ahead", [1, 2**26])
+def test_a_batch_holds_the_pairs_read_alone_and_a_reason_for_each_bad_row(ahead, monkeypatch):
+    monkeypatch.setattr(stored_pairs, "AHEAD", ahead)
     batch = ImageTextDataset(opened(), size=16)[KEYS]
     assert batch["image"].shape == (40, 3, 16, 16)
     assert batch["image"].permute(0, 2, 3, 1).is_contiguous()  # as decoders write

@@ -1,6 +1,4 @@
-"""PASCAL VOC in its official layout: drawn small, and a real folder of the same layout where it is
-there.
-"""
+"""PASCAL VOC in its official layout, drawn small."""
 
 import numpy as np
 import pytest
@@ -44,19 +42,3 @@ def test_objects_are_read_if_the_folder_has_them_and_otherwise_the_reason_is_giv
 def test_the_phrases_of_the_classes_stay_as_they_are():
     digests = {name: table.labels.digest() for name, table in read_tables("pascal_voc").items()}
     assert digests == {"voc21": "9691ec10ca90cc25", "voc20": "acbec8f3f58a81a8"}
-
-
-def test_a_real_folder_of_the_layout_is_read_whole(real_data):
-    images = opened_set("pascal_voc", real_data / "voc_style")
-    assert len(images) == 125
-    assert (
-        len(
-            {
-                int(value)
-                for index in range(40)
-                for value in images.sample(index)["labels"]["voc21"].unique()
-            }
-            & set(range(21))
-        )
-        > 10
-    )

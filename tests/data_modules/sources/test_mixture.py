@@ -51,27 +51,18 @@ def mixture(*parts, limit=None):
 THREE = (("a", [5, 7, 6], 5), ("b", [9], 2), ("c", [4, 4], "1/2"))
 
 
-def test_each_source_keeps_its_share_over_short_intervals():
-    mixed = mixture(*THREE)
-    numbers = [mixed.part_at(position)[0] for position in range(3000)]
+def test_each_source_keeps_its_share_over_short_intervals_and_is_read_in_its_order():
+    mixed, positions = mixture(*THREE), Counter()
+    numbers = []
+    for position in range(3000):
+        part, position_in_part = mixed.part_at(position)
+        assert position_in_part == positions[part]
+        positions[part] += 1
+        numbers.append(part)
     for start in range(0, 2900, 7):
         seen = Counter(numbers[start : start + 75])
         for number, weight in enumerate((5, 2, 0.5)):
             assert abs(seen[number] - 75 * weight / 7.5) <= 2
-
-
-def test_a_source_gives_all_of_its_samples_before_any_a_second_time():
-    mixed = mixture(*THREE)
-    taken = {0: [], 1: [], 2: []}
-    for position in range(800):
-        part, position_in_part = mixed.part_at(position)
-        ((epoch, index),) = mixed.parts[part].order.keys(position_in_part, position_in_part + 1)
-        taken[part].append((epoch, index))
-    for part, length in ((0, 18), (1, 9), (2, 8)):
-        for start in range(0, len(taken[part]) - length, length):
-            assert sorted(taken[part][start : start + length]) == [
-                (start // length, index) for index in range(length)
-            ]
 
 
 RECIPE = {"recipe": "prototype"}
