@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch.demos.boring_classes import BoringModel
 from torch.utils.data import DataLoader
 
 from gestalt.training.trainer import make_trainer
@@ -18,23 +18,15 @@ from tests.gestalt.at_step import QUIET
 TIMEOUT = 4
 
 
-class Losing(LightningModule):
-    """One weight; the third step loses rank 1."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.ones(1))
+class Losing(BoringModel):
+    """The third step loses rank 1."""
 
     def training_step(self, batch: Any, index: int) -> torch.Tensor:
         """Stop, or learn."""
         if self.global_step == 2 and self.global_rank == 1:
             Path("started").touch()
             os.kill(os.getpid(), signal.SIGSTOP)
-        return (self.weight * batch).mean()
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return any."""
-        return torch.optim.SGD(self.parameters(), lr=0.1)
+        return self.layer(batch).mean()
 
 
 def main(rank: str, port: str) -> int:
@@ -48,7 +40,7 @@ def main(rank: str, port: str) -> int:
     }
     two = {**QUIET, "devices": 2, "strategy": "ddp"}
     trainer = make_trainer(Path("run"), rank_timeout=TIMEOUT, max_epochs=99, **two)
-    trainer.fit(Losing(), DataLoader(torch.ones(1000, 1), batch_size=1))
+    trainer.fit(Losing(), DataLoader(torch.ones(1000, 32), batch_size=1))
     return 0
 
 

@@ -8,23 +8,11 @@ import torch
 from gestalt.training.board import Board, BoardLogger, board_tag
 from gestalt.training.progress import Speed
 
-SCORES = [f"scenes/{name}" for name in ("miou", "miou_shuffled_text", "miou_patch_oracle")]
-SCORES += [f"scenes/{name}" for name in ("jaccard", "jaccard_blocks", "jaccard_patch_oracle")]
-SCORES += [f"pascal_voc/{name}" for name in ("miou", "miou_shuffled_text", "miou_patch_oracle")]
+SCORES = ["scenes/miou", "scenes/miou_shuffled_text", "scenes/jaccard", "pascal_voc/miou"]
 SCORES += ["flickr/recall_at_1", "flickr/recall_at_10"]
 TRAINING = [
-    f"train/{name}"
-    for name in (
-        "loss",
-        "accuracy",
-        "learning_rate",
-        "gradient_norm",
-        "logit_scale",
-        "bad_samples",
-        "loss_nouns",
-    )
-]
-TRAINING += [
+    "train/loss",
+    "train/accuracy",
     "speed/images_per_second",
     "speed/memory_gib",
     "bad_samples/too_small",

@@ -13,7 +13,7 @@ from lightning.fabric.plugins.environments import (
     SLURMEnvironment,
     TorchElasticEnvironment,
 )
-from lightning.pytorch import LightningModule
+from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
@@ -80,16 +80,13 @@ def test_gradients_are_views_of_buckets_unless_unused_parameters_are_searched(st
     assert keywords.get("find_unused_parameters", False) == searched
 
 
-class Counts(LightningModule):
+class Counts(BoringModel):
     """Logs the number of a step where numbers are read."""
 
     def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
         if is_logging_step(self.trainer):
             self.log("train/step", float(self.global_step))
-        return batch.sum().requires_grad_()
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+        return self.layer.bias.sum()
 
 
 @pytest.mark.parametrize("steps", [8, 9])
