@@ -114,14 +114,14 @@ def test_a_run_in_lightning_logs_opens_what_it_names(server, cwd):
     Path("lightning_logs").symlink_to("elsewhere/runs")
     inside = Path(*RUN.parts[1:], LAST)
     for folder in ("lightning_logs", run.parents[2], "link", "elsewhere/runs"):
-        assert is_own(folder / inside), folder
+        assert is_own(folder / inside, run), folder
     Path("lightning_logs").unlink()
     os.mkdir("lightning_logs")
     Path(RUN.parts[0], RUN.parts[1]).symlink_to(Path("elsewhere", "runs", RUN.parts[1]).absolute())
-    assert is_own("lightning_logs" / inside)
-    assert not is_own(Path("lightning_logs", "alone.ckpt"))
+    assert is_own("lightning_logs" / inside, run)
+    assert not is_own("lightning_logs" / inside, None)
     for folder in ("elsewhere/runs", "lightning_logs/../elsewhere/runs"):
-        assert not is_own(folder / inside), folder
+        assert not is_own(folder / inside, run), folder
 
 
 DATA = {

@@ -13,7 +13,7 @@ from gestalt.config.check import check_scoring
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS, check_has_masks
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.models.finding import check_target
-from gestalt.models.names import config_of, in_run, unnamed_places
+from gestalt.models.names import config_of, run_of, unnamed_places
 from gestalt.support.names import nearest
 from gestalt.support.typed import ConfigError
 
@@ -125,10 +125,10 @@ def _targets(word: str, overrides: list[str], arguments: Namespace) -> list[str]
         if word == arguments.target:
             raise
         raise ConfigError(f"{error}; nor a benchmark: {nearest(word, BENCHMARKS)}") from error
-    if checkpoint is not None and in_run(checkpoint):
+    if checkpoint is not None and (run := run_of(checkpoint)):
         # Reading a saved configuration leaves out its files; scoring needs them.
-        config = config_of(checkpoint, overrides=overrides)
-        unnamed_places(checkpoint, config, overrides).refuse("evaluation.benchmarks")
+        config = config_of(checkpoint, run, overrides=overrides)
+        unnamed_places(checkpoint, run, config, overrides).refuse("evaluation.benchmarks")
         check_scoring(config)
         if arguments.checkpoints:
             files = checkpoint.parent.glob("*.ckpt")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from gestalt.commands.flags import MODEL, add_code, check_code, check_ending, read_labels
 from gestalt.config.start import read_start
 from gestalt.models.finding import check_target
-from gestalt.models.names import config_of, is_own
+from gestalt.models.names import config_of, is_own, run_of
 from gestalt.support.files import check_free
 from gestalt.support.typed import ConfigError
 
@@ -141,12 +141,13 @@ def read_shares(words: str, checkpoint: Path | None, to: str | None) -> dict[flo
         )
     if to is None or checkpoint is None:
         raise ConfigError("--share: mixes a run with its start; name a run, and --to DIR")
-    if not is_own(checkpoint):
+    run = run_of(checkpoint)
+    if not is_own(checkpoint, run):
         raise ConfigError(
             f"--share: would open the start that {checkpoint} names; call it where "
             "lightning_logs has the run"
         )
-    start = config_of(checkpoint).start
+    start = config_of(checkpoint, run).start
     if start is None or read_start(start).tower:
         raise ConfigError(
             f"--share: the run has start={start or 'null'}, and only a start of the whole model "

@@ -19,11 +19,11 @@ from gestalt.models.names import (
     config_of,
     exported_folder,
     external_name,
-    in_run,
     is_finished,
     is_hub_name,
     progress,
     record_of,
+    run_of,
 )
 from gestalt.models.zoo.kinds import check_name, how_to_open
 from gestalt.support.names import few
@@ -184,7 +184,7 @@ def check_target(target: str) -> Path | None:
         check_name(*external)
     elif not (is_hub_name(target) or exported_folder(target)):
         checkpoint = resolve_checkpoint(target)
-        if in_run(checkpoint):  # else it is in the checkpoint, which torch reads
-            config_of(checkpoint)
+        if run := run_of(checkpoint):  # else it is in the checkpoint, which torch reads
+            config_of(checkpoint, run)
         return checkpoint
     return None

@@ -96,32 +96,39 @@ def number_of(path: Path) -> int:
     return int(number[1] or number[2]) if number else -1
 
 
-def in_run(checkpoint: Path) -> bool:
-    """Return True if a checkpoint lies in a run's folder, False if a Trainer wrote it elsewhere,
+def run_of(checkpoint: Path) -> Path | None:
+    """Return the folder of the run that a checkpoint lies in; None if a Trainer wrote it elsewhere,
     or beside a configuration of Lightning's command line.
     """
-    file = checkpoint.resolve().parent.parent / "config.yaml"
-    return file.is_file() and not file.read_text(encoding="utf-8").startswith("# lightning")
+    folder = checkpoint.resolve().parent.parent
+    file = folder / "config.yaml"
+    if not file.is_file() or file.read_text(encoding="utf-8").startswith("# lightning"):
+        return None
+    return folder
 
 
-def is_own(checkpoint: Path) -> bool:
-    """Return True if a checkpoint lies in a run's folder below ``lightning_logs`` of the working
-    directory, as it is written or with symbolic links followed.
+def is_own(checkpoint: Path, run: Path | None) -> bool:
+    """Return True if a checkpoint is of a run below ``lightning_logs`` of the working directory, as
+    it is written or with symbolic links followed.
     """
-    return in_run(checkpoint) and any(
+    return run is not None and any(
         Path(form(LOGS)) in Path(form(checkpoint)).parents
         for form in (os.path.abspath, os.path.realpath)
     )
 
 
-def unnamed_places(checkpoint: Path, config: Experiment, words: Sequence[str]) -> Places:
+def unnamed_places(
+    checkpoint: Path, run: Path | None, config: Experiment, words: Sequence[str]
+) -> Places:
     """Return the places that only a checkpoint's configuration names; the user's own run is
     trusted.
 
     Raises:
         ConfigError: see ``places_of``.
     """
-    return TRUSTED if is_own(checkpoint) else places_of(config, words, origin=str(checkpoint))
+    if is_own(checkpoint, run):
+        return TRUSTED
+    return places_of(config, words, origin=str(checkpoint))
 
 
 def run_folder(checkpoint: Path) -> Path:
@@ -130,25 +137,25 @@ def run_folder(checkpoint: Path) -> Path:
     Raises:
         ConfigError: the run's ``config.yaml`` is missing.
     """
-    folder = checkpoint.resolve().parent.parent
-    if not in_run(checkpoint):
+    run = run_of(checkpoint)
+    if run is None:
         raise ConfigError(
-            f"{checkpoint}: not in the checkpoints/ of a run: no config.yaml in {folder}; choose a "
-            "run or its checkpoint; one of your own Trainer resumes by its fit(ckpt_path=...), or "
-            "starts a new run by start=FILE"
+            f"{checkpoint}: not in the checkpoints/ of a run: no config.yaml in "
+            f"{checkpoint.resolve().parent.parent}; choose a run or its checkpoint; one of your "
+            "own Trainer resumes by its fit(ckpt_path=...), or starts a new run by start=FILE"
         )
-    return folder
+    return run
 
 
-def config_of(checkpoint: Path, *, overrides: Sequence[str] = ()) -> Experiment:
+def config_of(checkpoint: Path, run: Path | None, *, overrides: Sequence[str] = ()) -> Experiment:
     """Return the configuration of the run that a checkpoint is of, with further overrides: that in
     the run's folder, or else in the checkpoint, for which torch is imported.
 
     Raises:
         ConfigError: there is none, it does not fit the schema, or Gestalt did not write the file.
     """
-    if in_run(checkpoint):
-        return load_saved(run_folder(checkpoint) / "config.yaml", overrides=overrides)
+    if run is not None:
+        return load_saved(run / "config.yaml", overrides=overrides)
     from gestalt.encoders.checkpoints import config_in, read_checkpoint
 
     # its checksums are read with its weights
@@ -199,7 +206,12 @@ def is_finished(folder: Path) -> bool:
         ConfigError: its record is not JSON.
     """
     record = record_of(folder / RESULT)
-    return record is not None and bool((record.get("steps") or 0) >= (record.get(PLANNED) or 0))
+    return record is not None and has_ended(record)
+
+
+def has_ended(record: Fields) -> bool:
+    """Return True if a run has taken its last step, by its record."""
+    return bool((record.get("steps") or 0) >= (record.get(PLANNED) or 0))
 
 
 def record_of(path: Path) -> Fields | None:

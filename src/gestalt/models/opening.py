@@ -33,12 +33,11 @@ from gestalt.models.names import (
     config_of,
     exported_folder,
     external_name,
-    in_run,
-    is_finished,
+    has_ended,
     is_hub_name,
     progress_of,
     record_of,
-    run_folder,
+    run_of,
     unnamed_places,
 )
 from gestalt.models.zoo.kinds import DEFAULTS, EXTERNAL, check_name, open_external
@@ -215,27 +214,28 @@ def _open_external(target: str, kind: str, name: str, overrides: list[str], chec
 def _open_run(
     checkpoint: Path, overrides: list[str], trusted: Sequence[str], check: Check
 ) -> Target:
-    saved, inside = config_of(checkpoint), in_run(checkpoint)
-    folder = run_folder(checkpoint) if inside else checkpoint.parent
+    run = run_of(checkpoint)
+    saved = config_of(checkpoint, run)
     config = _for_scoring(saved, overrides, origin=checkpoint)
-    places = unnamed_places(checkpoint, config, [*overrides, *trusted])
+    places = unnamed_places(checkpoint, run, config, [*overrides, *trusted])
     check(config, True, places)
     sha256 = file_hash(checkpoint)
-    content = read_checkpoint(checkpoint, verified=is_recorded(checkpoint, sha256))
+    record = record_of(checkpoint.resolve().parent.parent / RESULT)
+    content = read_checkpoint(checkpoint, verified=is_recorded(checkpoint, sha256, record))
     steps, planned = progress_of(content)
     # without the optimiser's tensors, which need memory
     content = {key: content.get(key, {}) for key in ("state_dict", "gestalt")}
     known: Identity = {"steps": steps, "steps_planned": planned}
-    if inside:
-        known["data"] = (record_of(folder / RESULT) or {}).get("data", {})
+    if run is not None:
+        known["data"] = (record or {}).get("data", {})
         # as in the checkpoint's path, or absolute if that does not contain it
         named = checkpoint.parents[1] if len(checkpoint.parts) > 2 else Path()
-        within = named.resolve() == folder and named.name not in ("", "..")
-        known["run"] = str(named if within else folder)
+        within = named.resolve() == run and named.name not in ("", "..")
+        known["run"] = str(named if within else run)
     identity = _identity(str(checkpoint), sha256, known)
     image = replace(config.image, eval_size=saved.image.eval_size)
     model = load_checkpoint_model(checkpoint, replace(config, image=image), content)
-    return Target(config, model, folder, identity, trained=saved, places=places)
+    return Target(config, model, run or checkpoint.parent, identity, trained=saved, places=places)
 
 
 def _open_folder(target: str, overrides: list[str], trusted: Sequence[str], check: Check) -> Target:
@@ -318,18 +318,21 @@ def load_checkpoint_model(
     return model
 
 
-def is_recorded(checkpoint: Path, sha256: str) -> bool:
+def is_recorded(checkpoint: Path, sha256: str, record: Identity | None) -> bool:
     """Return True if a checkpoint is the file that the record of its finished run was written with;
     False where no record says.
 
     Raises:
-        ValueError: it is another file, or the record cannot be read.
+        ValueError: it is another file.
     """
     folder = checkpoint.resolve().parent.parent
-    if not is_finished(folder) or checkpoint.resolve().parent != folder / CHECKPOINT.parent:
+    if (
+        record is None
+        or not has_ended(record)
+        or checkpoint.resolve().parent != folder / CHECKPOINT.parent
+    ):
         # a run that goes on writes other files, and a copy elsewhere may be an earlier one
         return False
-    record = record_of(folder / RESULT) or {}
     known = {CHECKPOINT.name: record.get("checkpoint_sha256"), **record.get("checkpoints", {})}
     expected = known.get(checkpoint.resolve().name)
     if expected not in (None, sha256):

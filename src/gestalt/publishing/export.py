@@ -19,7 +19,7 @@ from gestalt.encoders.weights import weights_hash
 from gestalt.model import DualEncoder
 from gestalt.models.between import TEXTS
 from gestalt.models.folder import CARD, load_folder, portable, read_description, save_folder
-from gestalt.models.names import RESULT, in_run, progress
+from gestalt.models.names import RESULT, progress, run_of
 from gestalt.results.record import commit, evaluations_in, package_version
 from gestalt.results.result import HEADS, Result, headlines, read_result
 from gestalt.results.templates import render
@@ -39,7 +39,7 @@ def gather(config: Experiment, checkpoint: Path, *, weights: str) -> tuple[Field
     """
     steps, planned = progress(checkpoint)
     folder = checkpoint.resolve().parent.parent
-    paths = (folder / RESULT, *evaluations_in(folder)) if in_run(checkpoint) else ()
+    paths = (folder / RESULT, *evaluations_in(folder)) if run_of(checkpoint) else ()
     results = [read_result(path) for path in paths if path.is_file()]
     run = next((result.record for result in results if not result.is_evaluation), {})
     made = run.get("provenance", {})

@@ -10,7 +10,7 @@ from gestalt import module
 from gestalt.encoders.checkpoints import read_checkpoint
 from gestalt.encoders.state_dicts import cause
 from gestalt.losses.build import list_nouns, reading_nouns
-from gestalt.models.names import PLANNED, config_of, unnamed_places
+from gestalt.models.names import PLANNED, config_of, run_of, unnamed_places
 from gestalt.models.opening import load_checkpoint_model
 from gestalt.runs.source import build_source
 from gestalt.runs.training import module_arguments
@@ -73,8 +73,9 @@ def arguments_of(checkpoint: str | PathLike[str], overrides: Sequence[str] = ())
             that ``overrides`` do not, or cannot be read.
     """
     path = Path(fspath(checkpoint))
-    config, content = config_of(path, overrides=overrides), read_checkpoint(path)
-    places = unnamed_places(path, config, overrides)
+    run = run_of(path)
+    config, content = config_of(path, run, overrides=overrides), read_checkpoint(path)
+    places = unnamed_places(path, run, config, overrides)
     nouns = None
     if reading_nouns(config.loss):
         places.refuse("data.")

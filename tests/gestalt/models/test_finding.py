@@ -12,7 +12,7 @@ import torch
 from gestalt.config.loading import load
 from gestalt.config.schema import to_yaml
 from gestalt.models.finding import resolve_checkpoint, variations
-from gestalt.models.names import CHECKPOINT, config_of, in_run, is_finished, progress
+from gestalt.models.names import CHECKPOINT, config_of, is_finished, progress, run_of
 from gestalt.results.record import result_paths
 from gestalt.support.typed import ConfigError
 from tests.gestalt.runs.test_folders import config
@@ -62,7 +62,7 @@ def refusal(target: str = NAME) -> str:
 
 def test_a_checkpoint_is_known_by_its_run_from_within_the_folder(monkeypatch):
     monkeypatch.chdir(saved_run(0) / CHECKPOINT.parent)
-    assert in_run(Path(CHECKPOINT.name))
+    assert run_of(Path(CHECKPOINT.name))
 
 
 def test_a_name_means_the_newest_finished_run_for_models_and_for_results_alike():
@@ -197,7 +197,7 @@ def test_a_checkpoint_outside_a_run_and_one_without_its_config_are_refused():
         run / CHECKPOINT: r"last\.ckpt: no configuration in it",
     }.items():
         with pytest.raises(ValueError, match=said):
-            config_of(checkpoint)
+            config_of(checkpoint, run_of(checkpoint))
 
 
 def test_progress_is_read_from_the_checkpoint():
