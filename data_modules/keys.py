@@ -275,7 +275,7 @@ def _check_taken(part: Data | MixturePart, keys: Any, *, place: str) -> None:
         name = f"{place}.options.{option}"
         if option in keys:
             instead = " or ".join(f"{place}.{key}" for key in keys[option])
-            refuse(name, value, f"has a key of its own; set {instead}")
+            refuse(name, value, f"has its own key; set {instead}")
         if written is None:
             continue
         if option not in written:

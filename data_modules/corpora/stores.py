@@ -106,7 +106,7 @@ def check_inside(names: Iterable[str], *, table: Path, folder: Path) -> None:
         place = os.path.realpath(file) if file.is_symlink() else of_folder(file.parent) + os.sep
         if name.startswith("/") or ".." in name.split("/") or not place.startswith(inside):
             raise ValueError(
-                f"{table} names {name!r}, which lies outside of {folder}; to take such files too, "
+                f"{table} names {name!r}, which is outside of {folder}; to take such files too, "
                 "set data.options.outside=true"
             )
 

@@ -107,7 +107,7 @@ def unpack_tar(shard: Shard, cache: Path) -> Shard:
     except Exception as error:  # gzip, the disk and the library of the network raise many types
         raise ValueError(
             f"{shard.url}: cannot be unpacked into data.cache={cache}: {error}; copy the file "
-            "again, make room, or choose another data.cache"
+            "again, free disk space, or choose another data.cache"
         ) from error
 
 

@@ -10,7 +10,7 @@ open_here = captioned_opener(
     place="flickr8k",
     images="Images",
     table="captions.txt",
-    get="unpack Flickr8k of Kaggle there, with the official split files beside captions.txt",
+    get="unpack Flickr8k from Kaggle there, with the official split files next to captions.txt",
     read=lambda table, split: [
         (path.name, captions) for path, captions in read_split(table.parent, split)
     ],

@@ -72,8 +72,8 @@ def open_here(
     train = rows[rows["split"] == _SPLITS["train"]]
     if train.empty:
         raise ValueError(
-            f"waterbirds: {table} names no photograph of split 0, train, whose groups weight the "
-            "adjusted accuracy"
+            f"waterbirds: {table} names no photograph of split 0, train, whose groups are the "
+            "weights of the adjusted accuracy"
         )
     groups = list(train["y"] + train["place"])
     return DescribedPhotographs(

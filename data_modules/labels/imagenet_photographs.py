@@ -55,7 +55,7 @@ def imagenet_opener(
         names = sorted(path.name for path in folder.iterdir() if path.is_dir())
         if not names:
             raise ValueError(
-                f"{image_set}: {folder} has no folders; its photographs must lie in one folder a "
+                f"{image_set}: {folder} has no folders; its photographs must be in one folder per "
                 f"class, expected {expected}"
             )
         table = read_tables("imagenet")[IMAGENET]

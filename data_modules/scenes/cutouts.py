@@ -202,7 +202,7 @@ def _judge(path: Path) -> tuple[str, str | None]:
     """Return an empty string and the noun of a usable PNG, or the cause of rejection and None."""
     caption = path.with_suffix(".txt")
     if not caption.is_file():
-        return "no .txt beside it", None
+        return "no .txt file in its folder", None
     with caption.open(encoding="utf-8", errors="replace") as file:
         lines = file.readline(MAX_CAPTION).splitlines() or [""]
     first = re.split(r"[.!?,;:(]|--| [-\u2013\u2014] ", lines[0].strip().lower())[0].strip()

@@ -277,9 +277,9 @@ class ContrastiveModule(LightningModule):
             counts += scheduler.scheduling.values()
         if (count := max(counts)) > 1:
             rank_zero_warn(
-                f"The Trainer accumulates {count} batches, which contrasts each pair with the "
-                f"pairs of its own batch only, 1/{count} of those of a step; leave out its "
-                "accumulate_grad_batches or GradientAccumulationScheduler, and set "
+                f"The Trainer accumulates {count} batches, which contrasts each image-text pair "
+                f"with the pairs of its own batch only, 1/{count} of those of a step; leave out "
+                "its accumulate_grad_batches or GradientAccumulationScheduler, and set "
                 f"trainer.accumulate_grad_batches={count} in the experiment, which contrasts all",
                 category=Caveat,
             )

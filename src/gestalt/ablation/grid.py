@@ -281,8 +281,8 @@ def read_grid(
     shipped = EXPERIMENTS / "ablations" / f"{file.stem}.yaml"
     if is_path(name) and shipped.is_file() and not shipped.samefile(file):
         raise ConfigError(
-            f"grid {name}: the page of the shipped grid {file.stem} lies in the same folder; "
-            f"rename the file, such as my_{file.name}"
+            f"grid {name}: the page of the shipped grid {file.stem} is in the same folder; rename "
+            f"the file, such as my_{file.name}"
         )
     try:
         scale_name = stem(scale)

@@ -84,8 +84,8 @@ def plan(config: Experiment) -> int:
     run = Stations(config)
     print(
         f"plan of {config.name} at scale {config.scale} for {run.ranks} devices, made on "
-        f"{device_name(run.device)}; scenes and random weights stand in for what is not there; "
-        "no run is written"
+        f"{device_name(run.device)}; scenes and random weights replace what is missing; no run is "
+        "written"
     )
     status = 0
     for station in run.stations():
@@ -277,13 +277,13 @@ class Stations:
         pairs = pairs_a_step(self.config)
         text = f"{amount(self.flop, 'FLOP')} for {pairs:,} pairs"
         if not self.seconds:
-            return f"{text}; {self._reckoned(1)}"
+            return f"{text}; {self._estimated(1)}"
         return (
             f"{text}, {self.seconds:.3g} s uncompiled, {pairs / self.seconds:,.1f} images/s if the "
             "exchange of devices takes no time"
         )
 
-    def _reckoned(self, count: int) -> str:
+    def _estimated(self, count: int) -> str:
         """Return the time of so many steps on named devices."""
         low, high = PEAK_SHARES
         times = []
@@ -291,12 +291,12 @@ class Stations:
             whole = count * self.flop / (self.ranks * peak)
             unit = span if whole > 60 else "{:.2g} s".format
             times.append(f"{name} {unit(whole / low)} to {unit(whole / high)}")
-        return f"{', '.join(times)}, reckoned at {low:.0%} and {high:.0%} of their peak in bf16"
+        return f"{', '.join(times)}, estimated at {low:.0%} and {high:.0%} of their peak in bf16"
 
     def loading(self) -> str:
         """Time the reading of pairs, and say how many processes keep up with a step."""
         if self.unopened:
-            raise NotThere("it is timed once pairs are there")
+            raise NotThere("it is timed once image-text pairs are there")
         begin = time.monotonic()
         read = len(read_pairs(self.trial, first=MAX_PAIRS)["text"])
         each = (time.monotonic() - begin) / MAX_PAIRS
@@ -380,7 +380,7 @@ class Stations:
             text += f", if each tar has the {PAIRS_A_TAR:,} of CC12M's"
         if not self.seconds:
             return (
-                f"{text}; {self._reckoned(total)}; start-up, validations and the writing of "
+                f"{text}; {self._estimated(total)}; start-up, validations and the writing of "
                 "checkpoints are not counted"
             )
         times = math.ceil(total / (epoch * self.config.trainer.check_val_every_n_epoch))

@@ -45,8 +45,8 @@ def load(
     label = stem(name or "")
     if label in RESERVED:
         raise ConfigError(
-            f"experiment {name}: its runs would lie among other files, in {LOGS / label}; rename "
-            f"the file, such as my_{files[-1].name}"
+            f"experiment {name}: its runs would be written among other files, in {LOGS / label}; "
+            f"rename the file, such as my_{files[-1].name}"
         )
     layers = [(path.name, read_keys(path)) for path in files]
     for origin, layer in layers:

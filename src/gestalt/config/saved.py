@@ -42,7 +42,7 @@ def load_saved(path: Path, *, overrides: Sequence[str] = ()) -> Experiment:
     """
     if not path.is_file():
         raise ConfigError(
-            f"{path}: no such file; a run's folder holds config.yaml beside checkpoints/"
+            f"{path}: no such file; the folder of a run contains config.yaml and checkpoints/"
         )
     return load_mapping(read_keys(path), origin=path, overrides=overrides)
 

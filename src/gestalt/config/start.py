@@ -142,7 +142,7 @@ def _keys_at(place: str, start: str) -> Keys:
         # its checksums are read with its weights
         saved = config_in(read_checkpoint(path, verified=True), path)
     else:
-        refuse("start", start, f"there is no configuration beside it; {POSSIBLE}")
+        refuse("start", start, f"there is no configuration in its folder; {POSSIBLE}")
     found = {key.removeprefix("config."): value for key, value in flatten(saved).items()}
     if (folder / "text").is_dir():  # of an exported folder
         found["text.model"] = str(folder / "text")

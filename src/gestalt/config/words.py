@@ -23,7 +23,7 @@ def read_word(word: str) -> Keys:
         raise ConfigError(hint)
     if key.isupper():
         raise ConfigError(
-            f"{word!r}: {key} is not a key but may be a variable of make, which stands outside "
+            f"{word!r}: {key} is not a key, but may be a variable of make, which goes outside "
             "ARGS; see gestalt --help"
         )
     if key in FOLDERS:

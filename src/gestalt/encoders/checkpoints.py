@@ -104,7 +104,7 @@ def read_resumable(checkpoint: Path, *, partly_trained: bool = False) -> dict[st
         parameters = sum(len(group["params"]) for group in state["param_groups"])
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
-            f"{checkpoint}: its optimizer_states or lr_schedulers are not those of one optimiser; "
+            f"{checkpoint}: its optimizer_states or lr_schedulers do not belong to one optimiser; "
             f"{ANEW}"
         ) from error
     scaled = SCALER in saved  # fp16: its first steps may all have been skipped

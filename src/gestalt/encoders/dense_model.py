@@ -228,8 +228,8 @@ class DenseModel(nn.Module):
         block = self.last_block()
         if block is None or block.prefix < 1 or not block.class_token:
             raise ValueError(
-                "attention grouping needs a class token, and the image tower has none whose "
-                "attention can be read; choose another grouping method"
+                "attention grouping needs the attention of a class token, which the image tower "
+                "does not have; choose another grouping method"
             )
         return block
 

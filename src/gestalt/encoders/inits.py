@@ -173,8 +173,8 @@ def check_init(init: str, *, backbone: str, weights: str | None) -> None:
     if init == "random":
         if weights is not None:
             raise ValueError(
-                f"image.weights is {weights}, but image.init random loads nothing: name the init "
-                "that made the file"
+                f"image.weights is {weights}, but image.init=random loads nothing; set image.init "
+                "to the pretraining that made the file"
             )
         return
     if weights is not None:  # any word names what the file holds

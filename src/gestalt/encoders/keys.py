@@ -264,7 +264,7 @@ def _of_text(text: Text) -> Complaints:
     if text.family not in TEXT_TOWERS.built_in:
         return
     if text.vocabulary is not None and "siglip" not in text.family:
-        yield "vocabulary", "only a SigLIP has a vocabulary of its own; choose null"
+        yield "vocabulary", "only SigLIP has its own vocabulary; choose null"
     if text.family == "sentence":
         for key in ("width", "heads", "mlp_ratio"):
             usual = getattr(Text(), key)

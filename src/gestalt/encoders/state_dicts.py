@@ -88,7 +88,7 @@ def unwrap(state: Mapping[str, Any], *, source: str) -> StateDict:
     while inner := [key for key in WRAPPERS if isinstance(state.get(key), Mapping)]:
         if len(inner) > 1:
             raise ValueError(
-                f"{source} holds {' and '.join(inner)}: save one of them to a file of its own"
+                f"{source} holds {' and '.join(inner)}: save one of them to a separate file"
             )
         state = state[inner[0]]
     tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
@@ -200,7 +200,7 @@ def cause(error: Exception, *, hub: str = "") -> str:
         return f"its weights: {unreadable(error)}"
     if "trust_remote_code" in words:
         return (
-            "it asks to run code of its own, which is never done; choose a model of the library's "
+            "it asks to run its own code, which is never done; choose a model of the library's "
             "own classes"
         )
     if hub and re.search("connect|download|offline", words):

@@ -110,7 +110,7 @@ def _check_files(folder: Path) -> None:
     for row in rows:
         place = Path(row["path"])
         if place.is_absolute() or ".." in place.parts:
-            raise ValueError(f"its {LISTING} names {row['path']!r}: a part must lie in the folder")
+            raise ValueError(f"its {LISTING} names {row['path']!r}: a part must be in the folder")
         if not row["type"].startswith("sentence_transformers."):
             raise ValueError(
                 f"its {LISTING} names {row['type']}: choose a model of sentence-transformers' own "

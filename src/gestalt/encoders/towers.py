@@ -212,7 +212,7 @@ def _origin_of(module: Any, init: str, *, said: str) -> WeightsOrigin:
     origin = getattr(module, "origin", fresh)
     if not isinstance(origin, WeightsOrigin):
         raise ValueError(
-            f"{said} has no origin, a WeightsOrigin that says where its weights are from; set it "
+            f"{said} has no origin, a WeightsOrigin that says where its weights come from; set it "
             f"where init={init} is read, or choose init=random"
         )
     return origin
@@ -241,7 +241,10 @@ def _settle(tower: Any, inputs: Any, *, said: str, aggregation: str) -> None:
     expected = (2, pooled_width(aggregation, tower.width))
     if tuple(pooled.shape) != expected:
         joined = tuple(pooled.shape) == (2, 2 * tower.width)
-        mend = f"; give {aggregation} `beside = True` if it joins the summary and a pool of parts"
+        mend = (
+            f"; give {aggregation} `beside = True` if it concatenates the summary and a pool of "
+            "parts"
+        )
         raise ValueError(
             f"{said}: its tokens are pooled to {(*pooled.shape,)}, expected {expected}"
             f"{mend if joined else ''}"

@@ -117,7 +117,7 @@ def _local_file(path: Path, record: Any) -> WeightsFile:
     if not sidecar.is_file():
         if record is None:
             raise ValueError(
-                f'image.weights: {path} needs {sidecar} beside it, with {{"mean": [r, g, b], '
+                f'image.weights: {path} needs {sidecar} in its folder, with {{"mean": [r, g, b], '
                 f'"std": [r, g, b], "size": pixels}}'
             )
         return WeightsFile(path, str(path), record.mean, record.std, None)

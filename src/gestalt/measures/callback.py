@@ -371,8 +371,8 @@ class Scorer(RecordedCallback):
         scored = self.scores["model"].images
         if self.length is not None and scored < self.length:
             rank_zero_warn(
-                f"{self.name}: {scored} of {self.length} images are scored, since the Trainer "
-                "limits validation; its metrics are those of this part",
+                f"{self.name}: {scored} of {self.length} images are scored, because the Trainer "
+                "limits validation; the metrics are for this part",
                 category=Caveat,
             )
         for key, value in self.logged().items():

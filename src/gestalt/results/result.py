@@ -171,7 +171,7 @@ class Result:
         """Return the reason for which a metric has no interval, for a note."""
         contribution = self.contribution(metric)
         if contribution is not None:
-            return contribution.reason or "the jackknife's lies outside of 0 to 1"
+            return contribution.reason or "the jackknife's interval is outside of 0 to 1"
         if self.arrays(metric.partition("/")[0]):
             return "none is computed from the arrays that were kept"
         return "no arrays of each image were kept"

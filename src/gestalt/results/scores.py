@@ -212,8 +212,8 @@ def unpaired(scores: Mapping[str, Score], against: str) -> list[str]:
     """
     base = scores.get(against)
     return [
-        f"{row}: no interval of its difference; its images or the sizes of their labels are not "
-        f"those of {against}."
+        f"{row}: no interval of its difference, because its images or the sizes of their labels "
+        f"differ from those of {against}."
         for row, score in scores.items()
         if base and base.over_images and score.over_images and score.difference is not None
         if score.difference_over_images is None

@@ -218,8 +218,8 @@ def _check_sizes(target: Target, configs: dict[int, Experiment]) -> None:
         if isinstance(scorer, Scorer) and scorer.protocol.input_size != smallest:
             raise ConfigError(
                 f"--sizes: protocol {scorer.protocol.name} fixes the size at "
-                f"{scorer.protocol.input_size} px; choose one without a size of its own, such as "
-                "whole_square"
+                f"{scorer.protocol.input_size} px; choose a protocol without its own size, such "
+                "as whole_square"
             )
 
 

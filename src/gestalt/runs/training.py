@@ -142,7 +142,7 @@ def _read_captions(
 
 
 HINTS_OF_TABLE = {
-    "broken_row": "a caption with the separator in it must stand in double quotes",
+    "broken_row": "a caption that contains the separator must be in double quotes",
     "missing_image": (
         "if the folder is wrong, set data.options.images, which a table's file names are relative "
         "to"

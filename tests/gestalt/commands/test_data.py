@@ -93,7 +93,7 @@ def test_a_sheet_is_drawn_at_the_size_of_the_scale(capsys):
         (f"{INSPECT} data.captions.root=https://x data.caption=t", "=t: a table .* needs weights"),
         (f"{INSPECT} data.caption.t=1", r"data\.caption={'t': 1\.0}: a table .* set both"),
         ("data inspect scenes data.cache=x", r"data\.cache=x: source scenes does not take it"),
-        (f"{INSPECT} data.options.recipe=x", r"data\.options\.recipe=x: has a key of its own"),
+        (f"{INSPECT} data.options.recipe=x", r"data\.options\.recipe=x: has its own key"),
         (f"{INSPECT} data.manifest=x.json", "choose null"),
         (f"{INSPECT} --to no/x.json", "folder no not found"),
         (
@@ -132,7 +132,7 @@ def test_a_table_that_names_files_outside_of_its_folder_is_packed_only_where_tha
         line = f"data pack mixture 'data.mixture={parts}'"
     line += " --to tars --shards 1"
     assert re.search(
-        r"t/a\.csv names '\.\./flickr/Images/0\.jpg', which lies outside of t; "
+        r"t/a\.csv names '\.\./flickr/Images/0\.jpg', which is outside of t; "
         r".*data\.options\.outside=true",
         refusal(line),
     )
@@ -144,7 +144,7 @@ def test_a_table_that_names_files_outside_of_its_folder_is_packed_only_where_tha
 def test_a_link_that_leaves_the_folder_is_outside(tmp_path):
     (tmp_path / "a.jpg").symlink_to("b.jpg")
     (tmp_path / "c.jpg").symlink_to("../b.jpg")
-    with pytest.raises(ValueError, match=r"names 'c\.jpg', which lies outside"):
+    with pytest.raises(ValueError, match=r"names 'c\.jpg', which is outside"):
         check_inside(["a.jpg", "c.jpg"], table=tmp_path, folder=tmp_path)
 
 
@@ -154,7 +154,7 @@ def test_inspection_says_what_to_mend_in_a_table(capsys):
     said = capsys.readouterr().out
     (line,) = [line for line in said.splitlines() if "missing_image 1" in line]
     assert "set data.options.images" in line
-    assert "row 2 in a.csv; a caption with the separator in it must stand in double" in said
+    assert "row 2 in a.csv; a caption that contains the separator must be in double" in said
     assert "leave the bad samples out" not in said
 
 

@@ -107,7 +107,7 @@ def test_several_models_have_a_folder_each():
         ),
         (
             f"{SEGMENT} frames/frame1.png --threshold 2",
-            "threshold is 2.0, a cosine lies in",
+            "threshold is 2.0, a cosine is in",
         ),
         (
             "segment frames --labels dog --model x",

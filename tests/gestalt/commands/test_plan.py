@@ -58,7 +58,7 @@ def stations(*words, **given):
         ("hours", {}, None, "3 min 48 s to the end: 4 s of start-up, 320 steps of 160 pairs an e"),
         ("hours", {}, None, "and 32 validations, the last one included; the writing"),
         ("hours", {"there": 15}, NotThere, "number of steps"),
-        ("hours", {"seconds": 0.0}, None, "A100 6.8 s to 4.1 s, H100 2.2 s to 1.3 s, reckoned"),
+        ("hours", {"seconds": 0.0}, None, "A100 6.8 s to 4.1 s, H100 2.2 s to 1.3 s, estimated"),
         ("hours", {"seconds": 31.0}, ConfigError, "trainer.max_time=00:02:00:00 ends it before"),
         ("batch", {"there": 15}, NotThere, "a run needs them, and 15 can be read"),
         ("loading", {}, None, "256 pairs/s a process, 0 of 64 cannot be read; 1 processes a d"),
@@ -141,7 +141,9 @@ def test_a_plan_prints_no_secret_of_an_address(monkeypatch, capsys):
         ),
     ],
 )
-def test_the_hours_of_the_papers_run_are_reckoned_from_two_of_its_tars_or_their_names(words, given):
+def test_the_hours_of_the_papers_run_are_estimated_from_two_of_its_tars_or_their_names(
+    words, given
+):
     run = stations(
         "data.batch_size=8192",
         *words,
@@ -180,7 +182,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_one_that_does_is_named(fits, ta
     assert tried == taken
 
 
-def test_a_cpu_takes_few_pairs_and_the_memory_of_all_is_reckoned(monkeypatch):
+def test_a_cpu_takes_few_pairs_and_the_memory_of_all_is_estimated(monkeypatch):
     monkeypatch.setattr(command, "take_steps", lambda trial, size: None)
     monkeypatch.setattr(command, "time_step", lambda trial, batch: 1.0)
     peaks = iter([GB, 2 * GB])

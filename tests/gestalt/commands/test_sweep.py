@@ -75,7 +75,7 @@ def test_a_sweep_writes_one_evaluation_per_size_one_json_and_one_plot(
         "64": "name two or more",
         "a,b": "name two or more",
         "32,64 evaluation.protocol=tips-448": (
-            "protocol tips-448 fixes the size at 448 px; choose one without a size of its own"
+            "protocol tips-448 fixes the size at 448 px; choose a protocol without its own size"
         ),
     }.items():
         assert message in refused(f"{SWEEP} {sizes}", folder=tmp_path)

@@ -112,7 +112,7 @@ def test_a_user_grid_named_like_a_shipped_grid_is_refused(folder):
     with pytest.raises(
         ConfigError,
         match=(
-            r"the shipped grid aggregation lies in the same folder; rename the file, such as "
+            r"the shipped grid aggregation is in the same folder; rename the file, such as "
             r"my_aggregation"
         ),
     ):

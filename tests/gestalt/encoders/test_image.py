@@ -213,7 +213,7 @@ def test_a_wrong_backbone_is_refused_by_name(backbone, family, message):
         ({"width": 33}, r"cannot be built as .*33"),
         ({"init": "supervised"}, r"patch_size.*init 'supervised' fits timm's architecture only"),
         ({"init": "dyno"}, r"image\.init 'dyno' is unknown: did you mean 'dino'?"),
-        ({"weights": "x.pth"}, r"image\.weights is x\.pth, but image\.init random loads nothing"),
+        ({"weights": "x.pth"}, r"image\.weights is x\.pth, but image\.init=random loads nothing"),
     ],
 )
 def test_an_invalid_vit_configuration_is_refused(options, message):

@@ -15,8 +15,8 @@ from tests.gestalt.encoders.tiny_text import save_bert
 @pytest.mark.parametrize(
     ("part", "key", "value", "words"),
     [
-        (1, "path", "../elsewhere", "names '../elsewhere': a part must lie in the folder"),
-        (1, "path", "/elsewhere", "names '/elsewhere': a part must lie in the folder"),
+        (1, "path", "../elsewhere", "names '../elsewhere': a part must be in the folder"),
+        (1, "path", "/elsewhere", "names '/elsewhere': a part must be in the folder"),
         (0, "type", "mine.Mine", "it is Mine, Pooling, Normalize; expected Transformer"),
         (0, "type", "mine.Transformer", "names mine.Transformer: choose a model of sentence"),
     ],

@@ -118,7 +118,7 @@ class Narrow(Cnn):
         (CNN, {"init": "dino"}, "has no origin, .* choose init=random"),
         (CNN, {"frozen_blocks": 4}, "has 2 blocks; choose 0 to 2"),
         (CNN, {"gradient_checkpointing": True}, r"image\.gradient_checkpointing: .* none"),
-        (CNN, {"weights": "x"}, r"image\.init random loads nothing"),
+        (CNN, {"weights": "x"}, r"image\.init=random loads nothing"),
     ],
 )
 def test_an_image_tower_that_cannot_be_trained_is_refused(family, keys, message):

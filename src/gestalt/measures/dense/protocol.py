@@ -213,8 +213,8 @@ class TopDownProtocol(PromptProtocol):
             yield f"reading is {self.reading!r}; {nearest(self.reading, READINGS)}"
         if bool(self.proxy) != needs_proxy(self.reading):
             yield (
-                f"reading={self.reading} with proxy={self.proxy!r}: a reading by a second model, "
-                "such as proxyclip, needs one, and no other takes one"
+                f"reading={self.reading} with proxy={self.proxy!r}: inference methods with a "
+                "second model, such as proxyclip, need one; no other method takes one"
             )
         if self.refinement_iterations < 1 or min(self.refinement_dilations, default=0) < 1:
             yield "refinement needs at least one iteration and dilations of at least 1 pixel"
@@ -241,7 +241,7 @@ class TopDownProtocol(PromptProtocol):
             )
         least = -1 if rule == "threshold" and scores == "cosine" else 0
         if threshold is not None and not least <= threshold <= 1:
-            kind = "a cosine lies in [-1, 1]" if least else "it lies in [0, 1]"
+            kind = "a cosine is in [-1, 1]" if least else "it is in [0, 1]"
             yield f"threshold is {threshold}, {kind}"
         needed = {"affinity": "affinity", "probability": "cosine"}.get(rule, scores)
         if scores != needed:

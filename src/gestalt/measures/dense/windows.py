@@ -142,7 +142,7 @@ def cut_and_embed(
         for image, canvas, (starts, side) in zip(images, canvases, places, strict=True)
     ]
     # the sum of unit vectors is finite if they all are; the host reads once for the batch
-    finite(torch.stack([row.features.sum() for row in pieces]), "no location has a nearest class")
+    finite(torch.stack([row.features.sum() for row in pieces]), "no patch has a nearest class")
     return pieces
 
 

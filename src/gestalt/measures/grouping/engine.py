@@ -40,7 +40,7 @@ ROUNDED = 9
 rounding of an eigenproblem in float64.
 """
 
-UNGROUPED = "its locations cannot be grouped"
+UNGROUPED = "its patches cannot be grouped"
 
 
 @contextmanager

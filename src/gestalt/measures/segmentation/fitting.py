@@ -17,7 +17,7 @@ from gestalt.support.names import nearest
 OpenVision = Callable[[str], DenseModel]
 """Opens a vision model by its name, such as ``timm:NAME``."""
 
-DEBIAS = "debias: there are no unlabelled images beside the picture"
+DEBIAS = "debias: there are no unlabelled images in addition to the picture"
 PRIOR = "prior: the threshold takes its place"
 CRF = "refinement=crf: it needs a probability of each class, not a threshold"
 
@@ -155,8 +155,8 @@ def fit_protocol(
     protocol = protocol.fitted_to(model.patch_stride)
     if protocol.image_weight != 0 and getattr(model, "cuts_text", False):
         raise ValueError(
-            f"image_weight={protocol.image_weight}: the model compares locations with one half of "
-            "a text's vector, and images with all of it; choose evaluation.image_weight=0"
+            f"image_weight={protocol.image_weight}: the model compares patches with one half of a "
+            "text's vector, and images with all of it; choose evaluation.image_weight=0"
         )
     if (protocol.reading, protocol.positions) == ("plain", "timm"):
         return protocol
