@@ -94,17 +94,6 @@ def test_max_over_a_real_vit_excludes_the_class_token():
     )
 
 
-def test_the_mean_of_dense_patches_before_l2_is_the_pooled_vector_before_l2():
-    model = encoder("avg")
-    parts = projected(model).parts
-    torch.testing.assert_close(
-        model.embed_image(IMAGES), functional.normalize(parts.mean(dim=1), dim=1)
-    )
-    torch.testing.assert_close(
-        model.embed_patches(IMAGES).flatten(2).transpose(1, 2), functional.normalize(parts, dim=-1)
-    )  # both from the same tokens: one space
-
-
 @pytest.mark.parametrize("grid", [GRID, GRID[::-1]])
 def test_patch_tokens_equal_the_tower_or_projected_parts(grid):
     model = encoder("max", grid=grid)

@@ -1,5 +1,5 @@
-"""More classes than one byte holds: the engine against the slow reference, counts of images, and
-maps that are written and read back.
+"""More classes than one byte holds: the engine against the slow reference, and maps that are
+written and read back.  Their counts are in ``test_mean_iou.py``.
 """
 
 import dataclasses
@@ -19,7 +19,6 @@ from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.measures.segmentation.segmented import segment_images
 from gestalt.publishing.picture_page import indexed
 from gestalt.support.label_values import PADDING
-from tests.gestalt.measures.segmentation.test_mean_iou import loop_iou
 from tests.gestalt.measures.segmentation.test_parity import (
     RandomModel,
     assert_same,
@@ -35,18 +34,6 @@ LABELS = LabelSet(NAMES, prompts=tuple((name,) for name in NAMES), background=No
 NONE = 65_535
 
 
-def sparse_pair(index: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Prediction and label of an image, a few classes of many, on both sides of 255."""
-    draw = np.random.default_rng([9, index])
-    present = np.append(draw.choice(CLASSES, 4, replace=False), 255)
-    label = draw.choice(present, (9, 11)).astype(np.int32)
-    prediction = np.where(
-        draw.random((9, 11)) < 0.5, label, draw.integers(0, CLASSES, (9, 11))
-    ).astype(np.int32)
-    label[draw.random((9, 11)) < 0.2] = NONE
-    return torch.from_numpy(prediction), torch.from_numpy(label)
-
-
 def test_a_protocol_on_many_classes_equals_the_slow_reference():
     words = Words(names=NAMES, prompts=LABELS.prompts, background=None)
     protocol = top_down_protocol(
@@ -57,20 +44,6 @@ def test_a_protocol_on_many_classes_equals_the_slow_reference():
         rules_of("mmseg-448"), final="argmax", bound=None, short=64, window=64, stride=32
     )
     assert_same(small, rules, size=(37, 53), model=RandomModel(width=64), words=words)
-
-
-def test_scores_of_many_classes_equal_a_loop_and_image_counts_are_stored_sparsely():
-    metric = MeanIoU(CLASSES)
-    pairs = [sparse_pair(index) for index in range(5)]
-    for index, (prediction, label) in enumerate(pairs):
-        count(metric, prediction, label, index)
-    rows = torch.cat(metric.rows)
-    score = metric.compute()
-    np.testing.assert_array_equal(score.iou, loop_iou(pairs, classes=CLASSES, ignored=NONE))
-    assert score.ignored_pixels == sum(int((label == NONE).sum()) for _, label in pairs) > 0
-    assert rows.shape[1] == 5
-    assert rows.numel() < score.image_counts.size / 3
-    np.testing.assert_array_equal(score.image_counts.sum(axis=0), score.counts)
 
 
 @pytest.mark.parametrize(("classes", "ignored"), [(255, 255), (256, NONE)])

@@ -8,27 +8,28 @@ import torch
 from torch import Tensor
 
 from gestalt.measures.segmentation.mean_iou import BAND_EDGES, MeanIoU, border_bands
-from gestalt.support.label_values import IGNORE
+from gestalt.support.label_values import IGNORE, ignored_value, map_type
 from tests.gestalt.measures.stage import count
 
 CLASSES = 5
 
 
-def pair(index: int) -> tuple[Tensor, Tensor]:
+def pair(index: int, classes: int = CLASSES) -> tuple[Tensor, Tensor]:
     """Prediction and label of one image; its size, its difficulty and its classes depend on the
     index.
     """
     draw = np.random.default_rng([7, index])
     size = (int(draw.integers(3, 9)), int(draw.integers(3, 30)))
-    label = draw.integers(0, CLASSES - 1, size).astype(np.uint8)  # the last class is in no label
+    kind = map_type(classes)
+    label = draw.integers(0, classes - 1, size).astype(kind)  # the last class is in no label
     prediction = np.where(
-        draw.random(size) < index / 7, label, draw.integers(0, CLASSES, size)
-    ).astype(np.uint8)
-    label[draw.random(size) < 0.2] = IGNORE
+        draw.random(size) < index / 7, label, draw.integers(0, classes, size)
+    ).astype(kind)
+    label[draw.random(size) < 0.2] = ignored_value(classes)
     return torch.from_numpy(prediction), torch.from_numpy(label)
 
 
-def loop_iou(pairs, *, classes=CLASSES, ignored=IGNORE):
+def loop_iou(pairs, *, classes, ignored):
     """IoU of each class over the set, pixel by pixel."""
     inside, either = [0] * classes, [0] * classes
     for prediction, label in pairs:
@@ -42,17 +43,29 @@ def loop_iou(pairs, *, classes=CLASSES, ignored=IGNORE):
     return [one / all_ if all_ else math.nan for one, all_ in zip(inside, either, strict=True)]
 
 
-def test_iou_equals_a_loop_over_pixels():
-    metric = MeanIoU(CLASSES + 1)
-    pairs = [pair(index) for index in range(7)]
-    metric.update([one for one, _ in pairs], [label for _, label in pairs], torch.arange(7))
-    score, iou = metric.compute(), loop_iou(pairs, classes=CLASSES + 1)
-    assert np.isnan(iou[CLASSES])  # a class that is neither in a label nor predicted
-    assert iou[CLASSES - 1] == 0  # one that is predicted and in no label
+@pytest.mark.parametrize(("classes", "unnamed"), [(CLASSES, False), (CLASSES, True), (300, False)])
+def test_iou_equals_a_loop_over_pixels(classes, unnamed):
+    metric, ignored = MeanIoU(classes + 1, unnamed=unnamed), ignored_value(classes)
+    pairs = [pair(index, classes) for index in range(7)]
+    for prediction, _ in pairs if unnamed else ():
+        prediction[::2, ::3] = ignored
+    predictions, labels = zip(*pairs, strict=True)
+    metric.update(predictions, labels, torch.arange(7))
+    score, iou = metric.compute(), np.array(loop_iou(pairs, classes=classes + 1, ignored=ignored))
+    assert np.isnan(iou).any()  # classes that are neither in a label nor predicted
+    assert (iou == 0).any()  # those that are predicted and in no label
     np.testing.assert_array_equal(score.iou, iou)
     assert score.miou == pytest.approx(np.nanmean(iou), abs=1e-15)
-    right = sum(int((one == label).sum()) for one, label in pairs)
-    assert score.pixel_accuracy == right / sum(int((label != IGNORE).sum()) for _, label in pairs)
+    np.testing.assert_array_equal(score.image_counts.sum(axis=0), score.counts)
+    predicted, truth = (
+        torch.cat([one.flatten() for one in maps]) for maps in (predictions, labels)
+    )
+    counted = truth != ignored
+    right, none = (int((predicted == value)[counted].sum()) for value in (truth, ignored))
+    assert score.pixel_accuracy == right / int(counted.sum())
+    assert score.ignored_pixels == int((~counted).sum()) > 0
+    assert score.confusion[:, classes + 1 :].sum() == none
+    assert (none > 0) == unnamed
 
 
 @pytest.mark.parametrize("table", [[1, 2, 3, 4, 0, 2], [3] * 6])
@@ -71,26 +84,6 @@ def test_predicted_classes_can_be_replaced_after_they_were_counted(table):
     np.testing.assert_array_equal(found.image_counts, expected.image_counts)
     np.testing.assert_array_equal(found.counts, expected.counts)
     np.testing.assert_array_equal(found.confusion, expected.confusion)
-
-
-def test_a_pixel_without_a_class_counts_in_the_union_of_its_true_class_and_in_no_prediction():
-    pairs = [pair(index) for index in range(7)]
-    for prediction, _ in pairs:
-        prediction[::2, ::3] = IGNORE
-    metric = MeanIoU(CLASSES, unnamed=True)
-    metric.update(
-        [prediction for prediction, _ in pairs], [label for _, label in pairs], torch.arange(7)
-    )
-    score = metric.compute()
-    np.testing.assert_array_equal(score.iou, loop_iou(pairs))
-    assert score.confusion.shape == (CLASSES, CLASSES + 1)
-    assert (
-        score.confusion[:, -1].sum()
-        == sum(
-            int(((prediction == IGNORE) & (label != IGNORE)).sum()) for prediction, label in pairs
-        )
-        > 0
-    )
 
 
 def test_an_image_scored_by_two_ranks_raises():
