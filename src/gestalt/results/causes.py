@@ -34,15 +34,16 @@ third and fourth; the last is a pixel without a predicted class.
 FROM_BACKGROUND, TO_BACKGROUND, ABSENT, OTHER, UNNAMED = range(len(CAUSES))
 RIGHT = -1
 
+COUNT_NAMES = ("1", "2", "3", "4", "5+")
+"""Numbers of true classes in an image; those with at least the last form one group."""
+
 BAND_NAMES = ("1 px", "2 px", "4 px", "8 px", "beyond")
 """Largest distance of the pixels of each band to a border of the true label map."""
-
-MOST_CLASSES = 5
-"""Images with at least as many true classes form one group."""
 
 AREAS = (0.01, 0.04, 0.16, 0.36)
 """Edges of the bins of a class's area, as a share of the labelled pixels of its image."""
 
+AREA_NAMES = (*(f"below {100 * edge:.0f} %" for edge in AREAS), "larger")
 
 MAX_COSTLY = 5
 """Number of listed images that lose most to a cause."""
@@ -189,6 +190,16 @@ class Diagnosis:
         return self._contribution(number).interval(self.samples[:, number])
 
     @property
+    def curves(self) -> dict[str, dict[str, float]]:
+        """For each kind of group, the value of each group; nan without pixels."""
+        found = {
+            "mIoU by distance to a border": (BAND_NAMES, self.bands),
+            "mIoU by true classes in the image": (COUNT_NAMES, self.by_classes[1]),
+            "pixel recall by area of the class": (AREA_NAMES, self.by_area[1]),
+        }
+        return {kind: dict(zip(*groups, strict=True)) for kind, groups in found.items()}
+
+    @property
     def costly(self) -> list[dict[int, float]]:
         """For each cause, the images that lose most to it, with their part of its share."""
         return [
@@ -243,8 +254,8 @@ def diagnose(array: Array, *, images: int, classes: int, background: int | None)
         for one in causes
     ]
     band_pixels = np.array(in_band)
-    present = np.minimum((marks > 0).sum(axis=1), MOST_CLASSES)
-    groups = range(1, MOST_CLASSES + 1)
+    present = np.minimum((marks > 0).sum(axis=1), len(COUNT_NAMES))
+    groups = range(1, len(COUNT_NAMES) + 1)
     return Diagnosis(
         causes=causes,
         miou=float(values[0]),

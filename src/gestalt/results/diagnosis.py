@@ -6,7 +6,14 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import cast
 
-from gestalt.results.causes import AREAS, BAND_NAMES, CAUSES, Diagnosis, diagnose
+from gestalt.results.causes import (
+    AREA_NAMES,
+    BAND_NAMES,
+    CAUSES,
+    COUNT_NAMES,
+    Diagnosis,
+    diagnose,
+)
 from gestalt.results.comparability import split_by_measurement
 from gestalt.results.compare import select_metrics
 from gestalt.results.plots import render_figure, stacked
@@ -178,13 +185,12 @@ def _details(title: str, one: Diagnosis, names: Sequence[str]) -> Iterator[Table
     images, miou = one.by_classes
     counted = [
         [f"{number}", f"{count}", _number(value)]
-        for number, count, value in zip(("1", "2", "3", "4", "5+"), images, miou, strict=True)
+        for number, count, value in zip(COUNT_NAMES, images, miou, strict=True)
     ]
     yield Table(f"{title}: by true classes in the image", ["classes", "images", "mIoU"], counted)
-    edges = [*(f"below {100 * edge:.0f} %" for edge in AREAS), "larger"]
     areas = [
         [edge, f"{pixels:,}", _number(right)]
-        for edge, pixels, right in zip(edges, *one.by_area, strict=True)
+        for edge, pixels, right in zip(AREA_NAMES, *one.by_area, strict=True)
     ]
     heads = ["area of a class in its image", "pixels", "share that is right"]
     yield Table(f"{title}: pixel recall by area, without background", heads, areas)

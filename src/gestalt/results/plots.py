@@ -159,6 +159,15 @@ def lines(
     return figure
 
 
+@with_style()
+def curve(values: Mapping[str, float], title: str) -> "Figure":
+    """Draw a small figure with a line through named values; nan leaves a gap."""
+    figure, axes = figure_of(width=4.4, height=2.8)
+    axes.plot(list(values), list(values.values()), marker="o", color=BASE)
+    axes.set(title=title, ylim=(0, None))
+    return figure
+
+
 def figure_of(*, width: float, height: float) -> "tuple[Figure, Axes]":
     """Return a figure of this size in inches with its axes."""
     from matplotlib.figure import Figure

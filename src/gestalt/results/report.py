@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
-from gestalt.measures.evaluation.pictures import segmentation_panels
+from gestalt.measures.evaluation.pictures import Predictions, segmentation_panels
 from gestalt.results.causes import CAUSES
 from gestalt.results.comparability import (
     split_by_measurement,
@@ -27,7 +27,7 @@ from gestalt.results.diagnosis import costly_table, of_result, picture, tables
 from gestalt.results.grid import METHOD as GRID_METHOD
 from gestalt.results.grid import GridResults, build_tables
 from gestalt.results.grid_page import grid_page
-from gestalt.results.plots import bars, lines, render_figure
+from gestalt.results.plots import bars, curve, lines, render_figure
 from gestalt.results.result import HEADS, Result, headlines, measured
 from gestalt.results.scores import Score, below_trivial, finding, score_rows
 from gestalt.results.templates import BLOCKS, HERE, image_url, render
@@ -37,7 +37,7 @@ from gestalt.results.text import (
     images_text,
     metric_words,
 )
-from gestalt.support.arrays import Ints
+from gestalt.support.arrays import Floats, Ints
 from gestalt.support.files import Fields, write_whole
 from gestalt.support.typed import ConfigError
 
@@ -153,8 +153,8 @@ def curves_over_shares(comparison: Comparison) -> dict[str, dict[float, Score]]:
     }
 
 
-WORST_PAIRS = 12
-"""Number of listed confusions."""
+WORST_PAIRS, MAX_DRAWN = 20, 30
+"""Number of listed confusions, and most classes whose confusion matrix is drawn."""
 
 PROVENANCE = (
     "file",
@@ -177,7 +177,7 @@ SCORED = ("protocol", "label_set", "vocabulary", "templates", "calibration")
 """Fields of an entry on how its set was scored."""
 
 
-COSTLY = "Images that lose most to each cause"
+COSTLY = "Images that lose most to"
 
 KEEP = (
     "Those whose predictions were kept are drawn below: all of them after gestalt score, and after "
@@ -248,26 +248,39 @@ def _segmentation(result: Result, entry: Fields) -> Iterator[Markup]:
     """Yield the causes of lost mIoU, the IoU of each class, the confusions, the best and worst
     images, and those that lose most to each cause.
     """
+    captions = {
+        f"{end} images, by the mean IoU of the classes in each": {
+            facts["sample_id"]: f"{facts['iou']:.3f}"
+            for facts in entry.get(f"{end.lower()}_images", ())
+        }
+        for end in ("Best", "Worst")
+    }
     losses = _losses([result], entry["metric_keys"])
     for table in losses:
         yield BLOCKS.table(table)
     yield BLOCKS.charts(_bars_of(losses))
+    if losses:
+        one = of_result(result, f"{entry['set']}/miou")
+        drawn = {title: render_figure(curve(values, title)) for title, values in one.curves.items()}
+        yield BLOCKS.charts(drawn, "curves")
+        yield BLOCKS.table(replace(costly_table(f"{COSTLY} each cause", one), notes=[KEEP]))
+        for cause, parts in zip(one.causes, one.costly, strict=True):
+            captions[f"{COSTLY} {CAUSES[cause]}"] = {
+                image: f"sample {image}, {part:.4f}" for image, part in parts.items()
+            }
     ious = dict(zip(entry["names"], entry["iou"], strict=True))
     known = [pair for pair in ious.items() if pair[1] is not None]
     absent = [name for name, iou in ious.items() if iou is None]
     yield BLOCKS.classes(sorted(known, key=lambda pair: -pair[1]), absent)
-    arrays = result.arrays(entry["set"])
-    if "confusion" in arrays:
-        yield BLOCKS.table(confusions(arrays["confusion"], entry["names"]))
-    costs: dict[int, str] = {}
-    if "rows" in arrays:
-        one = of_result(result, f"{entry['set']}/miou")
-        yield BLOCKS.table(replace(costly_table(COSTLY, one), notes=[KEEP]))
-        for cause, parts in zip(one.causes, one.costly, strict=True):
-            for image, part in parts.items():
-                costs[image] = f"{costs.get(image, f'sample {image}')}, {CAUSES[cause]} {part:.4f}"
-    for heading, images in draw_images(result, entry, costs):
-        yield BLOCKS.images(heading, images)
+    if (confusion := result.arrays(entry["set"]).get("confusion")) is not None:
+        names = [*entry["names"], *("no class",) * (confusion.shape[1] - len(confusion))]
+        if len(confusion) <= MAX_DRAWN:
+            yield BLOCKS.heat(names, (100 * share_of_truth(confusion)).round().astype(int).tolist())
+        yield BLOCKS.table(confusions(confusion, names))
+    if predictions := result.extremes(entry["set"]):
+        for heading, captioned in captions.items():
+            if images := draw_images(predictions, captioned):
+                yield BLOCKS.images(heading, images)
 
 
 def _losses(results: Sequence[Result], metrics: Iterable[str]) -> list[Table]:
@@ -293,15 +306,20 @@ def _bars_of(losses: Sequence[Table]) -> dict[str, bytes]:
     return {"mIoU, and what each cause loses of it": picture(losses)} if losses else {}
 
 
+def share_of_truth(confusion: Ints) -> Floats:
+    """Return the shares of the predicted classes in the pixels of each true class."""
+    share: Floats = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    return share
+
+
 def confusions(confusion: Ints, names: Sequence[str]) -> Table:
     """Return the pairs of classes with the most confused pixels.
 
     Args:
         confusion: (C, C), or (C, C + 1) with a last column of the pixels without a predicted class.
-        names: of the classes.
+        names: of the columns.
     """
-    names = [*names, *("no class",) * (confusion.shape[1] - len(names))]
-    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    share = share_of_truth(confusion)
     wrong = confusion.copy()
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:WORST_PAIRS]
@@ -315,33 +333,22 @@ def confusions(confusion: Ints, names: Sequence[str]) -> Table:
 
 
 def draw_images(
-    result: Result, entry: Fields, costs: Mapping[int, str]
-) -> Iterator[tuple[str, list[tuple[str, str, Markup]]]]:
-    """Draw the best and the worst images, and those that lose most to a cause, each with its
-    prediction and its truth, if they were kept.  Yields headings, with title, caption and address
-    of each image.
-
-    Args:
-        result: the result.
-        entry: that of the set.
-        costs: the causes that an image loses most to, in words, by its id.
+    predictions: Predictions, captions: Mapping[int, str]
+) -> list[tuple[str, str, Markup]]:
+    """Draw those images among the kept ones that have a caption, each with its prediction and its
+    truth, in the order of the captions.  Returns title, caption and address of each.
     """
-    predictions = result.extremes(entry["set"])
-    if predictions is None:
-        return
     kept = {image.sample_id: image for image in predictions.images}
-    captions = {
-        f"{end} images, by the mean IoU of the classes in each": {
-            facts["sample_id"]: f"{facts['iou']:.3f}"
-            for facts in entry.get(f"{end.lower()}_images", ())
-        }
-        for end in ("Best", "Worst")
-    }
-    for heading, captioned in {**captions, COSTLY: costs}.items():
-        drawn = []
-        for index in filter(kept.__contains__, captioned):
-            panels = segmentation_panels(kept[index], predictions.names, predictions.background)
-            url = image_url(panels, "jpeg", quality=85)
-            drawn.append((kept[index].title, captioned[index], url))
-        if drawn:
-            yield heading, drawn
+    return [
+        (
+            kept[index].title,
+            caption,
+            image_url(
+                segmentation_panels(kept[index], predictions.names, predictions.background),
+                "jpeg",
+                quality=85,
+            ),
+        )
+        for index, caption in captions.items()
+        if index in kept
+    ]

@@ -104,22 +104,16 @@ def write_results(
     return read_result(path)
 
 
-def costly_images(scorer: ClassMaps) -> list[int]:
-    """Return the ids of the images that lose most to each cause, each once; none if their maps are
-    not in files.
-    """
-    if not scorer.has_maps:
-        return []
-    score = scorer.scores["model"]
-    labels = scorer.labels
+def costly_images(scorer: ClassMaps) -> Iterable[int]:
+    """Return the ids of the images that lose most to each cause, each once."""
+    score, labels = scorer.scores["model"], scorer.labels
     found = diagnose(
         scorer.arrays(score)["rows"],
         images=score.images,
         classes=len(labels.names),
         background=labels.background,
     )
-    images = dict.fromkeys(chain.from_iterable(found.costly))
-    return [int(score.sample_id[image]) for image in images]
+    return dict.fromkeys(chain.from_iterable(found.costly))
 
 
 def write_per_image(folder: Path, scorers: Iterable[RecordedCallback]) -> dict[str, dict[str, str]]:

@@ -91,7 +91,7 @@ def report(*folders) -> str:
 def run(cwd):
     """A function that leaves a run's files, of the given score and size, and returns its folder."""
 
-    def make(score, *, size=64, version=0, more=()):
+    def make(score, *, size=64, version=0, more=(), **arrays):
         config = tiny_config(f"image.eval_size={size}")
         made, array = record(config, score)
         array[:] = [[50, 0, 0], [75, 50, 0], [75, 50, 0]]
@@ -122,7 +122,7 @@ def run(cwd):
         folder = cwd / "lightning_logs" / "clippy_dino_max" / "tiny" / f"version_{version}"
         confusion = np.diag(total[0])
         confusion[0, 1] += 4321
-        leave(folder, config, made, array, confusion=confusion)
+        leave(folder, config, made, array, confusion=confusion, **arrays)
         kept = Predictions(tuple(NAMES), 0, images=(image(1), image(0)))
         write_predictions(folder / EXTREMES / "scenes.npz", kept)
         return folder
@@ -197,7 +197,9 @@ def test_compare_report_and_list_import_no_torch(run):
 
 
 def test_it_holds_the_records_numbers_beside_their_baselines_classes_confusions_and_images(run):
-    folder = run(0.6)
+    pairs = [(0, 0, 4, 50), (0, 1, 4, 25), (1, 0, 4, 25), (1, 3, 4, 25)]
+    rows = np.array([(image, *pair) for image in range(30) for pair in pairs])
+    folder = run(0.6, rows=rows)
     said = json.loads((folder / "result.json").read_text())
     found = checked(report(folder))
     words = " ".join(found.words)
@@ -208,10 +210,18 @@ def test_it_holds_the_records_numbers_beside_their_baselines_classes_confusions_
     assert re.search(r"a<b\s+b\s+4,321", words)
     assert "photo 1: 0.750" in words
     assert "photo 0: 0.125" in words
-    assert found.alts[1:3] == [
-        "photo 1: image, prediction, truth",
-        "photo 0: image, prediction, truth",
+    assert found.alts[2:5] == [
+        "mIoU by distance to a border",
+        "mIoU by true classes in the image",
+        "pixel recall by area of the class",
     ]
+    drawn = [f"photo {index}: image, prediction, truth" for index in (1, 0)]
+    # the first five images lose as much as the others to each cause
+    assert found.alts[5:] == [*drawn, *2 * drawn[::-1]]
+    # mended first or last, it adds 1/6 and 1/4
+    assert "no class 0 (0.0069), 1 (0.0069), " in words
+    assert "photo 1: sample 1, 0.0069. Image" in words
+    assert "a<b 26 74" in words  # the row of the matrix, without its 0
     # in the opening sentence for each headline, and above the numbers of the set
     assert words.count("30 of 1449 images") == 3
     assert "scenes mIoU 0.250 on 30 of 1449 images; scenes recall at 10 0.600 on" in words
@@ -252,7 +262,7 @@ def test_confusions_are_sorted_by_size_without_correct_pixels_and_with_pixels_of
         ["x", "z", "3", "3.0 %"],
     ]
     assert ["x", "no class", "3", "3.0 %"] in confusions(
-        np.array([[90, 7, 3], [20, 1, 0]]), ["x", "y"]
+        np.array([[90, 7, 3], [20, 1, 0]]), ["x", "y", "no class"]
     ).rows
 
 

@@ -161,30 +161,27 @@ class ClassMaps(Scorer):
             entry["unnamed_pixels"] = int(score.confusion[:, -1].sum())
         return entry
 
-    def predictions(self) -> Predictions | None:
-        """Return the best images and then the worst; on the first rank, and None before the first
+    def predictions(
+        self, further: Callable[["ClassMaps"], Iterable[int]] = lambda scorer: ()
+    ) -> Predictions | None:
+        """Return the best images and then the worst, and where the maps of all images are in files,
+        those whose ids ``further`` returns; on the first rank, and None before the first
         evaluation.
         """
         if not self.scores or not self._extremes:
             return None
-        return self._as_arrays([shown for _, shown in self._extremes.values()])
+        images = [shown for _, shown in self._extremes.values()]
+        if self.folder is not None or "prediction" in self.needs:
+            images += [self._read(index) for index in further(self) if index not in self._extremes]
+        return self._as_arrays(images)
 
-    @property
-    def has_maps(self) -> bool:
-        """True if the maps of all images are in files: those that are scored, or written ones."""
-        return self.folder is not None or "prediction" in self.needs
-
-    def read_images(self, ids: list[int]) -> list[ScoredImage]:
-        """Read images of the set again, with their maps from files."""
-        if not ids:
-            return []
-        batch: Batch = ImageSetDataset(self.context.image_set)[ids]
-        maps = batch.get("prediction")
+    def _read(self, index: int) -> ScoredImage:
+        """Read an image of the set again, with its map from its file."""
+        batch: dict[str, Any] = {**ImageSetDataset(self.context.image_set)[[index]]}
         if self.folder is not None:
-            files = [self.folder / f"{name}.png" for name in batch["name"]]
-            maps = [torch.from_numpy(np.array(Image.open(file))) for file in files]
-        truth = self.truth(batch)
-        return [ScoredImage.of(batch, place, maps, truth) for place in range(len(ids))]
+            file = self.folder / f"{batch['name'][0]}.png"
+            batch["prediction"] = [torch.from_numpy(np.array(Image.open(file)))]
+        return ScoredImage.of(batch, 0, batch["prediction"], self.truth(batch))
 
     def _as_arrays(self, images: Sequence[ScoredImage]) -> Predictions:
         """Return images with their class names, to be written."""
@@ -225,14 +222,11 @@ def write_extremes(
     scorers: Iterable[RecordedCallback],
     further: Callable[[ClassMaps], Iterable[int]] = lambda scorer: (),
 ) -> None:
-    """Write the best and the worst images of every scorer with their predictions to
-    ``<folder>/<benchmark>.npz``, and after them those whose ids ``further`` returns; all are
+    """Write the predictions of every scorer to ``<folder>/<benchmark>.npz``, images
     reduced to ``MAX_LONG_SIDE``.
     """
     for scorer in scorers:
-        if not isinstance(scorer, ClassMaps) or (predictions := scorer.predictions()) is None:
-            continue
-        known = {image.sample_id for image in predictions.images}
-        ids = [index for index in further(scorer) if index not in known]
-        images = map(reduced, (*predictions.images, *scorer.read_images(ids)))
-        write_predictions(folder / f"{scorer.name}.npz", predictions._replace(images=tuple(images)))
+        predictions = scorer.predictions(further) if isinstance(scorer, ClassMaps) else None
+        if predictions is not None:
+            images = tuple(map(reduced, predictions.images))
+            write_predictions(folder / f"{scorer.name}.npz", predictions._replace(images=images))

@@ -42,9 +42,7 @@ def test_images_that_lose_most_to_a_cause_are_kept_with_their_maps(written, tmp_
     scorer.begin(None)
     batch = ImageSetDataset(images)[list(range(LENGTH))]
     if written:
-        images.predicted, scorer.needs = False, ("labels",)
-        assert costly_images(scorer) == []
-        scorer.folder = tmp_path
+        images.predicted, scorer.needs, scorer.folder = False, ("labels",), tmp_path
     scorer.score(None, batch, batch["labels"]["painted"])
     scorer.scores = {"model": scorer.metrics["model"].compute()}
     write_extremes(tmp_path, [scorer], costly_images)
@@ -54,3 +52,5 @@ def test_images_that_lose_most_to_a_cause_are_kept_with_their_maps(written, tmp_
     for one in kept:
         assert (one.prediction == batch["prediction"][one.sample_id].numpy()).all()
         assert (one.label == batch["labels"]["painted"][one.sample_id].numpy()).all()
+    scorer.folder, scorer.needs = None, ("labels",)
+    assert len(scorer.predictions(costly_images).images) == len(ids)
