@@ -66,10 +66,10 @@ def read_sentence_model(model: str, *, weights: bool, layers: int | None) -> Sen
     folder, source = find_model(model)
     try:
         check_folder(folder)
-        _check_files(folder)
+        rows = _checked_parts(folder)
         if weights:
             check_weights(folder)
-        read = _read(folder, source, weights=weights)
+        read = _read(folder, rows, source, weights=weights)
         longest = read.tokenizer.model_max_length
         if not isinstance(longest, int | float):
             raise ValueError(f"its longest text is {longest!r}: set max_seq_length to a number")
@@ -84,9 +84,9 @@ def read_sentence_model(model: str, *, weights: bool, layers: int | None) -> Sen
     return read
 
 
-def _check_files(folder: Path) -> None:
-    """Check that a model has parts that can act on tokens, and that no setting of it may make
-    transformers run code or change a text.
+def _checked_parts(folder: Path) -> list[dict[str, str]]:
+    """Return the rows of ``LISTING``, after a check that a model has parts that can act on tokens,
+    and that no setting of it may make transformers run code or change a text.
 
     Raises:
         ValueError: it has not, or a setting may.
@@ -99,7 +99,7 @@ def _check_files(folder: Path) -> None:
             )
     if any(folder.rglob("adapter_config.json")):
         raise ValueError("its weights are an adapter's: merge them into the model first")
-    rows = _json(folder / LISTING)
+    rows: list[dict[str, str]] = _json(folder / LISTING)
     kinds = [_kind(row) for row in rows]
     middle = kinds[2:-1] if kinds[-1:] == ["Normalize"] else kinds[2:]
     if kinds[:2] != ["Transformer", "Pooling"] or set(middle) - {"Dense"}:
@@ -122,6 +122,7 @@ def _check_files(folder: Path) -> None:
         raise ValueError(
             f"it puts its prompt {prompt!r} before each text: choose a model without one"
         )
+    return rows
 
 
 def _json(path: Path) -> Any:
@@ -133,11 +134,13 @@ def _kind(row: dict[str, str]) -> str:
     return row["type"].rpartition(".")[2]
 
 
-def _read(folder: Path, source: str, *, weights: bool) -> SentenceModel:
-    """Build a model as sentence-transformers does, with its weights or with fresh ones."""
+def _read(folder: Path, rows: list[dict[str, str]], source: str, *, weights: bool) -> SentenceModel:
+    """Build a model of the parts that ``rows`` name as sentence-transformers does, with its weights
+    or with fresh ones.
+    """
     import transformers
 
-    first, *others = _json(folder / LISTING)
+    first, *others = rows
     places = [folder / row["path"] for row in others]
     settings = [_json(place / PART) if (place / PART).is_file() else {} for place in places]
     kinds = [row["type"] for row in others]

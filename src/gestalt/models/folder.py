@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 import huggingface_hub
 from safetensors.torch import save_model
@@ -84,8 +84,20 @@ def portable(tree: Any) -> Any:
     return change_texts(tree, shortened)
 
 
-def read_description(path: Path) -> tuple[Experiment, Fields]:
-    """Read ``config.json`` of an exported folder.  Returns the configuration and the provenance.
+class Description(NamedTuple):
+    """The content of ``config.json`` of an exported folder.
+
+    Attributes:
+        config: configuration of the run.
+        provenance: JSON; where the weights come from.
+    """
+
+    config: Experiment
+    provenance: Fields
+
+
+def read_description(path: Path) -> Description:
+    """Read ``config.json`` of an exported folder.
 
     Raises:
         ValueError: missing, too large, not JSON, not of a model that was exported by Gestalt, or of
@@ -103,21 +115,25 @@ def read_description(path: Path) -> tuple[Experiment, Fields]:
             f"{file}: not of a model exported by Gestalt in format {FORMAT}, which this version "
             f"reads: {error}; export it again, or install a newer version"
         ) from error
-    return load_mapping(description["config"], origin=file), description.get("provenance", {})
+    config = load_mapping(description["config"], origin=file)
+    return Description(config, description.get("provenance", {}))
 
 
-def load_folder(path: Path, words: Sequence[str] = ()) -> DualEncoder:
+def load_folder(
+    path: Path, words: Sequence[str] = (), *, description: Description | None = None
+) -> DualEncoder:
     """Load an exported model, in eval mode on the CPU.
 
     Args:
         path: the folder.
         words: ``key=value`` words of the user, which must name towers that are code.
+        description: of the folder; None: it is read.
 
     Raises:
         ValueError: a description or weights that cannot be read or do not fit, or a text model
             that is not found.
     """
-    config, provenance = read_description(path)
+    config, provenance = description or read_description(path)
     refuse_code(code_of(config), words, origin=str(path / DESCRIPTION))
     text = config.text
     if text.family == "sentence":
@@ -211,5 +227,6 @@ class HubModel(nn.Module, huggingface_hub.ModelHubMixin):
         place = str(pretrained_model_name_or_path)
         folder = Path(place) if Path(place).is_dir() else download(place, **choices)
         card = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else ""
-        config, provenance = read_description(folder)
-        return cls(load_folder(folder), config, origin=provenance, card=card).eval()
+        described = read_description(folder)
+        encoder = load_folder(folder, description=described)
+        return cls(encoder, described.config, origin=described.provenance, card=card).eval()

@@ -153,8 +153,10 @@ def open_target(
     words = overrides or []
     if external := external_name(target):
         opened = _open_external(target, *external, words, check)
-    elif is_hub_name(target) or exported_folder(target):
-        opened = _open_folder(target, words, trusted, check)
+    elif is_hub_name(target):
+        opened = _open_folder(target, download(target), words, trusted, check)
+    elif folder := exported_folder(target):
+        opened = _open_folder(target, folder, words, trusted, check)
     else:
         opened = _open_run(resolve_checkpoint(target), words, trusted, check)
     opened.model.eval()
@@ -238,16 +240,18 @@ def _open_run(
     return Target(config, model, run or checkpoint.parent, identity, trained=saved, places=places)
 
 
-def _open_folder(target: str, overrides: list[str], trusted: Sequence[str], check: Check) -> Target:
-    folder = exported_folder(target) or download(target)
-    saved, provenance = read_description(folder)
+def _open_folder(
+    target: str, folder: Path, overrides: list[str], trusted: Sequence[str], check: Check
+) -> Target:
+    described = read_description(folder)
+    saved, provenance = described
     config = _for_scoring(saved, overrides, origin=folder / DESCRIPTION)
     places = places_of(config, [*overrides, *trusted], origin=str(folder / DESCRIPTION))
     check(config, True, places)
     identity = _identity(target, file_hash(folder / WEIGHTS), provenance)
     return Target(
         config,
-        load_folder(folder, [*overrides, *trusted]),
+        load_folder(folder, [*overrides, *trusted], description=described),
         LOGS / "exported" / folder.resolve().name,
         identity,
         trained=saved,

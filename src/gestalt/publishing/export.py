@@ -220,11 +220,11 @@ def export_checkpoint(
     place = folder.resolve()  # a symbolic link stays: the folder that it names is written
     with partial_folder(place) as partial:
         save_folder(model, config, path=partial, provenance=provenance)
-        written = read_description(partial)[1]
-        facts = CardFacts(folder.name, config, parameters, written, license, datasets)
+        written = read_description(partial)
+        facts = CardFacts(folder.name, config, parameters, written.provenance, license, datasets)
         (partial / CARD).write_text(write_card(facts, results), encoding="utf-8")
         # which compares the weights with their hash
-        again = load_folder(partial, [*code_of(config)])
+        again = load_folder(partial, [*code_of(config)], description=written)
         if again.text_tower.tokenise(TEXTS) != model.text_tower.tokenise(TEXTS):
             raise ValueError(
                 "export: the exported tokenizer tokenises texts differently from the model's; "
