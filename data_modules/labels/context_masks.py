@@ -6,7 +6,6 @@ into a folder, like the converter of mmsegmentation (tools/convert_datasets/pasc
 0.6 GB, which take several GB of memory in Python.
 """
 
-import json
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gestalt.data_modules.labels.class_tables import read_tables
-from gestalt.support.files import MAX_LISTING, read_whole
+from gestalt.support.files import read_listing
 
 
 def run_lengths(text: str) -> list[int]:
@@ -59,7 +58,7 @@ def convert(annotation_file: Path, folder: Path) -> None:
     Raises:
         ValueError: an unreadable annotation, or a category that is none of the 59.
     """
-    content = json.loads(read_whole(annotation_file, most=MAX_LISTING))
+    content = read_listing(annotation_file)
     annotations = defaultdict(list)
     for annotation in content["annos_segmentation"]:
         annotations[annotation["image_id"]].append(annotation)

@@ -2,7 +2,6 @@
 segment.  H W pixels.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from torch import Tensor
 from gestalt.data_modules.labels.class_tables import Table
 from gestalt.data_modules.labels.masks import objects, packed, read_mask
 from gestalt.support.arrays import Ints
-from gestalt.support.files import MAX_LISTING, read_whole
+from gestalt.support.files import read_listing
 
 PANOPTIC = "coco_panoptic_133"
 
@@ -44,7 +43,7 @@ class Panoptic:
         self._table = table
         self._segments: dict[str, Ints] = {}
         try:
-            for entry in json.loads(read_whole(self.annotations, most=MAX_LISTING))["annotations"]:
+            for entry in read_listing(self.annotations)["annotations"]:
                 segments = [
                     (info["id"], info["category_id"], bool(info["iscrowd"]))
                     for info in entry["segments_info"]

@@ -14,7 +14,7 @@ from typing import Any
 from gestalt.data_modules.corpora.captions import CaptionRule
 from gestalt.data_modules.corpora.stores import ImageFiles, check_inside
 from gestalt.data_modules.pairs import StoredPair
-from gestalt.support.files import MAX_LISTING, read_whole, short_digest
+from gestalt.support.files import read_listing, short_digest
 
 
 def read_captions(path: Path) -> tuple[list[tuple[str, list[Any]]], dict[Any, list[Any]]]:
@@ -31,7 +31,7 @@ def read_captions(path: Path) -> tuple[list[tuple[str, list[Any]]], dict[Any, li
             "and the folder <split>/"
         )
     try:
-        content = json.loads(read_whole(path, most=MAX_LISTING))
+        content = read_listing(path)
         listed: dict[Any, str] = {}
         for image in content["images"]:
             name = image["file_name"]

@@ -41,7 +41,7 @@ from gestalt.data_modules.corpora.table_files import find_columns
 from gestalt.data_modules.pairs import StoredPair
 from gestalt.data_modules.pixels.bad_samples import BadSample, bad_sample_at
 from gestalt.support.addresses import without_secrets
-from gestalt.support.files import read_whole, replacing, short_digest
+from gestalt.support.files import Fields, read_json, replacing, short_digest
 
 CACHED = 512 * 2**20
 """Bytes of row groups that each process caches."""
@@ -281,10 +281,10 @@ class ParquetRows(ShardedStore):
         That of an unchanged remote file is kept in the file ``place``, by its address, size and
         stamp; a damaged file counts as empty.
         """
-        known: Any = None
-        with suppress(OSError, ValueError, RecursionError):
-            known = json.loads(read_whole(place))
-        known, current = known if isinstance(known, dict) else {}, {}
+        known: Any = {}
+        current: Fields = {}
+        with suppress(OSError, ValueError):
+            known = read_json(place, "object")
 
         def hashed(shard: Shard, footer: Any) -> bytes:
             state = f"{short_digest(shard.url)}\0{shard.size}\0{shard.stamp}"
