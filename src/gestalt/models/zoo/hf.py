@@ -26,6 +26,8 @@ from gestalt.models.zoo.adapter import (
     read_config,
     whole_side,
 )
+from gestalt.models.zoo.kinds import Opened
+from gestalt.support.keys import Keys
 from gestalt.support.names import nearest
 from gestalt.tokens import Pair, Tokens
 
@@ -309,8 +311,9 @@ it is not run.
 """
 
 
-def open_model(name: str) -> HfModel:
-    """Load a model with its tokenizer and the normalisation of its image processor.
+def open_model(name: str) -> Opened:
+    """Load a model with its tokenizer and the normalisation of its image processor, and describe it
+    for the record.
 
     Args:
         name: a folder, as ``save_pretrained`` writes it, or ORG/NAME on the hub.
@@ -323,7 +326,8 @@ def open_model(name: str) -> HfModel:
 
     if Path(name).is_dir():
         check_weights(Path(name))
-    kind, adapter = _examined(name)
+    config = read_config(name, target=f"hf:{name}", beside_code=BESIDE_CODE)
+    kind, adapter = _examined(config, name)
     images: Any = transformers.AutoImageProcessor
     with errors_in_one_line(f"hf:{name}: cannot be loaded"):
         model, loading = getattr(transformers, kind).from_pretrained(
@@ -349,7 +353,7 @@ def open_model(name: str) -> HfModel:
         model.config.text_config.max_position_embeddings - adapter.offset,
         tokenizer.model_max_length,
     )
-    return adapter(
+    opened = adapter(
         model,
         tokenizer=tokenizer,
         max_length=length,
@@ -359,12 +363,7 @@ def open_model(name: str) -> HfModel:
         std=std,
         origin=WeightsOrigin("hf", f"transformers {transformers.__version__}, {name}"),
     )
-
-
-def describe(name: str) -> dict[str, Any]:
-    """Return library, version and architecture of a model, for the record."""
-    config = read_config(name, target=f"hf:{name}", beside_code=BESIDE_CODE)
-    return describe_library("transformers", config)
+    return Opened(opened, describe_library("transformers", config), opened.size)
 
 
 def normalisation(processor: Any) -> tuple[list[float], list[float]]:
@@ -385,13 +384,13 @@ def normalisation(processor: Any) -> tuple[list[float], list[float]]:
     return (-black * std).tolist(), std.tolist()
 
 
-def _examined(name: str) -> tuple[str, type[HfModel]]:
-    """Return the class of a model in transformers, and the class that reads it.
+def _examined(config: Keys, name: str) -> tuple[str, type[HfModel]]:
+    """Return the class of a model in transformers, and the class that reads it, by its
+    configuration.
 
     Raises:
         ValueError: it cannot be scored, with the reason.
     """
-    config = read_config(name, target=f"hf:{name}", beside_code=BESIDE_CODE)
     kind = config["model_type"]
     if kind not in FAMILIES:
         raise ValueError(

@@ -1,10 +1,9 @@
 """The kinds of external models, named ``kind:name``: a row for each, which says what a name may be
 and which keys of the configuration its models read.  Nothing heavy is imported.
 
-To add one: a row here, and ``zoo/<kind>.py``, with ``open_model(name)``, which refuses by the
-model's configuration alone before weights are downloaded, and ``describe(name)``, the part of the
-record that names library, version and architecture; or, if the towers are ours, with ``build(name,
-config)``, which returns all of ``Opened``.
+To add one: a row here, and ``zoo/<kind>.py``, with ``open_model(name)``, which returns ``Opened``
+and refuses by the model's configuration alone before weights are downloaded; or, if the towers are
+ours, with ``build(name, config)`` in its place.
 """
 
 import re
@@ -225,11 +224,9 @@ def open_external(kind: str, name: str, config: Experiment) -> Opened:
         ValueError: see ``check_name``; or it cannot be opened.
     """
     library = library_of(kind, name)
-    if hasattr(library, "build"):
-        opened: Opened = library.build(name, config)
-        return opened
-    model = library.open_model(name)
-    return Opened(model, library.describe(name), size=model.size)
+    ours = hasattr(library, "build")
+    opened: Opened = library.build(name, config) if ours else library.open_model(name)
+    return opened
 
 
 def open_vision(target: str, *, places: "Places") -> "DenseModel":
@@ -247,5 +244,5 @@ def open_vision(target: str, *, places: "Places") -> "DenseModel":
             f"{target}: such a model is named on the command line alone; choose another kind of "
             "proxy model"
         )
-    opened: DenseModel = library_of(kind, name).open_model(name)
-    return opened.eval()
+    opened: Opened = library_of(kind, name).open_model(name)
+    return opened.model.eval()

@@ -18,14 +18,15 @@ from gestalt.models.zoo.adapter import (
     nested,
     read_config,
 )
+from gestalt.models.zoo.kinds import Opened
 from gestalt.models.zoo.open_clip_towers import OpenClipModel, tower_of
 from gestalt.support.files import read_json
 from gestalt.support.keys import Keys
 from gestalt.support.names import few
 
 
-def open_model(name: str) -> OpenClipModel:
-    """Load a model of open_clip.
+def open_model(name: str) -> Opened:
+    """Load a model of open_clip, and describe it for the record.
 
     Args:
         name: a folder with ``open_clip_config.json`` and weights; ``hf-hub:ORG/NAME``; or an
@@ -60,19 +61,13 @@ def open_model(name: str) -> OpenClipModel:
             rows=getattr(model, "text", model).vocab_size,
             name=f"open_clip:{name}",
         )
-    return tower(
+    opened = tower(
         model,
         tokenizer=tokenizer,
         stride=stride,
         source=f"open_clip {open_clip.__version__}, {name}",
     )
-
-
-def describe(name: str) -> Keys:
-    """Return library, version and architecture of a model that ``open_model`` loads, for the
-    record.
-    """
-    return describe_library("open_clip", read_description(name))
+    return Opened(opened, describe_library("open_clip", config), opened.size)
 
 
 def _source(name: str) -> tuple[str, str | None]:

@@ -20,6 +20,7 @@ from gestalt.encoders.last_block import LastBlock
 from gestalt.encoders.towers import check_has, make, read_numbers
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.models.zoo.adapter import Adapter
+from gestalt.models.zoo.kinds import Opened
 from gestalt.support.files import file_hash
 from gestalt.support.plugins import import_code
 from gestalt.tokens import Pair, Tokens
@@ -155,8 +156,8 @@ class FunctionModel(PythonModel):
         return result
 
 
-def open_model(name: str) -> DenseModel:
-    """Import the module and call its factory.
+def open_model(name: str) -> Opened:
+    """Import the module and call its factory; describe both for the record.
 
     Args:
         name: ``package.module:factory``; the factory returns a ``DenseModel`` with a ``size``, or
@@ -166,11 +167,14 @@ def open_model(name: str) -> DenseModel:
         ValueError: the module has no such factory, it raises, or what it returns cannot be scored.
     """
     said = f"python:{name}"
-    module = make(import_code(said), said=said)
-    needed = ("size",) if isinstance(module, DenseModel) else NEEDED
-    check_has(module, *needed, said=said, page="evaluation")
-    if isinstance(module, DenseModel):
-        return module.eval()
+    module: Any = make(import_code(said), said=said)
+    is_dense = isinstance(module, DenseModel)
+    check_has(module, *(("size",) if is_dense else NEEDED), said=said, page="evaluation")
+    opened = module if is_dense else _adapt(module, said)
+    return Opened(opened.eval(), _describe(name), opened.size)
+
+
+def _adapt(module: Any, said: str) -> PythonModel:
     stride, size, mean, std = read_numbers(module, "size", said=said)
     return PythonModel(
         module,
@@ -184,7 +188,7 @@ def open_model(name: str) -> DenseModel:
     )
 
 
-def describe(name: str) -> dict[str, Any]:
+def _describe(name: str) -> dict[str, Any]:
     """Return package, version, name and the hash of the module's file, for the record."""
     top = name.partition(".")[0].partition(":")[0]
     try:

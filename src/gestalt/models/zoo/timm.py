@@ -16,6 +16,7 @@ from gestalt.encoders.positions import timm_positions
 from gestalt.encoders.state_dicts import check_weights
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.models.zoo.adapter import Adapter, describe_library, errors_in_one_line, whole_side
+from gestalt.models.zoo.kinds import Opened
 from gestalt.support.names import few
 from gestalt.tokens import Pair, Tokens
 
@@ -99,9 +100,9 @@ class TimmModel(TimmTower):
         return self.model.forward_head(self.features_of(tokens), pre_logits=True)
 
 
-def open_model(name: str) -> TimmModel:
-    """Load a timm model with its weights; one without a map of locations is refused before they are
-    downloaded.
+def open_model(name: str) -> Opened:
+    """Load a timm model with its weights, and describe it for the record; one without a map of
+    locations is refused before the weights are downloaded.
 
     Args:
         name: timm's name with a tag of weights, such as ``vit_base_patch8_224.dino``;
@@ -135,18 +136,16 @@ def open_model(name: str) -> TimmModel:
         has_text=False,
     )
     opened.form, opened.only = layout.form, layout.only
-    return opened
+    return Opened(opened, describe_library("timm", architecture_of(name)), opened.size)
 
 
-def describe(name: str) -> dict[str, Any]:
-    """Return library, version and architecture of a model, for the record."""
+def architecture_of(name: str) -> str:
+    """Return the architecture of a model; the name alone of a repository on the hub."""
     if Path(name).is_dir():
         from timm.models._hub import load_model_config_from_path
 
-        architecture = str(load_model_config_from_path(name)[1])
-    else:
-        architecture = name if name.startswith("hf-hub:") else name.partition(".")[0]
-    return describe_library("timm", architecture)
+        return str(load_model_config_from_path(name)[1])
+    return name if name.startswith("hf-hub:") else name.partition(".")[0]
 
 
 def create(name: str, **options: Any) -> Any:

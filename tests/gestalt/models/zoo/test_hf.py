@@ -97,7 +97,7 @@ def test_a_text_has_one_embedding_beside_any_others_whichever_side_its_tokenizer
     saved(tmp_path, kind="CLIP")
     file = tmp_path / "tokenizer_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "padding_side": "left"}))
-    model = open_model(str(tmp_path))
+    model = open_model(str(tmp_path)).model
     torch.testing.assert_close(
         model.embed_text(["a dog", "a photo of the sky"])[:1], model.embed_text(["a dog"])
     )
@@ -117,21 +117,21 @@ def test_weights_that_lack_a_tensor_are_refused_by_its_name(tmp_path):
 
 def test_the_scale_of_the_cosines_is_the_model_s(tmp_path):
     theirs = saved(tmp_path / "siglip", kind="SigLIP")
-    ours = open_model(str(tmp_path / "siglip"))
+    ours = open_model(str(tmp_path / "siglip")).model
     assert ours.logit_scale == theirs.logit_scale
     theirs = saved(tmp_path / "align", kind="ALIGN")
     torch.testing.assert_close(
-        open_model(str(tmp_path / "align")).logit_scale.exp(), 1 / theirs.temperature
+        open_model(str(tmp_path / "align")).model.logit_scale.exp(), 1 / theirs.temperature
     )
     saved(tmp_path / "blip", kind="BLIP retrieval")
-    assert open_model(str(tmp_path / "blip")).logit_scale is None
+    assert open_model(str(tmp_path / "blip")).model.logit_scale is None
 
 
 @pytest.mark.parametrize("kind", ["SigLIP", "SigLIP 2"])
 @torch.no_grad()
 def test_a_tokenizer_that_keeps_case_and_punctuation_is_given_texts_without(tmp_path, kind):
     saved(tmp_path, kind=kind)
-    loud, joined, plain = open_model(str(tmp_path)).embed_text(
+    loud, joined, plain = open_model(str(tmp_path)).model.embed_text(
         ["A photo, of the DOG!", "a_photo of the dog", "a photo of the dog"]
     )
     assert torch.equal(loud, plain)
@@ -149,5 +149,7 @@ def test_siglip_s_own_tokenizer_reads_a_text_whatever_its_case_and_punctuation(t
         minloglevel=2,
     )
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "SiglipTokenizer"}')
-    loud, plain = open_model(str(tmp_path)).embed_text(["A photo, of a DOG!", "a photo of a dog"])
+    loud, plain = open_model(str(tmp_path)).model.embed_text(
+        ["A photo, of a DOG!", "a photo of a dog"]
+    )
     assert torch.equal(loud, plain)

@@ -113,7 +113,7 @@ FAMILIES = {
 @torch.no_grad()
 def test_images_and_texts_are_embedded_as_open_clip_embeds_them(tmp_path, more):
     theirs = saved(tmp_path / "model", **more)
-    ours = open_model(str(tmp_path / "model"))
+    ours = open_model(str(tmp_path / "model")).model
     shown = images(size=(ours.size, ours.size))
     with without_len():
         tokens = ours.tokens(shown)
@@ -139,7 +139,7 @@ def test_images_and_texts_are_embedded_as_open_clip_embeds_them(tmp_path, more):
 @torch.no_grad()
 def test_attentional_pooling_of_a_location_alone_is_computed_by_one_query(tmp_path):
     saved(tmp_path / "model", **COCA)
-    ours = open_model(str(tmp_path / "model"))
+    ours = open_model(str(tmp_path / "model")).model
     tokens = ours.tokens(images())
     torch.testing.assert_close(ours.locations(tokens), super(type(ours), ours).locations(tokens))
 
@@ -147,7 +147,7 @@ def test_attentional_pooling_of_a_location_alone_is_computed_by_one_query(tmp_pa
 @torch.no_grad()
 def test_locations_of_a_modified_resnet_are_its_attention_pooling_with_all_weight_on_them(tmp_path):
     theirs = saved(tmp_path / "model", **RESNET)
-    ours = open_model(str(tmp_path / "model"))
+    ours = open_model(str(tmp_path / "model")).model
     pool = theirs.visual.attnpool
     pool.k_proj.weight.zero_()
     pool.k_proj.bias.zero_()  # every key alike: the mean of the values

@@ -58,7 +58,7 @@ def expected(model, given, *, kind, shape):
 def test_images_and_locations_are_embedded_as_transformers_does(tmp_path, kind):
     shape = (96, 64) if kind in ("CLIP", "SigLIP 2", "ALIGN", "TIPSv2") else (SIZE, SIZE)
     theirs = saved(tmp_path, kind=kind)
-    ours = open_model(str(tmp_path))
+    ours = open_model(str(tmp_path)).model
     shown = images(shape)
     pooled, dense = expected(theirs, inputs(tmp_path, shown, kind=kind), kind=kind, shape=shape)
     torch.testing.assert_close(
@@ -76,7 +76,7 @@ def test_images_and_locations_are_embedded_as_transformers_does(tmp_path, kind):
 @torch.no_grad()
 def test_texts_are_embedded_as_transformers_does(tmp_path, kind):
     theirs = saved(tmp_path, kind=kind)
-    ours = open_model(str(tmp_path))
+    ours = open_model(str(tmp_path)).model
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
     padding = "max_length" if kind.startswith("SigLIP") else True
     words = tokenizer(TEXTS, padding=padding, truncation=True, max_length=10, return_tensors="pt")
@@ -93,7 +93,7 @@ def test_texts_are_embedded_as_transformers_does(tmp_path, kind):
 @torch.no_grad()
 def test_groupvit_images_and_locations_match_the_segmentation_of_transformers(tmp_path):
     theirs = saved(tmp_path, kind="GroupViT")
-    ours = open_model(str(tmp_path))
+    ours = open_model(str(tmp_path)).model
     shown = images((SIZE, SIZE))
     words = transformers.AutoTokenizer.from_pretrained(tmp_path)(
         TEXTS, padding=True, truncation=True, return_tensors="pt"
@@ -116,7 +116,7 @@ def test_groupvit_images_and_locations_match_the_segmentation_of_transformers(tm
 @torch.no_grad()
 def test_the_decomposed_last_block_gives_the_same_output(tmp_path, kind):
     saved(tmp_path, kind=kind)
-    ours = open_model(str(tmp_path))
+    ours = open_model(str(tmp_path)).model
     shown = images((96, 64))
     block = ours.last_block()
     assert isinstance(block, LastBlock)
@@ -129,7 +129,7 @@ def test_the_decomposed_last_block_gives_the_same_output(tmp_path, kind):
 @torch.no_grad()
 def test_a_position_rule_applies_only_to_the_call_and_not_at_the_native_size(tmp_path, kind):
     saved(tmp_path, kind=kind)
-    ours = open_model(str(tmp_path))
+    ours = open_model(str(tmp_path)).model
     shown = images((96, 64))
     before = ours.embed_patches(shown)
     assert not torch.equal(ours.embed_patches(shown, positions="scale_factor"), before)
@@ -147,7 +147,7 @@ def test_a_graph_resizes_positions_at_the_native_size_too(tmp_path, kind, monkey
         test_open_clip.saved(tmp_path)
     else:
         saved(tmp_path, kind=kind)
-    ours = (open_clip if kind == "open_clip" else hf).open_model(str(tmp_path))
+    ours = (open_clip if kind == "open_clip" else hf).open_model(str(tmp_path)).model
     shown = images((ours.size, ours.size))
     with mock.patch.object(functional, "interpolate", wraps=functional.interpolate) as resized:
         before = ours.embed_patches(shown)

@@ -8,7 +8,7 @@ from timm.models import save_for_hf
 from torch.nn import functional
 
 from gestalt.models.zoo import timm as zoo
-from gestalt.models.zoo.timm import describe, open_model
+from gestalt.models.zoo.timm import architecture_of, open_model
 from tests.gestalt.painted import without_len
 
 NEAR = {"atol": 1e-5, "rtol": 1e-5}
@@ -60,7 +60,7 @@ def saved(folder, name, options):
 def test_pooled_and_dense_features_are_timms(tmp_path, name):
     architecture, options = MODELS[name]
     theirs = saved(tmp_path / "model", architecture, options)
-    ours = open_model(str(tmp_path / "model"))
+    ours = open_model(str(tmp_path / "model")).model
     stride = ours.patch_stride[0]
     if "img_size" in options or "vit" in architecture:
         theirs = timm.create_model(
@@ -91,15 +91,15 @@ def test_pooled_and_dense_features_are_timms(tmp_path, name):
 
 def test_the_default_side_is_the_models_rounded_to_its_stride(tmp_path):
     saved(tmp_path / "model", "vit_tiny_patch16_224", {**SMALL, "patch_size": (32, 24)})
-    model = open_model(str(tmp_path / "model"))
+    model = open_model(str(tmp_path / "model")).model
     assert model.size == 192
     assert model.grid(192, 192)
 
 
 def test_the_record_of_a_folder_names_its_architecture(tmp_path):
     saved(tmp_path / "my.model", "vit_tiny_patch16_224", MODELS["class token"][1])
-    assert describe(str(tmp_path / "my.model"))["architecture"] == "vit_tiny_patch16_224"
-    assert describe("vit_base_patch8_224.dino")["architecture"] == "vit_base_patch8_224"
+    assert architecture_of(str(tmp_path / "my.model")) == "vit_tiny_patch16_224"
+    assert architecture_of("vit_base_patch8_224.dino") == "vit_base_patch8_224"
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_the_smallest_model_of_each_file_of_timm_opens_or_is_refused_by_name(mon
         if size > TOO_LARGE:
             continue
         try:
-            model = open_model(name)
+            model = open_model(name).model
         except ValueError as error:
             refused += [name] if ": gives " in str(error) else [str(error)]
             continue
