@@ -67,9 +67,6 @@ def test_a_folder_that_names_code_runs_it_only_if_the_user_names_it_too(path, tm
     (run / "config.yaml").write_text(to_yaml(config))
     del sys.modules["towers"]
     for words in ([], CODE[:1], CODE[1:]):
-        for target in (folder, run):
-            with pytest.raises(ConfigError, match=r"family=python:towers:\w+: .* names code"):
-                gestalt.load(target, overrides=words)
         with pytest.raises(ConfigError, match=r"family=python:towers:\w+: start=.* names code"):
             load("clippy_dino_max", scale="tiny", overrides=[f"start={folder}", *words])
     photo = save_photo(tmp_path / "a.png")

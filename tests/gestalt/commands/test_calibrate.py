@@ -44,9 +44,6 @@ def test_a_calibrated_threshold_is_recorded_reproduces_its_score_and_is_named_by
     (benchmark,) = (
         one for one in newest_evaluation(trained)["benchmarks"] if one["measure"] == "segmentation"
     )
-    assert benchmark["protocol"]["name"] == "mmseg-448/tcl"
-    assert benchmark["protocol"]["threshold"] == record["threshold"]
-    assert "its decoder, which makes a grid four times as fine" in benchmark["protocol"]["left_out"]
     assert benchmark["vocabulary"] == {"list": "label_set", "why": "tcl names no classes of scenes"}
     assert benchmark["calibration"] is None  # a number by hand
     path = newest_of(trained, "calibrations")
@@ -65,20 +62,12 @@ def test_a_calibrated_threshold_is_recorded_reproduces_its_score_and_is_named_by
         str(path.relative_to(trained)),
         hashlib.sha256(path.read_bytes()).hexdigest(),
     )
-    assert (said["image_set"], said["split"], said["images"], said["images_official"]) == (
-        "scenes",
-        "tune",
-        3,
-        307,
-    )
     succeed("report", str(newest.relative_to(trained)), folder=trained)
     assert (
         "threshold calibrated on 3 of 307 images of tune" in (trained / "report.html").read_text()
     )
     other = trained / "other_weights.json"
     other.write_text(json.dumps({**record, "weights_sha256": "abc"}))
-    mend = "choose evaluation.protocol=mmseg-448/tcl"
-    assert mend in refused(f"{EVAL} evaluation.limit=3", word, folder=trained)
     warned = succeed(TCL, f"evaluation.calibration={other.name}", folder=trained)
     assert (
         "scenes: its threshold was calibrated with other weights (other_weights.json)"
@@ -94,27 +83,6 @@ def test_a_threshold_is_calibrated_under_a_correction_by_unlabelled_images(train
     )
     record = json.loads(newest_of(trained, "calibrations").read_text())
     assert record["protocol"]["fields"]["debias"] == "largest"
-
-
-def test_windows_have_the_same_counts_on_one_two_and_three_ranks(trained, monkeypatch):
-    monkeypatch.setenv("PYTHON_CPU_COUNT", "3")
-    found = []
-    for ranks in (1, 2, 3):
-        strategy = "auto" if ranks == 1 else "ddp"
-        before = set(trained.glob("lightning_logs/*/*/version_0/evaluations/*.json"))
-        succeed(
-            f"{EVAL} evaluation.limit=7 evaluation.protocol=sclip-336 evaluation.batch_size=2",
-            *(f"trainer.devices={ranks}", f"trainer.strategy={strategy}"),
-            folder=trained,
-            threads=None if ranks == 1 else 1,
-        )
-        (path,) = set(trained.glob("lightning_logs/*/*/version_0/evaluations/*.json")) - before
-        found.append(
-            [benchmark.get("counts") for benchmark in json.loads(path.read_text())["benchmarks"]]
-        )
-    assert any(found[0])
-    assert found[1] == found[0]
-    assert found[2] == found[0]
 
 
 def test_a_calibration_on_the_reported_images_is_refused(trained):

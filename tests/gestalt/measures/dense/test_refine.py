@@ -18,6 +18,7 @@ from gestalt.measures.dense.refine import dense_crf, pamr
 from gestalt.measures.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation.engine import TopDown, top_down
 from gestalt.measures.segmentation.presets import top_down_protocol
+from tests.gestalt.measures.segmentation.reference import softmax
 from tests.gestalt.measures.segmentation.test_parity import RandomModel
 from tests.gestalt.painted import Words
 
@@ -67,11 +68,6 @@ class ExactCrf:
         for _ in range(iterations):
             found = softmax(-self.energy + found @ self.edges.T)
         return found
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    values = np.exp(logits - logits.max(axis=0))
-    return values / values.sum(axis=0)
 
 
 @pytest.fixture(params=["all pairs", "library"])

@@ -15,8 +15,6 @@ from gestalt.measures.dense.windows import cut_and_embed
 from gestalt.measures.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation.engine import TopDown, top_down
 from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
-from gestalt.measures.segmentation.segmented import segment_images
-from gestalt.support.label_values import IGNORE
 from tests.gestalt.measures.segmentation.test_parity import WORDS, RandomModel, noise
 from tests.gestalt.painted import (
     LABELS,
@@ -24,7 +22,6 @@ from tests.gestalt.painted import (
     Words,
     blocky_label,
     painted,
-    striped_label,
 )
 
 SMALL = {"input_size": 64, "vocabulary": "label_set"}
@@ -155,15 +152,3 @@ def test_only_scores_below_the_threshold_become_background():
 def test_no_gradient_reaches_the_tower():
     image = painted(blocky_label(8, 8, block=4, seed=0))
     assert not cut_and_embed(PaintedModel(), [image], protocol=SQUARE)[0].features.requires_grad
-
-
-def test_segmenting_with_a_threshold_leaves_the_rest_unnamed():
-    label = striped_label(8, 8, block=4, seed=5)
-    protocol = top_down_protocol(
-        "whole_square", input_size=32, background="threshold", threshold=0.99
-    )
-    mask = segment_images(PaintedModel(), [painted(label)], labels=["apple"], protocol=protocol)[
-        0
-    ].map
-    assert set(mask.flatten().tolist()) == {0, IGNORE}
-    assert (mask[label == 1] == IGNORE).sum() < (mask[label != 1] == IGNORE).sum()
