@@ -265,6 +265,8 @@ def _identity(checkpoint: str, sha256: str, provenance: Identity) -> Identity:
     """
     known = {key: provenance[key] for key in TRAINED if provenance.get(key) is not None}
     data = provenance.get("data", {})
+    if "checkpoint" in provenance:  # of an exported folder
+        known["exported_checkpoint"] = provenance["checkpoint"]
     if "samples" in data:
         known["data"] = {"samples": data["samples"]}
     return {"checkpoint": checkpoint, "checkpoint_sha256": sha256, **known}

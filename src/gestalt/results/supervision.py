@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from gestalt.config.start import read_start
+from gestalt.config.start import CLASSIFIER, OPEN_CLIP, read_start
 from gestalt.encoders.inits import resolve
 from gestalt.encoders.keys import is_file_of_weights
 from gestalt.support.addresses import without_secrets
@@ -158,8 +158,12 @@ def _tuned(record: Fields) -> str:
         for entry in record["benchmarks"]
         if (found := entry.get("calibration"))
     ]
-    if Path(record.get("checkpoint", "")).name == BEST:
+    start = read_start(record["config"].get("start") or "").place
+    names = [record.get("checkpoint"), record.get("exported_checkpoint"), start]
+    if any(Path(name or "").name == BEST for name in names):
         chosen.append("the checkpoint, by mIoU")
+    elif start and not start.startswith((OPEN_CLIP, CLASSIFIER)):
+        chosen.append(UNKNOWN)  # a run or an exported folder, which does not say
     evaluation = record["config"].get("evaluation", {})
     given = any(evaluation.get(key) is not None for key in BY_HAND)
     return _joined(*chosen, *[UNKNOWN] * given)

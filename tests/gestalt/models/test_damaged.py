@@ -126,7 +126,7 @@ def test_an_exported_folder_with_other_weights_is_refused(run, tmp_path):
         license=None,
         datasets=[],
     )
-    open_target(str(folder))
+    assert open_target(str(folder)).identity["exported_checkpoint"] == "last.ckpt"
     weights = load_file(folder / "model.safetensors")
     largest = max(weights, key=lambda name: weights[name].numel())
     weights[largest].flatten()[:64] = 0

@@ -73,9 +73,15 @@ def test_what_training_pairs_share_with_the_benchmarks_is_counted():
             trained("dino", calibration=CHOSEN),
             f"{PAIRS}; none; none; scenes tune, 307 images",
         ),
-        (
-            {**trained("dino"), "checkpoint": "a/checkpoints/best.ckpt"},
-            f"{PAIRS}; none; none; the checkpoint, by mIoU",
+        *(
+            (trained("dino", start=start) | fields, f"{PAIRS}; none; none; {tuned}")
+            for start, fields, tuned in (
+                (None, {"checkpoint": "a/checkpoints/best.ckpt"}, "the checkpoint, by mIoU"),
+                (None, {"exported_checkpoint": "best.ckpt"}, "the checkpoint, by mIoU"),
+                ("text:a/best.ckpt", {}, "the checkpoint, by mIoU"),
+                ("text:a", {}, "unknown"),
+                ("text:open_clip:a", {}, "none"),
+            )
         ),
         (external("open_clip:ViT-B-32:openai"), "OpenAI's WIT-400M; none; none; none"),
         (external("open_clip:ViT-B-16-SigLIP2:webli"), "unknown; unknown; unknown; none"),
