@@ -44,7 +44,9 @@ def gathered(folder, weights=None):
     config = load_saved(folder / "config.yaml")
     weights = weights or read_result(folder / "result.json").record["weights_sha256"]
     provenance, results = gather(config, folder / "checkpoints" / "last.ckpt", weights=weights)
-    origins = {"image": {"resolved": "random", "source": "fresh weights"}}
+    origins = {
+        tower: {"resolved": f"random {tower}", "sha256": None} for tower in ("image", "text")
+    }
     facts = CardFacts(
         "a-model",
         config,
@@ -137,6 +139,9 @@ def test_the_limits_say_that_the_model_saw_generated_scenes_alone(run):
     facts, results = gathered(run)
     for source in ("scenes", "flickr"):
         data = replace(facts.config.data, source=source)
-        text = write_card(facts._replace(config=replace(facts.config, data=data)), results)
+        config = replace(facts.config, data=data, start="image:a")
+        text = write_card(facts._replace(config=config), results)
+        assert "- Started from `random image`" in text
+        assert "resolved to: `random text`." in text
         limits = text.partition("## Limits")[2].partition("## Training")[0]
         assert ("The model was trained on generated scenes alone" in limits) == (source == "scenes")
