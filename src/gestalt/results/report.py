@@ -85,6 +85,9 @@ def write_report(
     compared = len(results) > max([1, *(len(grid.views[""]) for grid in grids)])
     comparison = compare(results, allow_mixed=True) if compared else None
     opening, pictures = _opening(results[0], comparison)
+    if comparison is not None:  # the sentence has these notes
+        notes = [note for note in comparison.notes if note not in opening]
+        comparison = comparison._replace(notes=notes)
     side_by_side = results[: len(sections)] if compared else []
     page = render(
         HERE / "report.html",

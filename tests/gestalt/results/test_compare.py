@@ -322,7 +322,9 @@ def test_unequal_or_unknown_supervision_is_noted_and_not_refused(run, capsys):
     note = f"The supervision is unequal. {labels}: image_labels is none vs ImageNet."
     assert compare(pair).notes[-1] == note
     write_report(pair, Path("unequal.html"))
-    assert f"]). {note}</strong>" in Path("unequal.html").read_text()
+    page = Path("unequal.html").read_text()
+    assert f"]). {note}</strong>" in page
+    assert page.count(note) == 1
     main(["compare", str(plain), str(labelled), "--details"])
     assert "| image_labels | none | ImageNet |" in capsys.readouterr().err
     old = compare(results(run(0.6), run(0.5))).notes[-1]  # of files without the field
