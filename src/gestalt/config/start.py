@@ -106,6 +106,8 @@ def keys_of(start: str) -> Keys:
         ValueError: no description of it, or one that cannot be read or used.
     """
     tower, place = read_start(start)
+    if tower and read_start(place).tower:
+        refuse("start", start, "names a tower twice; write text: or image: once")
     if tower and place.startswith(CLASSIFIER):
         why = "a classifier cannot be taken as a single tower; set image.init or text.init"
         refuse("start", start, why)

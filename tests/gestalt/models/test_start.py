@@ -196,6 +196,7 @@ REFUSED = {  # start and overrides, and a part of the line
     ),
     "text:open_clip:ViT-B-61:openai": "did you mean 'ViT-B-16'",
     "text:classifier:resnet18": "a classifier cannot be taken as a single tower; set image.init",
+    "text:text:a": "start=text:text:a: names a tower twice; write text: or image: once",
     "text:open_clip:ViT-B-16-SigLIP:webli projection.order=siglip": "needs start=open_clip:ARCHI",
     "image:open_clip:ViT-B-16-SigLIP:webli text.family=siglip": "of a SigLIP, or text: before it",
 }
