@@ -81,8 +81,12 @@ def test_the_gradient_is_the_derivative(name):
 
 
 @over_the_table
-def test_lies_between_the_smallest_and_the_largest_token(name):
+@pytest.mark.parametrize("alone", [False, True])
+def test_lies_between_the_smallest_and_the_largest_token(name, alone):
     given = tokens(scale=10.0)
+    if alone:  # so that the pool of one part is that part
+        part = given.parts[:, :1]
+        given = given._replace(summary=part[:, 0], parts=part, mask=given.mask[:, :1])
     assert given.summary is not None
     everything = torch.cat((given.parts, given.summary.unsqueeze(1)), dim=1)
     pooled = stirred(name)(given)

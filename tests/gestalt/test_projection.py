@@ -1,6 +1,7 @@
 """The maps to the shared width against their equations.  B batch, N parts, R registers, D width."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,11 +9,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.config.loading import load
+from gestalt.encoders.weights import weights_hash
 from gestalt.losses.contrastive import contrastive_loss
 from gestalt.measures.evaluation.prompts import class_embeddings, prompts_key
 from gestalt.measures.evaluation.vocabularies import Vocabulary
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.models.building import build_towers
+from gestalt.models.folder import save_folder
+from gestalt.models.start import build_model
 from gestalt.projection import (
     BlocksProjection,
     GatedProjection,
@@ -128,14 +132,16 @@ def test_blocks_see_the_registers_and_are_their_equations():
 
 @pytest.mark.parametrize("order", sorted(PROJECTIONS.built_in.keys() - {*OF_A_START}))
 @pytest.mark.parametrize("aggregation", ["avg", *JOINED])
-def test_each_row_trains_whole_and_compares_texts_and_locations_in_one_space(order, aggregation):
+def test_each_row_trains_whole_and_compares_texts_and_locations_in_one_space(
+    order, aggregation, tmp_path
+):
     pooled = 64 if aggregation in JOINED else 32
     words = [f"projection.order={order}", f"image.aggregation={aggregation}"]
     words += [f"projection.width={pooled}", "image.subsampling=false"]
-    if order == "none":  # both towers need the same width
-        words += ["text.family=open_clip", "text.init=random", "text.layers=1", "text.heads=2"]
-        words += [f"text.width={pooled}", "text.model=''"]
-    model = build_towers(load("clippy_dino_max", scale="tiny", overrides=words)).train()
+    words += ["text.family=open_clip", "text.init=random", "text.layers=1", "text.heads=2"]
+    words += [f"text.width={pooled}", "text.model=''"]
+    config = load("clippy_dino_max", scale="tiny", overrides=words)
+    model = build_towers(config).train()
     images = random_pixels(2, 3, 32, 32)
     found = model(images, WORDS, dense=True)
     ids = torch.arange(2)
@@ -153,6 +159,12 @@ def test_each_row_trains_whole_and_compares_texts_and_locations_in_one_space(ord
     given = model.tokens(images)
     locations = model.locations(given)
     assert locations.equal(model(images, None, dense=True).patches)
+    alone = model(images[:1], None, dense=True)  # so ranks do not matter
+    torch.testing.assert_close(alone.patches, locations[:1])
+    torch.testing.assert_close(alone.image, found.image[:1])
+    if aggregation == "cls_and_max":
+        folder = save_folder(model, config, path=tmp_path, provenance={})
+        assert weights_hash(build_model(replace(config, start=str(folder)))) == weights_hash(model)
     texts = model.embed_text_for_locations(WORDS)
     assert locations.shape[2] == texts.shape[1]
     whole = model.embed_text(WORDS, normalise=False)

@@ -91,14 +91,16 @@ def parts_of(model: Toy) -> tuple[torch.Tensor, torch.Tensor, float]:
 
 
 CASES = {
-    **{pooling: (pooling, None) for pooling in ("max", "softmax", "image")},
-    "max-alike": ("max", SIMILAR),
+    **{pooling: (pooling, {"nouns_pooling": pooling}) for pooling in ("max", "softmax", "image")},
+    "softmax at its limit": ("max", {"nouns_pooling": "softmax", "nouns_temperature": 1e-4}),
+    "max-alike": ("max", {"nouns_pooling": "max", "similar": SIMILAR}),
 }
 
 
-@pytest.mark.parametrize(("pooling", "similar"), CASES.values(), ids=CASES)
-def test_the_noun_term_contrasts_absent_nouns_and_images_without_the_noun(pooling, similar):
-    model = Toy("nouns", nouns_pooling=pooling, similar=similar)
+@pytest.mark.parametrize(("pooling", "choices"), CASES.values(), ids=CASES)
+def test_the_noun_term_contrasts_absent_nouns_and_images_without_the_noun(pooling, choices):
+    """The part of "softmax" is that of SimZSS (arXiv:2406.16085), section 3.3."""
+    model, similar = Toy("nouns", **choices), choices.get("similar")
     patches, words, scale = parts_of(model)
     whole = model.pairs(batch()).image.detach()
     near = torch.empty(PAIRS, 4, dtype=torch.float64)  # noun 4 is in no caption
