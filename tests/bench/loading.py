@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from readers import READERS, SEED, SIDE, loops, write_tars
 
-from tests.data_modules.files import random_resized_crop
+from tests.data_modules.files import encoded, random_resized_crop
 from tests.data_modules.pixels.test_decoding import mean_difference, slowly
 
 ROUNDS = 5
@@ -34,7 +34,7 @@ LEFT_OUT = "loading photographs: left out; GESTALT_DATA names no folder with coc
 
 def photographs(root: Path) -> Iterator[tuple[int, list[bytes]]]:
     """Read real photographs, resized to each of ``SIZES``."""
-    files = sorted((root / "coco_mini" / "train2017").glob("*.jpg"))
+    files = sorted((root / "coco_mini/train2017").glob("*.jpg"))
     for longest, count in SIZES.items():
         yield longest, [resized(path.read_bytes(), longest) for path in files[:count]]
 
@@ -43,11 +43,9 @@ def resized(content: bytes, longest: int) -> bytes:
     """Resize a photograph, whatever its size, and encode it anew."""
     image = Image.open(io.BytesIO(content)).convert("RGB")
     ratio = longest / max(image.size)
-    file = io.BytesIO()
-    image.resize(
-        (round(image.width * ratio), round(image.height * ratio)), Image.Resampling.BICUBIC
-    ).save(file, "JPEG", quality=QUALITY)
-    return file.getvalue()
+    size = round(image.width * ratio), round(image.height * ratio)
+    made: bytes = encoded(image.resize(size, Image.Resampling.BICUBIC), "JPEG", quality=QUALITY)
+    return made
 
 
 def times(contents: list[bytes]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from gestalt.data_modules.image_sets import open_image_set
 from gestalt.data_modules.pixels.augment import prepare_random_crop
+from gestalt.data_modules.pixels.bad_samples import BadSample
 from gestalt.data_modules.pixels.decoding import prepare_crop
 from gestalt.data_modules.sources import open_source
 
@@ -24,13 +25,17 @@ CAPTIONS = [
 NUMBERS = range(len(CAPTIONS))
 
 
+def encoded(image, form="PNG", **options):
+    """The file of an image."""
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
 def picture(number, *, form="JPEG", side=(40, 30)):
     """The file of a picture of its own."""
-    file = io.BytesIO()
-    Image.fromarray(
-        np.random.default_rng(number).integers(0, 256, (side[1], side[0], 3), dtype=np.uint8)
-    ).save(file, form)
-    return file.getvalue()
+    pixels = np.random.default_rng(number).integers(0, 256, (side[1], side[0], 3), dtype=np.uint8)
+    return encoded(Image.fromarray(pixels), form)
 
 
 def write_files(folder, *, content=picture):
@@ -56,6 +61,14 @@ def write_flickr(root, *, content=picture):
 def opened(source, root, *, size=8, limit=None, **options):
     """A source of the files at a path."""
     return open_source(source, root=str(root), size=size, seed=0, limit=limit, **options)
+
+
+def pair_or_bad(source, index, epoch=0):
+    """A pair of a source, or why it is bad."""
+    try:
+        return source.pair(index, epoch)
+    except BadSample as bad:
+        return bad
 
 
 def opened_set(name, root, *label_sets, split=None, limit=None, **options):

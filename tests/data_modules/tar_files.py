@@ -7,14 +7,14 @@ from pathlib import Path
 
 from PIL import Image
 
+from tests.data_modules.files import encoded
+
 
 def jpeg(number: int, *, side: int = 24) -> bytes:
     """A square whose colour encodes its number."""
-    buffer = io.BytesIO()
-    Image.new("RGB", (side, side), (number * 37 % 256, number * 91 % 256, number * 151 % 256)).save(
-        buffer, "JPEG", quality=95
-    )
-    return buffer.getvalue()
+    colour = (number * 37 % 256, number * 91 % 256, number * 151 % 256)
+    content: bytes = encoded(Image.new("RGB", (side, side), colour), "JPEG", quality=95)
+    return content
 
 
 def write_tar(

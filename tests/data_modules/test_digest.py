@@ -57,7 +57,7 @@ def coco_captions(root, word):
         "images": [{"id": 1, "file_name": "1.jpg"}],
         "annotations": [{"image_id": 1, "caption": f"a {word.decode()}"}],
     }
-    (root / "annotations" / "captions_train2017.json").write_text(json.dumps(content))
+    (root / "annotations/captions_train2017.json").write_text(json.dumps(content))
 
 
 def flickr(root, word):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from gestalt.data_modules.corpora.captions import CaptionRule
 from gestalt.data_modules.pixels.decoding import shown_size
-from tests.data_modules.files import picture, random_resized_crop, write_files
+from tests.data_modules.files import encoded, picture, random_resized_crop, write_files
 from tests.data_modules.tar_files import header_block, jpeg, members, write_tar
 from tests.fuzz.law import FUZZ, held, json_values, mutated, read_pairs
 
@@ -144,7 +144,7 @@ def test_any_annotations(folder, data):
         mutated(json.dumps(FINE).encode())
         | (shaped | entries | odd).map(lambda value: json.dumps(value).encode())
     )
-    (folder / "annotations" / "captions_train2017.json").write_bytes(content)
+    (folder / "annotations/captions_train2017.json").write_bytes(content)
     read_pairs("coco_captions", folder)
 
 
@@ -216,12 +216,7 @@ def _images():
         (Image.new("RGBA", (40, 30)), "PNG"),
         (Image.new("CMYK", (40, 30)), "JPEG"),
     ]
-    files = []
-    for image, form in forms:
-        buffer = io.BytesIO()
-        image.save(buffer, form)
-        files.append(buffer.getvalue())
-    return files
+    return [encoded(image, form) for image, form in forms]
 
 
 @FUZZ

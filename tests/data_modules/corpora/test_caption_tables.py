@@ -292,7 +292,7 @@ def test_a_table_of_other_pairs_is_refused(tmp_path, shards, keys, column, messa
     urls = [f"https://x.org/{number}.jpg" for number in PAIRS]
     table = pd.DataFrame({"key": keys, "url": urls, "t": "text"})
     (tmp_path / "table").mkdir()
-    table.to_json(tmp_path / "table" / "a.json", orient="records", lines=True)
+    table.to_json(tmp_path / "table/a.json", orient="records", lines=True)
     captions = Captions(str(tmp_path / "table"), "key")
     with pytest.raises(ValueError, match=message):
         open_data(Data(root=str(shards), captions=captions, caption={column: 1}), size=8, seed=0)

@@ -127,7 +127,7 @@ def test_captions_of_parquet_behind_a_server_are_hashed_once_for_each_state_of_t
     )
     second = digest_after(expected=1)
     assert second != first
-    (kept,) = (tmp_path / "cache" / "captions").iterdir()
+    (kept,) = (tmp_path / "cache/captions").iterdir()
     for damage in ("", "[1]", '{"a": 3}', "{" * 100_000):
         kept.write_text(damage)
         assert [digest_after(expected=1), digest_after(expected=0)] == [second, second]

@@ -11,7 +11,7 @@ from gestalt.data_modules.corpora.stored_pairs import StoredPairs
 from gestalt.data_modules.image_text import ImageTextDataset
 from gestalt.data_modules.pairs import Source, StoredPair
 from gestalt.data_modules.pixels.bad_samples import GOOD, REASONS, BadSample
-from tests.data_modules.files import picture
+from tests.data_modules.files import pair_or_bad, picture
 
 KEYS = [(epoch, index) for epoch in (0, 2) for index in range(20)]
 
@@ -43,13 +43,6 @@ def opened():
     return StoredPairs(Files(), size=16, seed=3, rule=ANY_CAPTION)
 
 
-def alone(source, epoch, index):
-    try:
-        return source.pair(index, epoch)
-    except BadSample as bad:
-        return bad
-
-
 def test_the_base_classes_of_stores_keep_their_published_place():
     assert stored_pairs.Store is stores.Store
     assert stored_pairs.ImageFiles is stores.ImageFiles
@@ -61,15 +54,15 @@ def test_a_batch_holds_the_pairs_read_alone_and_a_reason_for_each_bad_row(ahead,
     batch = ImageTextDataset(opened(), size=16)[KEYS]
     assert batch["image"].shape == (40, 3, 16, 16)
     assert batch["image"].permute(0, 2, 3, 1).is_contiguous()  # as decoders write
-    for row, key in enumerate(KEYS):
-        pair = alone(opened(), *key)
+    for row, (epoch, index) in enumerate(KEYS):
+        pair = pair_or_bad(opened(), index, epoch)
         bad = isinstance(pair, BadSample)
         assert batch["image"][row].equal(
             torch.zeros(3, 16, 16, dtype=torch.uint8) if bad else pair[0]
         )
         assert batch["text"][row] == ("" if bad else pair[1])
         assert batch["reason"][row] == (REASONS.index(pair.reason) if bad else GOOD)
-        assert batch["place"][row] == (f"files: {key[1]}" if bad else "")
+        assert batch["place"][row] == (f"files: {index}" if bad else "")
         assert batch["valid"][row] == (not bad)
     assert batch["valid_count"] == batch["valid"].sum()
     assert list(zip(batch["epoch"].tolist(), batch["sample_id"].tolist(), strict=True)) == KEYS

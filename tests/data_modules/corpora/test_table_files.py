@@ -9,20 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gestalt.data_modules.pixels.bad_samples import BadSample
 from gestalt.data_modules.sources import parquet
-from tests.data_modules.files import opened, picture, write_files
+from tests.data_modules.files import opened, pair_or_bad, picture, write_files
 
 
 def reasons(source):
     """The reason of each bad pair, None for a good one."""
-    read = []
-    for index in range(len(source)):
-        try:
-            read.append(None if source.pair(index, 0) else "")
-        except BadSample as bad:
-            read.append(bad.reason)
-    return read
+    pairs = [pair_or_bad(source, index) for index in range(len(source))]
+    return [getattr(pair, "reason", None) for pair in pairs]
 
 
 QUOTE = ": a double quote is not closed.*quoted=false$"
@@ -79,7 +73,7 @@ def test_captions_that_are_not_texts_are_bad_samples_and_ids_may_be_texts(tmp_pa
             {"image_id": str(number), "caption": caption} for number, caption in enumerate(captions)
         ],
     }
-    (tmp_path / "annotations" / "captions_train2017.json").write_text(json.dumps(content))
+    (tmp_path / "annotations/captions_train2017.json").write_text(json.dumps(content))
     assert reasons(opened("coco_captions", tmp_path)) == ["missing_caption"] * 4 + [None]
 
 

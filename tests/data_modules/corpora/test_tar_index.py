@@ -8,7 +8,7 @@ import pytest
 
 from gestalt.data_modules.corpora.shards import ShardReader
 from gestalt.data_modules.pixels.bad_samples import BadSample
-from tests.data_modules.files import opened
+from tests.data_modules.files import opened, pair_or_bad
 from tests.data_modules.tar_files import header_block, jpeg, write_shards
 
 END = bytes(1024)
@@ -27,10 +27,9 @@ def samples(path, *parts):
     path.write_bytes(b"".join(parts) + END)
     source, read = opened("tars", path), []
     for index in range(len(source)):
-        try:
-            read.append((source.read(index).key, source.pair(index, 0)[1]))
-        except BadSample as bad:
-            read.append((bad.reason, bad.key))
+        pair = pair_or_bad(source, index)
+        bad = isinstance(pair, BadSample)
+        read.append((pair.reason, pair.key) if bad else (source.read(index).key, pair[1]))
     return read
 
 
@@ -107,7 +106,7 @@ def test_a_pipe_is_refused_and_not_opened(tmp_path, name):
     for folder in ("coco/train2017", "coco/annotations", "flickr/Images", "rows"):
         (tmp_path / folder).mkdir(parents=True)
     write_shards(tmp_path / "tars", [1])
-    (tmp_path / "flickr" / "Flickr_8k.trainImages.txt").write_text("1.jpg\n")
+    (tmp_path / "flickr/Flickr_8k.trainImages.txt").write_text("1.jpg\n")
     os.mkfifo(tmp_path / pipe)
     with pytest.raises(
         ValueError, match=r"^[^\n]*" + pipe.rsplit("/", 1)[-1] + r"[^\n]*$|no file (at|in)"

@@ -26,11 +26,7 @@ def draw_imagenet(root: Path) -> None:
     for position, (rank, folder) in enumerate(WORDNET.items()):
         for number in range(2):
             _plain(
-                root
-                / "imagenet"
-                / "val"
-                / folder
-                / f"ILSVRC2012_val_{2 * position + number:08d}.JPEG",
+                root / "imagenet/val" / folder / f"ILSVRC2012_val_{2 * position + number:08d}.JPEG",
                 rank,
             )
 

@@ -20,10 +20,10 @@ def draw_panoptic(root: Path) -> None:
     for number, shape in enumerate(SHAPES):
         name = f"{139 + number:012d}"
         values = blocks([0, *SEGMENTS], shape=shape, seed=number)
-        save_photograph(root / "val2017" / f"{name}.jpg", values)
+        save_photograph(root / f"val2017/{name}.jpg", values)
         segments = sum((values == category) * segment for category, segment in SEGMENTS.items())
         colours = np.stack([segments % 256, segments // 256 % 256, segments // 65_536], axis=-1)
-        save_colours(root / "annotations" / "panoptic_val2017" / f"{name}.png", colours)
+        save_colours(root / f"annotations/panoptic_val2017/{name}.png", colours)
         info = [
             {
                 "id": segment,
@@ -36,6 +36,6 @@ def draw_panoptic(root: Path) -> None:
         annotations.append(
             {"image_id": 139 + number, "file_name": f"{name}.png", "segments_info": info}
         )
-    (root / "annotations" / "panoptic_val2017.json").write_text(
+    (root / "annotations/panoptic_val2017.json").write_text(
         json.dumps({"annotations": annotations[::-1]})
     )

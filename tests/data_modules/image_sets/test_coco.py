@@ -48,14 +48,14 @@ CURATED = {
 def test_the_curated_subset_follows_the_rule_or_the_official_list_where_it_exists(tmp_path):
     for number, (cells, side, _) in CURATED.items():
         values = cells.repeat(side, 0).repeat(side, 1)
-        save_mask(tmp_path / "annotations" / "val2017" / f"{number:012d}.png", values)
-        save_mask(tmp_path / "images" / "val2017" / f"{number:012d}.jpg", values)
+        save_mask(tmp_path / f"annotations/val2017/{number:012d}.png", values)
+        save_mask(tmp_path / f"images/val2017/{number:012d}.jpg", values)
     images = opened_set("coco_curated", tmp_path)
     assert [int(images.sample(index)["name"]) for index in range(len(images))] == [
         number for number, row in CURATED.items() if row[2]
     ]
     assert (len(opened_set("coco_curated", tmp_path, limit=1)), images.name) == (1, "coco_curated")
-    listed = tmp_path / "curated" / "val2017" / "Coco164kFull_Stuff_Coarse_7.txt"
+    listed = tmp_path / "curated/val2017/Coco164kFull_Stuff_Coarse_7.txt"
     write_list(listed, ["000000000004"])
     assert [opened_set("coco_curated", tmp_path).sample(0)["name"]] == ["000000000004"]
     write_list(listed, ["000000000004", "000000000005"])

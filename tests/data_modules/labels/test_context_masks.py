@@ -57,7 +57,7 @@ def folder(tmp_path):
     ]
     for name in names:
         save_photograph(
-            tmp_path / "VOCdevkit" / "VOC2010" / "JPEGImages" / f"{name}.jpg",
+            tmp_path / f"VOCdevkit/VOC2010/JPEGImages/{name}.jpg",
             np.zeros((20, 30), dtype=np.int64),
         )
     (tmp_path / "trainval_merged.json").write_text(
@@ -67,7 +67,7 @@ def folder(tmp_path):
 
 
 def test_converted_masks_and_lists_are_readable_by_the_image_set(folder):
-    convert(folder / "trainval_merged.json", folder / "VOCdevkit" / "VOC2010")
+    convert(folder / "trainval_merged.json", folder / "VOCdevkit/VOC2010")
     images = opened_set("pascal_context", folder)
     names = images.label_sets["context60"].names
     first, second = (images.sample(index)["labels"]["context60"] for index in range(2))
@@ -95,7 +95,5 @@ def test_an_invalid_annotation_is_refused_by_name(folder, key, value, message):
     content["annos_segmentation"][0][key] = value
     (folder / "trainval_merged.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=message):
-        convert(folder / "trainval_merged.json", folder / "VOCdevkit" / "VOC2010")
-    assert not (
-        folder / "VOCdevkit" / "VOC2010" / "ImageSets" / "SegmentationContext" / "val.txt"
-    ).exists()
+        convert(folder / "trainval_merged.json", folder / "VOCdevkit/VOC2010")
+    assert not (folder / "VOCdevkit/VOC2010/ImageSets/SegmentationContext/val.txt").exists()

@@ -30,7 +30,7 @@ def folder(cwd: Path) -> Path:
     """The working directory, with three images and their masks."""
     for name, values in zip(("0.jpg", "1.JPEG", "2.bmp"), VALUES, strict=True):
         save_photograph(cwd / "images" / name, values)
-        save_mask(cwd / "masks" / f"{name[0]}_L.png", values)
+        save_mask(cwd / f"masks/{name[0]}_L.png", values)
     for place, text in (
         ("val.txt", "\ufeffimages/2.bmp\r\n\n0\n"),
         ("train.txt", "1\n"),

@@ -40,8 +40,8 @@ def touched(folder: Path, *names: str) -> Path:
 
 def test_a_map_is_found_by_the_images_name_in_any_sub_folder(tmp_path):
     touched(tmp_path, "b.png", "city/a.npy", "a.txt", ".c.png", "notes.json")
-    assert find_maps(tmp_path, ["a", "b"]) == [tmp_path / "city" / "a.npy", tmp_path / "b.png"]
-    assert find_maps(tmp_path, ["city/a"]) == [tmp_path / "city" / "a.npy"]
+    assert find_maps(tmp_path, ["a", "b"]) == [tmp_path / "city/a.npy", tmp_path / "b.png"]
+    assert find_maps(tmp_path, ["city/a"]) == [tmp_path / "city/a.npy"]
 
 
 def test_missing_maps_are_counted_and_the_first_are_named(tmp_path):
@@ -146,9 +146,7 @@ def test_every_benchmark_of_class_maps_lists_its_images_and_takes_maps_of_class_
     samples = [images.sample(index) for index in range(2)]
     assert [sample["name"] for sample in samples] == images.names
     for sample in samples:
-        save_mask(
-            tmp_path / "maps" / f"{sample['name']}.png", sample["labels"][row.label_set].numpy()
-        )
+        save_mask(tmp_path / f"maps/{sample['name']}.png", sample["labels"][row.label_set].numpy())
     known = value_map("index", names=images.label_sets[row.label_set].names)
     predicted = WithPredictions(images, find_maps(tmp_path / "maps", images.names), values=known)
     for index, sample in enumerate(samples):
@@ -158,7 +156,7 @@ def test_every_benchmark_of_class_maps_lists_its_images_and_takes_maps_of_class_
 def test_a_map_of_another_size_than_its_label_is_refused_unless_resizing_is_on(tmp_path):
     images = voc(tmp_path)
     for name in images.names:
-        save_mask(tmp_path / "maps" / f"{name}.png", np.zeros((4, 5), dtype=np.uint8))
+        save_mask(tmp_path / f"maps/{name}.png", np.zeros((4, 5), dtype=np.uint8))
     files = find_maps(tmp_path / "maps", images.names)
     known = value_map("index", names=images.label_sets["voc20"].names)
     with pytest.raises(

@@ -15,16 +15,10 @@ from gestalt.data_modules.pixels.augment import crop_box
 from gestalt.data_modules.pixels.bad_samples import REASONS
 from gestalt.data_modules.pixels.decoding import divisor_of, shown_size, whole_box
 from gestalt.data_modules.pixels.photographs import BadSample, read_bytes, to_tensor
-from tests.data_modules.files import decode_crop, random_resized_crop
+from tests.data_modules.files import decode_crop, encoded, random_resized_crop
 
 COLOUR = (200, 100, 50)
 FLAT = Image.new("RGB", (40, 30), COLOUR)
-
-
-def encoded(image, form="PNG", **options):
-    file = io.BytesIO()
-    image.save(file, form, **options)
-    return file.getvalue()
 
 
 def smooth(width, height):

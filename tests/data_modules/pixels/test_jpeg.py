@@ -11,8 +11,8 @@ from PIL import Image
 from gestalt.data_modules.pixels import decoding
 from gestalt.data_modules.pixels.decoding import decode_jpeg, read_frame
 from gestalt.data_modules.pixels.photographs import to_tensor
-from tests.data_modules.files import decode_crop
-from tests.data_modules.pixels.test_decoding import encoded, everything, smooth
+from tests.data_modules.files import decode_crop, encoded
+from tests.data_modules.pixels.test_decoding import everything, smooth
 
 XMP = b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
 

@@ -2,15 +2,13 @@
 refused in one line.
 """
 
-import io
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
 
 from gestalt.data_modules.pixels.pictures import read_picture, read_pictures
-from tests.data_modules.files import decode_crop
+from tests.data_modules.files import decode_crop, encoded
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 14, 3), dtype=np.uint8)
 CHANNELS_FIRST = torch.from_numpy(PIXELS).permute(2, 0, 1)
@@ -69,10 +67,9 @@ def test_a_whole_picture_has_the_pixels_that_training_reads(tmp_path, mode):
         if mode == "I;16"
         else side.convert(mode)
     )
-    file = io.BytesIO()
-    picture.save(file, "TIFF" if mode == "CMYK" else "PNG")
-    (tmp_path / "picture").write_bytes(file.getvalue())
-    trained = decode_crop(file.getvalue(), 16, choose=lambda width, height: (0, 0, width, height))
+    content = encoded(picture, "TIFF" if mode == "CMYK" else "PNG")
+    (tmp_path / "picture").write_bytes(content)
+    trained = decode_crop(content, 16, choose=lambda width, height: (0, 0, width, height))
     assert torch.equal(read_picture(str(tmp_path / "picture")), trained)
 
 

@@ -21,11 +21,11 @@ def draw(path, *, caption, colour, mode="RGBA", size=(60, 40)):
 
 @pytest.fixture
 def folder(tmp_path):
-    draw(tmp_path / "animals" / "cat1.png", caption="A cat.", colour=(255, 0, 0))
-    draw(tmp_path / "animals" / "cat2.png", caption="A cat, sleeping!", colour=(200, 0, 0))
-    draw(tmp_path / "animals" / "deep" / "hen.png", caption="A brown hen.", colour=(150, 80, 0))
-    draw(tmp_path / "fruit" / "apple.png", caption="An apple", colour=(0, 255, 0), mode="LA")
-    draw(tmp_path / "fruit" / "red.png", caption="A red apple.", colour=(9, 255, 0))
+    draw(tmp_path / "animals/cat1.png", caption="A cat.", colour=(255, 0, 0))
+    draw(tmp_path / "animals/cat2.png", caption="A cat, sleeping!", colour=(200, 0, 0))
+    draw(tmp_path / "animals/deep/hen.png", caption="A brown hen.", colour=(150, 80, 0))
+    draw(tmp_path / "fruit/apple.png", caption="An apple", colour=(0, 255, 0), mode="LA")
+    draw(tmp_path / "fruit/red.png", caption="A red apple.", colour=(9, 255, 0))
     draw(tmp_path / "hat.png", caption="A hat.", colour=(0, 0, 255))
     draw(tmp_path / "no_text.png", caption=None, colour=(1, 2, 3))
     draw(tmp_path / "saying.png", caption="Say cheese!", colour=(1, 2, 3))

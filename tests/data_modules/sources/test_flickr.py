@@ -32,7 +32,7 @@ def test_the_split_file_selects_and_orders_the_images(root):
     ("spoil", "message"),
     [
         (
-            lambda root: (root / "Images" / "1.jpg").unlink(),
+            lambda root: (root / "Images/1.jpg").unlink(),
             r"no file .*1\.jpg, which .*Flickr_8k\.trainImages\.txt requires",
         ),
         (

@@ -5,10 +5,9 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from gestalt.data_modules.pixels.bad_samples import BadSample
 from gestalt.data_modules.pixels.photographs import to_tensor
 from gestalt.data_modules.tools.inspection import inspect
-from tests.data_modules.files import picture
+from tests.data_modules.files import pair_or_bad, picture
 from tests.data_modules.tools.planted import planted
 
 BAD = {
@@ -52,11 +51,5 @@ def test_inspection_flags_exactly_the_samples_that_training_cannot_read():
     source = planted()
     inspected = {index: reason for index, reason, _, _ in inspect(source, workers=0)[0]}
     for index in range(len(source)):
-        reasons = set()
-        for epoch in range(8):
-            try:
-                source.pair(index, epoch)
-                reasons.add(None)
-            except BadSample as bad:
-                reasons.add(bad.reason)
-        assert reasons == {inspected.get(index)}
+        pairs = [pair_or_bad(source, index, epoch) for epoch in range(8)]
+        assert {getattr(pair, "reason", None) for pair in pairs} == {inspected.get(index)}

@@ -50,7 +50,7 @@ def test_samples_without_image_bytes_are_not_packed_and_are_counted(tmp_path):
 
 
 def test_packing_overwrites_nothing_and_leaves_no_partial_output(tmp_path, monkeypatch):
-    (tmp_path / "there" / "in").mkdir(parents=True)
+    (tmp_path / "there/in").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"there exists and is not an empty folder"):
         pack(planted(), tmp_path / "there", shards=1)
 
