@@ -170,17 +170,15 @@ def ended(cell: Cell, status: int, errors: str) -> list[str]:
             0,
             *((1,) if cell.phase == "grid" or cell.ranks == 2 else ()),
         }
-        return faults + ([] if status in allowed else [f"it ended with status {status}"])
-    if cell.fault == "slow reader":
-        return faults + ([f"it ended with status {status}"] if status else [])
-    lines = errors.strip().splitlines()
-    said = sum(line.startswith("gestalt: ") for line in lines)  # each rank is reported once
-    # Lightning kills the first rank if another fails
-    if status not in (0, 1, 2, *((-signal.SIGKILL,) if cell.ranks == 2 else ())):
-        faults.append(f"it ended with status {status}")
-    elif status and cell.phase != "grid" and not 1 <= said <= cell.ranks:
-        faults.append(f"it stopped by itself with {said} lines of error")
-    return faults
+    elif cell.fault == "slow reader":
+        allowed = {0}
+    else:  # Lightning kills the first rank if another fails
+        allowed = {0, 1, 2, *((-signal.SIGKILL,) if cell.ranks == 2 else ())}
+        lines = errors.strip().splitlines()
+        said = sum(line.startswith("gestalt: ") for line in lines)  # each rank is reported once
+        if status in allowed - {0} and cell.phase != "grid" and not 1 <= said <= cell.ranks:
+            faults.append(f"it stopped by itself with {said} lines of error")
+    return faults + ([] if status in allowed else [f"it ended with status {status}"])
 
 
 def orphans(folder: Path) -> list[str]:

@@ -60,28 +60,19 @@ def leavings(folder: Path) -> Leavings:
     faults = []
     for path in sorted(folder.glob("lightning_logs/clippy_dino_max/tiny/version_*/result.json")):
         record = json.loads(path.read_text())
-        name = path.parent.name
-        faults += (
-            [f"{name}: a second record of this configuration"]
-            if record["config_hash"] in records
-            else []
+        made_at, steps, planned = (
+            record["provenance"]["commit"],
+            record["steps"],
+            record["steps_planned"],
         )
-        faults += (
-            [f"{name}: commit {record['provenance']['commit']}"]
-            if record["provenance"]["commit"] != commit()
-            else []
-        )
-        checkpoint = path.parent / "checkpoints" / "last.ckpt"
-        faults += (
-            [f"{name}: not the checkpoint that its record names"]
-            if record["checkpoint_sha256"] != file_hash(checkpoint)
-            else []
-        )
-        faults += (
-            [f"{name}: {record['steps']} of {record['steps_planned']} steps"]
-            if record["steps"] != record["steps_planned"]
-            else []
-        )
+        checkpoint = file_hash(path.parent / "checkpoints/last.ckpt")
+        said = {
+            "a second record of this configuration": record["config_hash"] in records,
+            f"commit {made_at}": made_at != commit(),
+            "not the checkpoint that its record names": record["checkpoint_sha256"] != checkpoint,
+            f"{steps} of {planned} steps": steps != planned,
+        }
+        faults += [f"{path.parent.name}: {fault}" for fault, found in said.items() if found]
         records[record["config_hash"]] = record
     for path in folder.glob("lightning_logs/ablations/*/*/cells.json"):
         failed = [

@@ -52,8 +52,8 @@ def test_a_parameter_that_is_not_trained_yet_has_no_moments(tmp_path):
 
 
 def test_pretraining_does_not_go_on_from_a_checkpoint_that_is_cut_short(tmp_path):
-    (tmp_path / "dino" / "checkpoints").mkdir(parents=True)
-    (tmp_path / "dino" / "checkpoints" / "last.ckpt").write_bytes(b"PK")
+    (tmp_path / "dino/checkpoints").mkdir(parents=True)
+    (tmp_path / "dino/checkpoints/last.ckpt").write_bytes(b"PK")
     refused(
         lambda: pretraining.make(tmp_path / "dino.safetensors", Experiment(), command=""),
         names="last.ckpt cannot be read",

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.testing import assert_close
 
 from gestalt.encoders.backbones import inspect_trunk
 from gestalt.encoders.image import ImageTower
@@ -96,14 +97,14 @@ def test_a_vit_at_its_native_size_equals_timm(backbone):
         name.startswith(("trunk.attn_pool", "trunk.head", "trunk.fc_norm"))
         for name in tower.state_dict()
     )
-    torch.testing.assert_close(tokens.parts, expected[:, model.num_prefix_tokens :])
+    assert_close(tokens.parts, expected[:, model.num_prefix_tokens :])
     registers = expected[:, int(model.cls_token is not None) : model.num_prefix_tokens]
     found = expected[:, :0] if tokens.registers is None else tokens.registers
-    torch.testing.assert_close(found, registers)
+    assert_close(found, registers)
     if model.cls_token is None:
         assert tokens.summary is None
     else:
-        torch.testing.assert_close(tokens.summary, expected[:, 0])
+        assert_close(tokens.summary, expected[:, 0])
     assert tokens.mask.all()
     assert tokens.mask.shape == tokens.parts.shape[:2]
 
@@ -128,14 +129,14 @@ def test_dropping_patches_equals_masking_them_in_attention(backbone):
         )
     )
     tokens = tower(images, keep)
-    torch.testing.assert_close(
+    assert_close(
         tokens.parts,
         hidden[:, prefix:].gather(1, keep.unsqueeze(-1).expand(-1, -1, tower.width)),
         rtol=1e-4,
         atol=1e-4,
     )
     if tokens.summary is not None:
-        torch.testing.assert_close(tokens.summary, hidden[:, 0], rtol=1e-4, atol=1e-4)
+        assert_close(tokens.summary, hidden[:, 0], rtol=1e-4, atol=1e-4)
     assert tokens.grid is None
     assert tokens.mask.shape == (2, 3)
 
@@ -151,9 +152,7 @@ def test_cnn_patches_are_in_row_major_order(backbone):
     assert tokens.grid == (2, 5)
     for row in range(2):
         for column in range(5):
-            torch.testing.assert_close(
-                tokens.parts[:, row * 5 + column], expected[:, :, row, column]
-            )
+            assert_close(tokens.parts[:, row * 5 + column], expected[:, :, row, column])
 
 
 def test_a_cnn_has_no_summary_and_pixels_are_uint8():
@@ -180,7 +179,7 @@ def test_gradient_checkpointing_changes_no_gradient(backbone):
     for (name, one), (_, other) in zip(
         plain.named_parameters(), checkpointed.named_parameters(), strict=True
     ):
-        torch.testing.assert_close(one.grad, other.grad, msg=name)
+        assert_close(one.grad, other.grad, msg=name)
 
 
 @pytest.mark.parametrize(

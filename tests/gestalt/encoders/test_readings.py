@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from torch.nn import functional
+from torch.testing import assert_close
 
 from gestalt.encoders.keys import Image
 from gestalt.encoders.last_block import timm_block
@@ -14,6 +15,7 @@ from gestalt.encoders.readings import proxy_attention, read_last_block
 from gestalt.encoders.towers import build_image_tower
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.tables import READINGS
+from tests.gestalt.painted import random_pixels
 
 GRID = (3, 5)
 
@@ -25,8 +27,7 @@ def tower(name="vit_tiny_patch16_224", patch=16, **sizes):
     with torch.no_grad():
         for parameter in made.parameters():
             parameter += 0.05 * torch.randn(parameter.shape)
-    images = torch.randint(0, 256, (2, 3, GRID[0] * patch, GRID[1] * patch), dtype=torch.uint8)
-    return made, images
+    return made, random_pixels(2, 3, GRID[0] * patch, GRID[1] * patch)
 
 
 TOWERS = {
@@ -44,7 +45,7 @@ def test_the_parts_of_the_last_block_put_together_are_the_block(name):
     made, images = tower(*TOWERS[name])
     with read_last_block(timm_block(made.trunk), READINGS["plain"], grid=GRID):
         read = made(images)
-    torch.testing.assert_close(read.parts, made(images).parts, atol=1e-5, rtol=1e-5)
+    assert_close(read.parts, made(images).parts, atol=1e-5, rtol=1e-5)
 
 
 def into(block, made, images):
@@ -103,7 +104,7 @@ def test_each_image_is_read_by_itself_into_a_token_for_each_location(of_tower, n
 
     both = read(2)
     assert both.shape == (2, 60 if READINGS.row(name).needs_proxy else 15, made.width)
-    torch.testing.assert_close(both[:1], read(1), atol=1e-5, rtol=1e-5)
+    assert_close(both[:1], read(1), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", sorted({*READINGS.built_in} - {"plain", "proxyclip"}))
@@ -112,7 +113,7 @@ def test_a_reading_equals_its_equation(name):
     made, images = tower()
     with read_last_block(timm_block(made.trunk), READINGS[name], grid=GRID):
         read = made(images)
-    torch.testing.assert_close(read.parts, by_hand(made, images, name), atol=1e-5, rtol=1e-5)
+    assert_close(read.parts, by_hand(made, images, name), atol=1e-5, rtol=1e-5)
     assert not made.trunk.blocks[-1]._forward_hooks
 
 
@@ -143,7 +144,7 @@ def test_proxyclip_attention_equals_the_formula():
         expected = torch.softmax(
             torch.where(sharpened < 0, torch.tensor(-torch.inf), sharpened), -1
         )
-        torch.testing.assert_close(proxy_attention(features)[image, 0], expected)
+        assert_close(proxy_attention(features)[image, 0], expected)
 
 
 def test_an_image_without_contrast_is_read_by_proxyclip_without_nan():

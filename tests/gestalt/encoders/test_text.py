@@ -220,7 +220,7 @@ def test_the_pooling_is_the_one_that_the_library_reads(settings, folders, tmp_pa
     from sentence_transformers.sentence_transformer.modules import Pooling
 
     folder = shutil.copytree(folders["bert"], tmp_path / "bert")
-    place = folder / "1_Pooling" / "config.json"
+    place = folder / "1_Pooling/config.json"
     place.write_text(json.dumps({"embedding_dimension": 8, **settings}))
     theirs = Pooling.load(str(folder), subfolder="1_Pooling").pooling_mode
     if theirs in POOLINGS:

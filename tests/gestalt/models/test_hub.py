@@ -68,7 +68,7 @@ def test_a_pushed_model_can_be_loaded_by_its_name(hub, folder):
     assert same_weights(pulled.encoder, tiny()[0])
     assert same_weights(gestalt.load("org/tiny", "cpu").encoder, tiny()[0])
     assert pulled.card == (folder / "README.md").read_text()
-    assert read_description(hub.root / "org" / "tiny") == read_description(folder)
+    assert read_description(hub.root / "org/tiny") == read_description(folder)
     files = ["README.md", "config.json", "model.safetensors", "text/*"]
     assert hub.asked[:2] == [
         ("create", "org/tiny", True, None),
@@ -78,11 +78,11 @@ def test_a_pushed_model_can_be_loaded_by_its_name(hub, folder):
 
 def test_the_example_of_the_page_runs(hub, folder, monkeypatch):
     code, _ = re.findall(
-        r"```python\n(.*?)```", (ROOT / "docs" / "publishing.md").read_text(), flags=re.DOTALL
+        r"```python\n(.*?)```", (ROOT / "docs/publishing.md").read_text(), flags=re.DOTALL
     )
     monkeypatch.chdir(folder.rename(folder.parent / "my-model").parent)
     exec(code, {})
-    assert (hub.root / "org" / "my-model" / "model.safetensors").is_file()
+    assert (hub.root / "org/my-model/model.safetensors").is_file()
 
 
 def test_a_model_missing_on_the_hub_is_reported_without_the_token(hub):

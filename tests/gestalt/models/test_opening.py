@@ -22,7 +22,7 @@ def test_a_run_that_is_named_from_within_is_called_by_its_whole_path(tmp_path, m
     monkeypatch.chdir(run / "checkpoints")
     identity = open_target("..").identity
     assert (identity["run"], identity["data"]) == (str(run), {"samples": 9})
-    assert open_target(str(Path("..") / "checkpoints" / "last.ckpt")).identity["run"] == str(run)
+    assert open_target(str(Path("..") / "checkpoints/last.ckpt")).identity["run"] == str(run)
 
 
 @pytest.fixture(scope="module")

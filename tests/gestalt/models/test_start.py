@@ -152,7 +152,7 @@ def test_ten_steps_are_those_of_open_clip_s_loop(clip):
 def test_a_run_starts_from_another_with_a_new_aggregation_and_loss(tmp_path):
     run, exported = save_run(tmp_path), export(tmp_path / "out")
     before = tiny()[0].state_dict()
-    for start in (run, run / "checkpoints" / "last.ckpt", exported):
+    for start in (run, run / "checkpoints/last.ckpt", exported):
         model, _ = built(start, "image.aggregation=attention", "loss.name=sigmoid")
         after = model.state_dict()
         assert after.keys() - before.keys() == {"image.aggregation.query", "logit_bias"}

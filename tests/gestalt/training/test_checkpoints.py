@@ -174,7 +174,7 @@ def logged(folder: Path, *, epochs: int, resumed: Path | None = None) -> list[tu
         ckpt_path=resumed,
         weights_only=True if resumed else None,
     )
-    with (folder / "csv" / "metrics.csv").open() as file:
+    with (folder / "csv/metrics.csv").open() as file:
         return [(row["step"], row["loss"]) for row in csv.DictReader(file) if row["loss"]]
 
 

@@ -15,7 +15,6 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from gestalt.config.loading import load
 from gestalt.config.schema import to_plain
 from gestalt.encoders.checkpoints import read_checkpoint
 from gestalt.models.names import CHECKPOINT
@@ -31,6 +30,7 @@ from gestalt.training.classes import (
 from gestalt.training.keys import CLASS_PATHS
 from tests.gestalt.command import TINY, killed, succeed
 from tests.gestalt.measures.stage import Stub, quiet
+from tests.gestalt.tiny_config import tiny_config
 
 CSV = "lightning.pytorch.loggers.CSVLogger"
 MODULE = """
@@ -53,7 +53,7 @@ class Notes(Logger):
 
 
 def configured(*logger: str):
-    return load("clippy_random_max", scale="tiny", overrides=[f"logger=[{','.join(logger)}]"])
+    return tiny_config(f"logger=[{','.join(logger)}]")
 
 
 def built(config, folder: Path, *, saved=None) -> Loggers:
@@ -86,7 +86,7 @@ def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 )
 def test_an_invalid_logger_entry_is_refused(word, message):
     with pytest.raises(ConfigError, match=message):
-        load("clippy_random_max", scale="tiny", overrides=[word])
+        tiny_config(word)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_resumed_run_appends_to_the_rows_of_the_checkpoints_steps(tmp_path):
     (second,) = built(config, tmp_path, saved={"callbacks": {}, "global_step": 2}).loggers.values()
     second.log_metrics({"accuracy": 0.5, "loss": 9.0}, 2)
     second.save()
-    with (tmp_path / "csv" / "metrics.csv").open() as file:
+    with (tmp_path / "csv/metrics.csv").open() as file:
         rows = [(row["step"], row["loss"], row["accuracy"]) for row in csv.DictReader(file)]
     assert rows == [("0", "0.0", ""), ("1", "1.0", ""), ("2", "9.0", "0.5")]
 
@@ -163,7 +163,7 @@ def test_pictures_are_passed_to_loggers_with_log_image(tmp_path):
     picture = Image.new("RGB", (2, 2))
     write_picture(trainer, picture=picture, tag="scenes/pictures/0", stem="a")
     assert taken == [{"key": "scenes/pictures/0", "images": [picture], "step": 3}]
-    assert (tmp_path / "csv" / "pictures" / "scenes" / "a.png").is_file()
+    assert (tmp_path / "csv/pictures/scenes/a.png").is_file()
 
 
 @pytest.mark.parametrize("closed", [False, True])
@@ -186,7 +186,7 @@ def test_tensorboard_shows_the_picture_that_the_file_holds(tmp_path, closed):
     assert (event.step, event.width, event.height) == (3, 40, 30)
     for source in (
         BytesIO(event.encoded_image_string),
-        tmp_path / "board" / "pictures" / "scenes" / "a.png",
+        tmp_path / "board/pictures/scenes/a.png",
     ):
         with Image.open(source) as shown:
             assert (shown.format, shown.mode, shown.tobytes()) == ("PNG", "RGB", picture.tobytes())
@@ -204,7 +204,7 @@ BEST = "lightning.pytorch.callbacks.ModelCheckpoint, init_args: {filename: best}
     ],
 )
 def test_a_callback_is_imported_and_refused_where_it_is_built(entry, message):
-    config = load("clippy_random_max", scale="tiny", overrides=[f"trainer.callbacks=[{entry}]"])
+    config = tiny_config(f"trainer.callbacks=[{entry}]")
     with pytest.raises(ConfigError, match=rf"trainer\.callbacks=.*: {message}"):
         build_callbacks(config.trainer.callbacks)
 
@@ -228,7 +228,7 @@ OF_LIGHTNING = "lightning.pytorch.callbacks"
 def test_a_callback_that_cannot_work_is_named_in_one_line(kind, said, tmp_path, monkeypatch):
     monkeypatch.setattr(f"{OF_LIGHTNING}.device_stats_monitor._PSUTIL_AVAILABLE", False)
     word = f"trainer.callbacks=[{{class_path: {OF_LIGHTNING}.{kind}}}]"
-    entries = load("clippy_random_max", scale="tiny", overrides=[word]).trainer.callbacks
+    entries = tiny_config(word).trainer.callbacks
     match = f"^trainer.callbacks={OF_LIGHTNING}.{kind.partition(',')[0]}: {said}.*; change trainer"
     refused = pytest.raises(ConfigError, match=match) if said else nullcontext()
     with refused, naming_callbacks(entries):
@@ -260,7 +260,7 @@ def test_a_killed_run_has_each_step_once_in_its_csv_and_in_a_callback_after_it_r
     succeed(f"{train} resume=last", folder=tmp_path)
     (run,) = tmp_path.glob("lightning_logs/*/*/version_0")
     assert read_checkpoint(run / CHECKPOINT)["callbacks"]["Steps"] == {"count": 8}
-    path = run / "csv" / "metrics.csv"
+    path = run / "csv/metrics.csv"
     with path.open() as file:
         rows = list(csv.DictReader(file))
     losses = {row["step"]: row["train/loss"] for row in rows if row["train/loss"]}

@@ -95,9 +95,7 @@ def test_the_last_step_is_logged_too(tmp_path, steps):
     trainer = make_trainer(tmp_path, rank_timeout=60, max_steps=steps, max_epochs=-1, **logged)
     trainer.fit(Counts(), DataLoader(torch.zeros(4, 1), batch_size=1))
     rows = list(
-        csv.DictReader(
-            (tmp_path / "lightning_logs" / "version_0" / "metrics.csv").read_text().splitlines()
-        )
+        csv.DictReader((tmp_path / "lightning_logs/version_0/metrics.csv").read_text().splitlines())
     )
     logged = [int(float(row["train/step"])) for row in rows]
     assert logged == [int(row["step"]) for row in rows] == sorted({2, 5, steps - 1})

@@ -8,9 +8,9 @@ def save_for_hub(name, folder, **options):
     """Save a model with random weights as the hub's client would; returns it."""
     model = timm.create_model(name, **options)
     place = folder / f"models--timm--{name}"
-    timm.models.save_for_hf(model, place / "snapshots" / "a1", safe_serialization=True)
+    timm.models.save_for_hf(model, place / "snapshots/a1", safe_serialization=True)
     (place / "refs").mkdir()
-    (place / "refs" / "main").write_text("a1")
+    (place / "refs/main").write_text("a1")
     return model.eval()
 
 

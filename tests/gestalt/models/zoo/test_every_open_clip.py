@@ -7,8 +7,10 @@ import pytest
 import timm
 import torch
 from open_clip.factory import get_model_config
+from torch.testing import assert_close
 
 from gestalt.models.zoo.open_clip_towers import tower_of
+from tests.gestalt.painted import random_pixels
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
 WIDTH = 64
@@ -45,7 +47,7 @@ def test_a_published_configuration_pools_and_maps_as_open_clip_does(architecture
     torch.manual_seed(0)
     model, length = reduced(architecture, monkeypatch)
     size = open_clip.model.to_2tuple(model.visual.image_size)
-    images = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
+    images = random_pixels(2, 3, *size)
     pixels = (images / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
     ids = torch.randint(3, 90, (3, length))
     pooled, texts = (
@@ -59,15 +61,15 @@ def test_a_published_configuration_pools_and_maps_as_open_clip_does(architecture
     # patches of 14 pixels leave the last 6 of 384 out
     images = images[:, :, : ours.size, : ours.size]
     near = {"atol": 1e-5, "rtol": 1e-5}
-    torch.testing.assert_close(ours.embed_image(images), pooled, **near)
-    torch.testing.assert_close(ours.embed_text(["a"] * 3), texts, **near)
-    torch.testing.assert_close(ours.patch_tokens(images, projected=False), dense, **near)
+    assert_close(ours.embed_image(images), pooled, **near)
+    assert_close(ours.embed_text(["a"] * 3), texts, **near)
+    assert_close(ours.patch_tokens(images, projected=False), dense, **near)
     name = get_model_config(architecture)["vision_cfg"]["timm_model_name"]
     trunk = model.visual.trunk
     dynamic = timm.create_model(name, num_classes=0, dynamic_img_size=True).eval()
     dynamic.load_state_dict(trunk.state_dict(), strict=False)
     wide = torch.randn(1, 3, 2 * stride[0], 3 * stride[1])
     parts = dynamic.forward_features(wide)[:, trunk.num_prefix_tokens :]
-    torch.testing.assert_close(ours.encode(wide).parts, parts)
+    assert_close(ours.encode(wide).parts, parts)
     # after images of another size
-    torch.testing.assert_close(ours.embed_image(images), pooled, **near)
+    assert_close(ours.embed_image(images), pooled, **near)

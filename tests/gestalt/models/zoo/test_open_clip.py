@@ -8,6 +8,7 @@ import open_clip
 import pytest
 import torch
 from torch.nn import functional
+from torch.testing import assert_close
 
 from gestalt.models.zoo.open_clip import open_model
 from tests.gestalt.painted import random_pixels, without_len
@@ -119,12 +120,12 @@ def test_images_and_texts_are_embedded_as_open_clip_embeds_them(tmp_path, more):
         tokens = ours.tokens(shown)
         embedded = ours.head(tokens)
         ours.locations(tokens)
-    torch.testing.assert_close(
+    assert_close(
         functional.normalize(embedded, dim=-1),
         theirs.encode_image(pixels(theirs, shown), normalize=True),
     )
     ids = open_clip.get_tokenizer(f"local-dir:{tmp_path / 'model'}")(TEXTS)
-    torch.testing.assert_close(ours.embed_text(TEXTS), theirs.encode_text(ids, normalize=True))
+    assert_close(ours.embed_text(TEXTS), theirs.encode_text(ids, normalize=True))
     assert ours.logit_scale == theirs.logit_scale
     assert "open_clip" in ours.image_origin.source
     height, width = (side * factor for side, factor in zip(ours.patch_stride, (3, 5), strict=True))
@@ -141,7 +142,7 @@ def test_attentional_pooling_of_a_location_alone_is_computed_by_one_query(tmp_pa
     saved(tmp_path / "model", **COCA)
     ours = open_model(str(tmp_path / "model")).model
     tokens = ours.tokens(images())
-    torch.testing.assert_close(ours.locations(tokens), super(type(ours), ours).locations(tokens))
+    assert_close(ours.locations(tokens), super(type(ours), ours).locations(tokens))
 
 
 @torch.no_grad()
@@ -154,10 +155,10 @@ def test_locations_of_a_modified_resnet_are_its_attention_pooling_with_all_weigh
     pool.positional_embedding.zero_()
     tokens = ours.tokens(images(size=(96, 64)))
     values = pool.c_proj(pool.v_proj(tokens.parts))
-    torch.testing.assert_close(ours.model.visual.attnpool.v_proj.weight, pool.v_proj.weight)
-    torch.testing.assert_close(ours.locations(tokens), values)
+    assert_close(ours.model.visual.attnpool.v_proj.weight, pool.v_proj.weight)
+    assert_close(ours.locations(tokens), values)
     maps = tokens.parts.transpose(1, 2).reshape(3, -1, 3, 2)[:, :, :2]
-    torch.testing.assert_close(pool(maps), values[:, :4].mean(dim=1))
+    assert_close(pool(maps), values[:, :4].mean(dim=1))
 
 
 REFUSED = {
@@ -194,7 +195,7 @@ def test_a_normalisation_of_two_colours_is_refused(tmp_path):
 
 def test_a_model_without_weights_is_refused(tmp_path):
     saved(tmp_path / "model")
-    (tmp_path / "model" / "open_clip_pytorch_model.bin").unlink()
+    (tmp_path / "model/open_clip_pytorch_model.bin").unlink()
     with pytest.raises(ValueError, match=r"open_clip:.*weights"):
         open_model(str(tmp_path / "model"))
 
@@ -241,7 +242,7 @@ def test_a_folder_that_asks_to_run_its_code_is_refused_before_anything_is_built(
     tmp_path, monkeypatch
 ):
     saved(tmp_path / "model")
-    path = tmp_path / "model" / "open_clip_config.json"
+    path = tmp_path / "model/open_clip_config.json"
     config = json.loads(path.read_text())
     config["model_cfg"]["text_cfg"] |= {
         "hf_tokenizer_name": "tokenizer",

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.testing import assert_close
 
 from gestalt.config.trust import TRUSTED
 from gestalt.models.opening import open_target
@@ -95,13 +96,11 @@ def test_summary_map_and_texts_pass_the_heads_of_the_module(module):
     target = open_target(f"python:{module}:Radio")
     ours, own = target.model, target.model.model
     summary, maps = own.encode(images() / 255)
-    torch.testing.assert_close(
+    assert_close(
         ours.embed_image(images()), functional.normalize(own.summary_head(summary), dim=-1)
     )
-    torch.testing.assert_close(
-        ours.embed_patches(images()), functional.normalize(own.feature_head(maps), dim=1)
-    )
-    torch.testing.assert_close(
+    assert_close(ours.embed_patches(images()), functional.normalize(own.feature_head(maps), dim=1))
+    assert_close(
         ours.embed_text(["a", "bc"]), functional.normalize(own.embed_text(["a", "bc"]), dim=-1)
     )
     assert (ours.logit_scale, target.config.image.eval_size, ours.has_text) == (2.0, 32, True)
@@ -113,10 +112,8 @@ def test_summary_map_and_texts_pass_the_heads_of_the_module(module):
 def test_a_module_with_a_map_alone_is_vision_only_and_pools_by_the_mean(module):
     ours = open_target(f"python:{module}:Plain").model
     expected = functional.avg_pool2d((images() / 255 - 0.5) / 0.2, 8)
-    torch.testing.assert_close(ours.patch_tokens(images(), projected=False), expected)
-    torch.testing.assert_close(
-        ours.embed_image(images()), functional.normalize(expected.mean((2, 3)), dim=-1)
-    )
+    assert_close(ours.patch_tokens(images(), projected=False), expected)
+    assert_close(ours.embed_image(images()), functional.normalize(expected.mean((2, 3)), dim=-1))
     assert not ours.has_text
     with pytest.raises(ValueError, match="is vision-only"):
         ours.embed_text(["a"])
@@ -155,9 +152,9 @@ def test_of_three_functions_only_those_run_whose_vectors_are_read():
     }
     ours = FunctionModel(seen, size=32)
     pooled, patches = ours.embed_image(images()), ours.embed_patches(images())
-    torch.testing.assert_close(pooled, functional.normalize((images() / 255).mean((2, 3))))
+    assert_close(pooled, functional.normalize((images() / 255).mean((2, 3))))
     expected = FUNCTIONS["locations"](images() / 255)
-    torch.testing.assert_close(patches, functional.normalize(expected))
+    assert_close(patches, functional.normalize(expected))
     assert (run, ours.patch_stride) == (["pooled", "locations", "locations"], (8, 8))
 
 
@@ -256,6 +253,6 @@ def test_an_example_reads_its_model_by_the_interface_of_its_authors(opened, name
     model, _ = opened(name)
     shown = images([2 * side for side in model.patch_stride])
     expected = functional.normalize(colours(model.normalise(shown), model.patch_stride), dim=1)
-    torch.testing.assert_close(model.embed_patches(shown), expected)
-    torch.testing.assert_close(model.embed_image(shown), expected[:, :, 0, 0])
+    assert_close(model.embed_patches(shown), expected)
+    assert_close(model.embed_image(shown), expected[:, :, 0, 0])
     assert model.embed_text(["a", "dog"]).shape == (2, 3 if name == "dinotxt:DinoTxt" else 6)

@@ -6,10 +6,11 @@ import timm
 import torch
 from timm.models import save_for_hf
 from torch.nn import functional
+from torch.testing import assert_close
 
 from gestalt.models.zoo import timm as zoo
 from gestalt.models.zoo.timm import architecture_of, open_model
-from tests.gestalt.painted import without_len
+from tests.gestalt.painted import random_pixels, without_len
 
 NEAR = {"atol": 1e-5, "rtol": 1e-5}
 SMALL = {"depth": 1, "embed_dim": 24, "num_heads": 2}
@@ -72,11 +73,11 @@ def test_pooled_and_dense_features_are_timms(tmp_path, name):
         with pytest.raises(ValueError, match=r"built for images of \(224, 224\) pixels alone"):
             ours.grid(224, 240)
     for size in [ours.only] if ours.only else [(4 * stride, 4 * stride), (2 * stride, 5 * stride)]:
-        images = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
+        images = random_pixels(2, 3, *size)
         pixels = (images / 255 - mean) / std
         with without_len():
             embedded = ours.embed_image(images)
-        torch.testing.assert_close(
+        assert_close(
             embedded,
             functional.normalize(theirs(pixels), dim=-1),
             **NEAR,
@@ -85,7 +86,7 @@ def test_pooled_and_dense_features_are_timms(tmp_path, name):
         expected = theirs.forward_intermediates(
             pixels, indices=1, norm=norm, intermediates_only=True
         )[-1]
-        torch.testing.assert_close(ours.patch_tokens(images, projected=False), expected, **NEAR)
+        assert_close(ours.patch_tokens(images, projected=False), expected, **NEAR)
         assert ours.embed_patches(images).shape[-2:] == (size[0] // stride, size[1] // stride)
 
 
@@ -146,10 +147,9 @@ def test_the_smallest_model_of_each_file_of_timm_opens_or_is_refused_by_name(mon
         except ValueError as error:
             refused += [name] if ": gives " in str(error) else [str(error)]
             continue
-        images = torch.randint(0, 256, (1, 3, *(model.only or (model.size, model.size))))
-        pixels = model.normalise(images.to(torch.uint8))
+        pixels = model.normalise(random_pixels(1, 3, *(model.only or (model.size, model.size))))
         tokens = model.encode(pixels)
-        torch.testing.assert_close(model.head(tokens), model.model(pixels), msg=name)
+        assert_close(model.head(tokens), model.model(pixels), msg=name)
         assert model.form == "NCHW" or in_order(model.model, pixels, tokens.parts[0]), name
     assert refused == REFUSED.split()
 
