@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gestalt.config.folders import EXPERIMENTS
-from gestalt.config.loading import load
 from gestalt.config.saved import load_saved
 from gestalt.config.schema import Experiment
 from gestalt.support.typed import fields_below
 from tests.fuzz.law import FUZZ, held, json_values, mutated
+from tests.gestalt.tiny_config import tiny_config
 
 KEYS = [name for name, _ in fields_below(Experiment)]
 GROUPS = sorted({part for name in KEYS for part in name.split(".")})
@@ -49,4 +49,4 @@ def test_any_values_of_known_keys(folder, content):
 )
 def test_any_override(key, value):
     with held():
-        load("clippy_dino_max", scale="tiny", overrides=["data.root=DIR", f"{key}={value}"])
+        tiny_config("data.root=DIR", f"{key}={value}")

@@ -14,7 +14,6 @@ import pytest
 from gestalt.ablation.jobs import read_state_file
 from gestalt.ablation.study import _entries
 from gestalt.commands.score import _statement, _values
-from gestalt.config.loading import load
 from gestalt.data_modules.corpora.manifest import without_known_bad
 from gestalt.encoders.weights import _local_file
 from gestalt.measures.segmentation.configured import read_calibration
@@ -27,6 +26,7 @@ from gestalt.runs.cache_key import Description
 from tests.data_modules.corpora.test_manifest import Shards
 from tests.fuzz.law import held
 from tests.gestalt.ablation.fake_run import leave, record
+from tests.gestalt.tiny_config import tiny_config
 
 VALID = json.loads(Path(__file__).with_name("valid.json").read_text())
 GONE = object()
@@ -58,7 +58,7 @@ READERS = {  # kind -> the file's name, and what reads it
 
 def run_record(folder):
     """Write a run into a folder, and return its record with more fields."""
-    config = load("clippy_dino_max", scale="tiny")
+    config = tiny_config()
     content, array = record(config, 0.5)
     leave(folder, config, content, array)
     more = VALID["record"]

@@ -11,6 +11,7 @@ from gestalt.config import check as launch
 from gestalt.config.loading import load
 from gestalt.config.schema import to_yaml
 from gestalt.support.typed import ConfigError
+from tests.gestalt.tiny_config import tiny_config
 
 BAD = [  # overrides, what the line must hold
     (["data.batch_size=1"], ["data.batch_size=1", "choose 2 or more"]),
@@ -61,10 +62,10 @@ def test_calibrate_checks_the_split_of_its_benchmark_and_not_of_the_runs_benchma
     tmp_path, monkeypatch, capsys
 ):
     words = ["evaluation.benchmarks=[pascal_voc]", f"benchmark_root={tmp_path}"]
-    config = load("clippy_dino_max", scale="tiny", overrides=words)
+    config = tiny_config(*words)
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    (tmp_path / "checkpoints/last.ckpt").touch()
     opened = SimpleNamespace(config=config)
     monkeypatch.setattr("gestalt.runs.score.open_target", lambda *_, **__: opened)
     monkeypatch.setattr("gestalt.runs.sweep.calibrate", lambda *_, **__: "somewhere")
@@ -91,8 +92,6 @@ def test_calibrate_checks_the_split_of_its_benchmark_and_not_of_the_runs_benchma
 )
 def test_an_option_of_a_source_has_the_type_that_its_file_writes(word, message):
     words = ["data.source=table", "data.root=a.csv"]
-    launch.check_training(
-        load("clippy_dino_max", scale="tiny", overrides=[*words, "data.options.images='2024'"])
-    )
+    launch.check_training(tiny_config(*words, "data.options.images='2024'"))
     with pytest.raises(ConfigError, match=re.escape(f"{word}: {message}")):
-        launch.check_training(load("clippy_dino_max", scale="tiny", overrides=[*words, word]))
+        launch.check_training(tiny_config(*words, word))

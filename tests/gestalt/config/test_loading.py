@@ -18,6 +18,7 @@ from gestalt.data_modules.scenes import recipes
 from gestalt.measures.segmentation import configured
 from gestalt.support.keys import flatten
 from gestalt.support.typed import ConfigError, read_keys
+from tests.gestalt.tiny_config import tiny_config
 
 DEMO = ("clippy_dino_max", "demo")
 PHOTOS = ("clippy_supervised_max", "photos", "data.root=DIR", "benchmark_root=DIR")
@@ -169,7 +170,7 @@ def test_times_and_numbers_are_read_as_they_are_written(tmp_path, longest):
     )
     of_file = load(str(tmp_path / "mine.yaml"), scale="tiny")
     words = [f"trainer.max_time={longest}", "data.options.rate=1e-3", "data.root=2020-01-01"]
-    of_words = load("clippy_dino_max", scale="tiny", overrides=words)
+    of_words = tiny_config(*words)
     assert of_file.trainer.max_time == of_words.trainer.max_time == longest
     assert (of_file.trainer.max_steps, of_file.optimizer.learning_rate) == (1000, 0.001)
     assert (of_words.data.options, of_words.data.root) == ({"rate": 0.001}, "2020-01-01")
@@ -225,4 +226,4 @@ def test_source_options_read_from_code_match_those_of_the_imported_source():
 def test_a_dense_crf_without_its_library_is_refused_before_anything_is_done(monkeypatch):
     monkeypatch.setattr(configured, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="needs pydensecrf2"):
-        load("clippy_dino_max", scale="tiny", overrides=["evaluation.refinement=crf"])
+        tiny_config("evaluation.refinement=crf")

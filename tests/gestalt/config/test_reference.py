@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gestalt.config.reference import reference
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "configuration.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs/configuration.md"
 
 
 def test_the_configuration_page_is_up_to_date_with_the_schema():

@@ -10,6 +10,7 @@ from gestalt.config.schema import config_hash, to_yaml
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
 from gestalt.support.keys import flatten
 from gestalt.support.typed import ConfigError
+from tests.gestalt.tiny_config import tiny_config
 
 
 def saved(folder, config, *words):
@@ -23,24 +24,20 @@ def saved(folder, config, *words):
 def test_a_saved_config_is_read_without_the_package_of_its_loss_and_a_new_run_is_refused(
     tmp_path, of_a_package
 ):
-    config = load("clippy_dino_max", scale="tiny")
+    config = tiny_config()
     config = replace(config, loss=replace(config.loss, **of_a_package))
     assert saved(tmp_path, config) == config
-    assert config_hash(config) != config_hash(load("clippy_dino_max", scale="tiny"))
+    assert config_hash(config) != config_hash(tiny_config())
     (key, value), *_ = flatten({"loss": of_a_package}).items()
     with pytest.raises(ConfigError, match=r"^loss\.(terms\.)?"):
-        load("clippy_dino_max", scale="tiny", overrides=[f"{key}={value}"])
+        tiny_config(f"{key}={value}")
 
 
 def test_a_run_trained_with_a_caption_column_can_be_evaluated_on_a_source_without_one(tmp_path):
     from gestalt.config.check import check_training
     from gestalt.runs.evaluation import build_evaluation
 
-    config = load(
-        "clippy_dino_max",
-        scale="tiny",
-        overrides=["data.source=tars", "data.root=x", "data.caption=txt"],
-    )
+    config = tiny_config("data.source=tars", "data.root=x", "data.caption=txt")
     again = saved(tmp_path, config, "data.source=scenes", "data.root=null")
     with pytest.raises(ConfigError, match=r"data\.caption=txt: source scenes does not take it"):
         check_training(again)

@@ -30,7 +30,7 @@ def test_limits_of_a_scale_hold_for_the_data_that_it_names(words, expected):
 
 def test_a_user_scale_keeps_its_limits_unless_its_source_or_root_is_replaced(tmp_path):
     file = tmp_path / "own.yaml"
-    text = (EXPERIMENTS / "scales" / "demo.yaml").read_text()
+    text = (EXPERIMENTS / "scales/demo.yaml").read_text()
     file.write_text(text.replace("source: scenes,", "source: flickr,"))
     assert limits(["data.root=photos"], scale=str(file)) == LIMITS
     file.write_text(text.replace("source: scenes,", "source: flickr, root: photos,"))

@@ -2,10 +2,10 @@
 
 import pytest
 
-from gestalt.config.loading import load
 from gestalt.config.saved import load_saved
 from gestalt.support.label_values import MAX_CLASSES
 from gestalt.support.typed import ConfigError, read_values
+from tests.gestalt.tiny_config import tiny_config
 
 ALIASES = "k0: &k0 [1]\n" + "".join(
     f"k{n}: &k{n} [{', '.join([f'*k{n - 1}'] * 10)}]\n" for n in range(1, 6)
@@ -47,4 +47,4 @@ def test_a_configuration_reads_no_environment():
     with pytest.raises(
         ConfigError, match=r"interpolations such as \$\{KEY\} are not supported \(in command line\)"
     ):
-        load("clippy_dino_max", scale="tiny", overrides=["data.root=${oc.env:HOME}"])
+        tiny_config("data.root=${oc.env:HOME}")

@@ -231,7 +231,7 @@ def colours(pixels, stride):
 @pytest.fixture
 def opened(monkeypatch):
     """A function that opens an example with the stand-in, which it returns too."""
-    monkeypatch.chdir(Path(__file__).parents[4] / "docs" / "examples")
+    monkeypatch.chdir(Path(__file__).parents[4] / "docs/examples")
     monkeypatch.setattr(sys, "path", [*sys.path])
     stand_in = StandIn(1, 1)
 
