@@ -63,7 +63,7 @@ def stations(*words, **given):
         ("batch", {"there": 15}, NotThere, "a run needs them, and 15 can be read"),
         ("loading", {}, None, "256 pairs/s a process, 0 of 64 cannot be read; 1 processes a d"),
         ("loading", {"seconds": 0.01, "workers": 7}, ConfigError, "choose 8, of 6 cores a device"),
-        ("loading", {"unopened": ValueError()}, NotThere, "once pairs are there"),
+        ("loading", {"unopened": ValueError()}, NotThere, "once image-text pairs are there"),
     ],
 )  # fmt: skip
 def test_a_station_says_what_is_there_what_is_missing_and_what_to_mend(

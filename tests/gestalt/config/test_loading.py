@@ -75,7 +75,7 @@ REFUSED = [  # experiment, scale and overrides; the line
     ((*DEMO, "text.aggregation=max_with_cls"), "text.aggregation=max_with_cls: .*choose max"),
     ((*DEMO, "text.width=8"), "text.width=8: .*text.family=open_clip"),
     ((*DEMO, "text.mlp_ratio=2"), "text.mlp_ratio=2.0: .*choose 4.0"),
-    ((*DEMO, "text.vocabulary=9"), "text.vocabulary=9: only a SigLIP"),
+    ((*DEMO, "text.vocabulary=9"), "text.vocabulary=9: only SigLIP"),
     ((*DEMO, "text.family=open_clip"), "text.init=sentence: .*random"),
     (
         (*DEMO, "text.family=open_clip", "text.init=random"),
