@@ -12,19 +12,14 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gestalt.data_modules.corpora.columns import check_columns
 from gestalt.data_modules.corpora.plain_tables import (
     Chunk,
     NotPlain,
     plain_objects,
     plain_separated,
 )
-from gestalt.data_modules.corpora.table_files import (
-    READ_ERRORS,
-    SEPARATORS,
-    check_columns,
-    open_text,
-    read_rows,
-)
+from gestalt.data_modules.corpora.table_files import READ_ERRORS, SEPARATORS, open_text, read_rows
 from gestalt.support.addresses import without_secrets
 from gestalt.support.files import Fields
 

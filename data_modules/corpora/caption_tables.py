@@ -23,7 +23,8 @@ from datasets.data_files import DataFilesList
 from numpy.typing import NDArray
 
 from gestalt.data_modules.corpora.caption_files import copy_columns
-from gestalt.data_modules.corpora.shards import cache_folder, look_up, over_http
+from gestalt.data_modules.corpora.remote import over_http
+from gestalt.data_modules.corpora.shards import cache_folder, look_up
 from gestalt.data_modules.corpora.stored_pairs import StoredPairs
 from gestalt.data_modules.corpora.stores import Store, value_hashes
 from gestalt.data_modules.keys import OWN, Captions

@@ -21,7 +21,7 @@ def check_files(data: Data) -> None:
     """
     root, options = data.root, data.options
     if data.source == "tars":
-        from gestalt.data_modules.corpora.tar_index import check_first_tar  # imports NumPy
+        from gestalt.data_modules.corpora.tar_files import check_first_tar  # imports NumPy
 
         check_first_tar(root)
     elif data.source == "table":

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from braceexpand import braceexpand
 
-from gestalt.data_modules.corpora.shards import filesystem, is_remote, over_http, with_retries
+from gestalt.data_modules.corpora.remote import filesystem, is_remote, over_http, with_retries
 from gestalt.data_modules.labels.folders import read_list
 from gestalt.support.typed import NotThere
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from gestalt.data_modules.corpora.shards import LRUCache
+from gestalt.data_modules.corpora.lru_cache import LRUCache
 from gestalt.data_modules.pixels.bad_samples import BadSample
 from gestalt.data_modules.pixels.photographs import decoding, open_as, open_checked, read_bytes
 from gestalt.data_modules.scenes.recipes import Noun, plural_of

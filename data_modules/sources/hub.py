@@ -21,9 +21,9 @@ import numpy as np
 import pyarrow as pa
 
 from gestalt.data_modules.corpora.captions import CaptionRule
-from gestalt.data_modules.corpora.shards import LRUCache
+from gestalt.data_modules.corpora.columns import IMAGES, find_columns
+from gestalt.data_modules.corpora.lru_cache import LRUCache
 from gestalt.data_modules.corpora.stores import Store, image_bytes
-from gestalt.data_modules.corpora.table_files import IMAGES, find_columns
 from gestalt.data_modules.pairs import StoredPair
 from gestalt.data_modules.pixels.bad_samples import BadSample, bad_sample_at
 from gestalt.data_modules.pixels.photographs import read_bytes

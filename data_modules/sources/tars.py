@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gestalt.data_modules.corpora.captions import CaptionRule
+from gestalt.data_modules.corpora.lru_cache import LRUCache
 from gestalt.data_modules.corpora.shard_names import COMPRESSED, expand, unread
 from gestalt.data_modules.corpora.shards import (
     OPEN_FILES,
     THREADS,
-    LRUCache,
     Range,
     Shard,
     ShardReader,
@@ -33,16 +33,8 @@ from gestalt.data_modules.corpora.shards import (
     look_up,
 )
 from gestalt.data_modules.corpora.stores import ShardedStore, value_hashes
-from gestalt.data_modules.corpora.tar_index import (
-    MAX_TEXT,
-    TAR_BLOCK,
-    VALUES,
-    Header,
-    TarIndex,
-    find_index,
-    index_tar,
-    unpack_tar,
-)
+from gestalt.data_modules.corpora.tar_files import MAX_TEXT, TAR_BLOCK, VALUES, unpack_tar
+from gestalt.data_modules.corpora.tar_index import Header, TarIndex, find_index, index_tar
 from gestalt.data_modules.pairs import StoredPair
 from gestalt.data_modules.pixels.bad_samples import (
     GOOD,

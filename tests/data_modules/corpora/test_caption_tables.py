@@ -252,7 +252,7 @@ def test_a_table_that_cannot_be_read_is_refused(cwd, name, content, message):
 
 
 def test_a_table_behind_a_signed_address_is_read_and_a_refusal_has_its_status(cwd, monkeypatch):
-    monkeypatch.setattr("gestalt.data_modules.corpora.shards.TRIES", 1)
+    monkeypatch.setattr("gestalt.data_modules.corpora.remote.TRIES", 1)
     with serving() as server:
         server.files["a.csv?token=T0ken"] = b"url,t\na,one\n"
         address = f"{server.url}/a.csv?token="

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gestalt.data_modules.sources import parquet
+from gestalt.data_modules.corpora import parquet_files
 from tests.data_modules.files import opened, pair_or_bad, picture, write_files
 
 
@@ -143,7 +143,7 @@ def test_a_footer_that_states_more_rows_than_values_is_refused(tmp_path):
 def test_footers_that_cannot_be_checked_are_refused(tmp_path, monkeypatch, changes, failure):
     pq.write_table(pa.table({"image": [b"i"], "caption": ["a"]}), tmp_path / "a.parquet")
     for name, value in changes.items():
-        monkeypatch.setattr(parquet, name, value)
+        monkeypatch.setattr(parquet_files, name, value)
     with pytest.raises(ValueError, match=rf"from .*a\.parquet on could not .*{failure}"):
         opened("parquet", tmp_path / "a.parquet")
 

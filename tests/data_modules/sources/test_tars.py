@@ -9,7 +9,7 @@ import tarfile
 import fsspec
 import pytest
 
-from gestalt.data_modules.corpora import shard_names, tar_index
+from gestalt.data_modules.corpora import shard_names, tar_files, tar_index
 from gestalt.data_modules.corpora.captions import CaptionRule
 from gestalt.data_modules.corpora.shards import cache_folder, look_up
 from gestalt.data_modules.pixels.bad_samples import BadSample
@@ -261,7 +261,7 @@ def test_files_named_like_those_that_are_read_are_listed_as_unread(tmp_path):
 
 
 def test_a_tar_that_does_not_fit_the_disk_is_not_unpacked(shards, monkeypatch):
-    monkeypatch.setattr(tar_index, "free_bytes", lambda folder: 10_239)
+    monkeypatch.setattr(tar_files, "free_bytes", lambda folder: 10_239)
     content = (shards / "s-0000.tar").read_bytes()
     (shards / "a.tgz").write_bytes(gzip.compress(content))
     with pytest.raises(ValueError, match=rf"a\.tgz.* {len(content):,} bytes .*10,239 are free"):

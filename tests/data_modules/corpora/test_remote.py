@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gestalt.data_modules.corpora import shards
+from gestalt.data_modules.corpora import remote
 from gestalt.data_modules.sources import parquet
 from gestalt.data_modules.sources.parquet import hash_column
 from tests.data_modules import files
@@ -25,7 +25,7 @@ from tests.gestalt.tiny_model import WORDS
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
     with serving() as running:
         for path in write_shards(tmp_path / "tars", [2, 2]).glob("*.tar"):
             running.files[path.name] = path.read_bytes()
@@ -86,8 +86,8 @@ def test_a_read_that_stalls_ends_by_the_limit_and_names_the_file(
 ):
     source = opened(server, tmp_path, name)
     # of the limits at opening, which a busy machine needs
-    monkeypatch.setattr(shards, "TIMEOUT", 1.5)
-    monkeypatch.setattr(shards, "STALL", 0.5)
+    monkeypatch.setattr(remote, "TIMEOUT", 1.5)
+    monkeypatch.setattr(remote, "STALL", 0.5)
     server.stalled.add(name)
     begin = time.monotonic()
     with pytest.raises((ValueError, OSError), match=rf"{name}: could not be read in 5 tries"):
