@@ -61,20 +61,6 @@ def test_a_run_killed_at_any_moment_resumes_to_the_identical_result(whole, tmp_p
     assert not saved or not list(tmp_path.glob("**/*.partial"))
 
 
-def test_a_run_that_max_steps_ends_within_an_epoch_is_scored_at_its_last_step(tmp_path):
-    succeed(f"{TRAIN} trainer.max_steps=3", folder=tmp_path)
-    record = result(tmp_path)
-    assert record["steps"] == 3
-    evaluated = succeed("eval lightning_logs/clippy_dino_max evaluation.limit=7", folder=tmp_path)
-    assert printed("scenes/miou", evaluated.stdout) == round(record["metrics"]["scenes/miou"], 4)
-    assert record["best"]["value"] == pytest.approx(record["metrics"]["scenes/miou"])
-    last, best = (
-        next(tmp_path.glob(f"lightning_logs/*/*/*/checkpoints/{name}.ckpt"))
-        for name in ("last", "best")
-    )
-    assert best.read_bytes() == last.read_bytes()
-
-
 def test_a_signal_in_the_scoring_after_training_names_the_command_that_goes_on_with_it(
     cwd, monkeypatch, capsys
 ):

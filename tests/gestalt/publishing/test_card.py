@@ -58,9 +58,16 @@ def gathered(folder, weights=None):
     return facts, results
 
 
-def test_the_weights_of_a_run_that_ends_within_an_epoch_are_compared_with_the_best(trained):
+def test_a_run_that_ends_within_an_epoch_is_scored_at_its_last_step_and_compared_with_the_best(
+    trained,
+):
     last, best = (trained / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
     assert best.read_bytes() == last.read_bytes()
+    record = read_result(trained / "result.json").record
+    assert (record["steps"], record["best"]["value"]) == (
+        2,
+        pytest.approx(record["metrics"]["scenes/miou"]),
+    )
 
 
 def head_of(text, folder):
