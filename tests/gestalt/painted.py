@@ -53,7 +53,7 @@ def painted(label: Tensor) -> Tensor:
     )
 
 
-def blocky_label(rows: int, columns: int, *, block: int, seed: int) -> Tensor:
+def blocky_label(rows: int, columns: int, *, seed: int, block: int = 4) -> Tensor:
     """A random label (rows * block, columns * block) uint8, constant in each block."""
     cells = torch.randint(
         len(NAMES),
@@ -65,7 +65,7 @@ def blocky_label(rows: int, columns: int, *, block: int, seed: int) -> Tensor:
 
 
 def striped_label(
-    rows: int, columns: int, *, block: int, seed: int, upright: bool = True
+    rows: int, columns: int, *, seed: int, block: int = 4, upright: bool = True
 ) -> Tensor:
     """A random label of straight stripes: bilinear maps cut the corners of blocks, but leave
     stripes whole.

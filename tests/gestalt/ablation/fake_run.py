@@ -123,38 +123,28 @@ def new_folder(config) -> Path:
     return parent / f"version_{number}"
 
 
-def score_of(words: list[str]) -> float:
+def score_of(config) -> float:
     """Higher for max than for avg than for cls, a little different each seed, best at the middle
     rate.
     """
-    text = " ".join(words)
-    base = {"avg": 0.4, "cls": 0.2}.get(
-        next((name for name in ("avg", "cls") if f"aggregation={name}" in text), ""), 0.6
-    )
-    rate = {"learning_rate=0.001": -0.1, "learning_rate=0.004": -0.05}
-    seed = next((int(word.removeprefix("seed=")) for word in words if word.startswith("seed=")), 0)
-    return base + sum(change for key, change in rate.items() if key in text) + 0.01 * seed
+    base = {"max": 0.6, "avg": 0.4, "cls": 0.2}[config.image.aggregation]
+    rate = {0.002: 0.1, 0.004: 0.05}.get(config.optimizer.learning_rate, 0)
+    return base + rate + 0.01 * config.seed
 
 
 def train(words: list[str]) -> int:
     overrides = words[3:]
-    config = load(
-        words[0],
-        scale=words[2],
-        overrides=[word for word in overrides if not word.startswith("resume=")],
-    )
+    given = dict(word.split("=", 1) for word in overrides)
+    resumed = given.pop("resume", None)
+    config = load(words[0], scale=words[2], overrides=[f"{key}={given[key]}" for key in given])
     with Path("started.txt").open("a") as file:
         file.write(" ".join(overrides) + "\n")
-    resumed = next(
-        (Path(word.removeprefix("resume=")) for word in overrides if word.startswith("resume=")),
-        None,
-    )
     what = {
         trick
         for trick, _, word in (one.partition(":") for one in os.environ.get("FAKE", "").split())
         if word in overrides
     }
-    folder = resumed or new_folder(config)
+    folder = Path(resumed) if resumed else new_folder(config)
     (folder / "config.yaml").write_text(to_yaml(config))
     if "fail" in what:
         print(
@@ -166,7 +156,7 @@ def train(words: list[str]) -> int:
     if "hang" in what and resumed is None:
         return hang(folder)
     if "silent" not in what:
-        leave(folder, config, *record(config, score_of(overrides)))
+        leave(folder, config, *record(config, score_of(config)))
     return 0
 
 

@@ -51,7 +51,7 @@ class PaintedSet(Images):
     def __getitem__(self, index: int) -> dict[str, Any]:  # type: ignore[override]
         number = max(index, 0)
         bird, place = divmod(number % 4, 2)
-        label = self.draw(4, 4 + number % 4, block=4, seed=number)
+        label = self.draw(4, 4 + number % 4, seed=number)
         if self.birds:
             label = torch.full((16, 24), 3 * place, dtype=torch.uint8)
             label[4:12, 8:20] = 1 + bird

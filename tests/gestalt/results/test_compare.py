@@ -47,6 +47,11 @@ def results(*folders, **keywords):
     return read_results([str(folder) for folder in folders], **keywords)[0]
 
 
+def of_miou(found, **options):
+    """Compare results by their mIoU."""
+    return compare(found, metrics=["miou"], **options)
+
+
 CHANGES = {  # of an entry, and what the refusal says of it
     "protocol.input_size is not recorded vs 64": {
         "protocol": {"name": "whole_square", "input_size": 64, "digest": "x"}
@@ -63,14 +68,14 @@ def test_results_measured_differently_are_refused_or_put_in_separate_columns(run
         run(0.6), run(0.5), run(0.4, change=lambda made, _: made["benchmarks"][0].update(fields))
     )
     with pytest.raises(ConfigError) as refusal:
-        compare(found, metrics=["miou"])
+        of_miou(found)
     for words in (
         sentence,
         "version_0 and 1 more vs clippy_dino_max tiny version_2: ",
         "--allow-mixed",
     ):
         assert words in str(refusal.value)
-    first, second = compare(found, metrics=["miou"], allow_mixed=True).columns
+    first, second = of_miou(found, allow_mixed=True).columns
     assert (list(first.scores), list(second.scores)) == (
         [found[0].label, found[1].label],
         [found[2].label],
@@ -101,7 +106,7 @@ def test_two_protocols_are_described_by_their_names_and_all_fields(run):
     assert "protocol.templates differs" in text
     assert "--details" in text
     assert len(text) < 1200
-    titles = [column.title for column in compare(pair, metrics=["miou"], allow_mixed=True).columns]
+    titles = [column.title for column in of_miou(pair, allow_mixed=True).columns]
     assert titles == ["scenes/miou (mmseg-448/tcl)", "scenes/miou (sclip-336/sclip)"]
 
 
@@ -117,9 +122,7 @@ def test_columns_of_one_protocol_are_named_by_their_results(run):
             model=(2 * array.sum(axis=0)).tolist()
         ),
     )
-    mixed = compare(
-        results(tuned, run(0.5), run(0.4, change=corrected)), metrics=["miou"], allow_mixed=True
-    )
+    mixed = of_miou(results(tuned, run(0.5), run(0.4, change=corrected)), allow_mixed=True)
     assert [column.title for column in mixed.columns] == [
         f"scenes/miou ({result.label})" for result in mixed.results
     ]
@@ -177,7 +180,7 @@ def test_evaluations_of_one_model_share_a_column_with_rows_named_by_what_differs
     shared = ("evaluation.limit=7", "evaluation.benchmarks=[scenes]", "benchmark_root=DIR")
     evaluate(folder, 0, words[0], *shared, preset="mmseg-448/tcl")
     files = [evaluate(folder, 1, words[1], *shared), folder / "evaluations/0.json"]
-    (column,) = compare(results(*files), metrics=["miou"]).columns
+    (column,) = of_miou(results(*files)).columns
     assert list(column.scores) == [words[1], words[0]]
     assert column.title == "scenes/miou"
     assert column.scores[words[0]].difference_over_images is not None
@@ -239,14 +242,14 @@ def calibrated(threshold, **chosen):
 
 def test_thresholds_that_were_calibrated_alike_share_a_column_though_they_differ(run):
     found = results(run(0.6, change=calibrated(0.3)), run(0.5, change=calibrated(0.4)))
-    (column,) = compare(found, metrics=["miou"]).columns
+    (column,) = of_miou(found).columns
     assert column.scores[found[1].label].difference_over_images is not None
     assert "scenes was calibrated with other weights." in str(compare(found).notes)
     other = results(run(0.6, change=calibrated(0.3)), run(0.5, change=calibrated(0.3, images=9)))
     with pytest.raises(ConfigError, match=r"calibration\.images is 307 vs 9"):
-        compare(other, metrics=["miou"])
+        of_miou(other)
     with pytest.raises(ConfigError, match=r"calibration\.split is tune vs not recorded"):
-        compare(results(run(0.6, change=calibrated(0.3)), run(0.5)), metrics=["miou"])
+        of_miou(results(run(0.6, change=calibrated(0.3)), run(0.5)))
 
 
 def test_results_without_truth_counts_are_compared_only_for_equal_split_and_limit(run):
@@ -271,10 +274,10 @@ def test_arrays_that_are_not_the_records_are_refused(run):
     path = folder / "per_image" / "scenes.npz"
     np.savez(path, counts=np.load(path)["counts"] + 1)
     with pytest.raises(ConfigError, match=r"scenes\.npz: not the file that"):
-        compare(results(folder), metrics=["miou"])
+        of_miou(results(folder))
     path.unlink()
     with pytest.raises(ConfigError, match=r"scenes\.npz: not found"):
-        compare(results(folder), metrics=["miou"])
+        of_miou(results(folder))
 
 
 def test_a_metric_without_an_interval_has_the_reason_in_a_note(run, monkeypatch):
@@ -295,13 +298,13 @@ def test_a_metric_without_an_interval_has_the_reason_in_a_note(run, monkeypatch)
 
 def test_a_number_outside_of_its_own_interval_is_said(run, monkeypatch):
     monkeypatch.setattr(Contribution, "interval", lambda *_, **__: Interval(0.7, 0.8))
-    table = compare(results(run(0.6)), metrics=["miou"])
+    table = of_miou(results(run(0.6)))
     assert "clippy_dino_max tiny version_0: scenes/miou lies outside" in table.notes[0]
 
 
 def test_differing_commits_and_inits_are_noted_and_not_refused(run):
     pair = run(0.6, resolved="random"), run(0.5, resolved="random", commit="facade+changes")
-    notes = compare(results(*pair), metrics=["miou"]).notes
+    notes = of_miou(results(*pair)).notes
     assert "The code differs: commits c0ffee, facade+changes." in notes
     assert any(
         note.startswith(
@@ -336,15 +339,15 @@ def test_a_part_of_a_published_set_is_marked(run):
         run(0.6, change=lambda made, _: made["benchmarks"][0].update(images_official=1449)),
         run(0.6),
     )
-    table = compare(results(part), metrics=["miou"])
+    table = of_miou(results(part))
     assert table.columns[0].title == "scenes/miou (30 of 1449 images)"
     (line,) = csv.DictReader(io.StringIO(WRITERS["csv"]([table.table()], "")))
     assert (line["images"], line["images_official"]) == ("30", "1449")
-    assert compare(results(whole), metrics=["miou"]).columns[0].title == "scenes/miou"
+    assert of_miou(results(whole)).columns[0].title == "scenes/miou"
 
 
 def test_markdown_latex_and_csv_hold_the_same_numbers(run):
-    table = compare(results(run(0.6), run(0.4)), metrics=["miou"])
+    table = of_miou(results(run(0.6), run(0.4)))
     (column,) = table.columns
     cell = column.scores["clippy_dino_max tiny version_1"]
     row = f"{cell.mean:.3f} [{cell.over_images.low:.3f}, {cell.over_images.high:.3f}]"

@@ -49,6 +49,11 @@ def view(tmp_path):
     return make
 
 
+def table_of(view, metric="scenes/miou", *, allow_mixed=False):
+    """Return the table of the grid's results."""
+    return build_table(GRID, view, metric=metric, allow_mixed=allow_mixed)
+
+
 def differences(view):
     """Return the differences that make results incomparable."""
     results = list(view.values())
@@ -84,10 +89,10 @@ def test_runs_that_differ_are_refused_by_name_unless_mixing_is_allowed(
 ):
     made = view(changes, overrides=overrides)
     with pytest.raises(ConfigError) as refusal:
-        build_table(GRID, made, metric="scenes/miou", allow_mixed=False)
+        table_of(made)
     assert sentence in str(refusal.value)
     assert "--allow-mixed" in str(refusal.value)
-    table = build_table(GRID, made, metric="scenes/miou", allow_mixed=True)
+    table = table_of(made, allow_mixed=True)
     assert sentence in table.notes[0]
 
 
@@ -113,8 +118,8 @@ def test_other_images_with_the_same_sums_are_refused_or_lose_their_intervals(vie
     with pytest.raises(
         ConfigError, match="scenes/miou: the images of avg seed 0 are not those of max seed 0"
     ):
-        build_table(GRID, made, metric="scenes/miou", allow_mixed=False)
-    scores = build_table(GRID, made, metric="scenes/miou", allow_mixed=True).scores
+        table_of(made)
+    scores = table_of(made, allow_mixed=True).scores
     assert scores["max"].over_images is not None
     assert scores["avg"].over_images is None  # of seeds that saw different images
     assert scores["avg"].difference_over_images is None
@@ -136,7 +141,7 @@ def test_an_interval_of_a_difference_may_be_negative_and_that_of_a_mean_may_not(
         return Contribution(np.ones((40, 3)), 0.0, samples, jackknife=True)
 
     monkeypatch.setattr(Result, "contribution", contribution)
-    score = build_table(GRID, view(), metric="scenes/miou", allow_mixed=False).scores["avg"]
+    score = table_of(view()).scores["avg"]
     assert score.over_images == (0, 1)
     assert score.difference_over_images == pytest.approx(t_interval(spread.tolist()))
 
@@ -146,7 +151,7 @@ def test_a_score_has_the_trivial_baselines_and_the_part_of_its_results(view):
     for key, value in (("constant_background", 0.3), ("patch_oracle", 0.9)):
         made["avg", 0].record["metrics"][f"scenes/miou_{key}"] = value
     made["avg", 2].record["benchmarks"][0]["images_official"] = 50
-    scores = build_table(GRID, made, metric="scenes/miou", allow_mixed=True).scores
+    scores = table_of(made, allow_mixed=True).scores
     assert scores["avg"].baselines == pytest.approx({"constant_background": 0.32 / 3})
     assert [scores[cell].part for cell in ("max", "avg")] == ["", "30 of 50 images"]
 
@@ -173,7 +178,7 @@ def test_inits_may_differ_if_the_configuration_distinguishes_them(view):
 
 def test_a_difference_is_paired_over_seeds_and_over_images(view):
     made = view()
-    table = build_table(GRID, made, metric="scenes/miou", allow_mixed=False)
+    table = table_of(made)
     base, row = table.scores["max"], table.scores["avg"]
     assert table.design.against == "max"
     assert base.difference is None
@@ -194,7 +199,7 @@ def test_a_difference_is_paired_over_seeds_and_over_images(view):
 def test_a_seed_present_in_only_one_cell_is_not_paired(view):
     made = view()
     del made["max", 2]  # the row that others are compared with
-    row = build_table(GRID, made, metric="scenes/miou", allow_mixed=False).scores["avg"]
+    row = table_of(made).scores["avg"]
     assert len(row.values) == 3
     assert row.difference_over_images is not None
     assert row.difference == pytest.approx(
@@ -208,11 +213,11 @@ def test_a_seed_present_in_only_one_cell_is_not_paired(view):
 
 
 def test_the_papers_numbers_stand_beside_the_same_metric_only(view):
-    table = build_table(GRID, view(), metric="scenes/recall_at_10", allow_mixed=False)
+    table = table_of(view(), metric="scenes/recall_at_10")
     assert table.scores["avg"].difference_over_images is None
     assert table.paper == ""
     assert "paper" not in " ".join(table.table().heads)
-    table = build_table(GRID, view(), metric="scenes/miou", allow_mixed=False)
+    table = table_of(view())
     assert table.papers == {"max": 50.8, "avg": 11.6, "cls": 4.0}
     assert table.paper.startswith(
         "the paper's Pascal VOC mIoU, % (arXiv:2210.09996, table 9; CC-12M"
@@ -220,12 +225,8 @@ def test_the_papers_numbers_stand_beside_the_same_metric_only(view):
 
 
 def test_a_cell_with_a_substituted_init_is_noted_and_shows_no_paper_number(view):
-    table = build_table(
-        GRID,
-        view({("avg", seed): {"resolved": "random"} for seed in range(3)}),
-        metric="scenes/miou",
-        allow_mixed=True,
-    )
+    made = view({("avg", seed): {"resolved": "random"} for seed in range(3)})
+    table = table_of(made, allow_mixed=True)
     assert table.papers == {"max": 50.8, "cls": 4.0}
     assert (
         "avg: image.init requested dino, resolved to random, so the paper's number is left out."
@@ -240,7 +241,7 @@ def test_a_part_of_a_set_a_shortened_run_and_uncommitted_code_are_noted(view):
     made["cls", 1].record["steps"] = 5
     for one in made.values():
         one.record["benchmarks"][0]["images_official"] = 307
-    notes = build_table(GRID, made, metric="scenes/miou", allow_mixed=False).notes
+    notes = table_of(made).notes
     assert notes[:2] == ["scenes: 30 of 307 images.", "cls seed 1 ran 5 of 8 steps."]
     assert "c0ffee+changes" in notes[2]
 

@@ -14,7 +14,12 @@ from gestalt.runs.source import (
 from gestalt.support.typed import ConfigError
 
 GIB = 2**30
-PLACES = ("benchmark_root=DIR", "data.root=DIR")
+
+
+def config_of(*words, name="clippy_dino_max", scale="cc12m"):
+    """Load an experiment at a scale of photographs."""
+    places = ("benchmark_root=DIR", "data.root=DIR")
+    return load(name, scale=scale, overrides=[*places, *words])
 
 
 @pytest.mark.parametrize(
@@ -35,9 +40,7 @@ def test_workers_leave_a_core_free_and_bound_the_batches_that_are_ready(
     monkeypatch.setattr(source, "free_room", lambda: (memory * GIB, int(shared * GIB)))
     number, bound = chosen
     words = ("trainer.accelerator=gpu", "trainer.devices=1", "image.train_size=224")
-    config = load(
-        "clippy_dino_max", scale="cc12m", overrides=[*PLACES, *words, f"data.batch_size={pairs}"]
-    )
+    config = config_of(*words, f"data.batch_size={pairs}")
     found, why = choose_workers(config, batches * pairs)
     assert found == number
     assert why.endswith(f"accelerator; bound by {bound}")
@@ -47,11 +50,7 @@ def test_workers_leave_a_core_free_and_bound_the_batches_that_are_ready(
 def test_batches_that_do_not_fit_the_shared_memory_are_refused(number, monkeypatch):
     monkeypatch.setattr(source, "free_room", lambda: (GIB, 64 * 2**20))
     # five batches of 9.6 MB with two processes
-    config = load(
-        "clippy_dino_max",
-        scale="cc12m",
-        overrides=[*PLACES, "image.train_size=224", "data.batch_size=64"],
-    )
+    config = config_of("image.train_size=224", "data.batch_size=64")
     if number < 8:
         return check_shared(config, number)
     with pytest.raises(ConfigError, match=r"data.workers=8: .* 163.8 MB of /dev/shm, where 67.11"):
@@ -65,35 +64,27 @@ def test_the_description_names_the_inputs_of_the_choice(monkeypatch):
     monkeypatch.delenv("SLURM_NTASKS_PER_NODE", raising=False)
     monkeypatch.setattr(source, "cpu_count", lambda: 64)
     monkeypatch.setattr(source, "free_room", lambda: (512 * GIB, 256 * GIB))
-    config = load("clippy_dino_max", scale="cc12m", overrides=[*PLACES, *EIGHT])
+    config = config_of(*EIGHT)
     assert choose_workers(config) == (
         7,
         "chosen: 8 cores, batches of 256 images of 448 px, steps on an accelerator; bound by cores",
     )
     assert loading_processes(config, pairs=3 * 8192) == 3
-    parts = load(
-        "clippy_dino_max",
-        scale="cc12m",
-        overrides=[*PLACES, *EIGHT, "data.batch_size=512", "trainer.accumulate_grad_batches=16"],
-    )
+    parts = config_of(*EIGHT, "data.batch_size=512", "trainer.accumulate_grad_batches=16")
     assert choose_workers(parts) == choose_workers(config)  # a loader's batch is that of a step
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert "16 cores" in choose_workers(config)[1]
 
 
 def test_a_configured_number_of_workers_is_kept():
-    config = load("clippy_dino_max", scale="cc12m", overrides=[*PLACES, "data.workers=3"])
+    config = config_of("data.workers=3")
     assert choose_workers(config) == (3, "as set")
     assert reading_processes(config) == min(3, source.cpu_count())
-    assert config_hash(config) == config_hash(
-        load("clippy_dino_max", scale="cc12m", overrides=PLACES)
-    )
+    assert config_hash(config) == config_hash(config_of())
 
 
 def test_training_on_the_cpu_uses_one_loading_process():
-    config = load(
-        "clippy_supervised_max", scale="photos", overrides=[*PLACES, "trainer.accelerator=cpu"]
-    )
+    config = config_of("trainer.accelerator=cpu", name="clippy_supervised_max", scale="photos")
     number, why = choose_workers(config)
     assert number == 1
     assert "take the cores themselves" in why

@@ -116,7 +116,7 @@ def test_similarities_are_upsampled_before_argmax_unless_nearest_is_chosen():
 def test_groups_do_not_depend_on_batching():
     protocol = BottomUpProtocol(name="test", input_size=16, resize="short_side", multiple=4)
     images = [
-        painted(blocky_label(rows, columns, block=4, seed=rows))
+        painted(blocky_label(rows, columns, seed=rows))
         for rows, columns in ((4, 6), (6, 4), (4, 6))
     ]
     together = bottom_up(PaintedModel(), images, protocol=protocol)
@@ -156,7 +156,7 @@ def test_the_protocol_chooses_tower_or_projected_tokens():
 
 
 def test_the_tower_runs_in_inference_mode():
-    image = painted(blocky_label(8, 8, block=4, seed=0))
+    image = painted(blocky_label(8, 8, seed=0))
     with torch.inference_mode():
         bottom_up(PaintedModel(), [image], protocol=PROTOCOL)
 

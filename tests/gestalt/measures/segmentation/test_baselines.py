@@ -40,7 +40,7 @@ def test_shuffled_text_equals_predicting_with_permuted_prompts():
     protocol = top_down_protocol("whole_square", input_size=32)
     prompts = class_embeddings(PaintedModel(), LABELS, protocol=protocol)
     table = torch.from_numpy(shuffled_classes(4, prompts=prompts))
-    image = painted(blocky_label(8, 8, block=4, seed=0))
+    image = painted(blocky_label(8, 8, seed=0))
     swapped = prompts._replace(class_index=table[prompts.class_index])
     straight, other = (
         top_down(PaintedModel(), [image], prompts=each, protocol=protocol)[0].prediction

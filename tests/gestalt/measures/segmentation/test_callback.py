@@ -13,7 +13,7 @@ from tests.gestalt.painted import PaintedModel, blocky_label, painted
 def test_a_label_is_squashed_to_nearest_pixels_and_scored_at_that_size():
     protocol = top_down_protocol("clippy-repo", input_size=32, vocabulary="label_set")
     scorer = Segmentation(context(pictures=0, protocol=protocol))
-    label = blocky_label(6, 9, block=4, seed=0)
+    label = blocky_label(6, 9, seed=0)
     scorer.begin(PaintedModel())
     batch = {
         "image": [painted(label)],

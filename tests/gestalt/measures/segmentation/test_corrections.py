@@ -47,7 +47,7 @@ class Pictures:
         return 7
 
     def picture(self, index):
-        return None if index == 3 else painted(blocky_label(4, 4, block=4, seed=100 + index))
+        return None if index == 3 else painted(blocky_label(4, 4, seed=100 + index))
 
 
 def prompts(bias=0.8, background=None, offset=None):
@@ -110,14 +110,14 @@ def test_debiasing_corrects_a_class_that_is_near_to_everything(debias, right):
     model, measure = Near(), scorer(Pictures(), debias=debias)
     model.lean = 2.2
     measure.begin(model)
-    label = striped_label(4, 4, block=4, seed=3)
+    label = striped_label(4, 4, seed=3)
     (image,) = top_down(model, [painted(label)], measure.prompts, measure.protocol)
     assert (image.prediction == label).float().mean() == pytest.approx(right, abs=0.01)
 
 
 def test_the_image_weight_adds_the_cosine_with_the_pooled_image():
     model, given = Near(), prompts(offset=torch.tensor([0.1, 0.0, -0.2, 0.0]))
-    images = [painted(blocky_label(4, 4, block=4, seed=seed)) for seed in (1, 2)]
+    images = [painted(blocky_label(4, 4, seed=seed)) for seed in (1, 2)]
     chosen_protocol = protocol(image_weight=0.25)
     pieces = cut_and_embed(model, images, protocol=chosen_protocol)
     shifted = with_corrections(model, pieces, prompts=given, protocol=chosen_protocol)
@@ -132,7 +132,7 @@ class Wide(Pictures):
     """Pictures of another size than the protocol's."""
 
     def picture(self, index):
-        return painted(blocky_label(4, 6, block=4, seed=100 + index))
+        return painted(blocky_label(4, 6, seed=100 + index))
 
 
 def test_a_scored_picture_among_the_unlabelled_is_refused():
@@ -140,7 +140,7 @@ def test_a_scored_picture_among_the_unlabelled_is_refused():
     measure.begin(Near())
 
     def score(seed):
-        label = blocky_label(4, 6, block=4, seed=seed)
+        label = blocky_label(4, 6, seed=seed)
         batch = {
             "image": [painted(label)],
             "labels": {"painted": [label]},
@@ -242,7 +242,7 @@ def test_the_whole_picture_s_map_is_added_to_the_background_at_each_cell_s_centr
 ):
     """Of 19 px, the patches of 4 px cover 16; the rest is cut off."""
     asked = protocol(**PRIOR, input_size=size, fit="crop", window=window, stride=stride)
-    (pieces,) = cut_and_embed(Deep(), [painted(blocky_label(4, 4, block=4, seed=6))], asked)
+    (pieces,) = cut_and_embed(Deep(), [painted(blocky_label(4, 4, seed=6))], asked)
     (own,) = with_corrections(Deep(), [pieces], UNBIASED, asked)
     whole = pieces.image[None, :, :16, :16]
     unlike = unlike_border(Deep().patch_tokens(whole, projected=False))[0]
@@ -272,7 +272,7 @@ def test_an_offset_without_a_prior_is_added_to_the_background_alone(image_weight
 
 
 def test_similarities_of_labels_have_no_prior():
-    image = painted(blocky_label(4, 4, block=4, seed=8))
+    image = painted(blocky_label(4, 4, seed=8))
     plain, prior = (
         similarity_maps(
             Deep(),

@@ -135,7 +135,7 @@ def test_a_model_without_a_logit_scale_is_refused_where_the_protocol_takes_it():
 
 
 def test_only_scores_below_the_threshold_become_background():
-    label = blocky_label(8, 8, block=4, seed=3)
+    label = blocky_label(8, 8, seed=3)
     for threshold in (1.0, -1.0):
         protocol = top_down_protocol(
             "whole_square", input_size=32, background="threshold", threshold=threshold
@@ -150,5 +150,5 @@ def test_only_scores_below_the_threshold_become_background():
 
 
 def test_no_gradient_reaches_the_tower():
-    image = painted(blocky_label(8, 8, block=4, seed=0))
+    image = painted(blocky_label(8, 8, seed=0))
     assert not cut_and_embed(PaintedModel(), [image], protocol=SQUARE)[0].features.requires_grad
