@@ -158,6 +158,14 @@ def test_the_hours_of_the_papers_run_are_estimated_from_two_of_its_tars_or_their
     assert ("if each tar has the 5,041 of CC12M's" in text) == bool(words)
 
 
+@pytest.fixture
+def untaken(monkeypatch):
+    """No step is taken; a batch is its number of pairs."""
+    monkeypatch.setattr(command, "take_steps", lambda trial, size: None)
+    monkeypatch.setattr(command, "repeat", lambda pairs, count: count)
+
+
+@pytest.mark.usefixtures("untaken")
 @pytest.mark.parametrize(("fits", "taken"), [(16, [16]), (5, [16, 8, 4]), (0, [16, 8, 4, 2, 1])])
 def test_a_batch_that_does_not_fit_is_halved_and_one_that_does_is_named(fits, taken, monkeypatch):
     tried = []
@@ -168,9 +176,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_one_that_does_is_named(fits, ta
             raise torch.OutOfMemoryError
         return 1.0
 
-    monkeypatch.setattr(command, "take_steps", lambda trial, size: None)
     monkeypatch.setattr(command, "time_step", step)
-    monkeypatch.setattr(command, "repeat", lambda pairs, count: count)
     monkeypatch.setattr(command, "peak_memory", lambda device: GB if tried else 0)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (GB, GB))
     run = stations(seconds=0.0)
@@ -182,14 +188,13 @@ def test_a_batch_that_does_not_fit_is_halved_and_one_that_does_is_named(fits, ta
     assert tried == taken
 
 
+@pytest.mark.usefixtures("untaken")
 def test_a_cpu_takes_few_pairs_and_the_memory_of_all_is_estimated(monkeypatch):
-    monkeypatch.setattr(command, "take_steps", lambda trial, size: None)
     monkeypatch.setattr(command, "time_step", lambda trial, batch: 1.0)
     peaks = iter([GB, 2 * GB])
     monkeypatch.setattr(command, "peak_memory", lambda device: next(peaks))
     monkeypatch.setattr(command, "free_memory", lambda: 2 * GB)
     run = stations(seconds=0.0, share=256, device=torch.device("cpu"))
-    monkeypatch.setattr(command, "repeat", lambda pairs, count: count)
     with pytest.raises(ConfigError, match=r"5 GB of 3 GB for 256 .*choose data.batch_size=128,"):
         run.memory()
     assert run.seconds == 4.0
