@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gestalt.__main__ import main
-from gestalt.measures.segmentation.mean_iou import BAND_EDGES, BANDS, MeanIoU
+from gestalt.measures.segmentation.mean_iou import BAND_EDGES, MeanIoU
 from gestalt.results.causes import (
     ABSENT,
     BAND_NAMES,
@@ -116,7 +116,7 @@ def test_shares_add_up_and_their_jackknife_equals_that_of_the_counts(background)
 
 
 def test_moved_borders_lie_in_the_bands_up_to_their_distance():
-    assert len(BAND_NAMES) == BANDS == len(BAND_EDGES) + 1
+    assert (*(f"{edge} px" for edge in BAND_EDGES), "beyond") == BAND_NAMES
     prediction = torch.roll(truth(), 3, dims=1)
     prediction[:2] = 0
     found = diagnosed((prediction, truth()))
@@ -162,6 +162,7 @@ def test_the_command_prints_shares_and_refuses_results_without_rows(cwd, capsys)
     config = tiny_config()
     made, _ = record(config, 0.5)
     rows = random_rows()
+    rows[:, 1] = rows[:, 0] % CLASSES  # so many images have each class that there are intervals
     counts = counts_of(rows, 31, [False] * len(rows))
     total = counts.sum(axis=0)
     miou = np.nanmean(total[0] / (total[1] + total[2] - total[0]))
@@ -179,24 +180,32 @@ def test_the_command_prints_shares_and_refuses_results_without_rows(cwd, capsys)
     ):
         changed = {**made, "benchmarks": [{**entry, **change}]}
         leave(cwd / folder / "version_0", config, changed, counts, rows=rows)
+    leave(cwd / "changed" / "version_0", config, made, counts, rows=rows[1:])
     capsys.readouterr()
     assert main(["diagnose", "new/version_0", "--details"]) == 0
     page = capsys.readouterr().out
     found = diagnose(rows, images=31, classes=CLASSES, background=0)
     for words in (f"| {miou:.3f} |", f"{found.shares[ABSENT]:.3f}", "other class of the image"):
         assert words in page
-    assert "1 px" in page
+    assert f"| grass | {found.iou[0]:.3f} |" in page
     image, part = next(iter(found.costly[ABSENT].items()))
     assert f"| class absent from the image | {image} ({part:.4f})" in page
     assert main(["diagnose", "new/version_0", "--latex", "--output", "shares.png"]) == 0
     assert Path("shares.png").read_bytes().startswith(b"\x89PNG")
     shares = " & ".join(f"{100 * share:.1f}" for share in (miou, *found.shares))
-    assert f"version\\_0 & {shares} \\\\" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert f"version\\_0 & {shares} \\\\" in said.out
+    assert said.err == "shares.png\n"
+    assert main(["diagnose", "new/version_0", "--csv"]) == 0
+    interval = found.interval(2)
+    line = f"absent from the image,{found.shares[2]},{interval.low},{interval.high},"
+    assert f"{line}{found.mended[2]}\n" in capsys.readouterr().out
     for words, sentence in (
         (["old/version_0"], "score it again: gestalt eval"),
         (["new/version_0", "--output", "shares.jpg"], "a file that ends in .png"),
         (["new/version_0", "--details", "--csv"], "written as Markdown only"),
         (["new/version_0", "--metric", "recall_at_10"], "not the mIoU of a segmentation set"),
+        (["changed/version_0"], "but the record has"),
         (["none/version_0"], "no segmentation set was scored"),
         (["new/version_0", "others/version_0"], "not of the same images and classes"),
     ):
