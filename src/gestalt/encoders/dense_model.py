@@ -4,6 +4,7 @@ B batch, N locations, D tower width, E shared width, K texts, h w grid of locati
 """
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
@@ -80,8 +81,8 @@ class DenseModel(nn.Module):
     proxy: "DenseModel | None" = None
     proxy_name = ""
     cuts_text = False
-    # reading, positions, images and tokens of each, while passes are shared
-    _passes: list[tuple[str, str, Tensor, Tokens]] | None = None
+    # reading, positions, starts, images and tokens of each, while passes are shared
+    _passes: list[tuple[str, str, Sequence[Pair], Tensor, Tokens]] | None = None
 
     @abstractmethod
     def tokens(self, images: Tensor) -> Tokens:
@@ -152,7 +153,12 @@ class DenseModel(nn.Module):
         return functional.normalize(self.head(self.encode_shared(images)), dim=-1)
 
     def embed_patches(
-        self, images: Tensor, *, reading: str = "plain", positions: str = "timm"
+        self,
+        images: Tensor,
+        *,
+        reading: str = "plain",
+        positions: str = "timm",
+        starts: Sequence[Pair] = (),
     ) -> Tensor:
         """Embed locations by applying the head to each.
 
@@ -160,6 +166,8 @@ class DenseModel(nn.Module):
             images: (B, 3, H, W) uint8.
             reading: a row of ``READINGS``.
             positions: "timm" or "scale_factor", how position embeddings are resized.
+            starts: first row and column of each, in pixels, if the images are the windows of one
+                image, which a reading by ``compute`` reads together.
 
         Returns:
             (B, E, h, w), L2-normalised at each location; on the proxy model's grid for a reading
@@ -168,17 +176,24 @@ class DenseModel(nn.Module):
         Raises:
             ValueError: the tower lacks the block or the positions, or no proxy model is attached.
         """
-        return functional.normalize(
-            self.patch_tokens(images, projected=True, reading=reading, positions=positions), dim=1
+        vectors = self.patch_tokens(
+            images, projected=True, reading=reading, positions=positions, starts=starts
         )
+        return functional.normalize(vectors, dim=1)
 
     def patch_tokens(
-        self, images: Tensor, *, projected: bool, reading: str = "plain", positions: str = "timm"
+        self,
+        images: Tensor,
+        *,
+        projected: bool,
+        reading: str = "plain",
+        positions: str = "timm",
+        starts: Sequence[Pair] = (),
     ) -> Tensor:
         """Return tokens of locations, not normalised: (B, D, h, w) of the tower, or (B, E, h, w)
         through the head if projected.
         """
-        tokens = self.encode_shared(images, reading, positions)
+        tokens = self.encode_shared(images, reading, positions, starts)
         return maps_of(tokens._replace(parts=self.locations(tokens)) if projected else tokens)
 
     def share_passes(self, shared: bool) -> None:
@@ -188,21 +203,25 @@ class DenseModel(nn.Module):
         self._passes = [] if shared else None
 
     def encode_shared(
-        self, images: Tensor, reading: str = "plain", positions: str = "timm"
+        self,
+        images: Tensor,
+        reading: str = "plain",
+        positions: str = "timm",
+        starts: Sequence[Pair] = (),
     ) -> Tokens:
         """Return the tokens of images under a reading; while passes are shared, those of an earlier
         pass of equal images.
         """
         for *how, seen, tokens in self._passes or ():
-            if how == [reading, positions] and torch.equal(seen, images):
+            if how == [reading, positions, starts] and torch.equal(seen, images):
                 return tokens
         tokens = (
             self.tokens(images)
             if (reading, positions) == ("plain", "timm")
-            else self._read_tokens(images, reading, positions=positions)
+            else self._read_tokens(images, reading, positions=positions, starts=starts)
         )
         if self._passes is not None:
-            self._passes.append((reading, positions, images, tokens))
+            self._passes.append((reading, positions, starts, images, tokens))
         return tokens
 
     def grid(self, height: int, width: int) -> Pair:
@@ -257,14 +276,16 @@ class DenseModel(nn.Module):
         rows = matrices[0][:, :, 0, block.prefix :]
         return torch.unflatten(rows, 2, self.grid(*images.shape[-2:]))
 
-    def _read_tokens(self, images: Tensor, reading: str, *, positions: str) -> Tokens:
+    def _read_tokens(
+        self, images: Tensor, reading: str, *, positions: str, starts: Sequence[Pair]
+    ) -> Tokens:
         """Encode images with the last block computed by a reading, from position embeddings resized
         by a rule.
         """
         self.check_reading(reading)
         block, grid = self.last_block(), self.grid(*images.shape[-2:])
         features = None
-        if READINGS[reading].attention is None:
+        if READINGS.row(reading).needs_proxy:
             if self.proxy is None:
                 raise ValueError(
                     f"reading={reading} needs a proxy model, vision-only, such as "
@@ -277,7 +298,14 @@ class DenseModel(nn.Module):
                 stack.enter_context(self.resize_positions(positions, grid=grid))
             if reading != "plain" and block is not None:
                 stack.enter_context(
-                    read_last_block(block, READINGS[reading], grid=grid, features=features)
+                    read_last_block(
+                        block,
+                        READINGS[reading],
+                        grid=grid,
+                        features=features,
+                        tower=self,
+                        starts=starts,
+                    )
                 )
             tokens = self.tokens(images)
         return (

@@ -6,12 +6,12 @@ To add one: a :class:`Reading` here, with a function that computes the attention
 run over all rows; an equation of its own is written a second time there.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from gestalt.encoders.last_block import Heads, LastBlock
@@ -26,6 +26,29 @@ NACLIP_STD = 5.0  # patches; sinahmr/NACLIP at 0cac3a6, configs/base_config.py
 PROXY_SHIFT, PROXY_SHARPNESS = 1.2, 3.0
 
 
+class Windows(NamedTuple):
+    """The windows of one image at the last block, what ``Reading.compute`` is given; W windows, D
+    width.
+
+    Attributes:
+        tokens: (W, T, D) that enter the block: ``block.prefix`` tokens, then patches row by row.
+        layers: (W, T, D) after each earlier block, the first at 0.
+        block: the block's parts.
+        heads: tokens (W, T, D) to the block's ``Heads`` of them.
+        grid: (h, w) of the patches of a window.
+        starts: first row and column of each window, in pixels of the resized image.
+        features: (W, C, h', w') of a proxy model, for a reading that ``needs_proxy``.
+    """
+
+    tokens: Tensor
+    layers: Sequence[Tensor]
+    block: LastBlock
+    heads: Callable[[Tensor], Heads]
+    grid: Pair
+    starts: Sequence[Pair]
+    features: Tensor | None
+
+
 class Reading(NamedTuple):
     """A way to compute the last block, what a row of ``READINGS`` names.
 
@@ -34,10 +57,15 @@ class Reading(NamedTuple):
             (B, G, T, T) or (T, T), rows over keys; None for ProxyCLIP's, of a proxy model.
         whole: True if the block's input is added to the attention's output and the block's MLP
             follows; False for the attention's output alone.
+        compute: in place of both, all windows of an image to the tokens after the block, (W, T, D);
+            on the proxy model's grid for a reading that ``needs_proxy``.
+        needs_proxy: True for a reading of your own by ``compute`` that reads a proxy model.
     """
 
     attention: Callable[[Heads, Pair, int], Tensor] | None
     whole: bool
+    compute: Callable[[Windows], Tensor] | None = None
+    needs_proxy: bool = False
 
 
 def attention(left: Tensor, right: Tensor, scale: float) -> Tensor:
@@ -104,7 +132,13 @@ def proxy_attention(features: Tensor) -> Tensor:
 
 @contextmanager
 def read_last_block(
-    block: LastBlock, reading: Reading, *, grid: Pair, features: Tensor | None = None
+    block: LastBlock,
+    reading: Reading,
+    *,
+    grid: Pair,
+    features: Tensor | None = None,
+    tower: nn.Module | None = None,
+    starts: Sequence[Pair] = (),
 ) -> Iterator[None]:
     """Within the context, the block computes the reading in place of itself.
 
@@ -114,10 +148,35 @@ def read_last_block(
         grid: (h, w) of the images.
         features: (B, C, h', w') of a proxy model, for a reading by it; the patches then come out
             on its grid.
+        tower: holds the earlier blocks beside the last one, for a reading by ``compute``.
+        starts: where the images begin that are the windows of one image; by default each is an
+            image.
     """
+    layers: list[Tensor] = []
 
-    def replace_output(module: Any, inputs: Any, options: Any, output: Any) -> Any:
-        tokens = inputs[0] if inputs else options["hidden_states"]
+    def keep(module: Any, inputs: Any, output: Any) -> None:
+        layers.append(output[0] if isinstance(output, tuple) else output)
+
+    def by_image(compute: Callable[[Windows], Tensor], tokens: Tensor, options: Any) -> Tensor:
+        count = len(starts) or 1
+        results = []
+        for first in range(0, len(tokens), count):
+            image = slice(first, first + count)
+            windows = Windows(
+                tokens[image],
+                [layer[image] for layer in layers],
+                block=block,
+                heads=lambda given: block.heads(given, options),
+                grid=grid,
+                starts=starts or [(0, 0)],
+                features=None if features is None else features[image],
+            )
+            results.append(compute(windows))
+        return torch.cat(results)
+
+    def read(tokens: Tensor, options: Any) -> Tensor:
+        if reading.compute is not None:
+            return by_image(reading.compute, tokens, options)
         heads = block.heads(tokens, options)
         if reading.attention is None:
             assert features is not None, "a reading by a proxy model needs its features"
@@ -128,9 +187,20 @@ def read_last_block(
         if reading.whole:
             result = tokens + result
             result = result + block.feed(result)
+        return result
+
+    def replace_output(module: Any, inputs: Any, options: Any, output: Any) -> Any:
+        result = read(inputs[0] if inputs else options["hidden_states"], options)
         return (result, *output[1:]) if isinstance(output, tuple) else result
 
-    with block.module.register_forward_hook(replace_output, with_kwargs=True):
+    with ExitStack() as stack:
+        stack.enter_context(block.module.register_forward_hook(replace_output, with_kwargs=True))
+        if reading.compute is not None and tower is not None:
+            # the blocks lie in one list of the tower
+            lists = [[*module.children()] for module in tower.modules()]
+            *earlier, _ = next(blocks for blocks in lists if block.module in blocks)
+            for module in earlier:
+                stack.enter_context(module.register_forward_hook(keep))
         yield
 
 
@@ -138,15 +208,21 @@ def _by_proxy(values: Tensor, features: Tensor, *, grid: Pair, prefix: int) -> T
     """Attend over values (B, G, T, d) resized to the proxy model's grid; class and register tokens
     keep their values.
     """
-    patches = values[:, :, prefix:].flatten(0, 1).transpose(1, 2)  # (B G, d, h w)
+    wide = resize_values(values[:, :, prefix:], features, grid=grid)
+    return torch.cat(
+        [values[:, :, :prefix], proxy_attention(features.to(wide.dtype)) @ wide], dim=2
+    )
+
+
+def resize_values(values: Tensor, features: Tensor, *, grid: Pair) -> Tensor:
+    """Resize the values of patches (B, G, h w, d) to the grid of features (B, C, h', w'): (B, G, h'
+    w', d).
+    """
+    patches = values.flatten(0, 1).transpose(1, 2)  # (B G, d, h w)
     resized = functional.interpolate(
         torch.unflatten(patches, 2, grid),
         size=features.shape[-2:],
         mode="bilinear",
         align_corners=False,
     )
-    wide = resized.flatten(2).transpose(1, 2)  # (B G, h' w', d)
-    wide = torch.unflatten(wide, 0, values.shape[:2])
-    return torch.cat(
-        [values[:, :, :prefix], proxy_attention(features.to(wide.dtype)) @ wide], dim=2
-    )
+    return torch.unflatten(resized.flatten(2).transpose(1, 2), 0, values.shape[:2])

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from gestalt.encoders.keys import Image
 from gestalt.encoders.last_block import timm_block
-from gestalt.encoders.readings import proxy_attention, read_last_block
+from gestalt.encoders.readings import Reading, proxy_attention, read_last_block
 from gestalt.encoders.towers import build_image_tower
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.tables import READINGS
@@ -115,6 +115,24 @@ def test_a_reading_equals_its_equation(name):
         read = made(images)
     assert_close(read.parts, by_hand(made, images, name), atol=1e-5, rtol=1e-5)
     assert not made.trunk.blocks[-1]._forward_hooks
+
+
+@torch.no_grad()
+def test_a_reading_by_compute_gets_the_layers_and_windows_of_one_image():
+    made, images = tower()
+    seen = []
+    reading = Reading(None, whole=False, compute=lambda given: seen.append(given) or given.tokens)
+    block = timm_block(made.trunk)
+    for starts in ((), [(0, 0), (0, 9)]):
+        with read_last_block(block, reading, grid=GRID, tower=made, starts=starts):
+            read = made(images)
+    entered = into(block.module, made, images)
+    assert torch.equal(read.parts, made.trunk.norm(entered)[:, 1:])
+    for windows, expected in zip(seen, (entered[:1], entered[1:], entered), strict=True):
+        (layer,) = windows.layers
+        assert torch.equal(windows.tokens, expected)
+        assert torch.equal(layer, expected)
+    assert [windows.starts for windows in seen] == [[(0, 0)], [(0, 0)], starts]
 
 
 @torch.no_grad()

@@ -3,8 +3,8 @@ patch grid, H W pixels.
 """
 
 from collections.abc import Sequence
-from itertools import islice
-from typing import NamedTuple
+from itertools import islice, product
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from gestalt.measures.evaluation.images import (
     resize_all,
     size_of,
 )
+from gestalt.tables import READINGS
 
 PIXELS_AT_ONCE = 1 << 20
 """Pixels in one pass of the tower: 5 windows of 448 x 448, at least one.  More do not fit a CPU's
@@ -96,7 +97,7 @@ def cut_and_embed(
     model: DenseModel, images: Sequence[Tensor], protocol: TopDownProtocol
 ) -> list[Pieces]:
     """Resize images, (3, H, W) uint8 of any sizes, cut their windows, and pass all windows of equal
-    size through the tower together.
+    size through the tower together; those of one image, for a reading by ``compute``.
 
     Raises:
         ValueError: the tower's patches do not divide a window, and the protocol does not fit it; or
@@ -104,42 +105,49 @@ def cut_and_embed(
     """
     canvases = resize_all(images, protocol)
     places = [_places(canvas, protocol) for canvas in canvases]
+    corners = [list(product(*starts)) for starts, _ in places]
     windows = [
-        fitted_to_patches(
-            canvas[:, top : top + side[0], left : left + side[1]],
-            model.patch_stride,
-            protocol,
-        )
-        for canvas, (starts, side) in zip(canvases, places, strict=True)
-        for top in starts[0]
-        for left in starts[1]
+        [
+            fitted_to_patches(
+                canvas[:, top : top + side[0], left : left + side[1]],
+                model.patch_stride,
+                protocol,
+            )
+            for top, left in begins
+        ]
+        for canvas, (_, side), begins in zip(canvases, places, corners, strict=True)
     ]
 
-    def embed(stack: Tensor) -> Tensor:
+    def embed(stack: Tensor, **together: Any) -> Tensor:
         at_once = PIXELS_AT_ONCE if stack.device.type == "cpu" else ACCELERATOR_PIXELS_AT_ONCE
         step = max(1, at_once // (stack.shape[-2] * stack.shape[-1]))
         parts = [
             model.embed_patches(
-                part, reading=protocol.reading, positions=protocol.positions
+                part, reading=protocol.reading, positions=protocol.positions, **together
             ).float()
-            for part in torch.split(stack, step)
+            for part in torch.split(stack, len(stack) if together else step)
         ]
         return torch.cat(parts)
 
-    features = iter(by_size(windows, embed))
+    if READINGS[protocol.reading].compute is None:
+        features = iter(by_size([window for row in windows for window in row], embed))
+        stacks = [torch.stack(list(islice(features, len(row)))) for row in windows]
+    else:
+        stacks = [
+            embed(torch.stack(row), starts=begins)
+            for row, begins in zip(windows, corners, strict=True)
+        ]
     pieces = [
         Pieces(
-            torch.unflatten(
-                torch.stack(list(islice(features, len(starts[0]) * len(starts[1])))),
-                0,
-                (len(starts[0]), len(starts[1])),
-            ),
+            torch.unflatten(stack, 0, (len(starts[0]), len(starts[1]))),
             starts=starts,
             side=side,
             image=canvas,
             original=image,
         )
-        for image, canvas, (starts, side) in zip(images, canvases, places, strict=True)
+        for image, canvas, (starts, side), stack in zip(
+            images, canvases, places, stacks, strict=True
+        )
     ]
     # the sum of unit vectors is finite if they all are; the host reads once for the batch
     finite(torch.stack([row.features.sum() for row in pieces]), "no patch has a nearest class")
