@@ -22,6 +22,7 @@ REFUSED = {
         "has attn_implementation, which would run code",
     ),
     "no type": ({"hidden_size": 3}, "no config.json with a model_type"),
+    "family": ({"model_type": "flava"}, "models of type flava are not supported; choose"),
     "one tower": (
         {"model_type": "clip", "architectures": ["CLIPVisionModel"]},
         "a CLIPVisionModel, which has no image and text embeddings",
