@@ -49,7 +49,9 @@ def commands(page: str) -> list[str]:
     """The commands of a page in their order, without those that need a network."""
     text = re.sub(r"\bmake train EXP=(\w+)", r"gestalt train \1", PAGES[page])
     text = text.replace("\\\n", "")
-    lines = re.findall(r"(?:^|`)(gestalt (?!data get)[^`\n#]+)", text, flags=re.MULTILINE)
+    lines = re.findall(
+        r"(?:^|`)(gestalt (?!data get|eval open_clip:ViT)[^`\n#]+)", text, flags=re.MULTILINE
+    )
     return list(dict.fromkeys(map(str.strip, lines)))
 
 
