@@ -175,7 +175,7 @@ def test_without_a_sidecar_only_known_backbones_have_a_normalisation(tmp_path):
     (tmp_path / "a.pth").touch()
     found = locate("dino", backbone="vit_small_patch16_224", weights=str(tmp_path / "a.pth"))
     assert found.mean == NORMALISATIONS["imagenet"][0]
-    with pytest.raises(ValueError, match=r"needs .*a\.pth\.json beside it"):
+    with pytest.raises(ValueError, match=r"needs .*a\.pth\.json in its folder"):
         locate("dino", backbone="vit_tiny_patch16_224", weights=str(tmp_path / "a.pth"))
 
 

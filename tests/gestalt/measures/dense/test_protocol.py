@@ -93,7 +93,7 @@ def test_sides_are_multiples_of_a_stride_that_does_not_divide_the_protocols(stri
         ("whole_square", {"input_size": 0}, "input_size is 0"),
         ("whole_square", {"threshold": 0.2}, "background=prompts with threshold=0.2"),
         ("whole_square", {"background": "threshold"}, "background=threshold with threshold=None"),
-        ("mmseg-448/tcl", {"threshold": -0.1}, "it lies in .0, 1"),
+        ("mmseg-448/tcl", {"threshold": -0.1}, "it is in .0, 1"),
         ("mmseg-448/tcl", {"prior": 0.1}, "prior=0.1 does not go with scores=sigmoid"),
         ("mmseg-448/tcl", {"prior_offset": 0.1}, "prior_offset=0.1 does not go with scores=s"),
         (

@@ -100,7 +100,7 @@ def test_another_benchmark_keeps_its_own_threshold(tmp_path):
             ["evaluation.benchmarks=[scenes_matching]"],
             "it is for benchmark scenes, but evaluation.benchmarks=.scenes_matching.; add it",
         ),
-        ({"threshold": 1.5}, [], "threshold is 1.5, it lies in"),
+        ({"threshold": 1.5}, [], "threshold is 1.5, it is in"),
         (
             {},
             ["evaluation.protocol=null"],
