@@ -268,8 +268,8 @@ def _segmentation(result: Result, entry: Fields) -> Iterator[Markup]:
         yield BLOCKS.charts(drawn, "curves")
         yield BLOCKS.table(replace(costly_table(f"{COSTLY} each cause", one), notes=[KEEP]))
         for cause, parts in zip(one.causes, one.costly, strict=True):
-            captions[f"{COSTLY} {CAUSES[cause]}"] = {
-                image: f"sample {image}, {part:.4f}" for image, part in parts.items()
+            captions[f'{COSTLY} "{CAUSES[cause]}"'] = {
+                image: f"sample {image}, {part:.4f} of the share" for image, part in parts.items()
             }
     ious = dict(zip(entry["names"], entry["iou"], strict=True))
     known = [pair for pair in ious.items() if pair[1] is not None]

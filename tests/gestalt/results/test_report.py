@@ -220,7 +220,7 @@ def test_it_holds_the_records_numbers_beside_their_baselines_classes_confusions_
     assert found.alts[5:] == [*drawn, *2 * drawn[::-1]]
     # mended first or last, it adds 1/6 and 1/4
     assert "no class 0 (0.0069), 1 (0.0069), " in words
-    assert "photo 1: sample 1, 0.0069. Image" in words
+    assert "photo 1: sample 1, 0.0069 of the share. Image" in words
     assert "a<b 26 74" in words  # the row of the matrix, without its 0
     # in the opening sentence for each headline, and above the numbers of the set
     assert words.count("30 of 1449 images") == 3
