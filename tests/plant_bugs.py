@@ -663,8 +663,8 @@ BUGS = (
     Bug(
         "scored_before_weights_are_averaged",
         "src/gestalt/runs/run.py",
-        old="[*averaging(self.config), *self.scorers, self.bad_samples",
-        new="[*self.scorers, *averaging(self.config), self.bad_samples",
+        old="            *averaging(self.config.optimizer),\n            *self.scorers,\n",
+        new="            *self.scorers,\n            *averaging(self.config.optimizer),\n",
         test="tests/gestalt/runs/test_run.py::test_averaged_weights_are_in_place_before_anything_is_scored",
     ),
     Bug(

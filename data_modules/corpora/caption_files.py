@@ -52,7 +52,7 @@ def copy_columns(
         download_config=datasets.DownloadConfig(cache_dir=folder, disable_tqdm=True)
     )
     required = [*dict.fromkeys([key, *texts])]
-    names = [*dict.fromkeys([*required, *["url"] * url])]
+    names = [*dict.fromkeys([*required, "url"])] if url else required
     copy, left_out = Path(folder, "rows.arrow"), 0
     writer: Any = None
     batches: list[pa.RecordBatch] = []

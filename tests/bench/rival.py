@@ -149,7 +149,12 @@ def our_loop(config: Experiment, model: DualEncoder, data: InTurns) -> None:
         trainer = make_trainer(
             Path(folder),
             rank_timeout=60,
-            callbacks=[build_bad_samples(config), Clock(time.monotonic()), Speed(), SaveOnSignal()],
+            callbacks=[
+                build_bad_samples(config.data),
+                Clock(time.monotonic()),
+                Speed(),
+                SaveOnSignal(),
+            ],
             **{
                 **keywords_of(config.trainer),
                 "devices": 1,

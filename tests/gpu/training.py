@@ -63,7 +63,7 @@ def train(
         gradient_clip_val=config.trainer.gradient_clip_val,
         max_steps=steps,
         log_every_n_steps=config.trainer.log_every_n_steps,
-        callbacks=[build_bad_samples(config), Speed(), *callbacks],
+        callbacks=[build_bad_samples(config.data), Speed(), *callbacks],
     )
     trainer.fit(module, DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
     return module, losses.values

@@ -148,7 +148,7 @@ def _inspect(arguments: Namespace, source: "Source") -> bool:
     from gestalt.runs.training import build_bad_samples
 
     path = _place(arguments, source, ".json")
-    workers = reading_processes(arguments.checked)
+    workers = reading_processes(arguments.checked.data)
     image_sets = build_image_sets(arguments.checked)
     bad, counted = inspect(source, workers, image_sets)
     digest = write_manifest(path, source, bad, counted)
@@ -160,7 +160,7 @@ def _inspect(arguments: Namespace, source: "Source") -> bool:
         f"{texts['unusable_beside_usable']:,} more cannot be used",
         f"bad: {len(bad):,} of {len(source):,} ({len(bad) / len(source):.2%})",
     ]
-    training = build_bad_samples(arguments.checked)
+    training = build_bad_samples(arguments.checked.data)
     firsts = {reason: f"{key} in {where}" for _, reason, where, key in reversed(bad)}
     for reason, number in Counter(reason for _, reason, _, _ in bad).most_common():
         hint = training.hints.get(reason, "")

@@ -221,7 +221,14 @@ def _as_groups(picture: Tensor, values: Tensor, groups: int) -> SegmentedImage:
     names = tuple(f"group {number}" for number in range(1, groups + 1))
     areas = dict(zip(names, shares[order].tolist(), strict=True))
     ranks = order.argsort()[values.long()].to(torch.uint8)
-    return SegmentedImage(names, ranks, {}, areas, picture, torch.empty(0, 1, 1))
+    return SegmentedImage(
+        labels=names,
+        map=ranks,
+        scores={},
+        areas=areas,
+        image=picture,
+        similarity=torch.empty(0, 1, 1),
+    )
 
 
 def _write_page(path: Path, images: list[Fields], mappers: list[Mapper]) -> None:

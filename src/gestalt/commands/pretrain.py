@@ -64,7 +64,7 @@ def check(arguments: Namespace) -> Making:
         raise ConfigError(f"--to {file}: name a file that ends in .safetensors")
     if file.exists():
         raise ConfigError(f"{file} exists; choose another --to, or remove it")
-    check_nodes(config)
+    check_nodes(config.trainer)
     check_options(config.data)
     check_pairs(config)
     return Making(config, file)

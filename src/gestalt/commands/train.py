@@ -27,7 +27,7 @@ def check(arguments: Namespace) -> Experiment:
     name, scale, words = arguments.experiment, arguments.scale, arguments.overrides
     if not arguments.plan:
         config = experiment(name, *words, scale=scale)
-        check_nodes(config)
+        check_nodes(config.trainer)
         from gestalt.training.machine import check_machine  # after what needs no torch
 
         check_machine(config.trainer)

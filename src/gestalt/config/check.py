@@ -15,7 +15,7 @@ from gestalt.measures.evaluation.measures import MEASURES
 from gestalt.measures.segmentation.configured import check_evaluation
 from gestalt.support.keys import Complaints, check_values, refuse, refuse_first
 from gestalt.tables import AGGREGATIONS, IMAGE_TOWERS, TEXT_TOWERS
-from gestalt.training.keys import check_end, check_optimizer, class_paths
+from gestalt.training.keys import Trainer, check_end, check_optimizer, class_paths
 
 
 def check(config: Experiment) -> None:
@@ -93,14 +93,14 @@ def _of_start(config: Experiment) -> Complaints:
             )
             why = f"needs a class token, and a cnn has none; choose one of {', '.join(usable)}"
             yield "image.aggregation", why
-    if start_of(config, "projection") is None:
+    if start_of(config.start, "projection") is None:
         if order == "siglip":
             why = "needs start=open_clip:ARCHITECTURE:TAG of a SigLIP"
             yield "projection.order", why
         if order == "classifier":
             why = "needs a classifier's names; set start=classifier:ARCHITECTURE"
             yield "projection.order", why
-    if start_of(config, "text") is None:
+    if start_of(config.start, "text") is None:
         if text.family in ("siglip", "siglip2"):
             why = "needs start=open_clip:ARCHITECTURE:TAG of a SigLIP, or text: before it"
             yield "text.family", why
@@ -117,7 +117,7 @@ def _of_start(config: Experiment) -> Complaints:
 def _of_terms(config: Experiment) -> Complaints:
     """Yield complaints about terms of the loss that do not fit the towers or the trainer."""
     loss = config.loss
-    random = config.text.init == "random" and start_of(config, "text") is None
+    random = config.text.init == "random" and start_of(config.start, "text") is None
     if loss.nouns_alike is not None and random:
         why = "a random text tower does not know which nouns are alike"
         yield "loss.nouns_alike", f"{why}; choose text.init=sentence, or null"
@@ -170,14 +170,14 @@ NOT_A_PATH = ("://", "{", "*", "?", "[")
 """Signs of a URL or a pattern."""
 
 
-def check_nodes(config: Experiment) -> None:
+def check_nodes(trainer: Trainer) -> None:
     """Refuse several nodes where no launcher has started their processes: the run would wait for
     them.
 
     Raises:
         ConfigError: names the launchers.
     """
-    nodes = config.trainer.num_nodes
+    nodes = trainer.num_nodes
     if nodes > 1 and LAUNCHERS.isdisjoint(os.environ):
         refuse(
             "trainer.num_nodes",

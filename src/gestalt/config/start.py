@@ -86,12 +86,12 @@ def read_start(start: str) -> Start:
     return Start(word, place) if colon and word in TOWERS else Start("", start)
 
 
-def start_of(config: Experiment, part: str) -> str | None:
+def start_of(start: str | None, part: str) -> str | None:
     """Return ``start`` if it has the weights of a part of the model, ``image``, ``text`` or
     ``projection``; None if the part has an init.
     """
-    taken = config.start is not None and read_start(config.start).tower in ("", part)
-    return config.start if taken else None
+    taken = start is not None and read_start(start).tower in ("", part)
+    return start if taken else None
 
 
 def folder_of(place: Path) -> Path:

@@ -205,8 +205,10 @@ def load_model(
         text_tower = build_text_tower(text or config.text, weights=False)
         model = _join(config, image_tower, text_tower, scalars)
     load_weights(model, weights, misfit=misfit)
-    init = start_of(config, "image") or image_weights(config).init
+    init = start_of(config.start, "image") or image_weights(config).init
     image_tower.origin = replace(image_tower.origin, init=init, source=source)
     if text is not None or config.text.family not in TEXT_TOWERS.built_in:
-        text_tower.origin = WeightsOrigin(start_of(config, "text") or config.text.init, source)
+        text_tower.origin = WeightsOrigin(
+            start_of(config.start, "text") or config.text.init, source
+        )
     return model.eval()

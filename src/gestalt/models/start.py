@@ -48,7 +48,7 @@ def check_names(config: Experiment) -> None:
             f"{across} pixels, of {image.backbone!r}"
         )
     place = read_start(config.start or "").place
-    if start_of(config, "image") is None or place.startswith(CLASSIFIER):
+    if start_of(config.start, "image") is None or place.startswith(CLASSIFIER):
         check_init(image.init, backbone=image.backbone, weights=image.weights)
     if place.startswith(OPEN_CLIP) and config.resume is None:
         check_tag(place.removeprefix(OPEN_CLIP))

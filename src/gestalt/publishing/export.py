@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from gestalt.config.schema import Experiment
 from gestalt.config.start import read_start
 from gestalt.config.trust import code_of
-from gestalt.data_modules.keys import ONLY_SCENES, only_scenes
+from gestalt.data_modules.keys import ONLY_SCENES, Data, only_scenes
 from gestalt.encoders.weights import weights_hash
 from gestalt.model import DualEncoder
 from gestalt.models.between import TEXTS
@@ -138,7 +138,7 @@ def write_card(facts: CardFacts, results: Sequence[Result]) -> str:
         table=Table("", heads, [_row(*row) for row in measured]).markdown() if measured else "",
         over_images=OVER_IMAGES,
         time=time,
-        notes=_notes(config, results),
+        notes=_notes(config.data, results),
         manifest=portable(config.data.manifest),
         started=read_start(config.start or "").tower,
     )
@@ -160,11 +160,11 @@ def _row(result: Result, metric: str) -> list[str]:
     ]
 
 
-def _notes(config: Experiment, results: Sequence[Result]) -> list[str]:
+def _notes(data: Data, results: Sequence[Result]) -> list[str]:
     """Return the caveat of the training data, and what the records say was left out, or chosen
     here; each once.
     """
-    notes = [f"{ONLY_SCENES[0].upper()}{ONLY_SCENES[1:]}."] if only_scenes(config.data) else []
+    notes = [f"{ONLY_SCENES[0].upper()}{ONLY_SCENES[1:]}."] if only_scenes(data) else []
     for result, metric in measurements(results):
         entry = result.entry(metric)
         protocol = entry["protocol"]

@@ -234,7 +234,8 @@ def diagnose(array: Array, *, images: int, classes: int, background: int | None)
     rows = Rows.of(array)
     cause = causes_of(rows, classes=classes, background=background)
     causes = [ABSENT, OTHER] if background is None else [*range(UNNAMED)]
-    causes += [UNNAMED] * bool((cause == UNNAMED).any())
+    if (cause == UNNAMED).any():
+        causes.append(UNNAMED)
     total = Errors.of(rows, cause, causes=causes, cells=(rows.truth, rows.predicted), count=classes)
     iou = np.stack([divide_or_nan(*total.mended(chosen)) for chosen in members(len(causes))])
     values = mean_without_nan(iou, axis=1)

@@ -62,13 +62,13 @@ def describe(
         "config": to_plain(config),
         "config_hash": config_hash(config),
         "image_init": {
-            "requested": start_of(config, "image") or config.image.init,
+            "requested": start_of(config.start, "image") or config.image.init,
             **model.image_origin.record(),
         },
         "text_init": None
         if text is None
         else {
-            "requested": start_of(config, "text") or config.text.init,
+            "requested": start_of(config.start, "text") or config.text.init,
             **text.record(),
         },
         "tokens_kept": tokens_kept,

@@ -165,8 +165,9 @@ def _tuned(record: Fields) -> str:
     elif start and not start.startswith((OPEN_CLIP, CLASSIFIER)):
         chosen.append(UNKNOWN)  # a run or an exported folder, which does not say
     evaluation = record["config"].get("evaluation", {})
-    given = any(evaluation.get(key) is not None for key in BY_HAND)
-    return _joined(*chosen, *[UNKNOWN] * given)
+    if any(evaluation.get(key) is not None for key in BY_HAND):
+        chosen.append(UNKNOWN)
+    return _joined(*chosen)
 
 
 def _joined(*names: str) -> str:

@@ -215,7 +215,7 @@ def build_predictions(
         scorer = GroupMaps(context)
     predicted = WithPredictions(images, files, values=read, resize=map_size == "nearest")
     data = ImageSetDataModule(
-        [predicted], batch_size=config.evaluation.batch_size, workers=reading_processes(config)
+        [predicted], batch_size=config.evaluation.batch_size, workers=reading_processes(config.data)
     )
     return data, scorer, files
 

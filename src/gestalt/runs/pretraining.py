@@ -106,7 +106,7 @@ def make(file: Path, config: Experiment, command: str) -> None:
         read_resumable(checkpoint, partly_trained=True)
     module, data, untrimmed = build_pretraining(config)
     source = data.source
-    bad_samples = build_bad_samples(config, samples=len(source))
+    bad_samples = build_bad_samples(config.data, samples=len(source))
     clock = Clock(monotonic())
     speed = Speed()
     bar = [RunProgressBar(speed)] if config.trainer.enable_progress_bar else []

@@ -27,7 +27,7 @@ from gestalt.support.arguments import check_type, wrong_type
 from gestalt.support.keys import refuse
 from gestalt.training.bad_samples import BadSamples
 from gestalt.training.classes import build_callbacks
-from gestalt.training.keys import Trainer
+from gestalt.training.keys import Optimizer, Trainer
 from gestalt.training.micro_batches import batch_statistics
 from gestalt.training.trainer import EagerValidation, keywords_of, on_cuda
 
@@ -73,7 +73,13 @@ class Run:
         trainer = self.config.trainer
         eager = [] if trainer.compile == "none" else [EagerValidation()]
         further = build_callbacks(trainer.callbacks)
-        return [*averaging(self.config), *self.scorers, self.bad_samples, *eager, *further]
+        return [
+            *averaging(self.config.optimizer),
+            *self.scorers,
+            self.bad_samples,
+            *eager,
+            *further,
+        ]
 
     @property
     def trainer(self) -> dict[str, Any]:
@@ -85,9 +91,9 @@ class Run:
         return keywords_of(self.config.trainer) | ends | {"callbacks": self.callbacks}
 
 
-def averaging(config: Experiment) -> list[Callback]:
+def averaging(optimizer: Optimizer) -> list[Callback]:
     """Return the callback that averages the weights of a run, if ``optimizer.ema`` asks for it."""
-    decay = config.optimizer.ema
+    decay = optimizer.ema
     return [] if decay is None else [EMAWeightAveraging(decay=decay)]
 
 
@@ -134,7 +140,7 @@ def build(
         total_steps,
         steps_per_epoch,
         scorers,
-        build_bad_samples(experiment, samples=len(source)),
+        build_bad_samples(experiment.data, samples=len(source)),
         nouns,
     )
 

@@ -210,7 +210,7 @@ def _check_here(config: Experiment, has_text: bool, places: Places) -> None:
     """Check that this machine can score as the configuration asks, on images that are there and may
     be opened.
     """
-    check_nodes(config)
+    check_nodes(config.trainer)
     check_machine(config.trainer)
     build_evaluation(config, has_text=has_text, places=places)
 

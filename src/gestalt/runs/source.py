@@ -10,6 +10,7 @@ import torch
 from joblib import cpu_count
 
 from gestalt.config.schema import Experiment
+from gestalt.data_modules.keys import Data
 from gestalt.data_modules.sources import Source, open_data
 from gestalt.encoders.keys import train_size
 from gestalt.results.text import amount
@@ -18,6 +19,7 @@ from gestalt.support.files import free_bytes
 from gestalt.support.keys import refuse
 from gestalt.support.process import free_memory
 from gestalt.support.typed import ConfigError
+from gestalt.training.keys import Trainer
 from gestalt.training.schedule import rate_factor
 
 
@@ -77,11 +79,11 @@ def loading_processes(config: Experiment, pairs: int | None = None) -> int:
     return choose_workers(config, pairs)[0]
 
 
-def reading_processes(config: Experiment) -> int:
+def reading_processes(data: Data) -> int:
     """Return the number of processes for work that only reads: ``data.workers``, or one for each
     core, at most ``MAX_WORKERS``.
     """
-    return min(MAX_WORKERS if config.data.workers is None else config.data.workers, cpu_count())
+    return min(MAX_WORKERS if data.workers is None else data.workers, cpu_count())
 
 
 def shared_bytes(config: Experiment, workers: int) -> int:
@@ -131,7 +133,7 @@ def choose_workers(config: Experiment, pairs: int | None = None) -> tuple[int, s
         f"chosen: {cores} core{'' if cores == 1 else 's'}, batches of {share} images of {side} px, "
         "steps on"
     )
-    if not _accelerated(config):
+    if not _accelerated(config.trainer):
         # far longer than the loading of their batch
         return 1, f"{reason} the CPU take the cores themselves"
     # such a step leaves the cores to the loader, all but the one that starts its kernels
@@ -155,8 +157,8 @@ def _image_bytes(config: Experiment) -> int:
     return 4 * prod(Description.read(Path(config.data.features).expanduser()).shape)
 
 
-def _accelerated(config: Experiment) -> bool:
-    wanted = config.trainer.accelerator
+def _accelerated(trainer: Trainer) -> bool:
+    wanted = trainer.accelerator
     return wanted != "cpu" and (wanted != "auto" or torch.accelerator.is_available())
 
 
@@ -165,5 +167,5 @@ def ranks_here(config: Experiment) -> int:
     launched = os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("SLURM_NTASKS_PER_NODE", ""))
     if launched.isdecimal():
         return max(1, int(launched))
-    found = max(1, torch.cuda.device_count()) if _accelerated(config) else 1
+    found = max(1, torch.cuda.device_count()) if _accelerated(config.trainer) else 1
     return config.trainer.named_devices() or found

@@ -13,7 +13,7 @@ from gestalt.config.check import check_nodes
 from gestalt.config.folders import LOGS
 from gestalt.config.schema import Experiment, config_hash, hashed_keys, to_plain, to_yaml
 from gestalt.config.start import start_of
-from gestalt.data_modules.keys import only_scenes
+from gestalt.data_modules.keys import Data, only_scenes
 from gestalt.encoders.checkpoints import read_checkpoint, read_resumable
 from gestalt.encoders.weights import weights_hash
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
@@ -74,7 +74,7 @@ def train(experiment: Experiment, *, verbose: bool = False) -> dict[str, Any]:
     """
     if not hasattr(experiment, "trainer"):
         raise wrong_type("experiment", experiment, "what gestalt.experiment(NAME) returns")
-    check_nodes(experiment)
+    check_nodes(experiment.trainer)
     prepare(experiment)
     resumed = resolve_resume(experiment)
     folder = resumed and run_folder(resumed)
@@ -159,15 +159,15 @@ def _train(config: Experiment, resumed: Path | None, verbose: bool) -> dict[str,
         }
         if folder is not None and trainer.is_global_zero:
             print_result(_write(trainer, folder, record, config), verbose=verbose)
-            tell(next_commands(config, folder))
+            tell(next_commands(config.data, folder))
     return record
 
 
-def next_commands(config: Experiment, folder: Path) -> str:
+def next_commands(data: Data, folder: Path) -> str:
     """Return commands that read a run; a model that knows scenes alone is not proposed for
     photographs.
     """
-    use = USE_SCENES if only_scenes(config.data) else USE_PHOTOGRAPHS
+    use = USE_SCENES if only_scenes(data) else USE_PHOTOGRAPHS
     return NEXT.format(folder=folder, use=use.format(folder=folder))
 
 
@@ -265,13 +265,13 @@ def _trainer(
 def _first_lines(parts: Run) -> list[str]:
     config, model = parts.config, parts.module.model
     image, text = model.image_origin, model.text_origin
-    requested = start_of(config, "image") or config.image.init
+    requested = start_of(config.start, "image") or config.image.init
     count = config.trainer.accumulate_grad_batches
     in_parts = f" in {count} batches of {config.data.batch_size}" if count > 1 else ""
     return [
         f"{config.name} at scale {config.scale}, config {config_hash(config)}, seed {config.seed}",
         f"image.init: requested {requested}, resolved to {image.init} ({image.source})",
-        f"text.init: {start_of(config, 'text') or config.text.init} ({text.source})",
+        f"text.init: {start_of(config.start, 'text') or config.text.init} ({text.source})",
         f"{parts.total_steps} steps of {pairs_a_step(config)} pairs{in_parts}, "
         f"{parts.steps_per_epoch} an epoch",
     ]

@@ -11,6 +11,7 @@ from torch import Tensor
 from gestalt.aggregation import mean_of_parts
 from gestalt.config.schema import Experiment, to_plain
 from gestalt.data_modules.image_text import CaptionReader, ImageTextDataModule
+from gestalt.data_modules.keys import Data
 from gestalt.data_modules.pixels.bad_samples import REASONS
 from gestalt.data_modules.sources import Source
 from gestalt.data_modules.validation import ImageSetDataModule
@@ -18,7 +19,7 @@ from gestalt.encoders.keys import train_size
 from gestalt.encoders.text import TextTower
 from gestalt.losses.build import build_loss, options_of
 from gestalt.losses.captions import text_ids
-from gestalt.losses.keys import terms_of
+from gestalt.losses.keys import Loss, terms_of
 from gestalt.losses.noun_list import NounList, similar_nouns
 from gestalt.losses.terms import Parts, Term
 from gestalt.model import DualEncoder
@@ -151,11 +152,10 @@ HINTS_OF_TABLE = {
 """Fixes to suggest for the bad samples of a table, by reason."""
 
 
-def build_bad_samples(config: Experiment, *, samples: int = FIRST_SAMPLES) -> BadSamples:
+def build_bad_samples(data: Data, *, samples: int = FIRST_SAMPLES) -> BadSamples:
     """Build the callback that counts unreadable samples and stops a run with too many; ``samples``
     is the number in the data.
     """
-    data = config.data
     sources = (data.source, *(part.source for part in data.mixture))
     return BadSamples(
         REASONS,
@@ -170,7 +170,7 @@ def build_terms(config: Experiment, model: DualEncoder, nouns: NounList | None) 
     if not terms_of(config.loss):
         return {}
     if nouns is not None and config.loss.nouns_alike is not None:
-        nouns = NounList(nouns.nouns, similar=_similar(config, model, nouns))
+        nouns = NounList(nouns.nouns, similar=_similar(config.loss, model, nouns))
     parts = Parts(
         config.loss,
         nouns,
@@ -188,18 +188,18 @@ def build_terms(config: Experiment, model: DualEncoder, nouns: NounList | None) 
     return terms
 
 
-def _similar(config: Experiment, model: DualEncoder, nouns: NounList) -> Tensor:
+def _similar(loss: Loss, model: DualEncoder, nouns: NounList) -> Tensor:
     """Return the nouns that are not negatives of each other, (V, V) bool, by the text tower's
     weights before training.
 
     Raises:
         ConfigError: a noun would have no negative.
     """
-    level = config.loss.nouns_alike
+    level = loss.nouns_alike
     assert level is not None
     tower = model.text_tower
     training = tower.training
-    phrases = tower.pad([config.loss.nouns_phrase.replace("{}", noun) for noun in nouns.nouns])
+    phrases = tower.pad([loss.nouns_phrase.replace("{}", noun) for noun in nouns.nouns])
     with torch.no_grad():
         embeddings = mean_of_parts(tower.eval()(phrases))
     tower.train(training)

@@ -82,7 +82,7 @@ def take_steps(
     trial: Run, batch: Batch, *callbacks: Callback, max_steps: int = 1, **keywords: Any
 ) -> Trainer:
     """Take training steps on the same batch.  Returns their trainer."""
-    callbacks = (*averaging(trial.config), *callbacks)
+    callbacks = (*averaging(trial.config.optimizer), *callbacks)
     trainer = trial_trainer(trial, *callbacks, max_steps=max_steps, **keywords)
     loader: DataLoader[Any] = DataLoader(
         [batch] * max_steps,  # type: ignore[arg-type]  # a list stands in for a data set

@@ -223,7 +223,8 @@ def read_values(text: str, words: bool = False) -> Any:
         ValueError: not YAML, or another type; one line.
     """
     try:
-        content = (_Words if words else _Values)(text).get_single_data()
+        loader = _Words if words else _Values
+        content = loader(text).get_single_data()
         pieces = list(islice(json.JSONEncoder().iterencode(content), MAX_PIECES))
         if len(pieces) == MAX_PIECES:
             raise ValueError("too many values, with YAML aliases written out")

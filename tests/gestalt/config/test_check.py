@@ -51,11 +51,11 @@ def test_many_nodes_need_something_that_starts_them(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     config = load("clippy_dino_max", scale="demo", overrides=["trainer.num_nodes=2"])
     with pytest.raises(ConfigError, match="no launcher started the other nodes"):
-        launch.check_nodes(config)
+        launch.check_nodes(config.trainer)
     for launcher in launch.LAUNCHERS:
         with monkeypatch.context() as patch:
             patch.setenv(launcher, "1")
-            launch.check_nodes(config)
+            launch.check_nodes(config.trainer)
 
 
 def test_calibrate_checks_the_split_of_its_benchmark_and_not_of_the_runs_benchmarks(

@@ -130,7 +130,7 @@ def test_a_trainer_of_ones_own_gets_the_keywords_of_gestalt_train(tmp_path, monk
     words = ("trainer.gradient_clip_val=0.5", "trainer.profiler=simple", "optimizer.ema=0.9")
     words += ("trainer.accumulate_grad_batches=2",)
     config = tiny_config(*words, "trainer.callbacks=[lightning.pytorch.callbacks.TQDMProgressBar]")
-    run = gestalt.Run(config, None, None, 8, 4, [Callback()], build_bad_samples(config))
+    run = gestalt.Run(config, None, None, 8, 4, [Callback()], build_bad_samples(config.data))
     monkeypatch.setattr("gestalt.training.trainer.Trainer", given := MagicMock())
     _trainer(run, Clock(0), tmp_path, [], None)
     passed, keywords = given.call_args.kwargs, run.trainer

@@ -79,7 +79,7 @@ def test_the_description_names_the_inputs_of_the_choice(monkeypatch):
 def test_a_configured_number_of_workers_is_kept():
     config = config_of("data.workers=3")
     assert choose_workers(config) == (3, "as set")
-    assert reading_processes(config) == min(3, source.cpu_count())
+    assert reading_processes(config.data) == min(3, source.cpu_count())
     assert config_hash(config) == config_hash(config_of())
 
 

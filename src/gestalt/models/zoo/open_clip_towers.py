@@ -99,8 +99,8 @@ class OpenClipViT(OpenClipModel):
         """Pool and project as open_clip does: (B, E)."""
         assert tokens.summary is not None
         whole = torch.cat([tokens.summary.unsqueeze(1), tokens.parts], dim=1)
-        pooled = (self.visual._global_pool if self._normed_first else self.visual._pool)(whole)[0]
-        return self._project(pooled)
+        pool = self.visual._global_pool if self._normed_first else self.visual._pool
+        return self._project(pool(whole)[0])
 
     def locations(self, tokens: Tokens) -> Tensor:
         """Apply the head to each location alone: (B, N, E).  Attentional pooling of one token is
