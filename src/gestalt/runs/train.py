@@ -13,7 +13,8 @@ from gestalt.config.check import check_nodes
 from gestalt.config.folders import LOGS
 from gestalt.config.schema import Experiment, config_hash, hashed_keys, to_plain, to_yaml
 from gestalt.config.start import start_of
-from gestalt.data_modules.keys import Data, only_scenes
+from gestalt.config.trust import code_of
+from gestalt.data_modules.keys import only_scenes
 from gestalt.encoders.checkpoints import read_checkpoint, read_resumable
 from gestalt.encoders.weights import weights_hash
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
@@ -159,16 +160,17 @@ def _train(config: Experiment, resumed: Path | None, verbose: bool) -> dict[str,
         }
         if folder is not None and trainer.is_global_zero:
             print_result(_write(trainer, folder, record, config), verbose=verbose)
-            tell(next_commands(config.data, folder))
+            tell(next_commands(config, folder))
     return record
 
 
-def next_commands(data: Data, folder: Path) -> str:
+def next_commands(config: Experiment, folder: Path) -> str:
     """Return commands that read a run; a model that knows scenes alone is not proposed for
-    photographs.
+    photographs.  The command that opens the model names the run's ``python:`` code.
     """
-    use = USE_SCENES if only_scenes(data) else USE_PHOTOGRAPHS
-    return NEXT.format(folder=folder, use=use.format(folder=folder))
+    use = USE_SCENES if only_scenes(config.data) else USE_PHOTOGRAPHS
+    words = [use.format(folder=folder), *code_of(config)]
+    return NEXT.format(folder=folder, use=" ".join(words))
 
 
 def _restore_finished(

@@ -13,7 +13,6 @@ import torch
 from lightning.pytorch import Trainer
 
 from gestalt.data_modules.image_text import ImageTextDataModule
-from gestalt.data_modules.keys import Data
 from gestalt.data_modules.pixels.bad_samples import BadSample
 from gestalt.data_modules.sources import Source
 from gestalt.losses.captions import text_ids
@@ -116,11 +115,15 @@ def test_a_batch_without_a_caption_has_no_tokens():
 
 
 def test_a_photograph_is_proposed_only_to_a_model_that_has_seen_other_pictures_than_scenes():
-    scenes = next_commands(Data("scenes"), Path("RUN"))
+    scenes = next_commands(tiny_config(), Path("RUN"))
     assert "gestalt eval RUN scenes --protocols whole_square,sclip-336\n" in scenes
     assert "segment" not in scenes
-    photographs = next_commands(Data("flickr"), Path("RUN"))
-    assert 'gestalt segment photo.jpg --labels "background, dog, cat" --model RUN\n' in photographs
+    own = "image.aggregation=python:gestalt.aggregation:mean_of_parts"
+    config = tiny_config("data.source=flickr", "data.root=DIR", own)
+    photographs = next_commands(config, Path("RUN"))
+    assert f'gestalt segment photo.jpg --labels "background, dog, cat" --model RUN {own}\n' in (
+        photographs
+    )
     assert "eval" not in photographs
 
 
