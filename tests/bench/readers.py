@@ -56,6 +56,12 @@ def ours(tars: list[str]) -> Work:
     return lambda: sum(len(batch["text"]) for batch in data.train_dataloader())
 
 
+def decoded(content: bytes) -> torch.Tensor:
+    """Decode a JPEG by torchvision."""
+    encoded = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    return decode_jpeg(encoded, mode=ImageReadMode.RGB)
+
+
 class Members(Dataset[tuple[torch.Tensor, str]]):
     """Members of tars by number, decoded and cropped by torchvision; where they lie is known
     beforehand.
@@ -78,10 +84,7 @@ class Members(Dataset[tuple[torch.Tensor, str]]):
         content, caption = (
             os.pread(self.files[path], size, offset) for offset, size in (image, text)
         )
-        pixels = decode_jpeg(
-            torch.frombuffer(bytearray(content), dtype=torch.uint8), mode=ImageReadMode.RGB
-        )
-        return self.crop(pixels), caption.decode()
+        return self.crop(decoded(content)), caption.decode()
 
 
 def torchvision_reader(tars: list[str]) -> Work:
@@ -163,9 +166,7 @@ def _by_pillow(content: bytes, divisor: int, box: Box) -> None:
 
 def _by_torchvision(content: bytes, divisor: int, box: Box) -> None:
     left, top, right, bottom = (edge * divisor for edge in box)
-    pixels = decode_jpeg(
-        torch.frombuffer(bytearray(content), dtype=torch.uint8), mode=ImageReadMode.RGB
-    )
+    pixels = decoded(content)
     v2.functional.resize(
         pixels[:, top:bottom, left:right], [SIDE, SIDE], interpolation=BICUBIC, antialias=True
     )

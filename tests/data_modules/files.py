@@ -32,10 +32,15 @@ def encoded(image, form="PNG", **options):
     return file.getvalue()
 
 
+def noise(width=40, height=30, *, seed=0):
+    """An image whose pixels a seed decides."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
 def picture(number, *, form="JPEG", side=(40, 30)):
     """The file of a picture of its own."""
-    pixels = np.random.default_rng(number).integers(0, 256, (side[1], side[0], 3), dtype=np.uint8)
-    return encoded(Image.fromarray(pixels), form)
+    return encoded(noise(*side, seed=number), form)
 
 
 def write_files(folder, *, content=picture):

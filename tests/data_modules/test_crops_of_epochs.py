@@ -3,6 +3,7 @@ read separately; mirrored and recoloured crops.
 """
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -43,13 +44,14 @@ def test_a_crop_is_mirrored_and_recoloured_in_its_place(tmp_path):
 
 
 def test_scenes_have_one_crop_and_a_mixture_passes_crops_to_its_parts(tmp_path):
-    scenes = open_source("scenes", root=None, size=16, seed=0, limit=4, crops=3, recipe="prototype")
+    open_scenes = partial(open_source, "scenes", root=None, size=16, seed=0, limit=4)
+    scenes = open_scenes(crops=3, recipe="prototype")
     assert scenes.crops == 1
     assert torch.equal(scenes.image(1, 0), scenes.pair(1, 2)[0])
     assert scenes.caption(1, 2) == scenes.pair(1, 2)[1]
     flip = Augmentation(flip=0.5)
     with pytest.raises(ValueError, match=r"data\.flip, data\.colour: source scenes draws"):
-        open_source("scenes", root=None, size=16, seed=0, limit=4, augmentation=flip)
+        open_scenes(augmentation=flip)
     roots = [tmp_path / "a", tmp_path / "b"]
     for root in roots:
         write_flickr(root)

@@ -1,6 +1,5 @@
 """Multi-crop batches: their content, and that they depend only on their key."""
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -11,6 +10,7 @@ from gestalt.data_modules.pixels import views
 from gestalt.data_modules.pixels.bad_samples import GOOD, REASONS, BadSample
 from gestalt.data_modules.pixels.views import two_views
 from gestalt.data_modules.sources import Source, open_source
+from tests.gestalt.painted import random_pixels
 
 VIEWS = two_views(16)
 
@@ -28,9 +28,7 @@ class Noise(Source):
         return "noise"
 
     def pair(self, index, epoch):
-        return torch.from_numpy(
-            np.random.default_rng(index).integers(0, 256, (3, 24, 24), dtype=np.uint8)
-        ), "noise"
+        return random_pixels(3, 24, 24, seed=index), "noise"
 
     def label(self, index):
         return index % 3

@@ -2,6 +2,7 @@
 
 import gzip
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tests.data_modules.server import serving
 from tests.data_modules.tar_files import jpeg, write_shards
 
 PAIRS = range(60)
+opened = partial(open_data, size=8, seed=0)
 TEXTS = {1: "nul\0 inside", 2: "x" * 10_001, 3: None, 4: 'a "quoted",\nlong caption\n'}
 
 
@@ -65,7 +67,7 @@ def test_each_pair_has_the_text_of_its_row(
     weights = {column: 2, "own": 0}
     captions = Captions(path, {by: named})
     data = Data(root=str(shards), cache=str(tmp_path), captions=captions, caption=weights)
-    source = open_data(data, size=8, seed=0)
+    source = opened(data)
     for number in PAIRS:
         text = TEXTS.get(number, f"new {number}") if number % 10 else None
         read = source.read(number).captions
@@ -81,11 +83,11 @@ def test_each_pair_has_the_text_of_its_row(
     lock.unlink()  # a finished join needs none, and no hash
     with monkeypatch.context() as patch:
         patch.setattr(TarStore, "join_hashes", lambda *_: pytest.fail("hashed again"))
-        assert open_data(data, size=8, seed=0).digest() == source.digest()
+        assert opened(data).digest() == source.digest()
     assert not lock.exists()
     assert capsys.readouterr().err.count("captions: joining") == 1
     lock.with_suffix(".arrow").unlink()
-    assert open_data(data, size=8, seed=0).digest() == source.digest()
+    assert opened(data).digest() == source.digest()
     with pytest.raises(ValueError, match="lose its columns and weights"):
         pack(source, tmp_path / "packed", shards=1)
 
@@ -96,9 +98,9 @@ def test_pairs_or_a_table_with_other_content_are_joined_again(cwd):
     for urls in ("ab", "ba"):
         pairs = pd.DataFrame({"image": [jpeg(0)] * 2, "caption": "own", "url": [*urls]})
         pairs.to_parquet("a.parquet")
-        assert open_data(data, size=8, seed=0).caption(0, 0) == f"new {urls[0]}"
+        assert opened(data).caption(0, 0) == f"new {urls[0]}"
     Path("new.csv").write_text("url,t\na,new a\nb,old b\n")  # of the same size
-    assert open_data(data, size=8, seed=0).caption(0, 0) == "old b"
+    assert opened(data).caption(0, 0) == "old b"
 
 
 class Keys(Store):
@@ -277,7 +279,7 @@ def test_joined_captions_are_in_the_cache_for_any_source():
 def test_a_table_that_is_not_there_is_said(shards):
     data = Data(root=str(shards), captions=Captions("none.csv"), caption={"t": 1})
     with pytest.raises(ValueError, match=r"root=none\.csv: FileNotFoundError: .*; name a file"):
-        open_data(data, size=8, seed=0)
+        opened(data)
 
 
 @pytest.mark.parametrize(
@@ -295,4 +297,4 @@ def test_a_table_of_other_pairs_is_refused(tmp_path, shards, keys, column, messa
     table.to_json(tmp_path / "table/a.json", orient="records", lines=True)
     captions = Captions(str(tmp_path / "table"), "key")
     with pytest.raises(ValueError, match=message):
-        open_data(Data(root=str(shards), captions=captions, caption={column: 1}), size=8, seed=0)
+        opened(Data(root=str(shards), captions=captions, caption={column: 1}))

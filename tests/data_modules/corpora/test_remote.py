@@ -3,6 +3,7 @@ end, within a limit.
 """
 
 import gzip
+import io
 import re
 import time
 from base64 import b64encode
@@ -23,17 +24,19 @@ from tests.gestalt.command import refused, succeed
 from tests.gestalt.tiny_model import WORDS
 
 
+def parquet_of(*captions):
+    file = io.BytesIO()
+    pq.write_table(pa.table({"image": [picture(0), picture(1)], "caption": captions}), file)
+    return file.getvalue()
+
+
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
     with serving() as running:
         for path in write_shards(tmp_path / "tars", [2, 2]).glob("*.tar"):
             running.files[path.name] = path.read_bytes()
-        pq.write_table(
-            pa.table({"image": [picture(0), picture(1)], "caption": ["one", "two"]}),
-            tmp_path / "a.parquet",
-        )
-        running.files["a.parquet"] = (tmp_path / "a.parquet").read_bytes()
+        running.files["a.parquet"] = parquet_of("one", "two")
         yield running
 
 
@@ -116,15 +119,9 @@ def test_captions_of_parquet_behind_a_server_are_hashed_once_for_each_state_of_t
     assert digest_after(expected=1) == first  # without a stamp nothing is kept
     server.stamps["a.parquet"] = '"1"'
     assert [digest_after(expected=1), digest_after(expected=0)] == [first, first]
-    pq.write_table(
-        pa.table({"image": [picture(0), picture(1)], "caption": ["one", "six"]}),
-        tmp_path / "b.parquet",
-    )
-    assert len((tmp_path / "b.parquet").read_bytes()) == len(server.files["a.parquet"])
-    server.files["a.parquet"], server.stamps["a.parquet"] = (
-        (tmp_path / "b.parquet").read_bytes(),
-        '"2"',
-    )
+    other = parquet_of("one", "six")
+    assert len(other) == len(server.files["a.parquet"])
+    server.files["a.parquet"], server.stamps["a.parquet"] = other, '"2"'
     second = digest_after(expected=1)
     assert second != first
     (kept,) = (tmp_path / "cache/captions").iterdir()

@@ -60,15 +60,19 @@ def flickr(root):
     return {"root": str(root)}
 
 
+def on_disk(root, rows):
+    """A folder that ``save_to_disk`` makes."""
+    rows.save_to_disk(str(root / "set"))
+    return {"root": str(root / "set")}
+
+
 def hub(root):
-    """A folder that ``save_to_disk`` made."""
     images = [{"bytes": picture(number), "path": None} for number in NUMBERS]
     text = datasets.Value("string")
     kinds = {"picture": datasets.Image(), "text": datasets.List(text), "url": text}
     columns = {"picture": images, "text": CAPTIONS, "url": [*map(str, NUMBERS)]}
-    rows = datasets.Dataset.from_dict(columns, features=datasets.Features(kinds))
-    rows.save_to_disk(str(root / "set"))
-    return {"root": str(root / "set")}
+    features = datasets.Features(kinds)
+    return on_disk(root, datasets.Dataset.from_dict(columns, features=features))
 
 
 def hub_stream(root):
@@ -245,16 +249,13 @@ def test_a_stream_shorter_than_its_limit_raises(tmp_path):
 
 
 def hub_validation(root):
-    datasets.Dataset.from_dict(
-        {"image": [picture(0)], "text": ["a"]}, split="validation"
-    ).save_to_disk(str(root / "set"))
-    return {"root": str(root / "set")}
+    columns = {"image": [picture(0)], "text": ["a"]}
+    return on_disk(root, datasets.Dataset.from_dict(columns, split="validation"))
 
 
 def hub_splits(root):
     rows = datasets.Dataset.from_dict({"image": [picture(0)], "text": ["a"]})
-    datasets.DatasetDict({"train": rows, "test": rows}).save_to_disk(str(root / "set"))
-    return {"root": str(root / "set")}
+    return on_disk(root, datasets.DatasetDict({"train": rows, "test": rows}))
 
 
 MISTAKES = [

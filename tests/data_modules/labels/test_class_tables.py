@@ -197,7 +197,7 @@ def test_the_thousand_classes_are_those_of_timm_and_open_clip():
     assert table.entry["folders"] == [info.index_to_label_name(index) for index in range(1000)]
 
 
-def test_coco_images_have_the_areas_and_objects_of_their_annotations(real_data):
+def test_coco_images_have_the_areas_of_their_annotations(real_data):
     root = real_data / "coco_mini"
     images = opened_set("coco", root, "coco_panoptic_133", split="train")
     content = json.loads((root / "annotations/panoptic_train2017.json").read_text())
@@ -213,10 +213,3 @@ def test_coco_images_have_the_areas_and_objects_of_their_annotations(real_data):
             area[names[entry["category_id"]]] += entry["area"]
         counted = torch.bincount(sample["labels"]["coco_panoptic_133"].flatten(), minlength=256)
         assert counted[:133].tolist() == list(area.values())
-        things = [
-            entry["area"]
-            for entry in segments[sample["name"]]
-            if entry["category_id"] <= 90 and not entry["iscrowd"]
-        ]
-        objects = torch.bincount(sample["instance"].flatten(), minlength=256)
-        assert sorted(objects[1:255][objects[1:255] > 0].tolist()) == sorted(things)

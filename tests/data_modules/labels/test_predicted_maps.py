@@ -130,11 +130,6 @@ def test_scaling_a_map_takes_the_pixels_with_the_nearest_centres():
     assert np.array_equal(nearest_pixels(values.repeat(3, 0).repeat(3, 1), size=(2, 3)), values)
 
 
-def voc(tmp_path: Path):
-    draw_voc(tmp_path)
-    return opened_set("pascal_voc", tmp_path, "voc20")
-
-
 @pytest.mark.parametrize("name", [*SEGMENTED, "scenes"])
 def test_every_benchmark_of_class_maps_lists_its_images_and_takes_maps_of_class_indices(
     name, tmp_path
@@ -154,7 +149,8 @@ def test_every_benchmark_of_class_maps_lists_its_images_and_takes_maps_of_class_
 
 
 def test_a_map_of_another_size_than_its_label_is_refused_unless_resizing_is_on(tmp_path):
-    images = voc(tmp_path)
+    draw_voc(tmp_path)
+    images = opened_set("pascal_voc", tmp_path, "voc20")
     for name in images.names:
         save_mask(tmp_path / f"maps/{name}.png", np.zeros((4, 5), dtype=np.uint8))
     files = find_maps(tmp_path / "maps", images.names)

@@ -15,7 +15,7 @@ from gestalt.data_modules.pixels.augment import crop_box
 from gestalt.data_modules.pixels.bad_samples import REASONS
 from gestalt.data_modules.pixels.decoding import divisor_of, shown_size, whole_box
 from gestalt.data_modules.pixels.photographs import BadSample, read_bytes, to_tensor
-from tests.data_modules.files import decode_crop, encoded, random_resized_crop
+from tests.data_modules.files import decode_crop, encoded, noise, random_resized_crop
 
 COLOUR = (200, 100, 50)
 FLAT = Image.new("RGB", (40, 30), COLOUR)
@@ -35,12 +35,6 @@ def smooth(width, height):
 
 def everything(width, height):
     return 0, 0, width, height
-
-
-def noise(width=40, height=30):
-    return Image.fromarray(
-        np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    )
 
 
 def slowly(content, size, *, seed, epoch, index, fractions=False):

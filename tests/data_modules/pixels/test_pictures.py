@@ -8,14 +8,15 @@ import torch
 from PIL import Image, ImageOps
 
 from gestalt.data_modules.pixels.pictures import read_picture, read_pictures
-from tests.data_modules.files import decode_crop, encoded
-
-PIXELS = np.random.default_rng(0).integers(0, 256, (9, 14, 3), dtype=np.uint8)
-CHANNELS_FIRST = torch.from_numpy(PIXELS).permute(2, 0, 1)
+from tests.data_modules.files import decode_crop, encoded, noise
 
 
 def expected(pixels):
     return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+PIXELS = np.array(noise(14, 9))
+CHANNELS_FIRST = expected(PIXELS)
 
 
 @pytest.mark.parametrize(
@@ -61,11 +62,10 @@ def test_a_file_and_its_pil_image_are_upright(tmp_path, orientation, form):
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK", "P", "RGBA", "I;16"])
 def test_a_whole_picture_has_the_pixels_that_training_reads(tmp_path, mode):
-    side = Image.fromarray(np.random.default_rng(1).integers(0, 256, (16, 16, 3), dtype=np.uint8))
     picture = (
         Image.fromarray(np.arange(256, dtype=np.uint16).reshape(16, 16) * 200)
         if mode == "I;16"
-        else side.convert(mode)
+        else noise(16, 16).convert(mode)
     )
     content = encoded(picture, "TIFF" if mode == "CMYK" else "PNG")
     (tmp_path / "picture").write_bytes(content)

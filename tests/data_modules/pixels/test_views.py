@@ -8,6 +8,7 @@ from PIL import Image
 from gestalt.data_modules.pixels import views
 from gestalt.data_modules.pixels.views import View
 from gestalt.data_modules.pixels.views import draw_crop as draw
+from tests.data_modules.files import noise
 
 KEY = {"seed": 3, "epoch": 2, "index": 11, "crop": 4}
 PLAIN = View(16, blur=0.0, solarise=0.0)
@@ -19,7 +20,7 @@ def draw_crop(*args, **key):
 
 @pytest.fixture
 def image():
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8))
+    return noise(40, 48)
 
 
 @pytest.mark.parametrize("blur", [0.0, 1.0])

@@ -5,6 +5,7 @@ import gzip
 import io
 import os
 import tarfile
+from functools import partial
 
 import fsspec
 import pytest
@@ -225,22 +226,23 @@ def test_compressed_tars_are_unpacked_once_and_read_like_others(shards, tmp_path
     for path in shards.glob("*.tar"):
         (packed / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
     (packed / "s-0002.tar.gz").rename(packed / "s-0002.tgz")
-    source = opened(packed, cache=tmp_path / "cache")
+    unpacked = partial(opened, packed, cache=tmp_path / "cache")
+    source = unpacked()
     assert stored(source) == stored(plain)
     assert source.digest() == plain.digest()
     copies = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cache/unpacked/*/*.tar")}
-    assert stored(opened(packed, cache=tmp_path / "cache")) == stored(plain)
+    assert stored(unpacked()) == stored(plain)
     assert copies == {path: path.stat().st_mtime_ns for path in copies}
-    source = opened(packed, cache=tmp_path / "cache")
+    source = unpacked()
     for path in copies:  # as a second rank does that unpacks at the same time
         path.unlink()
-    opened(packed, cache=tmp_path / "cache")
+    unpacked()
     assert stored(source) == stored(plain)
     (packed / "s-0001.tar.gz").chmod(0o400)
-    assert opened(packed, cache=tmp_path / "cache").read(0).where == f"{packed}/s-0000.tar.gz"
+    assert unpacked().read(0).where == f"{packed}/s-0000.tar.gz"
     assert set(tmp_path.glob("cache/unpacked/*/*.tar")) == set(copies)
     (packed / "s-0000.tar.gz").write_bytes(gzip.compress((shards / "s-0001.tar").read_bytes()))
-    assert opened(packed, cache=tmp_path / "cache").blocks() == [3, 3, 4]
+    assert unpacked().blocks() == [3, 3, 4]
 
 
 def test_a_compressed_tar_beside_its_plain_one_is_left_out(shards):
