@@ -156,7 +156,7 @@ BUGS = (
             "                index if index < self.length else PADDING\n"
             "                for index in range(start + self.rank, stop, self.world_size)"
         ),
-        test="tests/data_modules/test_sampling.py::test_a_validation_batch_holds_the_same_samples_for_any_number_of_ranks",
+        test="tests/data_modules/test_order.py::test_a_validation_batch_holds_the_same_samples_for_any_number_of_ranks",
     ),
     Bug(
         "resumed_at_the_epochs_start",
@@ -171,7 +171,7 @@ BUGS = (
         old="first = step * self.batch_size + self.rank * share",
         new="""epoch, position = divmod(step, len(self))
             first = epoch * self.order.length + position * self.batch_size + self.rank * share""",
-        test="tests/data_modules/test_sampling.py::test_the_remainder_of_an_epoch_starts_the_next_without_loss_or_repetition",
+        test="tests/data_modules/test_order.py::test_the_remainder_of_an_epoch_starts_the_next_without_loss_or_repetition",
     ),
     Bug(
         "bad_rows_are_answers",
