@@ -1,28 +1,9 @@
 from itertools import pairwise
-from typing import Any
 
 import pytest
 import torch
 
 from gestalt.encoders.backbones import ConvStem
-from gestalt.encoders.image import ImageTower
-from gestalt.encoders.keys import Image
-from gestalt.encoders.towers import build_image_tower
-
-SMALL: dict[str, Any] = {"patch_size": 8, "width": 32, "depth": 1, "heads": 2, "eval_size": 32}
-
-
-def tower(
-    backbone: str = "vit_tiny_patch16_224",
-    *,
-    init: str = "random",
-    weights: str | None = None,
-    **changes: Any,
-) -> ImageTower:
-    torch.manual_seed(0)
-    return build_image_tower(
-        Image(backbone, init=init, weights=weights, **{"stem": "conv", **SMALL, **changes})
-    )
 
 
 @pytest.mark.parametrize("patch", [2, 16])
@@ -52,11 +33,3 @@ def test_the_receptive_field_of_a_token_is_centred_on_its_patch():
     rows, columns = seen.any(dim=1).nonzero().flatten(), seen.any(dim=0).nonzero().flatten()
     assert 32 - rows.min() == rows.max() - 39 > 0
     assert 48 - columns.min() == columns.max() - 55 > 0
-
-
-def test_a_stem_for_weights_of_timm_s_architecture_is_refused():
-    timms: dict[str, Any] = {"patch_size": None, "width": None, "depth": None, "heads": None}
-    with pytest.raises(
-        ValueError, match=r"image\.stem=conv .*'supervised' fits timm's architecture only"
-    ):
-        tower(init="supervised", **timms)

@@ -83,11 +83,9 @@ def test_gradients_on_features_equal_those_on_images_and_frozen_weights_have_non
             if key not in gradients[-1] and parameter.grad is not None
         ]
         assert any(value is not None and value.any() for value in gradients[-1].values())
-    assert {key for key, value in gradients[1].items() if value is None} == {
-        key for key, value in gradients[0].items() if value is None
-    }
     for key, value in gradients[0].items():
-        assert value is None or torch.equal(value, gradients[1][key]), key
+        other = gradients[1][key]
+        assert torch.equal(value, other) if other is not None else value is None, key
     trained = {key.removeprefix("trunk.") for key in gradients[0]}
     assert trained
     assert not [
@@ -128,11 +126,6 @@ def test_frozen_weights_lists_the_weights_that_features_depend_on():
 
 
 def test_an_impossible_number_of_frozen_blocks_is_refused():
-    with pytest.raises(
-        ValueError,
-        match=r"image\.frozen_blocks=3: 'vit_tiny_patch16_224' has 2 blocks; choose 0 to 2",
-    ):
-        vit(frozen_blocks=3)
     with pytest.raises(
         ValueError, match=r"image\.frozen_blocks=5: 'resnet18' has 4 blocks; choose 0 to 4"
     ):

@@ -12,6 +12,7 @@ from gestalt.encoders.towers import build_image_tower
 from tests.gestalt.painted import random_pixels
 
 SMALL = {"width": 32, "depth": 2, "heads": 2}
+TIMMS = dict.fromkeys(("patch_size", "width", "depth", "heads"))
 VITS: dict[
     str, dict[str, int]
     # one of each kind: plain, distilled, no class token, registers, average-pooled, CLIP, and Eva
@@ -211,6 +212,7 @@ def test_a_wrong_backbone_is_refused_by_name(backbone, family, message):
         ({"eval_size": 36}, r"eval_size=36: choose a multiple of the patch, 8 x 8"),
         ({"width": 33}, r"cannot be built as .*33"),
         ({"init": "supervised"}, r"patch_size.*init 'supervised' fits timm's architecture only"),
+        ({"init": "supervised", "stem": "conv"} | TIMMS, r"image\.stem=conv .*'supervised' fits "),
         ({"init": "dyno"}, r"image\.init 'dyno' is unknown: did you mean 'dino'?"),
         ({"weights": "x.pth"}, r"image\.weights is x\.pth, but image\.init=random loads nothing"),
     ],

@@ -11,6 +11,12 @@ from tests.gestalt.encoders.test_state_dicts import RunsCode, refused
 from tests.gestalt.encoders.tiny_text import save_bert
 
 
+def refusal(folder, *, names, weights):
+    return refused(
+        lambda: read_sentence_model(str(folder), weights=weights, layers=None), names=names
+    )
+
+
 @pytest.mark.parametrize("weights", [True, False])
 @pytest.mark.parametrize(
     ("part", "key", "value", "words"),
@@ -28,9 +34,7 @@ def test_a_text_model_of_parts_from_elsewhere_is_refused(
     modules = json.loads((folder / "modules.json").read_text())
     modules[part][key] = value
     (folder / "modules.json").write_text(json.dumps(modules))
-    line = refused(
-        lambda: read_sentence_model(str(folder), weights=weights, layers=None), names="text.model"
-    )
+    line = refusal(folder, names="text.model", weights=weights)
     assert words in line
 
 
@@ -38,9 +42,7 @@ def test_a_text_model_of_parts_from_elsewhere_is_refused(
 def test_a_text_model_whose_longest_text_is_a_word_is_refused(weights, tmp_path):
     folder = Path(save_bert(tmp_path))
     (folder / "sentence_bert_config.json").write_text('{"max_seq_length": "x"}')
-    refused(
-        lambda: read_sentence_model(str(folder), weights=weights, layers=None), names="text.model"
-    )
+    refusal(folder, names="text.model", weights=weights)
 
 
 def test_a_text_model_whose_weights_are_a_pickle_that_runs_code_is_refused(tmp_path):
@@ -48,15 +50,9 @@ def test_a_text_model_whose_weights_are_a_pickle_that_runs_code_is_refused(tmp_p
     (weights,) = folder.glob("**/model.safetensors")
     weights.unlink()
     torch.save({"a": RunsCode(tmp_path / "ran")}, weights.with_name("pytorch_model.bin"))
-    refused(
-        lambda: read_sentence_model(str(folder), weights=True, layers=None),
-        names="text.model .*only tensors are read",
-    )
+    refusal(folder, names="text.model .*only tensors are read", weights=True)
     (folder / "sentence_bert_config.json").write_text(
         json.dumps({"model_args": {"weights_only": False}})
     )
-    refused(
-        lambda: read_sentence_model(str(folder), weights=True, layers=None),
-        names="has arguments for transformers",
-    )
+    refusal(folder, names="has arguments for transformers", weights=True)
     assert not (tmp_path / "ran").exists()

@@ -54,12 +54,6 @@ def test_another_library_s_model_with_a_tokenizer_of_a_few_words_is_refused(
         open_model(str(tmp_path))
 
 
-class Words:
-    """A tokenizer of as many tokens as bert-base-uncased."""
-
-    def __len__(self) -> int:
-        return 30_522
-
-
 def test_a_table_of_clipa_with_rows_to_spare_is_accepted():
-    check_vocabulary(Words(), rows=32_000, name="open_clip:ViT-L-14-CLIPA")
+    # of as many tokens as bert-base-uncased
+    check_vocabulary(range(30_522), rows=32_000, name="open_clip:ViT-L-14-CLIPA")

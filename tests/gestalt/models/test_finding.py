@@ -147,29 +147,24 @@ def test_of_an_experiment_in_a_file_of_the_users_recorded_overrides_make_a_varia
     assert meant("mine").name == plain.name
 
 
-def test_a_name_with_a_scale_means_runs_of_this_scale():
+NO_RUN = "this experiment has no run here; train it with `gestalt train"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (f"{NAME}/demo", f"{NO_RUN} {NAME} --scale demo`"),
+        ("clippy_dino_avg", f"{NO_RUN} clippy_dino_avg`"),
+        (
+            "clippy_dino_mix",
+            "neither a checkpoint, nor a run's folder, nor an experiment with one; runs here: "
+            f"{TINY}/version_0",
+        ),
+    ],
+)
+def test_a_name_or_a_scale_without_a_run_is_answered_with_what_to_do(name, said):
     assert saved_run(0) == meant(f"{NAME}/tiny")
-    assert refusal(f"{NAME}/demo") == (
-        f"{NAME}/demo: this experiment has no run here; train it with `gestalt train {NAME} "
-        "--scale demo`"
-    )
-
-
-def test_an_experiment_without_a_run_is_answered_with_the_command_that_trains_it():
-    saved_run(0)
-    expected = (
-        "clippy_dino_avg: this experiment has no run here; train it with `gestalt train "
-        "clippy_dino_avg`"
-    )
-    assert refusal("clippy_dino_avg") == expected
-
-
-def test_an_unknown_name_is_refused_with_the_list_of_runs():
-    run = saved_run(4)
-    assert refusal("clippy_dino_mix").endswith(
-        "clippy_dino_mix: neither a checkpoint, nor a run's folder, nor an experiment with one; "
-        f"runs here: {run}"
-    )
+    assert refusal(name).endswith(f"{name}: {said}")
 
 
 def test_a_finished_run_without_its_checkpoint_does_not_leave_its_name_to_an_older_one():

@@ -13,20 +13,9 @@ from gestalt.training import progress
 from gestalt.training.progress import WINDOW, Clock, RunProgressBar, Speed
 from gestalt.training.trainer import build_profiler
 from tests.gestalt.at_step import trainer_at
+from tests.gestalt.training.test_bad_samples import Module
 
 BATCH = {"place": [""] * 8 + ["shard: bad one"] * 2}
-
-
-class Module:
-    """The logging methods of a LightningModule."""
-
-    device = torch.device("cpu")
-
-    def __init__(self) -> None:
-        self.logged: list[tuple[str, float]] = []
-
-    def log(self, key: str, value: float) -> None:
-        self.logged.append((key, value))
 
 
 def after(
@@ -50,12 +39,12 @@ def test_images_of_all_ranks_are_counted(monkeypatch, ranks):
     callback, module = after([0.0, 0.5, 1.0], ranks=ranks, monkeypatch=monkeypatch)
     assert callback.images_per_second == pytest.approx(8 * ranks / 0.5)
     assert callback.seconds_left == pytest.approx(97 * 0.5)
-    assert module.logged[-2] == ("speed/images_per_second", callback.images_per_second)
+    assert module.logged["speed/images_per_second"] == callback.images_per_second
 
 
 def test_the_first_step_has_no_speed(monkeypatch):
     callback, module = after([3.0], monkeypatch=monkeypatch)
-    assert (callback.images_per_second, module.logged) == (0, [])
+    assert (callback.images_per_second, module.logged) == (0, {})
 
 
 def test_the_speed_is_measured_over_the_latest_steps(monkeypatch):

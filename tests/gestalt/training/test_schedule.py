@@ -36,8 +36,10 @@ class Model(nn.Module):
 
     def __init__(self, image: nn.Module, text: nn.Module) -> None:
         super().__init__()
-        self.image = nn.ModuleDict({"tower": image, "projection": nn.Linear(4, 4, bias=False)})
-        self.text = nn.ModuleDict({"tower": text, "projection": nn.Linear(4, 4, bias=False)})
+        self.image, self.text = (
+            nn.ModuleDict({"tower": tower, "projection": nn.Linear(4, 4, bias=False)})
+            for tower in (image, text)
+        )
         self.logit_scale = nn.Parameter(torch.tensor(1.0))
 
 

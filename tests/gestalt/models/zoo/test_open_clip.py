@@ -65,10 +65,9 @@ COCA = {
         "attn_pooler_heads": 2,
         "attn_pooler_queries": 5,
         "output_tokens": True,
-    }
-}
-COCA |= {"text": {"embed_cls": True, "output_tokens": True}, "custom_text": True}
-COCA |= {
+    },
+    "text": {"embed_cls": True, "output_tokens": True},
+    "custom_text": True,
     "multimodal_cfg": {**CONFIG["text_cfg"], "layers": 1, "attn_pooler_heads": 2},
 }
 CLIPA = {
@@ -92,8 +91,6 @@ SIGLIP = {
         "image_size": 160,
     },
     "embed_dim": 64,
-}
-SIGLIP |= {
     "text": {"pool_type": "last", "no_causal_mask": True, "proj_bias": True},
     "custom_text": True,
     "init_logit_bias": -10,
