@@ -348,7 +348,7 @@ BUGS = (
         "src/gestalt/measures/retrieval/callback.py",
         old="(~(similarity < best) & ~partner)",
         new="((similarity > best) & ~partner)",
-        test="tests/gestalt/measures/retrieval/test_callback.py::test_constant_embeddings_have_zero_recall",
+        test="tests/gestalt/measures/retrieval/test_callback.py::test_equal_embeddings_and_nan_find_nothing_also_in_a_block_of_one_query",
     ),
     Bug(
         "defaults_are_hashed",
@@ -763,7 +763,7 @@ BUGS = (
         "src/gestalt/measures/dense/protocol.py",
         old="given = without_none(changes)",
         new="given = {key: value for key, value in changes.items() if value}",
-        test="tests/gestalt/measures/dense/test_protocol.py::test_an_offset_of_0_is_an_offset",
+        test="tests/gestalt/measures/dense/test_protocol.py::test_an_offset_acts_without_a_prior_and_is_in_the_digest_where_it_acts",
     ),
     Bug(
         "nested_numbers_not_checked",

@@ -205,7 +205,7 @@ def test_a_table_without_training_photographs_is_refused(tmp_path):
     )
     with pytest.raises(
         ValueError,
-        match=r"metadata\.csv names no photograph of split 0, train, whose groups weight",
+        match=r"metadata\.csv names no photograph of split 0, train, whose groups are",
     ):
         Drawn("waterbirds", CLASSIFIED["waterbirds"], root=tmp_path).open()
 

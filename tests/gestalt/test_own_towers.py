@@ -77,7 +77,7 @@ def test_a_folder_that_names_code_runs_it_only_if_the_user_names_it_too(path, tm
     assert again.segment(photo, ["dog", "cat"]).map.shape == (33, 50)
     with pytest.raises(ValueError, match="is no ViT of timm"):
         again.encoder.resize_positions("scale_factor", grid=(2, 2)).__enter__()
-    with pytest.raises(ValueError, match="has none whose attention can be read"):
+    with pytest.raises(ValueError, match="needs the attention of a class token"):
         again.encoder.check_class_attention()
     start = load("clippy_dino_max", scale="tiny", overrides=[f"start={folder}", *CODE])
     assert torch.equal(build_model(start).eval().embed_text(["a"]), model.embed_text(["a"]))

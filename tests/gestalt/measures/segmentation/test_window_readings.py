@@ -38,7 +38,7 @@ class Proxy(torch.nn.Module):
 def test_an_example_reads_the_windows_of_an_image_as_its_authors_code(name, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLES)
     saved(tmp_path, vision={"image_size": 96, "patch_size": 16, "layers": 12})
-    model = open_model(str(tmp_path))
+    model = open_model(str(tmp_path)).model
     for parameter in model.model.visual.parameters():
         parameter.copy_(numbers(*parameter.shape) / 2)
     model.attach_proxy(Proxy())
