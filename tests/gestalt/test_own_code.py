@@ -19,6 +19,7 @@ from gestalt.runs.source import build_source
 from gestalt.runs.training import build_terms
 from gestalt.support.typed import ConfigError
 from gestalt.tables import READINGS
+from tests.gestalt.at_step import build_module
 from tests.gestalt.tiny_config import tiny_config
 from tests.gestalt.tiny_model import WORDS as TINY
 from tests.gestalt.tiny_model import save_photo
@@ -80,7 +81,9 @@ def test_each_choice_takes_an_object_of_a_file():
     assert model.image.aggregation is model.text.aggregation is code.median
     assert build_loss(config.loss).func is code.warm
     assert reading_nouns(config.loss) == ["python:own.mine:Alignment"]
-    (term,) = build_terms(config, model, None).values()
+    module = build_module(config, model, 100)
+    ((name, term),) = module.terms.items()
+    assert module.weights[name] == 0.5
     assert isinstance(term, code.Alignment)
     assert READINGS[config.evaluation.reading] is code.MASKCLIP
     assert type(build_source(config)) is type(build_source(loaded()))

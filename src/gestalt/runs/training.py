@@ -69,7 +69,10 @@ def module_arguments(
         "seed": config.seed,
         "micro_batches": parts,
         "terms": build_terms(config, model, nouns),
-        "weights": {"pairs": config.loss.pairs, **terms_of(config.loss)},
+        "weights": {
+            "pairs": config.loss.pairs,
+            **{_module_name(name): weight for name, weight in terms_of(config.loss).items()},
+        },
         "crops": config.data.crops,
         "config": to_plain(config),
     }
@@ -184,8 +187,14 @@ def build_terms(config: Experiment, model: DualEncoder, nouns: NounList | None) 
         for name in terms_of(config.loss):
             torch.manual_seed(config.seed)
             function = TERMS[name]
-            terms[name] = function(parts, **options_of(config.loss, name, function))
+            term = function(parts, **options_of(config.loss, name, function))
+            terms[_module_name(name)] = term
     return terms
+
+
+def _module_name(term: str) -> str:
+    """Return the name by which the module holds a term; torch allows no dot in it."""
+    return term.replace(".", "_")
 
 
 def _similar(loss: Loss, model: DualEncoder, nouns: NounList) -> Tensor:
