@@ -148,7 +148,7 @@ def test_the_limits_say_that_the_model_saw_generated_scenes_alone(run):
         data = replace(facts.config.data, source=source)
         config = replace(facts.config, data=data, start="image:a")
         text = write_card(facts._replace(config=config), results)
-        assert "- Started from `random image`" in text
+        assert "Image init requested" not in text
         assert "resolved to: `random text`." in text
         limits = text.partition("## Limits")[2].partition("## Training")[0]
         assert ("The model was trained on generated scenes alone" in limits) == (source == "scenes")
