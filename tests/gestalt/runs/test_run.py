@@ -150,9 +150,7 @@ def test_a_trainer_of_ones_own_gets_the_keywords_of_gestalt_train(tmp_path, monk
 def test_a_part_of_a_benchmark_is_said_to_be_one():
     scorer = Segmentation(context(protocol=PROTOCOL, pictures=0))
     trainer = quiet(callbacks=[scorer], limit_val_batches=1)
-    with pytest.warns(
-        Caveat, match="painted: 2 of 7 images are scored, because the Trainer limits"
-    ):
+    with pytest.warns(Caveat, match="2 of 7 images are scored, because the Trainer limits"):
         trainer.validate(Stub(), loader(PaintedSet()), verbose=False)
     assert images_text(scorer.result()) == "2 of 7 images"
 
