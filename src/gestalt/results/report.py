@@ -251,13 +251,7 @@ def _segmentation(result: Result, entry: Fields) -> Iterator[Markup]:
     """Yield the causes of lost mIoU, the IoU of each class, the confusions, the best and worst
     images, and those that lose most to each cause.
     """
-    captions = {
-        f"{end} images, by the mean IoU of the classes in each": {
-            facts["sample_id"]: f"{facts['iou']:.3f}"
-            for facts in entry.get(f"{end.lower()}_images", ())
-        }
-        for end in ("Best", "Worst")
-    }
+    costly = {}
     losses = _losses([result], entry["metric_keys"])
     for table in losses:
         yield BLOCKS.table(table)
@@ -268,7 +262,7 @@ def _segmentation(result: Result, entry: Fields) -> Iterator[Markup]:
         yield BLOCKS.charts(drawn, "curves")
         yield BLOCKS.table(replace(costly_table(f"{COSTLY} each cause", one), notes=[KEEP]))
         for cause, parts in zip(one.causes, one.costly, strict=True):
-            captions[f'{COSTLY} "{CAUSES[cause]}"'] = {
+            costly[f'{COSTLY} "{CAUSES[cause]}"'] = {
                 image: f"sample {image}, {part:.4f} of the share" for image, part in parts.items()
             }
     ious = dict(zip(entry["names"], entry["iou"], strict=True))
@@ -281,7 +275,14 @@ def _segmentation(result: Result, entry: Fields) -> Iterator[Markup]:
             yield BLOCKS.heat(names, (100 * share_of_truth(confusion)).round().astype(int).tolist())
         yield BLOCKS.table(confusions(confusion, names))
     if predictions := result.extremes(entry["set"]):
-        for heading, captioned in captions.items():
+        captions = {
+            f"{end} images, by the mean IoU of the classes in each": {
+                facts["sample_id"]: f"{facts['iou']:.3f}"
+                for facts in entry.get(f"{end.lower()}_images", ())
+            }
+            for end in ("Best", "Worst")
+        }
+        for heading, captioned in {**captions, **costly}.items():
             if images := draw_images(predictions, captioned):
                 yield BLOCKS.images(heading, images)
 
