@@ -763,7 +763,7 @@ BUGS = (
         "src/gestalt/measures/dense/protocol.py",
         old="given = without_none(changes)",
         new="given = {key: value for key, value in changes.items() if value}",
-        test="tests/gestalt/measures/dense/test_protocol.py::test_an_offset_acts_without_a_prior_and_is_in_the_digest_where_it_acts",
+        test="tests/gestalt/measures/dense/test_protocol.py::test_an_offset_of_0_is_an_offset",
     ),
     Bug(
         "nested_numbers_not_checked",

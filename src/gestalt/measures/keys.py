@@ -95,8 +95,8 @@ class Evaluation:
     )
     prior_offset: float | None = key(
         None,
-        "Added to the cosines of the background's prompts, with or without a prior. `null`: 0.1 "
-        "with a prior, else 0.",
+        "Added to the cosines of the background's prompts if there is a prior. `null`: the "
+        "protocol's, which is 0.1 in every preset.",
         at_least=-MAX_WEIGHT,
         at_most=MAX_WEIGHT,
     )

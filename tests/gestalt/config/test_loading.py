@@ -103,6 +103,7 @@ REFUSED = [  # experiment, scale and overrides; the line
         "evaluation.split=tunne: scenes has no such split.*did you mean 'tune'",
     ),
     ((*DEMO, "evaluation.background=threshold"), "evaluation.threshold=None: "),
+    ((*DEMO, "evaluation.prior_offset=0.2"), "evaluation.prior_offset=0.2: without a prior it "),
     (
         (*DEMO, "loss.name=sigmoid", "loss.directions=mean"),
         "loss.directions=mean: loss.name=sigmoid .*choose sum",

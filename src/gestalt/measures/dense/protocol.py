@@ -67,7 +67,7 @@ class TopDownProtocol(PromptProtocol):
 
     Prior: the background's prompts get ``prior_offset - prior * o`` added to their cosines, where o
     is how little a location's features, before the projection, resemble the border of the whole
-    picture, standardised over the picture.  Without a prior the offset is a constant alone.
+    picture, standardised over the picture.
 
     Raises:
         ValueError: an unknown choice, a template without a place for the name, or fields that
@@ -115,8 +115,7 @@ class TopDownProtocol(PromptProtocol):
     image_weight: float = 0.0
     # strength of the prior of the background's prompts; 0: none
     prior: float = 0.0
-    # added to their cosines, with or without a prior; None: 0.1 under a prior, else 0
-    prior_offset: float | None = None
+    prior_offset: float = 0.1  # added to their cosines, under a prior only
     upsample: Literal["bilinear"] = "bilinear"  # to the label, corners not aligned
     # or label and prediction squashed to input_size x input_size, as a defect of an original
     label_resolution: Literal["native", "squashed"] = "native"
@@ -139,29 +138,14 @@ class TopDownProtocol(PromptProtocol):
         unused = {
             "crf": self.refinement != "crf",
             "debias_images": self.debias == "none",
-            "prior_offset": self.prior == self.background_offset == 0,
+            "prior_offset": self.prior == 0,
             **{key: getattr(self, key) == getattr(type(self), key) for key in later},
         }
-        fields = {**super().fields(), "prior_offset": self.background_offset}
-        return {key: value for key, value in fields.items() if not unused.get(key)}
-
-    @property
-    def background_offset(self) -> float:
-        """What is added to the cosines of the background's prompts."""
-        if self.prior_offset is None:
-            return 0.1 if self.prior else 0.0
-        return self.prior_offset
-
-    def without_prior(self) -> "TopDownProtocol":
-        """Return the protocol with nothing added to the cosines of the background's prompts."""
-        return dataclasses.replace(self, prior=0.0, prior_offset=None)
+        return {key: value for key, value in super().fields().items() if not unused.get(key)}
 
     def background_rule(self) -> str:
-        """Return ``background``, with the prior or the offset if there is one."""
-        for key in ("prior", "prior_offset"):
-            if getattr(self, key):
-                return f"{self.background} with {key}={getattr(self, key)}"
-        return self.background
+        """Return ``background``, with the prior if there is one."""
+        return f"{self.background} with prior={self.prior}" if self.prior else self.background
 
     def plainly(self) -> "TopDownProtocol":
         """Return the protocol with the tower's own last block and position embeddings, which
@@ -205,12 +189,10 @@ class TopDownProtocol(PromptProtocol):
         # constants may be added to cosines, and no published threshold is compared with their sum;
         # a CRF needs log-probabilities of classes
         cosine, rules = ("cosine",), ("prompts", "threshold", "probability")
-        offset = self.prior_offset or 0
         for key, value, off, scores, backgrounds in (
             ("debias", self.debias, "none", cosine, rules),
             ("image_weight", self.image_weight, "0", cosine, rules),
             ("prior", self.prior, "0", (*cosine, "softmax"), ("prompts", "probability")),
-            ("prior_offset", offset, "0", (*cosine, "softmax"), ("prompts", "probability")),
             ("refinement", self.refinement, "none", cosine, ("prompts", "probability")),
         ):
             fits = self.scores in scores and self.background in backgrounds
@@ -220,11 +202,11 @@ class TopDownProtocol(PromptProtocol):
                     f"background={self.background}; it needs scores={' or '.join(scores)}, and "
                     f"background={' or '.join(backgrounds)}; or set evaluation.{key}={off}"
                 )
-        weights = (self.image_weight, self.prior, offset)
+        weights = (self.image_weight, self.prior, self.prior_offset)
         if self.debias_images < 1 or not all(map(math.isfinite, weights)):
             yield (
                 f"debias_images={self.debias_images}, image_weight={self.image_weight}, "
-                f"prior={self.prior}, prior_offset={offset}; choose 1 or more images "
+                f"prior={self.prior}, prior_offset={self.prior_offset}; choose 1 or more images "
                 "and finite weights"
             )
         if self.reading not in READINGS:

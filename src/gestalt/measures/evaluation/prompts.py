@@ -135,8 +135,7 @@ def used_prompts(labels: LabelSet, protocol: PromptProtocol) -> list[tuple[str, 
     if rule != "prompts" and labels.background is None:
         raise ValueError(
             f"protocol {protocol.name}: background={rule} needs a label set with a background "
-            "class, this one has none; background=prompts with evaluation.prior=0 "
-            "and evaluation.prior_offset=null needs none"
+            "class, this one has none; background=prompts with evaluation.prior=0 needs none"
         )
     pairs = []
     for index, (name, phrases) in enumerate(zip(labels.names, labels.prompts, strict=True)):

@@ -165,6 +165,9 @@ def check_segmentation(evaluation: Evaluation, benchmark: Benchmark) -> None:
             f"evaluation.{key}={value}" for key, value in changes.items() if value is not None
         )
         raise ConfigError(f"{given}, benchmark {benchmark.name}: {error}") from error
+    if changes["prior_offset"] is not None and protocol.prior == 0:
+        why = "without a prior it has no effect; set evaluation.prior too, or choose null"
+        refuse("evaluation.prior_offset", changes["prior_offset"], why)
     if protocol.refinement == "crf" and find_spec("pydensecrf") is None:
         refuse("evaluation.refinement", "crf", NO_CRF)
 

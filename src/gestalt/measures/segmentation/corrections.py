@@ -101,7 +101,7 @@ def with_corrections(
     model: DenseModel, pieces: Sequence[Pieces], prompts: ClassEmbeddings, protocol: TopDownProtocol
 ) -> list[ClassEmbeddings]:
     """Return the prompts of each image, with a share of the cosines of the prompts and the pooled
-    image as offset, and with the prior and the offset of its background, as the protocol says.
+    image as offset, and with the prior of its background, as the protocol says.
 
     Args:
         model: embeds whole images; used only under an ``image_weight`` or a ``prior``.
@@ -109,8 +109,8 @@ def with_corrections(
         prompts: with the offset of all images.
         protocol: has the weights.
     """
-    corrected, constant = [prompts] * len(pieces), protocol.background_offset
-    if protocol.image_weight == protocol.prior == constant == 0:
+    corrected = [prompts] * len(pieces)
+    if protocol.image_weight == protocol.prior == 0:
         return corrected
     whole = [fitted_to_patches(row.image, model.patch_stride, protocol) for row in pieces]
 
@@ -121,10 +121,7 @@ def with_corrections(
     if protocol.image_weight != 0:
         corrected = [prompts._replace(offset=offset) for offset in by_size(whole, offsets)]
     if protocol.prior == 0:
-        if constant == 0:
-            return corrected
-        added = prompts.vectors.new_tensor(constant)
-        return [embeddings._replace(prior=added) for embeddings in corrected]
+        return corrected
     unlike = by_size(
         whole,
         lambda stack: unlike_border(model.patch_tokens(stack, projected=False).float()),
@@ -132,7 +129,8 @@ def with_corrections(
     images = zip(corrected, pieces, whole, unlike, strict=True)
     return [
         embeddings._replace(
-            prior=constant - protocol.prior * at_cells(values, row, image, model.patch_stride)
+            prior=protocol.prior_offset
+            - protocol.prior * at_cells(values, row, image, model.patch_stride)
         )
         for embeddings, row, image, values in images
     ]

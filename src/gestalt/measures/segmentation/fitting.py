@@ -18,7 +18,7 @@ OpenVision = Callable[[str], DenseModel]
 """Opens a vision model by its name, such as ``timm:NAME``."""
 
 DEBIAS = "debias: there are no unlabelled images in addition to the picture"
-PRIOR = "prior and prior_offset: the threshold takes their place"
+PRIOR = "prior: the threshold takes its place"
 CRF = "refinement=crf: it needs a probability of each class, not a threshold"
 
 
@@ -98,18 +98,19 @@ def picture_protocol(
     if templates is not None:
         protocol = replace(protocol, templates=_templates(templates))
     if threshold is not None:
-        # a threshold is another rule for the background than a prior or an offset
+        # a threshold is another rule for the background than a prior
         left_out = protocol.left_out
-        if protocol.prior or protocol.background_offset:
+        if protocol.prior:
             left_out = (PRIOR, *left_out)
         refinement = protocol.refinement
         if refinement == "crf":
             refinement, left_out = "none", (CRF, *left_out)
         protocol = replace(
-            protocol.without_prior(),
+            protocol,
             background="threshold",
             threshold=threshold,
             area_threshold=None,
+            prior=0.0,
             refinement=refinement,
             left_out=left_out,
         )

@@ -5,7 +5,7 @@ grid, H W pixels.
 
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from textwrap import shorten
 from typing import NamedTuple, SupportsFloat
@@ -50,10 +50,10 @@ SHOWN = 60
 
 
 def protocol_for(labels: Sequence[str], protocol: TopDownProtocol) -> TopDownProtocol:
-    """Return the protocol as it takes effect on these labels: a prior and an offset need one named
+    """Return the protocol as it takes effect on these labels: a prior needs one named
     ``background``.
     """
-    return protocol if BACKGROUND in labels else protocol.without_prior()
+    return protocol if BACKGROUND in labels else replace(protocol, prior=0.0)
 
 
 def label_prompts(
@@ -73,7 +73,7 @@ def label_prompts(
             f"{len(labels)} labels were given; give 1 to {WIDE - 1}, such as 'dog, cat, grass'"
         )
     phrases: tuple[tuple[str, ...], ...] = tuple((label,) for label in labels)
-    weighed = bool(protocol.prior or protocol.background_offset) and BACKGROUND in labels
+    weighed = protocol.prior != 0 and BACKGROUND in labels
     background = labels.index(BACKGROUND) if weighed else None
     words = Vocabulary(tuple(labels), prompts=phrases, background=background)
     if protocol.background == "threshold":
@@ -276,7 +276,7 @@ def similarity_maps(
     Raises:
         ValueError: no texts; a window that the tower cannot take.
     """
-    protocol = protocol.without_prior()  # of labels alone
+    protocol = replace(protocol, prior=0.0)  # of labels alone
     prompts = label_prompts(model, texts, protocol)
     on_device = [send(image, prompts.vectors.device) for image in images]
     return [

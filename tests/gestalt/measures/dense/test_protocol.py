@@ -8,8 +8,9 @@ from gestalt.measures.dense.protocol import Crf, TopDownProtocol
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
 from gestalt.measures.evaluation.protocols import TEMPLATES
 from gestalt.measures.keys import Evaluation
-from gestalt.measures.segmentation.configured import segmentation_protocol
+from gestalt.measures.segmentation.configured import check_evaluation, segmentation_protocol
 from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
+from gestalt.support.typed import ConfigError
 
 
 @pytest.mark.laws(PRESETS)
@@ -25,21 +26,13 @@ def test_the_digest_is_the_same_on_every_machine():
     assert TopDownProtocol(name="golden", prior=0.1).digest() == "de5bc8055f397554"
 
 
-@pytest.mark.parametrize(
-    ("prior", "offset", "offset_in_digest"),
-    [(None, None, None), (None, 0.0, None), (None, 0.2, 0.2), (0.1, None, 0.1), (0.1, 0.0, 0.0)],
-)
-def test_an_offset_acts_without_a_prior_and_is_in_the_digest_where_it_acts(
-    prior, offset, offset_in_digest
-):
-    evaluation = Evaluation(benchmarks=["scenes"], prior=prior, prior_offset=offset)
+def test_an_offset_of_0_is_an_offset():
+    evaluation = Evaluation(benchmarks=["scenes"], prior=0.1, prior_offset=0.0)
     protocol = segmentation_protocol(evaluation, BENCHMARKS["scenes"], size=32)
-    assert protocol.background_offset == (offset_in_digest or 0)
-    assert protocol.fields().get("prior_offset") == offset_in_digest
-    assert (
-        protocol.without_prior().digest()
-        == top_down_protocol("whole_square", tower_size=32, label_set="scenes").digest()
-    )
+    assert protocol.prior_offset == 0
+    evaluation.prior = None
+    with pytest.raises(ConfigError, match=r"prior_offset=0.0: without a prior it has no effect"):
+        check_evaluation(evaluation)
 
 
 def test_every_field_except_the_source_is_part_of_the_digest(monkeypatch):
@@ -95,7 +88,6 @@ def test_sides_are_multiples_of_a_stride_that_does_not_divide_the_protocols(stri
         ("whole_square", {"background": "threshold"}, "background=threshold with threshold=None"),
         ("mmseg-448/tcl", {"threshold": -0.1}, "it is in .0, 1"),
         ("mmseg-448/tcl", {"prior": 0.1}, "prior=0.1 does not go with scores=sigmoid"),
-        ("mmseg-448/tcl", {"prior_offset": 0.1}, "prior_offset=0.1 does not go with scores=s"),
         (
             "mmseg-448/tcl",
             {"refinement": "crf"},
