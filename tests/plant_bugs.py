@@ -547,7 +547,7 @@ BUGS = (
     ),
     Bug(
         "patches_by_columns",
-        "src/gestalt/models/zoo/hf.py",
+        "src/gestalt/models/zoo/hf_towers.py",
         old="permute(0, 3, 2, 1)",
         new="permute(0, 3, 1, 2)",
         test="tests/gestalt/models/zoo/test_parity_of_kinds.py::test_images_and_locations_are_embedded_as_transformers_does[SigLIP 2]",
