@@ -56,7 +56,7 @@ WORDS = [*(f"{key}=python:own.mine:{name}" for key, name in KEYS.items()), TERM]
 
 
 def forget():
-    for name in ("own", "own.mine"):
+    for name in ("own", "own.mine", "own_mine"):
         sys.modules.pop(name, None)
 
 
@@ -87,6 +87,12 @@ def test_each_choice_takes_an_object_of_a_file():
     assert isinstance(term, code.Alignment)
     assert READINGS[config.evaluation.reading] is code.MASKCLIP
     assert type(build_source(config)) is type(build_source(loaded()))
+
+
+def test_terms_whose_names_differ_in_a_dot_alone_are_both_kept(cwd):
+    (cwd / "own_mine.py").write_text(MINE)
+    config = loaded(TERM, TERM.replace("own.mine", "own_mine"))
+    assert len(build_terms(config, build_model(config), None)) == 2
 
 
 def test_a_saved_configuration_keeps_the_code_and_its_hash():

@@ -193,8 +193,10 @@ def build_terms(config: Experiment, model: DualEncoder, nouns: NounList | None) 
 
 
 def _module_name(term: str) -> str:
-    """Return the name by which the module holds a term; torch allows no dot in it."""
-    return term.replace(".", "_")
+    """Return the name by which the module holds a term.  torch allows no dot in it; a colon, which
+    no Python name has, keeps apart the names of modules that differ in a dot alone.
+    """
+    return term.replace(".", ":")
 
 
 def _similar(loss: Loss, model: DualEncoder, nouns: NounList) -> Tensor:
