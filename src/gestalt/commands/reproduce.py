@@ -33,10 +33,9 @@ def flags(parser: ArgumentParser) -> None:
     add_keys(parser)
 
 
-def check(arguments: Namespace) -> None:
-    """Check the name, that key=value words come with one and leave its settings as they are, and
-    that code is named on the command line; add the folder of ``gestalt data get`` to the words if
-    they name none.
+def check(arguments: Namespace) -> list[str]:
+    """Check the name, and that key=value words come with one and leave its settings as they are.
+    Returns the words, with the folder of ``gestalt data get`` if they name none.
     """
     words = [word for word in arguments.overrides if "=" not in word]
     if words or (arguments.name is not None and "=" in arguments.name):
@@ -45,25 +44,21 @@ def check(arguments: Namespace) -> None:
             "key=value words"
         )
     if arguments.name is None:
-        return
+        return []
     row = published_number(arguments.name)
     row.check(arguments.overrides)
-    if row.model.startswith("python:") and arguments.model is None:
+    if any(word.startswith("benchmark_root=") for word in arguments.overrides):
+        return [*arguments.overrides]
+    benchmark = BENCHMARKS[row.benchmark]
+    sets = benchmark.sets
+    lacking = [name for name in sets if name not in SETS or SETS[name].missing(Path(ROOT))]
+    if lacking or not sets:
+        get = f"run `gestalt data get {' '.join(lacking)}`, or " if lacking else ""
         raise ConfigError(
-            f"reproduce {row.name}: runs code of your own; name it by --model {row.model}, of "
-            "docs/examples"
+            f"reproduce {row.name}: needs the data of {row.benchmark}; {get}write "
+            f"benchmark_root=DIR, {benchmark.layout}"
         )
-    if not any(word.startswith("benchmark_root=") for word in arguments.overrides):
-        benchmark = BENCHMARKS[row.benchmark]
-        sets = benchmark.sets
-        lacking = [name for name in sets if name not in SETS or SETS[name].missing(Path(ROOT))]
-        if lacking or not sets:
-            get = f"run `gestalt data get {' '.join(lacking)}`, or " if lacking else ""
-            raise ConfigError(
-                f"reproduce {row.name}: needs the data of {row.benchmark}; {get}write "
-                f"benchmark_root=DIR, {benchmark.layout}"
-            )
-        arguments.overrides.append(f"benchmark_root={ROOT}")
+    return [*arguments.overrides, f"benchmark_root={ROOT}"]
 
 
 def run(arguments: Namespace) -> int:
@@ -92,7 +87,7 @@ def run(arguments: Namespace) -> int:
 
     row = published_number(arguments.name)
     model = arguments.model
-    words = [*row.overrides(), *arguments.overrides]
+    words = [*row.overrides(), *arguments.checked]
     try:
         target = open_target(model or row.model, overrides=words, output=arguments.output)
     except ValueError as error:
@@ -115,7 +110,7 @@ def run(arguments: Namespace) -> int:
     detail = f"tolerance {row.tolerance:g} points, {images_text(entry)}"
     changed = [
         word
-        for word in arguments.overrides
+        for word in arguments.checked
         if word.startswith(CHANGING) and word.partition("=")[0] not in NOT_HASHED
     ]
     if entry["images"] != entry.get("images_official"):

@@ -38,7 +38,9 @@ class Photographs(list):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """What is scored, a target and overrides a call, in place of which two numbers are known."""
+    """A command in whose place two numbers are known; ``words`` has the target and the overrides of
+    each call.
+    """
     entry = {"set": "pascal_voc", "images": 1449, "images_in_set": 1449, "images_official": 1449}
     flickr = {"set": "flickr30k_karpathy", "images": 1000, "images_official": 1000}
     metrics = {"pascal_voc/miou": 0.591, "flickr30k_karpathy/text_to_image_recall_at_1": 0.6971}
@@ -56,7 +58,7 @@ def asked(monkeypatch):
 
 
 def reproduce(name, *overrides, model=None):
-    return command.run(SimpleNamespace(name=name, model=model, overrides=[*overrides], output=None))
+    return command.run(SimpleNamespace(name=name, model=model, checked=[*overrides], output=None))
 
 
 @pytest.mark.parametrize(
@@ -108,8 +110,7 @@ def test_the_time_of_a_set_is_said_by_its_first_images(monkeypatch, capsys):
 
 def test_data_that_were_downloaded_are_found_without_a_word(cwd, monkeypatch):
     monkeypatch.setattr(command, "SETS", {"pascal_voc": SimpleNamespace(missing=lambda root: "")})
-    words = []
-    command.check(SimpleNamespace(name="sclip/voc21", model=None, overrides=words))
+    words = command.check(SimpleNamespace(name="sclip/voc21", model=None, overrides=[]))
     assert words == ["benchmark_root=data"]
     assert published_on(["coco_val"]) == []
     assert {name for row in BENCHMARKS.values() for name in row.sets} <= {*SETS, *ELSEWHERE}
