@@ -25,8 +25,8 @@ from gestalt.support.ranks import broadcast
 
 
 class ZeroShot(Callback):
-    """Score benchmarks at the start of each validation, with the same numbers as ``gestalt eval``,
-    and log them through the module as ``<benchmark>/<metric>``.
+    """Score benchmarks at the start of each validation, and log the metrics through the module,
+    named ``<benchmark>/<metric>``.  They equal those of ``gestalt eval``.
 
     It reads the benchmarks with its own data loaders, each rank a share of them. The loaders, steps
     and metrics of the module are not affected, and torch's random state is restored. Lightning's

@@ -1,4 +1,4 @@
-"""Runs with towers of one's own, those of the example: ranks, and code that files name."""
+"""Runs with the user's own towers, here those of the example: ranks, and code that files name."""
 
 import shutil
 import sys

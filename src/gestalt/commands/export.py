@@ -67,10 +67,10 @@ def flags(parser: ArgumentParser) -> None:
 
 
 class Checked(NamedTuple):
-    """What ``check`` has read.
+    """The labels and folders that ``check`` has read.
 
     Attributes:
-        labels: those for the ONNX file.
+        labels: the labels of the ONNX file.
         folders: the folder to write for each share; None for the run's own weights.
     """
 
@@ -101,7 +101,10 @@ def check(arguments: Namespace) -> Checked:
         raise ConfigError("--labels: they are written to the ONNX file; name one with --onnx FILE")
     labels = [] if arguments.labels is None else read_labels(arguments.labels)
     if arguments.share is not None and (onnx or arguments.torch_export):
-        raise ConfigError("--share: writes folders; make graphs of them by gestalt export DIR")
+        raise ConfigError(
+            "--share: writes folders, not graphs; leave out --onnx and --torch-export, and "
+            "export a folder that it has written"
+        )
     missing = [name for name in ONNX if onnx is not None and find_spec(name) is None]
     if missing:
         raise ConfigError(
