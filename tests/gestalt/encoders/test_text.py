@@ -103,6 +103,39 @@ def test_long_captions_end_at_the_maximal_length(folders, name):
     assert tower.tokenise(["a dog " * 20])[0][-1] == tower.tokenise([""])[0][-1]
 
 
+@torch.no_grad()
+def test_open_clips_tower_is_the_causal_transformer_that_dino_txt_trains():
+    sizes = {"layers": 2, "width": 8, "heads": 2}
+    tower = build_text_tower(Text("open_clip", init="random", max_length=11, **sizes)).eval()
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in tower.named_parameters():
+        noise = 0.3 * torch.randn(parameter.shape, generator=generator)
+        parameter.copy_(torch.zeros(()) if name.endswith("in_proj_bias") else parameter + noise)
+    w = {name.removeprefix("model."): value for name, value in tower.state_dict().items()}
+
+    def norm(x, name):
+        return functional.layer_norm(x, (8,), w[f"{name}.weight"], w[f"{name}.bias"], 1e-5)
+
+    def linear(x, name):
+        return functional.linear(x, w[f"{name}.weight"], w[f"{name}.bias"])
+
+    ids = torch.tensor([[49406, 320, 1929, 525, 49407]])
+    x = w["token_embedding.weight"][ids] + w["positional_embedding"][:5]
+    for block in ("transformer.resblocks.0", "transformer.resblocks.1"):
+        q, k, v = (
+            part.unflatten(2, (2, 4)).transpose(1, 2)
+            for part in (norm(x, f"{block}.ln_1") @ w[f"{block}.attn.in_proj_weight"].T).chunk(3, 2)
+        )
+        seen = (q @ k.transpose(2, 3) / 2).masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf)
+        mixed = (seen.softmax(dim=3) @ v).transpose(1, 2).flatten(2)
+        x = x + linear(mixed, f"{block}.attn.out_proj")
+        inner = functional.gelu(linear(norm(x, f"{block}.ln_2"), f"{block}.mlp.c_fc"))
+        x = x + linear(inner, f"{block}.mlp.c_proj")
+    found = tower.encode(ids, torch.ones(1, 5, dtype=torch.bool))
+    torch.testing.assert_close(found.parts, norm(x, "ln_final"))
+    assert found.summary.equal(found.parts[:, 4])
+
+
 def test_a_frozen_tower_trains_nothing_and_stays_in_eval_mode(folders):
     tower = nn.ModuleList([sentence(folders["bert"], frozen=True)]).train()[0]
     assert not any(part.training for part in tower.modules())
