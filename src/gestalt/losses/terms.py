@@ -25,6 +25,8 @@ class Pairs(NamedTuple):
         image: (B, E), L2-normalised.
         text: (B, E), L2-normalised.
         patches: (B, N, E), patch tokens in the shared space, not normalised; after sub-sampling.
+            (B, N, E / 2) if the aggregation concatenates two vectors: compare these with the last
+            E / 2 channels of ``text``.
         logit_scale: scalar, natural logarithm of the inverse temperature.
         text_id: (B,) int64, equal for equal captions.
         valid: (B,) bool, False for rows that are not pairs and must be masked; None if all are.

@@ -128,10 +128,15 @@ def test_the_noun_term_contrasts_absent_nouns_and_images_without_the_noun(poolin
     assert float(model(batch()).detach()) == pytest.approx(float(torch.stack(losses).sum()) / 10)
 
 
-def test_the_text_conditioned_term_compares_captions_with_the_patches_they_pool():
+@pytest.mark.parametrize("channels", [4, 2])  # all, or those beside a class token
+def test_the_text_conditioned_term_compares_captions_with_the_patches_they_pool(channels):
     model = Toy("text_conditioned")
-    patches, _, scale = parts_of(model)
-    texts = functional.normalize(model.text(batch()["caption"]), dim=-1).detach()
+    pairs = model.pairs(batch())
+    pairs = pairs._replace(patches=pairs.patches[:, :, :channels])
+    patches = functional.normalize(pairs.patches, dim=-1).detach()
+    scale = model.logit_scale.exp()
+    texts = model.text(batch()["caption"])[:, 4 - channels :].detach()
+    texts = functional.normalize(texts, dim=-1)
     ids = batch()["text_id"]
     logits = torch.empty(PAIRS, PAIRS, dtype=torch.float64)
     for row, image in enumerate(patches):
@@ -142,7 +147,7 @@ def test_the_text_conditioned_term_compares_captions_with_the_patches_they_pool(
     logits = logits.masked_fill(equal, -math.inf)
     target = torch.arange(PAIRS)
     expected = functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)
-    assert float(model(batch()).detach()) == pytest.approx(float(expected))
+    assert float(model.term(pairs).detach()) == pytest.approx(float(expected.detach()))
 
 
 def test_a_hidden_patch_and_a_visible_one_predict_their_prototypes_in_the_whole_image():

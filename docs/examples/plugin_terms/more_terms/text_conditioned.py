@@ -39,6 +39,8 @@ class TextConditioned(Term):
             patches = functional.normalize(patches, dim=-1)
             valid = pairs.valid_rows()
             texts, matrix = compare(image, text, text_id=pairs.text_id, valid=valid, measure=False)
+            # channels that face patches: all, or the second half beside a class token
+            texts = functional.normalize(texts[:, -patches.shape[2] :], dim=-1)
             grams = patches @ patches.transpose(1, 2)  # (B, N, N)
             size = max(1, BLOCK // max(1, patches.shape[0] * patches.shape[1]))
             blocks = [
