@@ -24,6 +24,7 @@ from gestalt.losses.contrastive import contrastive_loss
 from gestalt.losses.terms import Pairs
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
 from gestalt.measures.evaluation.measures import MEASURES
+from gestalt.models.zoo.open_clip import check_tag
 from gestalt.support.typed import fields_below
 from gestalt.tables import Aggregation
 from gestalt.tokens import Tokens
@@ -156,6 +157,13 @@ def test_commands_name_what_exists(tmp_path):
             check_names(words, folder=tmp_path)
         except (ValueError, SystemExit) as error:
             raise AssertionError(f"{command}: {error}") from error
+
+
+def test_published_weights_of_open_clip_are_named_as_it_takes_them():
+    for text in PAGES.values():
+        for name in re.findall(r"open_clip:([\w-]+:[\w-]+)", text):
+            if name != "ARCHITECTURE:TAG":
+                check_tag(name)
 
 
 def named_keys(text):
