@@ -26,15 +26,6 @@ WITHOUT_LIGHTNING = ("data", "export", "segment", "group")
 """Commands that need no Lightning, which takes seconds to import."""
 
 
-class Version(argparse.Action):
-    """Prints the version, which is read only then, and ends the process."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
-        """Print the version."""
-        print(f"gestalt {gestalt.__version__}")
-        parser.exit()
-
-
 class Parser(argparse.ArgumentParser):
     """The parser of the program or of a command: every flag in full, ``--debug`` anywhere, and
     messages without the secrets of URLs in the words that they quote.
@@ -67,9 +58,8 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="gestalt", description="Perceptual grouping in contrastive vision-language models."
     )
-    parser.add_argument(
-        "--version", action=Version, nargs=0, default=argparse.SUPPRESS, help="show the version"
-    )
+    version = f"gestalt {gestalt.__version__}"
+    parser.add_argument("--version", action="version", version=version, help="show the version")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     chosen = next((word for word in given if not word.startswith("-")), None)
     if chosen is not None and chosen not in COMMANDS:
@@ -134,7 +124,7 @@ def main(words: list[str] | None = None) -> int:
         process.tell(f"gestalt: {error}")
         return 1
     except SystemExit as error:  # of a plug-in or a tower: the parser's own ends the process above
-        *_, (frame, number) = import_module("traceback").walk_tb(error.__traceback__)
+        *_, (frame, number) = traceback.walk_tb(error.__traceback__)
         place = f"{frame.f_globals['__name__']}, line {number}"
         print(
             f"gestalt: {place}: it ended the command by SystemExit({error.code!r}); raise an error "
