@@ -11,7 +11,7 @@ from gestalt.config.schema import DEFAULTS, Experiment, to_plain
 from gestalt.config.words import keys_named, read_word
 from gestalt.support.keys import flatten
 from gestalt.support.names import is_path
-from gestalt.support.plugins import find_codes
+from gestalt.support.plugins import find_code
 from gestalt.support.typed import ConfigError
 
 PLACES = (
@@ -37,7 +37,8 @@ def code_of(config: Experiment) -> dict[str, str]:
     """Return the ``key=value`` words by which a configuration names ``python:`` code, each with
     the code's name.
     """
-    return find_codes([f"{key}={value}" for key, value in flatten(to_plain(config)).items()])
+    words = [f"{key}={value}" for key, value in flatten(to_plain(config)).items()]
+    return {word: code for word in words if (code := find_code(word))}
 
 
 def refuse_code(code: Iterable[str], words: Sequence[str], *, origin: str) -> None:

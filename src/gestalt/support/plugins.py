@@ -183,12 +183,6 @@ def find_code(word: str) -> str:
     return found[0] if found else ""
 
 
-def find_codes(words: Iterable[str]) -> dict[str, str]:
-    """Return the ``key=value`` words that name ``python:package.module:Name``, each with it."""
-    found = {word: find_code(word) for word in words}
-    return {word: code for word, code in found.items() if code}
-
-
 def code_complaint(name: str) -> str:
     """Return why nothing can be imported as ``python:package.module:Name``, without importing it;
     empty if something may.
