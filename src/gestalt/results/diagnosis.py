@@ -19,7 +19,6 @@ from gestalt.results.compare import select_metrics
 from gestalt.results.plots import render_figure, stacked
 from gestalt.results.result import Result, measured
 from gestalt.results.text import NONE, OVER_IMAGES, Table, interval_text, metric_words
-from gestalt.support.files import Fields
 from gestalt.support.typed import ConfigError
 
 SHARES = (
@@ -68,22 +67,18 @@ def tables(
 
 def _every_miou(results: Sequence[Result]) -> list[str]:
     """Return the mIoU of each segmentation set that the results have."""
-    chosen = [
+    chosen = dict.fromkeys(
         metric
-        for metric in measured(results)
-        if metric.endswith("/miou") and _first(results, metric)["measure"] == "segmentation"
-    ]
+        for result in results
+        for metric in measured([result])
+        if metric.endswith("/miou") and result.entry(metric)["measure"] == "segmentation"
+    )
     if not chosen:
         raise ConfigError(
             f"{', '.join(result.label for result in results)}: no segmentation set was scored; "
             "name results that have an mIoU"
         )
-    return chosen
-
-
-def _first(results: Sequence[Result], metric: str) -> Fields:
-    """Return the first result's entry of a metric."""
-    return next(result.entry(metric) for result in results if result.value(metric) is not None)
+    return list(chosen)
 
 
 def picture(shown: Sequence[Table]) -> bytes:
