@@ -5,15 +5,11 @@ intervals over images and over seeds.
 import sys
 from argparse import ArgumentParser, Namespace
 
+from gestalt.commands.flags import add_tables
+
 
 def flags(parser: ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument(
-        "targets",
-        metavar="RESULT",
-        nargs="+",
-        help="a run's or a grid's folder, a result's JSON, or an experiment",
-    )
     parser.add_argument(
         "--metric",
         metavar="KEY",
@@ -31,15 +27,7 @@ def flags(parser: ArgumentParser) -> None:
         action="store_true",
         help="list every setting in which results were measured differently, and the supervision",
     )
-    for name in ("markdown", "latex", "csv"):
-        parser.add_argument(
-            f"--{name}",
-            dest="format",
-            action="store_const",
-            const=name,
-            default="markdown",
-            help="write %(const)s (default: %(default)s)",
-        )
+    add_tables(parser)
 
 
 def run(arguments: Namespace) -> int:

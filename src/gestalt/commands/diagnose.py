@@ -4,18 +4,12 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from gestalt.commands.flags import check_ending
+from gestalt.commands.flags import add_tables, check_ending
 from gestalt.support.typed import ConfigError
 
 
 def flags(parser: ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument(
-        "targets",
-        metavar="RESULT",
-        nargs="+",
-        help="a run's or a grid's folder, a result's JSON, or an experiment",
-    )
     parser.add_argument(
         "--metric",
         metavar="SET/miou",
@@ -29,15 +23,7 @@ def flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--output", metavar="FILE", help="PNG file to write, with a bar of causes for each result"
     )
-    for name in ("markdown", "latex", "csv"):
-        parser.add_argument(
-            f"--{name}",
-            dest="format",
-            action="store_const",
-            const=name,
-            default="markdown",
-            help="write %(const)s (default: %(default)s)",
-        )
+    add_tables(parser)
 
 
 def check(arguments: Namespace) -> None:

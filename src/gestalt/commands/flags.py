@@ -56,6 +56,25 @@ def add_verbose(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--verbose", action="store_true", help="print the IoU of each class too")
 
 
+def add_tables(parser: argparse.ArgumentParser) -> None:
+    """Add the results whose tables a command prints, and the format of these."""
+    parser.add_argument(
+        "targets",
+        metavar="RESULT",
+        nargs="+",
+        help="a run's or a grid's folder, a result's JSON, or an experiment",
+    )
+    for name in ("markdown", "latex", "csv"):
+        parser.add_argument(
+            f"--{name}",
+            dest="format",
+            action="store_const",
+            const=name,
+            default="markdown",
+            help="write %(const)s (default: %(default)s)",
+        )
+
+
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Add what names the configuration of a run: an experiment, a scale, and key=value words."""
     parser.add_argument(
