@@ -13,8 +13,6 @@ from matplotlib.figure import Figure
 
 from gestalt.config.check import check_scoring
 from gestalt.config.schema import Experiment
-from gestalt.config.trust import Places
-from gestalt.encoders.dense_model import DenseModel
 from gestalt.encoders.weights import weights_hash
 from gestalt.measures.callback import Scorer
 from gestalt.measures.evaluation.benchmarks import BENCHMARKS
@@ -281,10 +279,9 @@ def calibrate(target: Target, benchmark: str, split: str | None) -> Path:
             "score; choose a split that shares none"
         )
     model = target.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    scorer, chosen, chosen_on = _count_thresholds(
-        replace(config, evaluation=replace(config.evaluation, split=split)), model, target.places
-    )
-    _, reported, reported_on = _count_thresholds(config, model, target.places)
+    on_split = replace(config, evaluation=replace(config.evaluation, split=split))
+    scorer, chosen, chosen_on = _count_thresholds(target._replace(config=on_split))
+    _, reported, reported_on = _count_thresholds(target)
     protocol = scorer.protocol
     best = chosen.best()
     oracle = reported.best()
@@ -336,17 +333,16 @@ def calibrate(target: Target, benchmark: str, split: str | None) -> Path:
 
 
 @torch.no_grad()
-def _count_thresholds(
-    config: Experiment, model: DenseModel, places: Places
-) -> tuple[Segmentation, Sweep, Fields]:
-    """Count all thresholds in one pass over the config's split.
+def _count_thresholds(target: Target) -> tuple[Segmentation, Sweep, Fields]:
+    """Count all thresholds in one pass over the split of the target's configuration.
 
     Returns:
         The benchmark's callback, with protocol and classes; the counts; and split, image set,
         number of images and of official images.
     """
+    config, model = target.config, target.model
     data, callbacks = build_evaluation(
-        config, has_text=model.has_text, only="segmentation", places=places
+        config, has_text=model.has_text, only="segmentation", places=target.places
     )
     (scorer,) = (callback for callback in callbacks if isinstance(callback, Segmentation))
     (image_set,) = data.image_sets
