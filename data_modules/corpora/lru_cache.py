@@ -1,6 +1,5 @@
 """A cache of what a process read or drew last."""
 
-import os
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, Generic, TypeVar
@@ -9,25 +8,20 @@ Value = TypeVar("Value")
 
 
 class LRUCache(Generic[Value]):
-    """Values by key, up to a total size.  It is empty in a copy, and in a forked process unless the
-    values can be shared, as open files cannot.
+    """Values by key, up to a total size.  It is empty in a copy; forked processes begin with the
+    values of their parent, which must not share a position in a file.
 
     Args:
         limit: largest total size; the newest value is kept whatever its size.
-        shared: True to keep the values in forked processes.
     """
 
-    def __init__(self, limit: int, shared: bool = False) -> None:
+    def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._shared = shared
         self._kept: OrderedDict[Hashable, tuple[Value, int]] = OrderedDict()
         self._size = 0
-        self._process = os.getpid()
 
     def get(self, key: Hashable, read: Callable[[], tuple[Value, int]]) -> Value:
         """Return the value of a key; ``read`` makes it, with its size, if it is not cached."""
-        if self._process != os.getpid() and not self._shared:
-            self._kept, self._size, self._process = OrderedDict(), 0, os.getpid()
         if key not in self._kept:
             self._kept[key] = read()
             self._size += self._kept[key][1]
@@ -38,4 +32,4 @@ class LRUCache(Generic[Value]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy the limit without the values."""
-        return LRUCache, (self._limit, self._shared)
+        return LRUCache, (self._limit,)

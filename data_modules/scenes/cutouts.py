@@ -113,7 +113,7 @@ class CutOuts:
     def __init__(self, root: Path | None) -> None:
         """Take the folder of PNG files; None for OpenMoji."""
         self._open = open_openmoji if root is None else partial(open_file, root=root)
-        self._drawn: LRUCache[CutOut] = LRUCache(_CACHE_PIXELS, shared=True)
+        self._drawn: LRUCache[CutOut] = LRUCache(_CACHE_PIXELS)
         self._shapes: dict[tuple[str, int], tuple[int, int]] = {}
 
     def draw(self, picture: str, *, side: int, degrees: int) -> CutOut:

@@ -8,6 +8,7 @@ number of processes.  Instead every process reads the whole sequence and takes i
 
 import hashlib
 import json
+import os
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -176,7 +177,7 @@ class HubStream(_HubStore):
         Raises:
             ValueError: the stream ends before this row, or cannot be read now.
         """
-        reader = self._opened.get("reader", lambda: (_Position(self.rows), 0))
+        reader = self._opened.get(os.getpid(), lambda: (_Position(self.rows), 0))
         try:
             row = reader.row(index)
         except Exception as error:  # the library reads over many protocols
