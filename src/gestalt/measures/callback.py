@@ -344,7 +344,7 @@ class Scorer(RecordedCallback):
         for position, index in enumerate(batch["sample_id"].tolist()):
             if index in self.shown_ids:
                 shown = ScoredImage.of(batch, position, predictions, truth)
-                self._shown.append(shown.copied())
+                self._shown.append(shown.copied(Tensor.clone))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compute and log on every rank; draw on the first."""
@@ -363,7 +363,7 @@ class Scorer(RecordedCallback):
         for metric in self.metrics.values():
             metric.reset()  # embeddings of a whole set need not stay through training
         self.gather()
-        on_cpu = [image.on_cpu() for image in self._shown]
+        on_cpu = [image.copied(Tensor.cpu) for image in self._shown]
         shown = objects_on_first(on_cpu) if self.shown_ids else []
         self._shown = []
         if trainer.sanity_checking:

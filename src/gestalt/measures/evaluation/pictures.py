@@ -3,7 +3,7 @@ or kept as arrays: those that a run draws, and its best and worst ones.  H W pix
 masks are tensors on the CPU, or arrays.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,14 +55,11 @@ class ScoredImage(NamedTuple):
             labels[position],
         )
 
-    def copied(self) -> "ScoredImage":
-        """Return copies of the tensors on their devices, so that the batch need not stay."""
-        image, prediction, label = (part.clone() for part in self[2:])
-        return self._replace(image=image, prediction=prediction, label=label)
-
-    def on_cpu(self) -> "ScoredImage":
-        """Return copies of the tensors on the CPU."""
-        image, prediction, label = (part.cpu() for part in self[2:])
+    def copied(self, copy: Callable[[Any], Any]) -> "ScoredImage":
+        """Return copies of the tensors: by ``Tensor.clone`` on their devices, so that the batch
+        need not stay, or by ``Tensor.cpu``.
+        """
+        image, prediction, label = map(copy, self[2:])
         return self._replace(image=image, prediction=prediction, label=label)
 
 

@@ -100,7 +100,7 @@ class ClassMaps(Scorer):
             shown = ScoredImage.of(batch, position, predictions, truth)
             kept = extremes_of({**self._extremes, index: (iou, shown)})
             if index in kept:
-                self._extremes = {**kept, index: (iou, shown.copied())}
+                self._extremes = {**kept, index: (iou, shown.copied(Tensor.clone))}
         return predictions
 
     def predict(
@@ -136,7 +136,9 @@ class ClassMaps(Scorer):
             for key, classes in self.derived_baselines().items()
         }
         self.scores = dict([model, *derived.items(), *predicted])
-        on_cpu = {index: (iou, shown.on_cpu()) for index, (iou, shown) in self._extremes.items()}
+        on_cpu = {
+            index: (iou, shown.copied(Tensor.cpu)) for index, (iou, shown) in self._extremes.items()
+        }
         parts = objects_on_first(on_cpu)
         self._extremes = extremes_of(
             {index: image for extremes in parts for index, image in extremes.items()}
