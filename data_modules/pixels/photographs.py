@@ -21,7 +21,7 @@ from torch import Tensor
 from gestalt.data_modules.pixels.bad_samples import BadSample
 from gestalt.data_modules.pixels.formats import FORMATS
 from gestalt.support.arrays import Array, Pixels
-from gestalt.support.files import Strange, TooLarge, read_whole
+from gestalt.support.files import Strange, TooLarge, read_whole, value_hash
 
 PIXEL_LIMIT = 89_478_485
 """Largest number of pixels, checked before decoding: the limit above which Pillow warns."""
@@ -146,6 +146,11 @@ def eight_bits(values: Array) -> Pixels:
     """Scale values of 16 bits to 8."""
     # the largest image takes 360 MB, half of what int64 would
     return ((values.astype(np.uint32) * 255 + 32_767) // 65_535).astype(np.uint8)
+
+
+def pixels_hash(image: Tensor) -> int:
+    """Hash the pixels and the size of an image (3, H, W) uint8, the same in every process."""
+    return value_hash(str(tuple(image.shape)).encode() + image.cpu().numpy().tobytes())
 
 
 def to_tensor(image: Image.Image) -> Tensor:

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -31,7 +30,13 @@ from gestalt.data_modules.labels.image_set import ImageSet
 from gestalt.data_modules.pairs import Source, StoredPair
 from gestalt.data_modules.pixels.bad_samples import BadSample, bad_sample_at
 from gestalt.data_modules.pixels.decoding import shown_size
-from gestalt.data_modules.pixels.photographs import as_rgb, decoding, open_checked, to_tensor
+from gestalt.data_modules.pixels.photographs import (
+    as_rgb,
+    decoding,
+    open_checked,
+    pixels_hash,
+    to_tensor,
+)
 from gestalt.support.files import Fields, value_hash
 
 BATCH = 32  # number of samples that a process examines before it reports them
@@ -66,11 +71,6 @@ def examine(source: Source, compared: bool, indices: Sequence[int]) -> list[Find
     return [_examine(source, compared, index) for index in indices]
 
 
-def pixel_hash(image: Tensor) -> int:
-    """Return a hash of an image (3, H, W) uint8, which differs for another shape."""
-    return value_hash(bytes(str(tuple(image.shape)), "ascii") + image.numpy().tobytes())
-
-
 def _examine(source: Source, compared: bool, index: int) -> Finding:
     rule = source.rule if isinstance(source, StoredPairs) else ANY_CAPTION
     try:
@@ -82,7 +82,7 @@ def _examine(source: Source, compared: bool, index: int) -> Finding:
             pixels = 0
             if compared:  # without the orientation tag, as image sets are read
                 with decoding():
-                    pixels = pixel_hash(to_tensor(as_rgb(open_checked(stored.image))))
+                    pixels = pixels_hash(to_tensor(as_rgb(open_checked(stored.image))))
             if not usable:  # raises the reason of the first
                 clean_caption(texts[0] if texts else None)
     except BadSample as bad:
@@ -158,7 +158,7 @@ def inspect(
 def _pixel_hashes(images: ImageSet, name: str) -> list[int]:
     """Return the hash of the pixels of each image of a set."""
     indices = progress(range(len(images)), desc=name)
-    return [pixel_hash(images.sample(index)["image"]) for index in indices]
+    return [pixels_hash(images.sample(index)["image"]) for index in indices]
 
 
 def _counts(compared: Mapping[str, list[int]], shared: set[int]) -> dict[str, Fields]:

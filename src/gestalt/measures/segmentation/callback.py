@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from gestalt.data_modules.labels.predicted_maps import nearest_pixels
+from gestalt.data_modules.pixels.photographs import pixels_hash
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.callback import Baseline, Batch, spread
 from gestalt.measures.context import Context, Entry
@@ -19,7 +20,7 @@ from gestalt.measures.evaluation.vocabularies import Vocabulary, name_classes
 from gestalt.measures.segmentation.baselines import patch_oracle, shuffled_classes
 from gestalt.measures.segmentation.class_maps import ClassMaps
 from gestalt.measures.segmentation.configured import calibration_for, segmentation_protocol
-from gestalt.measures.segmentation.corrections import Largest, largest_cosines, pixels_hash
+from gestalt.measures.segmentation.corrections import Largest, largest_cosines
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.fitting import fit_protocol
 from gestalt.measures.segmentation.mean_iou import SegmentationScore

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gestalt.data_modules.pixels.photographs import pixels_hash
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.context import SourceImages
 from gestalt.measures.dense.protocol import TopDownProtocol
@@ -18,7 +19,6 @@ from gestalt.measures.dense.windows import Pieces, cut_and_embed, fitted_to_patc
 from gestalt.measures.evaluation.images import Size, by_size, size_of
 from gestalt.measures.evaluation.prompts import ClassEmbeddings
 from gestalt.support.devices import on_host, send
-from gestalt.support.files import value_hash
 from gestalt.support.ranks import shared_by_ranks
 
 IMAGES_AT_ONCE = 16
@@ -40,11 +40,6 @@ class Largest(NamedTuple):
     mean: Tensor
     images: int
     seen: frozenset[int]
-
-
-def pixels_hash(image: Tensor) -> int:
-    """Hash the pixels and the size of an image (3, H, W) uint8, the same in every process."""
-    return value_hash(str(tuple(image.shape)).encode() + image.cpu().numpy().tobytes())
 
 
 @torch.no_grad()
