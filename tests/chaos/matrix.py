@@ -80,7 +80,7 @@ class Cell:
             place, call = "gestalt.data_modules.corpora.tar_index:index_tar", 1
         if self.phase == "grid" and self.fault in ("full disk", "read-only folder"):
             place, call, command = (
-                "gestalt.ablation.study:write_record",
+                "gestalt.ablation.queue:write_record",
                 draw.randint(1, 2),
                 "ablate",
             )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gestalt.ablation.jobs import read_state_file
-from gestalt.ablation.study import _entries
+from gestalt.ablation.queue import read_entries
 from gestalt.commands.score import _statement, _values
 from gestalt.data_modules.corpora.manifest import without_known_bad
 from gestalt.encoders.weights import _local_file
@@ -47,7 +47,7 @@ READERS = {  # kind -> the file's name, and what reads it
     "predictions": ("predictions.json", lambda file: _statement(file.parent, names=["a", "b"])),
     "values": ("values.json", _values),
     "manifest": ("m.json", lambda file: without_known_bad(Shards(), file)),
-    "cells": ("cells.json", lambda file: _entries(file.parent)),
+    "cells": ("cells.json", lambda file: read_entries(file.parent)),
     "flop": ("f.json", lambda file: read_state_file(file, "flop")),
     "submitted": ("s.json", lambda file: read_state_file(file, "submitted")),
     "exported": ("config.json", lambda file: read_description(file.parent)),

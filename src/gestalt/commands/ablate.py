@@ -1,16 +1,15 @@
 """ablate: run a grid of experiments and compare its cells."""
 
 import statistics
-import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from gestalt.commands.flags import add_keys, add_scale, count, pair
+from gestalt.commands.flags import add_keys, add_launcher, add_scale, count
 from gestalt.config.folders import LOGS
 from gestalt.runs import locks
 from gestalt.support.addresses import without_secrets
-from gestalt.support.typed import ConfigError, read_values
+from gestalt.support.typed import ConfigError
 
 if TYPE_CHECKING:
     from gestalt.ablation.grid import Grid
@@ -33,11 +32,6 @@ def flags(parser: ArgumentParser) -> None:
         help="runs of each cell (default: %(default)s)",
     )
     add(
-        "--jobs",
-        type=count,
-        help="runs at a time (default: 1; all at once on SLURM)",
-    )
-    add(
         "--choose",
         metavar="KEY=a,b",
         action="append",
@@ -54,29 +48,12 @@ def flags(parser: ArgumentParser) -> None:
         action="store_true",
         help="compare results of different commits, protocols or benchmarks",
     )
-    add("--cluster", choices=("slurm", "local"), help="submit each run through submitit")
-    add(
-        "--submitit",
-        metavar="KEY=value",
-        type=parameter,
-        action="append",
-        default=[],
-        help="a parameter for submitit, such as timeout_min=600; repeatable",
-    )
+    add_launcher(parser)
     add_keys(
         parser,
         "any key of the configuration except seed and resume, for every cell, such as "
         "trainer.max_epochs=2 data.root=DIR",
     )
-
-
-def parameter(word: str) -> tuple[str, Any]:
-    """Parse a key and its value in YAML."""
-    key, value = pair(word)
-    try:
-        return key, read_values(value)
-    except ValueError as error:
-        raise ArgumentTypeError(f"{key}: not YAML, write it in quotes: {error}") from error
 
 
 def check(arguments: Namespace) -> "Grid":
@@ -103,20 +80,18 @@ def run(arguments: Namespace) -> int:
         Interrupted: a signal came.
     """
     from gestalt.ablation.equal_cost import at_equal_cost
-    from gestalt.ablation.launchers import ClusterLauncher, LocalLauncher
+    from gestalt.ablation.launchers import choose_launcher
     from gestalt.ablation.study import Study
     from gestalt.support.process import tell
 
     grid: Grid = arguments.checked
-    cluster = arguments.cluster
-    parameters = dict(arguments.submitit)
-    if parameters and cluster is None:
-        raise ConfigError(f"--submitit {' '.join(parameters)}: needs --cluster slurm or local")
     folder = LOGS / "ablations" / grid.name / grid.scale_name
-    launcher: Any = LocalLauncher(arguments.jobs or 1, folder / "logs")
-    if cluster is not None:
-        limit = arguments.jobs or (sys.maxsize if cluster == "slurm" else 1)
-        launcher = ClusterLauncher(cluster, folder / "jobs", limit, parameters)
+    launcher = choose_launcher(
+        folder,
+        jobs=arguments.jobs,
+        cluster=arguments.cluster,
+        parameters=dict(arguments.submitit),
+    )
     tell(
         f"{grid.name} at scale {grid.scale_name}: {len(grid.cells)} cells of {grid.base_name}, "
         f"{arguments.seeds} seed{'s' if arguments.seeds > 1 else ''} each, differences to "
@@ -140,8 +115,8 @@ def run(arguments: Namespace) -> int:
             print(without_secrets("\n".join(plan(study))))
             return 0
         print(study.run())
-    tell("\n".join([*study.failures, f"page: {folder / 'table.md'}"]))
-    return 1 if study.failures else 0
+    tell("\n".join([*study.queue.failures, f"page: {folder / 'table.md'}"]))
+    return 1 if study.queue.failures else 0
 
 
 def plan(study: "Study") -> list[str]:

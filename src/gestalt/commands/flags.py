@@ -1,10 +1,11 @@
 """Flags, texts and checks that several commands share."""
 
 import argparse
+from typing import Any
 
 from gestalt.support.arguments import is_unicode
 from gestalt.support.plugins import find_code
-from gestalt.support.typed import ConfigError
+from gestalt.support.typed import ConfigError, read_values
 
 MODEL = (
     "a checkpoint, the folder of a run, the name of an experiment for its latest finished run "
@@ -120,3 +121,27 @@ def count(word: str) -> int:
     if not word.isdecimal() or int(word) < 1:
         raise argparse.ArgumentTypeError(f"choose a whole number above 0, not {word!r}")
     return int(word)
+
+
+def parameter(word: str) -> tuple[str, Any]:
+    """Parse a key and its value in YAML."""
+    key, value = pair(word)
+    try:
+        return key, read_values(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{key}: not YAML, write it in quotes: {error}") from error
+
+
+def add_launcher(parser: argparse.ArgumentParser) -> None:
+    """Add the flags on where jobs run, and how many at a time."""
+    add = parser.add_argument
+    add("--jobs", type=count, help="processes at a time (default: 1; all at once on SLURM)")
+    add("--cluster", choices=("slurm", "local"), help="submit each process through submitit")
+    add(
+        "--submitit",
+        metavar="KEY=value",
+        type=parameter,
+        action="append",
+        default=[],
+        help="a parameter for submitit, such as timeout_min=600; repeatable",
+    )

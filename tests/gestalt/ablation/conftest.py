@@ -12,5 +12,5 @@ def fakes(cwd, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
     monkeypatch.setattr("gestalt.ablation.study.commit", lambda: "c0ffee")
     monkeypatch.setattr("gestalt.ablation.launchers.PROGRAM", FAKE)
-    monkeypatch.setattr("gestalt.ablation.study.TICK", 0.01)
+    monkeypatch.setattr("gestalt.ablation.queue.TICK", 0.01)
     monkeypatch.delenv("FAKE", raising=False)

@@ -33,7 +33,7 @@ def test_a_grid_runs_through_submitit_and_a_failed_job_has_a_reason(monkeypatch)
     monkeypatch.setenv("FAKE", "fail:image.aggregation=avg")
     made = Study(read_grid("aggregation", scale="tiny"), 1, launcher(), Path("page"))
     page = made.run()
-    assert made.failures
+    assert made.queue.failures
     assert "| max | 1 |" in page
     assert "| avg | 0 | no result" in page
     (entry,) = [

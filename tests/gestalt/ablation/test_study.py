@@ -93,7 +93,7 @@ def test_failed_cells_are_recorded_with_their_reasons_and_the_rest_go_on(monkeyp
     monkeypatch.setenv("FAKE", f"fail:{AVG} die:{CLS}")
     made = study(launcher=LocalLauncher)
     page = made.run()
-    assert len(made.failures) == 2
+    assert len(made.queue.failures) == 2
     assert entries()["avg", 0]["status"] == "failed"
     assert entries()["avg", 0]["reason"] == "ValueError: no such luck"
     assert "| avg | 0 | no result" in page
@@ -103,7 +103,7 @@ def test_failed_cells_are_recorded_with_their_reasons_and_the_rest_go_on(monkeyp
     monkeypatch.setenv("FAKE", f"silent:{AVG}")
     again = study()
     again.run()
-    (failure,) = again.failures
+    (failure,) = again.queue.failures
     assert failure.startswith("avg, seed 0: failed: it ended without an error and without a result")
     assert len(started()) == 5
     assert entries()["cls", 0]["status"] == "finished"
@@ -126,7 +126,9 @@ def test_ctrl_c_lets_the_runs_save_and_the_same_call_goes_on_in_their_folders(mo
     interrupt()
     with pytest.raises(Interrupted, match="SIGINT") as stop:
         study(launcher=LocalLauncher).run()
-    assert str(stop.value).startswith("stopped by SIGINT; all runs have stopped and can be resumed")
+    assert str(stop.value).startswith(
+        "stopped by SIGINT; all jobs have stopped, and the same command"
+    )
     assert stop.value.signal_number == signal.SIGINT
     assert signal.getsignal(signal.SIGINT) is before
     stopped = next(
@@ -156,7 +158,7 @@ def test_a_run_in_another_process_is_waited_for_and_not_started_twice(monkeypatc
         if "waiting" in line:
             orphan.send_signal(signal.SIGINT)
 
-    monkeypatch.setattr("gestalt.ablation.study.tell", say)
+    monkeypatch.setattr("gestalt.ablation.queue.tell", say)
     made.run()
     orphan.wait()
     assert any("another process trains it in" in line for line in seen)
