@@ -103,7 +103,7 @@ def test_the_groups_of_plug_ins_are_those_of_the_registries():
 
 def test_the_fields_and_the_format_of_records_are_those_of_their_schema():
     page, schema = rows("Files"), SCHEMAS["record"]
-    fields = [page[row] for row in ("all", "models", "runs", "label maps")]
+    fields = [page[row] for row in ("all", "models", "evaluation", "runs", "label maps")]
     assert set.union(*fields) == {*schema["properties"], *SCHEMAS["run"]["properties"]}
     assert sum(map(len, fields)) == len(set.union(*fields))
     assert fields[0] >= set(schema["required"])

@@ -77,6 +77,7 @@ def test_a_run_of_an_older_commit_loads_and_scores_as_it_did(older_run, tmp_path
         record["weights_sha256"]
         == "4acaddd3200091a645033f4694796e579748e3c6f30a6e7797ace33e2c830d14"
     )
+    assert record["memory_bytes"] > 10_000_000  # torch alone takes more
     assert sorted(older_run.rglob("*")) == before
 
 

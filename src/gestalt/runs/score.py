@@ -29,6 +29,7 @@ from gestalt.support.label_values import ignored_value
 from gestalt.support.process import first_rank, keep_freed_memory, tell
 from gestalt.support.typed import ConfigError
 from gestalt.training.machine import check_machine
+from gestalt.training.progress import peak_memory
 from gestalt.training.trainer import build_profiler, keywords_of, make_trainer
 
 ENTRY_KEYS = (
@@ -268,6 +269,7 @@ def score(
             **target.identity,
             "weights_sha256": weights_hash(model),
             "seconds": round(time.monotonic() - start, 1),
+            "memory_bytes": peak_memory(trainer.strategy.root_device),
         }
         result = None
         if trainer.is_global_zero:
