@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.evaluation.vocabularies import Vocabulary
 
 STEP = 20
@@ -75,7 +76,7 @@ def striped_label(
     return label.repeat_interleave(block, 0).repeat_interleave(block, 1)
 
 
-class PaintedModel(nn.Module):
+class PaintedModel(DenseModel):
     """Embeds a patch as the one-hot vector of its colour's class, and a prompt as that of the class
     whose phrase it ends with.
     """

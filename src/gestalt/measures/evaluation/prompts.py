@@ -168,8 +168,7 @@ def embed_texts(
         progress: True to show a bar once it takes more than a few seconds.
         raw: further arguments of the model's function.
     """
-    embed = getattr(model, "embed_text_for_locations", model.embed_text)
-    embed = embed if of_locations else model.embed_text
+    embed = model.embed_text_for_locations if of_locations else model.embed_text
     starts = range(0, len(texts), TEXTS_AT_ONCE)
     bar = tqdm(
         starts, desc=f"{len(texts)} prompts", delay=BAR_AFTER, disable=not progress, leave=False
@@ -278,7 +277,7 @@ def prompts_key(
     text_side = [weights_hash(model.text), str(model.text), type(tower).__name__]
     vectors = [TEXTS_AT_ONCE, len(protocol.templates), protocol.ensembling]
     facts = [*text_side, machine, vectors, texts, tower.tokenise(texts)]
-    facts += ["of locations"] if of_locations and getattr(model, "cuts_text", False) else []
+    facts += ["of locations"] if of_locations and model.cuts_text else []
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

@@ -153,7 +153,7 @@ def fit_protocol(
             for images and another for locations.
     """
     protocol = protocol.fitted_to(model.patch_stride)
-    if protocol.image_weight != 0 and getattr(model, "cuts_text", False):
+    if protocol.image_weight != 0 and model.cuts_text:
         raise ValueError(
             f"image_weight={protocol.image_weight}: the model compares patches with one half of a "
             "text's vector, and images with all of it; choose evaluation.image_weight=0"
@@ -161,10 +161,6 @@ def fit_protocol(
     if (protocol.reading, protocol.positions) == ("plain", "timm"):
         return protocol
     try:
-        if not isinstance(model, DenseModel):
-            raise ValueError(
-                f"reading={protocol.reading}: {type(model).__name__} has no dense readings"
-            )
         model.check_reading(protocol.reading)
         if protocol.positions != "timm":
             with model.resize_positions(protocol.positions, grid=(1, 1)):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.evaluation import prompts
 from gestalt.measures.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation.presets import top_down_protocol
@@ -27,7 +28,7 @@ class Tower(nn.Module):
         return [list(text.encode()) for text in texts]
 
 
-class Model(nn.Module):
+class Model(DenseModel):
     """The text side of a dual encoder."""
 
     patch_stride = (1, 1)

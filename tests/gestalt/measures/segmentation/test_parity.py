@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.dense.protocol import TopDownProtocol
 from gestalt.measures.evaluation.images import resize
 from gestalt.measures.evaluation.prompts import class_embeddings
@@ -46,7 +47,7 @@ WORDS = Words(
 SIZES = [(37, 53), (61, 40)]
 
 
-class RandomModel(nn.Module):
+class RandomModel(DenseModel):
     """Locations and texts in directions that look random, the same for the same pixels or words."""
 
     def __init__(self, *, patch: int = 16, width: int = 5) -> None:
