@@ -314,7 +314,7 @@ class TrainingData(LightningDataModule):
             "batch_size": self.batch_size,
             "seed": self.seed,
             "window_shards": self.window,
-            "steps_per_epoch": sampler.steps_per_epoch,
+            "steps_per_epoch": steps,
         }
         return loader
 

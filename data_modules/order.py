@@ -109,7 +109,7 @@ class ShuffledBatches(DistributedSampler[list[Key]]):
         world_size: W.
         step: returns the number of finished steps; called whenever iteration starts.
         steps_per_epoch: number of steps in the trainer's epochs, 1 to all that fill an epoch, which
-            then end early while the order continues; 0 for all.
+            then end early while the order continues.
 
     Raises:
         ValueError: fewer pairs than a batch, or a batch that ranks cannot share equally.
@@ -117,10 +117,10 @@ class ShuffledBatches(DistributedSampler[list[Key]]):
 
     order: EndlessOrder
     batch_size: int
-    rank: int = 0
-    world_size: int = 1
-    step: Callable[[], int] = lambda: 0
-    steps_per_epoch: int = 0
+    rank: int
+    world_size: int
+    step: Callable[[], int]
+    steps_per_epoch: int
 
     def __post_init__(self) -> None:
         if self.batch_size % self.world_size:
@@ -133,7 +133,6 @@ class ShuffledBatches(DistributedSampler[list[Key]]):
                 f"batch size {self.batch_size} is more than the {self.order.length} pairs of the "
                 "source: lower it, or raise data.limit"
             )
-        self.steps_per_epoch = self.steps_per_epoch or len(self)
 
     def __len__(self) -> int:
         """Return the number of batches in a whole epoch, independent of the position, as Lightning

@@ -99,7 +99,7 @@ def stream(steps, *, rank=0, world_size=1):
     read = []
     order = EndlessOrder([SAMPLES], seed=0, window=1)
     batches = ShuffledBatches(
-        order, batch_size=BATCH, rank=rank, world_size=world_size, step=lambda: len(read)
+        order, BATCH, rank, world_size, step=lambda: len(read), steps_per_epoch=SAMPLES // BATCH
     )
     while len(read) < steps:
         read += batches
@@ -125,13 +125,15 @@ def test_the_remainder_of_an_epoch_starts_the_next_without_loss_or_repetition(ra
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"batch_size": 6, "world_size": 4}, "multiple of 4"),
-        ({"batch_size": 30}, "more than the 29 pairs"),
+        ((6, 0, 4), "multiple of 4"),
+        ((30, 0, 1), "more than the 29 pairs"),
     ],
 )
 def test_impossible_batch_options_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        ShuffledBatches(EndlessOrder([SAMPLES], seed=0, window=1), **arguments)
+        ShuffledBatches(
+            EndlessOrder([SAMPLES], seed=0, window=1), *arguments, step=int, steps_per_epoch=1
+        )
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5])
