@@ -52,11 +52,6 @@ class LabelSet:
     prompts: tuple[tuple[str, ...], ...]
     background: int | None
 
-    def __post_init__(self) -> None:
-        """Check that each class has a phrase."""
-        assert len(self.names) == len(self.prompts)
-        assert all(self.prompts)
-
     def digest(self) -> str:
         """Return the digest of names, prompts and background, which a subclass does not extend."""
         digested = {"names": self.names, "prompts": self.prompts, "background": self.background}

@@ -32,9 +32,6 @@ class Vocabulary(LabelSet):
     list_name: str = OWN
     why: str = ""
 
-    def __post_init__(self) -> None:
-        """Accept classes without phrases."""
-
 
 @cache
 def lists() -> dict[str, Any]:
