@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -215,22 +215,16 @@ def class_embeddings(
             vectors = functional.normalize(vectors, dim=-1)
         return vectors.reshape(-1, len(protocol.templates), vectors.shape[-1]).mean(dim=1)
 
-    # the texts of ImageNet's templates are 80,000, so their digest is for kept vectors alone
-    key = (
-        ""
-        if kept is None
-        else templates_digest(protocol) + short_digest(json.dumps([texts, of_locations]))
-    )
-    if kept is not None and key in kept:
+    kept = {} if kept is None else kept
+    key = templates_digest(protocol) + short_digest(json.dumps([texts, of_locations]))
+    if key in kept:
         vectors = kept[key]
-    elif cache is None or len(texts) < LARGE or not hasattr(model, "text_tower"):
-        vectors = embed()
+    elif cache is not None and len(texts) >= LARGE and isinstance(model, DualEncoder):
+        file = cache / f"{prompts_key(model, texts, protocol, of_locations=of_locations)}.npy"
+        vectors = cached_vectors(file, embed).to(model.logit_scale.device)
     else:
-        encoder = cast(DualEncoder, model)  # which alone has a text tower
-        file = cache / f"{prompts_key(encoder, texts, protocol, of_locations=of_locations)}.npy"
-        vectors = cached_vectors(file, embed).to(encoder.logit_scale.device)
-    if kept is not None:
-        kept[key] = vectors
+        vectors = embed()
+    kept[key] = vectors
     phrases = [phrase for phrase, _ in pairs]
     first = [phrases.index(phrase) for phrase in phrases]
     of_prompts = [index for _, index in pairs]
@@ -251,7 +245,7 @@ def prompts_folder(used: bool) -> Path | None:
 
 
 def prompts_key(
-    model: DualEncoder, texts: list[str], protocol: PromptProtocol, *, of_locations: bool = False
+    model: DualEncoder, texts: list[str], protocol: PromptProtocol, *, of_locations: bool
 ) -> str:
     """Return a hash of the text side's weights and structure, the token ids of the texts, the
     device and number format, and how vectors are made: the size of a pass, templates, ensembling.
