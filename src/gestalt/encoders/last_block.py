@@ -50,7 +50,8 @@ class LastBlock(NamedTuple):
 
 def timm_block(trunk: Any) -> LastBlock | None:
     """Take apart the last block of timm's ``VisionTransformer`` or ``Eva``; None for another model,
-    or a block that is not pre-norm with plain attention.
+    or a block that is not pre-norm with plain attention: without a gate, and with as many keys as
+    queries, as in the last blocks of all weights that timm publishes.
     """
     from timm.layers.attention import Attention, AttentionRope
     from timm.models.eva import EvaAttention, EvaBlock
@@ -59,34 +60,22 @@ def timm_block(trunk: Any) -> LastBlock | None:
     if not is_vit(trunk):
         return None
     block = trunk.blocks[-1]
-    known = (type(block) is Block and type(block.attn) is Attention) or (
-        type(block) is EvaBlock and type(block.attn) in (EvaAttention, AttentionRope)
+    attention: Any = getattr(block, "attn", None)
+    known = (type(block) is Block and type(attention) is Attention) or (
+        type(block) is EvaBlock and type(attention) in (EvaAttention, AttentionRope)
     )
-    if not known:
+    if not known or attention.gate is not None or getattr(attention, "num_kv_groups", 1) > 1:
         return None
-    attention = block.attn
     attention_scale = getattr(block, "ls1", None) or _scaled_by(block.gamma_1)
     mlp_scale = getattr(block, "ls2", None) or _scaled_by(block.gamma_2)
-
-    def heads(tokens: Tensor, options: Any) -> Heads:
-        return _timm_heads(attention, block.norm1(tokens), rope=options.get("rope"))
-
-    def merge(values: Tensor, tokens: Tensor) -> Tensor:
-        joined = attention.norm(_join(values))
-        if attention.gate is not None:
-            if joined.shape[1] != tokens.shape[1]:
-                raise ValueError(
-                    "a gated attention cannot be read on the grid of another model; choose another "
-                    "reading"
-                )
-            joined = joined * attention.gate(block.norm1(tokens)).sigmoid()
-        return attention_scale(attention.proj(joined))
 
     return LastBlock(
         block,
         prefix=trunk.num_prefix_tokens,
-        heads=heads,
-        merge=merge,
+        heads=lambda tokens, options: _timm_heads(
+            attention, block.norm1(tokens), rope=options.get("rope")
+        ),
+        merge=lambda values, tokens: attention_scale(attention.proj(attention.norm(_join(values)))),
         feed=lambda tokens: mlp_scale(block.mlp(block.norm2(tokens))),
         class_token=trunk.cls_token is not None,
     )
@@ -168,9 +157,8 @@ def _heads(attention: Any, tokens: Tensor) -> Heads:
     """Return the heads of an attention before further norms and rotary embeddings."""
     parts = _projected(attention, tokens)
     count = getattr(attention, "num_heads", None) or attention.num_attention_heads
-    width = parts[0].shape[-1] // count
-    query, key, value = (split(part, part.shape[-1] // width) for part in parts)
-    return Heads(query, key, value, float(getattr(attention, "scale", width**-0.5)))
+    query, key, value = (split(part, count) for part in parts)
+    return Heads(query, key, value, float(getattr(attention, "scale", query.shape[-1] ** -0.5)))
 
 
 def _scaled_by(gamma: Tensor | None) -> Callable[[Tensor], Tensor]:
@@ -196,7 +184,4 @@ def _timm_heads(attention: Any, tokens: Tensor, *, rope: Tensor | None) -> Heads
             ).type_as(value)
 
         query, key = rotated(query), rotated(key)
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key, value = (side.repeat_interleave(groups, dim=1) for side in (key, value))
     return Heads(query, key, value, scale)

@@ -48,6 +48,13 @@ def test_the_parts_of_the_last_block_put_together_are_the_block(name):
     assert_close(read.parts, made(images).parts, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("part", [{"gate": "any"}, {"num_kv_groups": 2}])
+def test_a_gated_block_or_one_of_shared_keys_has_no_parts(part):
+    made, _ = tower()
+    vars(made.trunk.blocks[-1].attn).update(part)
+    assert timm_block(made.trunk) is None
+
+
 def into(block, made, images):
     """The tokens that enter a block."""
     inputs = []
