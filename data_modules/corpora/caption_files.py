@@ -13,12 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gestalt.data_modules.corpora.columns import check_columns
-from gestalt.data_modules.corpora.plain_tables import (
-    Chunk,
-    NotPlain,
-    plain_objects,
-    plain_separated,
-)
 from gestalt.data_modules.corpora.table_files import READ_ERRORS, SEPARATORS, open_text, read_rows
 from gestalt.support.addresses import without_secrets
 from gestalt.support.files import Fields
@@ -27,6 +21,9 @@ ROWS, STORED = 512, 8192
 """Rows that are parsed at a time, few enough to stay in the processor's cache, and rows that are
 stored as one batch.
 """
+
+Chunk = tuple[list[Any], int]
+"""The columns of some rows, and the number of rows that are left out among them."""
 
 
 def copy_columns(
@@ -93,39 +90,16 @@ def _storable(kind: pa.DataType) -> pa.DataType:
 def _chunks(
     path: Path, file: str, *, names: list[str], required: list[str], where: str
 ) -> Iterator[Chunk]:
-    """Read columns of a file in the format of its name's ending; JSON lines for any other.
-
-    ``plain_tables`` reads a file up to its first unusual block, and Python's own readers the rest.
-    """
+    """Read columns of a file in the format of its name's ending; JSON lines for any other."""
     packed, ending = file.endswith(".gz"), Path(file.removesuffix(".gz")).suffix
     if ending == ".parquet":
-        yield from _parquet(path, names, required, where)
-        return
-    if ending in SEPARATORS:
-        rows = read_rows(path, SEPARATORS[ending], where=where, packed=packed, encoding="utf-8")
-        header = next(rows, [])
-        check_columns(required, header, where=where)
-        places = [header.index(name) if name in header else None for name in names]
-        chunks = _separated(rows, places)
-        plain = plain_separated(path, SEPARATORS[ending], places, len(header), packed=packed)
-    else:
-        chunks = _json(_objects(path, packed=packed, where=where), names, required, where)
-        plain = plain_objects(path, names, required, packed=packed)
-    read = left_out = 0
-    try:
-        for columns, left in plain:
-            yield columns, left
-            read, left_out = read + len(columns[0]), left_out + left
-    except (NotPlain, UnicodeError, pa.ArrowException):
-        yield from _after(chunks, read, left_out)
-
-
-def _after(chunks: Iterator[Chunk], read: int, left_out: int) -> Iterator[Chunk]:
-    """Yield the chunks of a file without its first rows, ``read`` and ``left_out``."""
-    for columns, left in chunks:
-        passed, counted = min(read, len(columns[0])), min(left_out, left)
-        yield [column[passed:] for column in columns], left - counted
-        read, left_out = read - passed, left_out - counted
+        return _parquet(path, names, required, where)
+    if ending not in SEPARATORS:
+        return _json(_objects(path, packed=packed, where=where), names, required, where)
+    rows = read_rows(path, SEPARATORS[ending], where=where, packed=packed, encoding="utf-8")
+    header = next(rows, [])
+    check_columns(required, header, where=where)
+    return _separated(rows, [header.index(name) if name in header else None for name in names])
 
 
 def _parquet(path: Path, names: list[str], required: list[str], where: str) -> Iterator[Chunk]:

@@ -180,10 +180,7 @@ WRITTEN = {  # name, content, join values of the pairs, and their captions
 
 
 @pytest.mark.parametrize(("name", "content", "keys", "captions"), WRITTEN.values(), ids=WRITTEN)
-def test_keys_and_captions_are_read_as_they_are_written(
-    cwd, name, content, keys, captions, monkeypatch
-):
-    monkeypatch.setattr("gestalt.data_modules.corpora.plain_tables.BLOCK", 16)
+def test_keys_and_captions_are_read_as_they_are_written(cwd, name, content, keys, captions):
     Path(name).write_text(content, newline="")
     pairs = joined(name, [*keys])
     assert [pairs.read(index).captions["t"] for index in range(len(pairs))] == captions
@@ -193,21 +190,6 @@ def test_keys_and_captions_are_read_as_they_are_written(
     assert (facts["broken_rows"], facts["repeated_rows"]) == (broken, 0)
     notes = " ".join(source_notes(pairs.about()))
     assert (f" {broken} of its rows have another" in notes) == bool(broken)
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("a.csv", 'url,t\na\nb,"two, ""2""\n"\n'),
-        ("a.tsv.gz", 'url\tt\r\na\t\r\nb\t"two, ""2""\n"'),
-        ("a.jsonl", '{"url": "a"}\n{"url": "b", "t": "two, \\"2\\"\\n", "x": {"url": 3}}'),
-    ],
-)
-def test_pyarrow_reads_a_plain_table_whole(cwd, name, content, monkeypatch):
-    monkeypatch.setattr("gestalt.data_modules.corpora.caption_files._after", pytest.fail)
-    encoded = content.encode()
-    Path(name).write_bytes(gzip.compress(encoded) if name.endswith("gz") else encoded)
-    assert joined(name, "ab").read(1).captions == {"t": 'two, "2"\n'}
 
 
 LINES = b'{"url": "a", "t": "b"}\n' * 99
