@@ -272,6 +272,8 @@ def test_what_a_trainer_cannot_score_is_refused_before_it_trains():
     one, other = gestalt.ZeroShot("scenes"), gestalt.ZeroShot("scenes", size=32)
     functions = {"locations": abs, "pooled": "training_step", "texts": "training_stp"}
     misnamed = gestalt.ZeroShot("scenes", model=functions)
+    module = Stub()
+    module.model = torch.nn.PReLU()
     mend = "'training_step'. choose one of configure_optimizers, training_step, validation_step$"
     for callbacks, said in (
         ([one], "neither model= nor Stub nor its attribute model is a DenseModel; give"),
@@ -280,7 +282,7 @@ def test_what_a_trainer_cannot_score_is_refused_before_it_trains():
     ):
         trainer = Trainer(**QUIET, max_epochs=1, callbacks=callbacks)
         with pytest.raises(ValueError, match=said):
-            trainer.fit(Stub(), *[DataLoader([0.0])] * 2)
+            trainer.fit(module, *[DataLoader([0.0])] * 2)
     trainer = Trainer(**QUIET, max_epochs=1, callbacks=[one], limit_val_batches=0)
     with pytest.raises(ValueError, match="the Trainer does not validate; give fit a loader"):
         trainer.fit(Own(), *[DataLoader([0.0])] * 2)
