@@ -6,7 +6,7 @@ causes S are mended; the gap is v(all) - v(none) = 1 - mIoU.  The mIoU is not a 
 what a cause costs depends on which others are mended already.  Its share is the mean over all
 orders in which the causes can be mended.  Source: Shapley, A value for n-person games, 1953.
 
-N images, C classes, m rows, k causes, e pairs of an image and a class that occurs in it.
+N images, C classes, m rows, k causes.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gestalt.measures.evaluation.confusion import divide_or_nan, mean_without_nan
-from gestalt.results.intervals import Contribution, Interval
+from gestalt.measures.evaluation.confusion import divide_or_nan, iou_of, mean_without_nan
+from gestalt.results.intervals import Contribution, Interval, pseudo_values
 from gestalt.support.arrays import Array, Floats, Ints
 
 CAUSES = (
@@ -105,7 +105,7 @@ class Errors(NamedTuple):
 
     @classmethod
     def of(
-        cls, rows: Rows, cause: Ints, *, causes: Sequence[int], cells: tuple[Ints, Ints], count: int
+        cls, rows: Rows, cause: Ints, *, causes: Sequence[int], cells: Sequence[Ints], count: int
     ) -> "Errors":
         """Sum rows into cells, those of a row's truth and of its prediction."""
         truth, predicted = cells
@@ -122,11 +122,14 @@ class Errors(NamedTuple):
         )
         return cls(total(truth, RIGHT), missed, wrongly)
 
-    def mended(self, chosen: Floats) -> tuple[Floats, Floats]:
-        """Return intersection and union of each cell when the causes of a mask (k,) are mended."""
+    def mended(self, chosen: Floats) -> Ints:
+        """Return the pixels of intersection, prediction and truth of each cell, (3, cells), when
+        the causes of a mask (k,) are mended.
+        """
         intersection = self.right + self.missed @ chosen
-        union = self.right + self.missed.sum(axis=1) + self.wrongly @ (1 - chosen)
-        return intersection, union
+        predicted = intersection + self.wrongly @ (1 - chosen)
+        truth = self.right + self.missed.sum(axis=1)
+        return np.stack([intersection, predicted, truth]).astype(np.int64)
 
 
 def shapley(values: Floats) -> Floats:
@@ -236,20 +239,23 @@ def diagnose(array: Array, *, images: int, classes: int, background: int | None)
     causes = [ABSENT, OTHER] if background is None else [*range(UNNAMED)]
     if (cause == UNNAMED).any():
         causes.append(UNNAMED)
-    total = Errors.of(rows, cause, causes=causes, cells=(rows.truth, rows.predicted), count=classes)
-    iou = np.stack([divide_or_nan(*total.mended(chosen)) for chosen in members(len(causes))])
+    width = classes + 1  # a column for no class
+    cells = [rows.image * width + part for part in (rows.truth, rows.predicted)]
+    errors = Errors.of(rows, cause, causes=causes, cells=cells, count=images * width)
+    ious, samples = [], []
+    for chosen in members(len(causes)):
+        counts = errors.mended(chosen).reshape(3, images, width)[:, :, :classes].swapaxes(0, 1)
+        ious.append(iou_of(counts.sum(axis=0)))
+        samples.append(pseudo_values(counts))
+    iou = np.stack(ious)
     values = mean_without_nan(iou, axis=1)
     share_of_classes = shapley(np.where(np.isnan(iou), 1.0, iou)).T
     share_of_classes[np.isnan(iou[0])] = np.nan
     shares = shapley(values)
-    lost_per_pixel = divide_or_nan(share_of_classes, total.missed + total.wrongly)
-    lost_per_pixel = np.vstack([lost_per_pixel, np.zeros(len(causes))])  # for no class
-    wrong, number = rows.where(cause != RIGHT), np.searchsorted(causes, cause[cause != RIGHT])
-    lost = lost_per_pixel[wrong.truth, number] + lost_per_pixel[wrong.predicted, number]
-    parts = np.zeros((images, len(causes)))
-    np.add.at(parts, (wrong.image, number), wrong.pixels * lost)
-    marks = np.zeros((images, classes), dtype=np.int64)
-    np.add.at(marks, (rows.image, rows.truth), rows.pixels)
+    wrong = (errors.missed + errors.wrongly).reshape(images, width, len(causes))[:, :classes]
+    lost_per_pixel = np.nan_to_num(divide_or_nan(share_of_classes, wrong.sum(axis=0)))
+    parts = np.einsum("nck,ck->nk", wrong, lost_per_pixel)
+    marks = counts[:, 2].copy()  # of the counts, which are not kept
     in_band = [
         [rows.pixels[(cause == one) & (rows.band == band)].sum() for band in range(len(BAND_NAMES))]
         for one in causes
@@ -264,7 +270,7 @@ def diagnose(array: Array, *, images: int, classes: int, background: int | None)
         mended=values[1 << np.arange(len(causes))],
         iou=iou[0],
         class_shares=share_of_classes,
-        samples=shapley(pseudo_values(rows, cause, total, iou, images=images, causes=causes).T).T,
+        samples=shapley(np.stack(samples)).T,
         parts=parts * divide_or_nan(shares, parts.sum(axis=0)),
         marks=marks,
         bands=np.array(
@@ -288,7 +294,7 @@ def _miou(rows: Rows, classes: int) -> float:
     cause = np.where(rows.truth == rows.predicted, RIGHT, 0)
     cells = rows.truth, rows.predicted
     errors = Errors.of(rows, cause, causes=[0], cells=cells, count=classes)
-    return float(mean_without_nan(divide_or_nan(*errors.mended(np.zeros(1))), axis=0))
+    return float(mean_without_nan(iou_of(errors.mended(np.zeros(1))), axis=0))
 
 
 def _by_area(rows: Rows, marks: Ints) -> tuple[Ints, Floats]:
@@ -299,44 +305,3 @@ def _by_area(rows: Rows, marks: Ints) -> tuple[Ints, Floats]:
     count = len(AREAS) + 1
     pixels, right = (np.bincount(bin_of, part, minlength=count) for part in (rows.pixels, right))
     return pixels.astype(np.int64), divide_or_nan(right, pixels)
-
-
-def pseudo_values(
-    rows: Rows, cause: Ints, total: Errors, iou: Floats, *, images: int, causes: Sequence[int]
-) -> Floats:
-    """Return the jackknife's pseudo-values of v(S) for each subset S of the causes, (N, 2**k), with
-    the rule of ``intervals.pseudo_values`` for a class that a single image has.
-
-    Without an image only the IoU of its own classes changes, so that only these are computed again.
-
-    Args:
-        rows: of the set.
-        cause: of each row.
-        total: of the set's classes.
-        iou: (2**k, C) of the set, for each S.
-        images: N.
-        causes: k positions in ``CAUSES``.
-    """
-    width = len(total.right) + 1  # a column for no class
-    keys = [rows.image * width + part for part in (rows.truth, rows.predicted)]
-    found, cell = np.unique(np.concatenate(keys), return_inverse=True)
-    cells = cell[: len(rows.image)], cell[len(rows.image) :]
-    part = Errors.of(rows, cause, causes=causes, cells=cells, count=len(found))
-    image, label = np.divmod(found, width)
-    named = label < width - 1
-    image, label = image[named], label[named]
-    part = Errors(*(values[named] for values in part))
-    samples = np.empty((images, len(iou)))
-    for number, chosen in enumerate(members(len(causes))):
-        whole = iou[number]
-        without = divide_or_nan(
-            *(
-                of_set[label] - of_image
-                for of_set, of_image in zip(total.mended(chosen), part.mended(chosen), strict=True)
-            )
-        )
-        change = np.where(np.isnan(without), 0.0, without - whole[label])
-        present = max(1, int((~np.isnan(whole)).sum()))
-        lost = np.bincount(image, change, minlength=images) / present
-        samples[:, number] = mean_without_nan(whole, axis=0) - (images - 1) * lost
-    return samples
