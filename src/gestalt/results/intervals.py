@@ -40,11 +40,6 @@ there is no interval.
 MIN_IMAGES = 30
 """Least N of an interval of mIoU."""
 
-EXACT = 2**53
-"""Integers below it are exact in float64, so sums of pixel counts can use the fast matrix
-product.
-"""
-
 DIRECTIONS = ("image_to_text", "text_to_image")
 """Directions of retrieval; a recall without direction is the mean of both."""
 
@@ -120,16 +115,12 @@ def resample(array: Array, repeats: Ints) -> Floats:
     if array.ndim == 2:
         return divide_or_nan(*resampled_sums(array, repeats).T)
     values = array.astype(np.float64)
-    present = ~np.isnan(values)
-    return divide_or_nan(repeats[:, present] @ values[present], repeats[:, present].sum(axis=1))
+    return divide_or_nan(repeats @ np.nan_to_num(values), repeats @ ~np.isnan(values))
 
 
 def resampled_sums(counts: Array, repeats: Ints) -> Ints:
     """Sum integer counts (N, ...) over the images of each resample.  Returns (R, ...)."""
-    counts = counts.astype(np.int64)
-    assert int(counts.sum(axis=0).max(initial=0)) * int(repeats.max(initial=0)) < EXACT
-    totals = repeats.astype(np.float64) @ counts.reshape(len(counts), -1).astype(np.float64)
-    return totals.astype(np.int64).reshape(len(repeats), *counts.shape[1:])
+    return np.tensordot(repeats, counts.astype(np.int64), axes=1)
 
 
 def resampled_groups(counts: Ints, entry: Mapping[str, Any], repeats: Ints) -> dict[str, Floats]:
