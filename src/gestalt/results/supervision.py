@@ -4,7 +4,6 @@ results file.  ``supervision.json`` lists the published models whose training is
 
 import json
 import re
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -133,16 +132,10 @@ def _of_name(name: str) -> Seen:
 
 def _published(name: str) -> Seen:
     """Return what a published model was trained with, by its name."""
-    for row in _table():
+    for row in json.loads(Path(__file__).with_suffix(".json").read_bytes()):
         if re.fullmatch(row["name"], name, flags=re.IGNORECASE):
             return Seen(row.get("captions", NONE), row.get("image_labels", NONE))
     return NOT_STATED
-
-
-@cache
-def _table() -> list[dict[str, str]]:
-    rows: list[dict[str, str]] = json.loads(Path(__file__).with_suffix(".json").read_bytes())
-    return rows
 
 
 def _source(data: Fields) -> str:
