@@ -256,11 +256,10 @@ def diagnose(array: Array, *, images: int, classes: int, background: int | None)
     lost_per_pixel = np.nan_to_num(divide_or_nan(share_of_classes, wrong.sum(axis=0)))
     parts = np.einsum("nck,ck->nk", wrong, lost_per_pixel)
     marks = counts[:, 2].copy()  # of the counts, which are not kept
-    in_band = [
-        [rows.pixels[(cause == one) & (rows.band == band)].sum() for band in range(len(BAND_NAMES))]
-        for one in causes
-    ]
-    band_pixels = np.array(in_band)
+    bands = range(len(BAND_NAMES))
+    band_pixels = np.array(
+        [[rows.pixels[(cause == one) & (rows.band == b)].sum() for b in bands] for one in causes]
+    )
     present = np.minimum((marks > 0).sum(axis=1), len(COUNT_NAMES))
     groups = range(1, len(COUNT_NAMES) + 1)
     return Diagnosis(
@@ -273,9 +272,7 @@ def diagnose(array: Array, *, images: int, classes: int, background: int | None)
         samples=shapley(np.stack(samples)).T,
         parts=parts * divide_or_nan(shares, parts.sum(axis=0)),
         marks=marks,
-        bands=np.array(
-            [_miou(rows.where(rows.band == b), classes) for b in range(len(BAND_NAMES))]
-        ),
+        bands=np.array([_miou(rows.where(rows.band == b), classes) for b in bands]),
         band_pixels=divide_or_nan(
             band_pixels, np.broadcast_to(band_pixels.sum(axis=1, keepdims=True), band_pixels.shape)
         ),

@@ -114,8 +114,7 @@ def resample(array: Array, repeats: Ints) -> Floats:
         return mean_without_nan(iou_of(resampled_sums(array, repeats)), axis=-1)
     if array.ndim == 2:
         return divide_or_nan(*resampled_sums(array, repeats).T)
-    values = array.astype(np.float64)
-    return divide_or_nan(repeats @ np.nan_to_num(values), repeats @ ~np.isnan(values))
+    return divide_or_nan(repeats @ np.nan_to_num(array), repeats @ ~np.isnan(array))
 
 
 def resampled_sums(counts: Array, repeats: Ints) -> Ints:
@@ -135,7 +134,7 @@ def resampled_groups(counts: Ints, entry: Mapping[str, Any], repeats: Ints) -> d
         entry: entry of the record, with the names of the classes.
         repeats: how often each image is in each resample, (R, N).
     """
-    right, total = resampled_sums(counts, repeats).astype(np.float64).swapaxes(0, 1)
+    right, total = resampled_sums(counts, repeats).swapaxes(0, 1)
     names = entry["names"]
     cells = divide_or_nan(right, total).reshape(-1, len(names), len(names))
     scores = group_metrics(cells, names=names, train_groups=entry.get("train_groups"))
@@ -207,10 +206,8 @@ def contribution(
     """
     array = arrays.get("counts" if name == "miou" else name)
     if array is not None:
-        if array.ndim == 1:
-            marks = arrays.get("group", np.isnan(array.astype(np.float64)))
-        else:
-            marks = array[:, -1].copy()  # of the counts, which are not kept
+        # of the counts, which are not kept
+        marks = array[:, -1].copy() if array.ndim > 1 else arrays.get("group", np.isnan(array))
         return _contribution(marks, partial(resample, array), array if array.ndim == 3 else None)
     recalls = [f"{direction}_{name}" for direction in DIRECTIONS]
     if arrays.keys() >= set(recalls):
