@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from io import BytesIO
 from itertools import chain
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,7 +92,7 @@ def _examine(source: Source, compared: bool, index: int) -> Finding:
 
 
 def inspect(
-    source: Source, workers: int, image_sets: Mapping[str, ImageSet] = MappingProxyType({})
+    source: Source, workers: int, image_sets: Mapping[str, ImageSet]
 ) -> tuple[list[Bad], Fields]:
     """Examine all samples of a source in order.
 

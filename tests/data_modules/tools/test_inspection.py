@@ -23,7 +23,7 @@ BAD = {
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_every_planted_fault_is_found_with_its_reason(workers):
-    bad, counted = inspect(planted(), workers=workers)
+    bad, counted = inspect(planted(), workers=workers, image_sets={})
     assert {index: reason for index, reason, _, _ in bad} == BAD
     assert bad[0] == (1, "truncated", "a shard", "key 1")
     assert counted["images"]["width"] == {"least": 40, "median": 40, "most": 80}
@@ -49,7 +49,9 @@ def test_images_that_a_set_shares_with_the_source_are_counted_by_their_pixels():
 
 def test_inspection_flags_exactly_the_samples_that_training_cannot_read():
     source = planted()
-    inspected = {index: reason for index, reason, _, _ in inspect(source, workers=0)[0]}
+    inspected = {
+        index: reason for index, reason, _, _ in inspect(source, workers=0, image_sets={})[0]
+    }
     for index in range(len(source)):
         pairs = [pair_or_bad(source, index, epoch) for epoch in range(8)]
         assert {getattr(pair, "reason", None) for pair in pairs} == {inspected.get(index)}
