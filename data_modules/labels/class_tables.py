@@ -52,9 +52,7 @@ def _table(entry: Fields, parts: Fields) -> Table:
     order = list(range(len(names)))
     if groups is not None:
         group_of = {name: number for number, group in enumerate(groups.values()) for name in group}
-        assert sum(map(len, groups.values())) == len(names)
         order = [group_of[name] for name in names]
-    assert set(phrases) <= set(names)
     prompts: list[list[str]] = [[] for _ in groups or names]
     for name, group in zip(names, order, strict=True):
         known = phrases.get(name, name)

@@ -4,12 +4,14 @@ against other people's.
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from gestalt.data_modules.image_sets import open_image_set
+from gestalt.data_modules.labels import class_tables
 from gestalt.data_modules.labels.class_tables import read_tables
 from tests.data_modules.fakes.drawing import painted_values, save_mask
 from tests.data_modules.fakes.masks import SHAPES, draw_ade, draw_cityscapes, draw_stuff
@@ -187,6 +189,17 @@ def test_converted_maps_give_the_same_labels_as_the_archives(tmp_path):
 
 
 @pytest.mark.slow  # imports timm and open_clip
+def test_phrases_are_those_of_classes_and_each_class_is_in_one_group():
+    for file in Path(class_tables.__file__).parent.glob("tables/*.json"):
+        entries = json.loads(file.read_bytes())
+        for name, entry in entries.items():
+            parts = entries.get(entry.get("groups_of"), entry)
+            assert set(parts.get("phrases", {})) <= set(parts["names"]), name
+            if "groups" in entry:
+                grouped = [part for group in entry["groups"].values() for part in group]
+                assert sorted(grouped) == sorted(parts["names"]), name
+
+
 def test_the_thousand_classes_are_those_of_timm_and_open_clip():
     from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
     from timm.data import ImageNetInfo
