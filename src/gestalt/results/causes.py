@@ -258,7 +258,10 @@ def diagnose(array: Array, *, images: int, classes: int, background: int | None)
     marks = counts[:, 2].copy()  # of the counts, which are not kept
     bands = range(len(BAND_NAMES))
     band_pixels = np.array(
-        [[rows.pixels[(cause == one) & (rows.band == b)].sum() for b in bands] for one in causes]
+        [
+            [rows.pixels[(cause == one) & (rows.band == band)].sum() for band in bands]
+            for one in causes
+        ]
     )
     present = np.minimum((marks > 0).sum(axis=1), len(COUNT_NAMES))
     groups = range(1, len(COUNT_NAMES) + 1)
@@ -272,7 +275,7 @@ def diagnose(array: Array, *, images: int, classes: int, background: int | None)
         samples=shapley(np.stack(samples)).T,
         parts=parts * divide_or_nan(shares, parts.sum(axis=0)),
         marks=marks,
-        bands=np.array([_miou(rows.where(rows.band == b), classes) for b in bands]),
+        bands=np.array([_miou(rows.where(rows.band == band), classes) for band in bands]),
         band_pixels=divide_or_nan(
             band_pixels, np.broadcast_to(band_pixels.sum(axis=1, keepdims=True), band_pixels.shape)
         ),

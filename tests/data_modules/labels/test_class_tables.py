@@ -188,7 +188,6 @@ def test_converted_maps_give_the_same_labels_as_the_archives(tmp_path):
         opened_set("cityscapes", tmp_path, "cityscapes_19")
 
 
-@pytest.mark.slow  # imports timm and open_clip
 def test_phrases_are_those_of_classes_and_each_class_is_in_one_group():
     for file in Path(class_tables.__file__).parent.glob("tables/*.json"):
         entries = json.loads(file.read_bytes())
@@ -200,6 +199,7 @@ def test_phrases_are_those_of_classes_and_each_class_is_in_one_group():
                 assert sorted(grouped) == sorted(parts["names"]), name
 
 
+@pytest.mark.slow  # imports timm and open_clip
 def test_the_thousand_classes_are_those_of_timm_and_open_clip():
     from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
     from timm.data import ImageNetInfo
