@@ -35,12 +35,12 @@ def installed(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("installed")
 def test_an_installed_package_adds_its_terms_to_a_run():
     assert {row.name for row in TERMS.rows() if row.package == "more-terms 1.0"} == set(POINTS)
-    config = tiny_config(name=str(EXAMPLE / "text_conditioned.yaml"))
+    config = tiny_config(name=str(EXAMPLE / "best_patch.yaml"))
     assert config_hash(config) != config_hash(tiny_config())
     model = build_model(config)
     terms = build_module(
         config, model, total_steps=10, nouns=NounList(["cat", "dog", "house"])
     ).terms
     assert {name: type(term).__name__ for name, term in terms.items()} == {
-        "text_conditioned": "TextConditioned"
+        "best_patch": "BestPatch"
     }

@@ -1,1 +1,1 @@
-"""A further term of the loss."""
+"""A further auxiliary loss."""
