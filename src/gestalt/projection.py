@@ -110,6 +110,28 @@ class ClassifierProjection(TokenProjection):
         return functional.normalize(mean, dim=-1) + self.linear(vectors)
 
 
+class ClassifierImageProjection(ClassifierProjection):
+    """``ClassifierProjection``; the summary gets a linear map of the mean of the map, after a
+    LayerNorm, which is zero at first.
+
+    The names learn from the parts alone.
+    """
+
+    def __init__(self, width_in: int, width_out: int) -> None:
+        super().__init__(width_in, width_out)
+        self.image_map = nn.Linear(width_in, width_out)
+        nn.init.zeros_(self.image_map.weight)
+        nn.init.zeros_(self.image_map.bias)
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        """Project a CNN's tokens, and the mean of its map for the summary."""
+        projected = super().forward(tokens)
+        mean = tokens.parts.mean(dim=1)
+        assert projected.summary is not None
+        added = self.image_map(functional.layer_norm(mean, mean.shape[-1:]))
+        return projected._replace(summary=projected.summary.detach() + added)
+
+
 class AttentionProjection(nn.Sequential):
     """SigLIP's attention pooling, its only part: of each patch token alone, and of all of them for
     the summary.
@@ -272,3 +294,4 @@ SIGLIP = Maps(
     by_widths(partial(TokenProjection, bias=True)),
 )
 CLASSIFIER = Maps(by_widths(ClassifierProjection), None)
+CLASSIFIER_IMAGE = Maps(by_widths(ClassifierImageProjection), None)

@@ -185,6 +185,11 @@ PROJECTIONS: OpenRegistry[Any] = OpenRegistry(
             "for a start from a classifier: its class names for images, no projection of texts",
             "gestalt.projection:CLASSIFIER",
         ),
+        Projecting(
+            "classifier_image",
+            "as classifier, and for a whole image a linear map of its mean feature besides",
+            "gestalt.projection:CLASSIFIER_IMAGE",
+        ),
     ],
 )
 """Objects of class ``Maps``: how each side reaches the shared width."""
@@ -219,6 +224,12 @@ TERMS: OpenRegistry[Any] = OpenRegistry(
             "contrasts each noun of a caption with other nouns and other images, with its "
             "best-matching patch or a softmax-weighted mean of patches",
             "gestalt.losses.nouns:Nouns",
+            reads_nouns=True,
+        ),
+        FurtherTerm(
+            "nouns_of_images",
+            "the same contrast of each noun with the pooled vectors of images",
+            "gestalt.losses.nouns:NounsOfImages",
             reads_nouns=True,
         ),
         FurtherTerm(

@@ -30,7 +30,7 @@ from tests.gestalt.encoders.test_towers import DINO
 from tests.gestalt.painted import random_pixels
 
 JOINED = [name for name in AGGREGATIONS.built_in if AGGREGATIONS.row(name).beside]
-OF_A_START = ("siglip", "classifier")
+OF_A_START = ("siglip", "classifier", "classifier_image")
 WORDS = ["a dog", "grass"]
 
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from gestalt.config.schema import Experiment
-from gestalt.config.start import start_of
+from gestalt.config.start import OF_CLASSIFIER, start_of
 from gestalt.data_modules.keys import check_options, check_source
 from gestalt.encoders.keys import check_image, check_text, is_t5
 from gestalt.losses.keys import check_loss, terms_of
@@ -78,7 +78,7 @@ def _of_features(config: Experiment) -> Complaints:
 def _of_start(config: Experiment) -> Complaints:
     """Yield complaints about keys that need another start or precision."""
     text, order = config.text, config.projection.order
-    if order != "classifier":
+    if order not in OF_CLASSIFIER:
         if config.optimizer.names_rate:
             why = "a classifier's names are trained; set start=classifier:ARCHITECTURE, or 0"
             yield "optimizer.names_rate", why
@@ -97,7 +97,7 @@ def _of_start(config: Experiment) -> Complaints:
         if order == "siglip":
             why = "needs start=open_clip:ARCHITECTURE:TAG of a SigLIP"
             yield "projection.order", why
-        if order == "classifier":
+        if order in OF_CLASSIFIER:
             why = "needs a classifier's names; set start=classifier:ARCHITECTURE"
             yield "projection.order", why
     if start_of(config.start, "text") is None:

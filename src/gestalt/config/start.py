@@ -64,6 +64,9 @@ USUAL = {
 }
 """Values that a description may leave out."""
 
+OF_CLASSIFIER = ("classifier", "classifier_image")
+"""Values of ``projection.order`` that a classifier's names fit."""
+
 UNREAD: Keys = {"image.inits": {}, "image.weights": None}
 """Keys of other weights, which are not read beside a start."""
 
@@ -213,7 +216,9 @@ def refuse_misfit(config: Experiment, following: Keys) -> None:
     """
     flat = flatten(to_plain(config), keep_empty=True)
     free = ["text.model", "text.max_length"] if config.text.family == "sentence" else []
-    free += ["text.layers", "projection.width"] if str(config.start).startswith(CLASSIFIER) else []
+    if str(config.start).startswith(CLASSIFIER):
+        free += ["text.layers", "projection.width"]
+        free += ["projection.order"] if config.projection.order in OF_CLASSIFIER else []
     wrong = [
         f"{key}={json.dumps(value)}"
         for key, value in following.items()

@@ -105,3 +105,11 @@ class Nouns(Term):
             return cosines.max(dim=1).values
         weights = (cosines / self.temperature).softmax(dim=1).transpose(1, 2)  # (B, V, N)
         return (functional.normalize(weights @ patches, dim=-1) * nouns).sum(dim=-1)
+
+
+class NounsOfImages(Nouns):
+    """``Nouns`` with the pooling "image", beside one with another pooling."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        self.pooling = "image"

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gestalt.aggregation import mean_of_parts
 from gestalt.config.schema import Experiment, to_plain
+from gestalt.config.start import OF_CLASSIFIER
 from gestalt.data_modules.image_text import CaptionReader, ImageTextDataModule
 from gestalt.data_modules.keys import Data
 from gestalt.data_modules.pixels.bad_samples import REASONS
@@ -55,7 +56,8 @@ def module_arguments(
             "statistics from the images beside it, so that micro-batches would change the loss; "
             "choose 1, pretrained weights, whose statistics stay, or a backbone without batch norms"
         )
-    if config.projection.order == "classifier":
+    if config.projection.order in OF_CLASSIFIER:
+        _check_image_map(config)
         projection: Any = model.image.projection
         projection.train_names(optimizer.names_rate > 0)
     return {
@@ -76,6 +78,20 @@ def module_arguments(
         "crops": config.data.crops,
         "config": to_plain(config),
     }
+
+
+def _check_image_map(config: Experiment) -> None:
+    """Refuse a loss that does not train both the patches and the map of ``classifier_image``."""
+    order, terms = config.projection.order, terms_of(config.loss)
+    by_patches = "nouns" in terms and config.loss.nouns_pooling != "image"
+    by_images = "nouns_of_images" in terms and config.image.aggregation == "cls"
+    if order == "classifier_image" and not (by_patches and by_images):
+        refuse(
+            "projection.order",
+            order,
+            "needs loss.terms.nouns with loss.nouns_pooling=max or softmax for its patches, and "
+            "loss.terms.nouns_of_images with image.aggregation=cls for its map",
+        )
 
 
 def build_data(

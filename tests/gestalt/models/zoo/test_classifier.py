@@ -17,6 +17,7 @@ from gestalt.losses.nouns import Nouns
 from gestalt.measures.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.presets import top_down_protocol
+from gestalt.models.folder import save_folder
 from gestalt.models.opening import open_target
 from gestalt.models.start import build_model, check_names
 from gestalt.module import ContrastiveModule
@@ -162,9 +163,65 @@ def test_its_names_learn_nouns_without_pairs_at_their_own_rate(small, monkeypatc
     assert encoded == [Padded, list]  # the nouns once, then the captions
 
 
+IMAGE_MAP = (
+    *(*START, "projection.order=classifier_image", "image.aggregation=cls"),
+    *("image.frozen=true", "text.frozen=true", "image.subsampling=false", "loss.pairs=0"),
+    *("loss.terms={nouns: 1.0, nouns_of_images: 1.0}", "optimizer.names_rate=10"),
+)
+
+
+def test_a_linear_map_of_the_mean_feature_is_added_to_the_vector_of_the_image_alone(
+    small, tmp_path, monkeypatch
+):
+    config = tiny_config(*IMAGE_MAP, name="clippy_supervised_max")
+    model, shown = build_model(config).eval(), images(2)
+    projection, before = model.image.projection, model.embed_patches(shown)
+    mean = model.tokens(shown).parts.mean(dim=1)
+    plain = projection.project(mean)
+    close(model.embed_image(shown), functional.normalize(plain))  # zero at first
+    for value in (projection.image_map.weight, projection.image_map.bias):
+        value.data.normal_()
+    weight, bias = projection.image_map.weight, projection.image_map.bias
+    centred = mean - mean.mean(dim=1, keepdim=True)
+    normed = centred / (centred.square().mean(dim=1, keepdim=True) + 1e-5).sqrt()
+    expected = functional.normalize(plain + normed @ weight.T + bias)
+    close(model.embed_image(shown), expected)
+    assert model.embed_patches(shown).equal(before)
+    folder = save_folder(model, config, path=tmp_path, provenance={})
+    close(open_target(str(folder)).model.embed_image(shown), expected)
+
+    arguments = module_arguments(config, model, 8, NounList(("dog", "tree")))
+    module, trained = ContrastiveModule(**arguments), [projection.names, weight, bias]
+    monkeypatch.setattr(module, "_is_logged", lambda: False)
+    monkeypatch.setattr(module, "print", lambda _: None)
+    batch = {"image": shown, "text": ["a dog", "a tree"], "valid": torch.ones(2).bool()}
+    batch |= {"sample_id": torch.arange(2), "epoch": torch.zeros(2).long(), "valid_count": 2}
+    batch["nouns"] = torch.eye(2).bool()
+    for term, wanted in (("nouns", [True, False, False]), ("nouns_of_images", [False, True, True])):
+        module.weights |= {"nouns": 0.0, "nouns_of_images": 0.0, term: 1.0}
+        gradients = torch.autograd.grad(module.training_step(batch, 0), trained)
+        assert [bool(gradient.count_nonzero()) for gradient in gradients] == wanted
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "loss.terms.nouns=0",
+        "loss.terms.nouns_of_images=0",
+        "loss.nouns_pooling=image",
+        "image.aggregation=avg",
+    ],
+)
+def test_a_loss_that_trains_one_part_of_it_alone_is_refused(word, small):
+    config = tiny_config(*IMAGE_MAP, word, name="clippy_supervised_max")
+    with pytest.raises(ValueError, match=r"order=classifier_image: needs loss\.terms\.nouns with"):
+        module_arguments(config, build_model(config), 8, NounList(("dog", "tree")))
+
+
 REFUSED = {  # overrides of a run -> a part of the line
     "projection.order=classifier": "needs a classifier's names; set start=classifier:",
     "optimizer.names_rate=10": "set start=classifier:ARCHITECTURE, or 0",
+    "projection.order=classifier_image": "needs a classifier's names; set start=classifier:",
     "start=classifier:test_vit": "is not of image.family cnn",
     "start=classifier:test_resnet.in1k": "unknown: ",
     "start=classifier:test_resnet.random": "random weights know no classes",
