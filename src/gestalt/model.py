@@ -22,6 +22,7 @@ from gestalt.encoders.towers import build_own_image_tower
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.projection import TokenProjection
 from gestalt.support.arguments import check_type
+from gestalt.tables import READINGS
 from gestalt.tokens import Features, Padded, Pair, Tokens
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # Radford et al. 2021 (arXiv:2103.00020), section 2.5
@@ -260,7 +261,8 @@ class DualEncoder(DenseModel):
 
     def check_reading(self, reading: str) -> None:
         """Check that the model supports a reading; a ValueError gives the reason if not."""
-        if reading != "plain" and getattr(self.image.projection, "mixes_locations", False):
+        mixes = getattr(self.image.projection, "mixes_locations", False)
+        if reading != "plain" and READINGS[reading].average is None and mixes:
             raise ValueError(
                 f"reading={reading}: it changes the tower's last block, which the blocks of "
                 "projection.order=blocks follow; choose reading=plain, or "

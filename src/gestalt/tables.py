@@ -278,6 +278,11 @@ READINGS: OpenRegistry[Any] = OpenRegistry(
             "gestalt.encoders.readings:PROXYCLIP",
             needs_proxy=True,
         ),
+        DenseReading(
+            "affinity",
+            "the last block as it is; locations are averaged with those of similar features",
+            "gestalt.encoders.readings:AFFINITY",
+        ),
     ],
 )
 """Objects of class ``Reading``."""

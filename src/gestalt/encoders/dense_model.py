@@ -193,8 +193,14 @@ class DenseModel(nn.Module):
         """Return tokens of locations, not normalised: (B, D, h, w) of the tower, or (B, E, h, w)
         through the head if projected.
         """
-        tokens = self.encode_shared(images, reading, positions, starts)
-        return maps_of(tokens._replace(parts=self.locations(tokens)) if projected else tokens)
+        average = READINGS[reading].average
+        tokens = self.encode_shared(images, "plain" if average else reading, positions, starts)
+        if not projected:
+            return maps_of(tokens)
+        vectors = self.locations(tokens)
+        if average is not None:
+            vectors = average(tokens.parts) @ functional.normalize(vectors, dim=-1)
+        return maps_of(tokens._replace(parts=vectors))
 
     def share_passes(self, shared: bool) -> None:
         """Keep the tokens of each pass from now on, for measures that see equal pixels, or stop
@@ -234,7 +240,7 @@ class DenseModel(nn.Module):
 
     def check_reading(self, reading: str) -> None:
         """Check that the model supports a reading; a ValueError gives the reason if not."""
-        if reading != "plain" and self.last_block() is None:
+        if reading != "plain" and READINGS[reading].average is None and self.last_block() is None:
             raise ValueError(
                 f"reading={reading}: its image tower has no last block that a dense reading could "
                 "recombine; choose reading=plain"

@@ -24,6 +24,7 @@ if not TYPE_CHECKING:  # a type checker would take any name
 NACLIP_STD = 5.0  # patches; sinahmr/NACLIP at 0cac3a6, configs/base_config.py
 # beta and gamma of mc-lan/ProxyCLIP at e7b767f, proxyclip_segmentor.py
 PROXY_SHIFT, PROXY_SHARPNESS = 1.2, 3.0
+AFFINITY_SCALE = 5.0  # of cosines; ours
 
 
 class Windows(NamedTuple):
@@ -60,12 +61,21 @@ class Reading(NamedTuple):
         compute: in place of both, all windows of an image to the tokens after the block, (W, T, D);
             on the proxy model's grid for a reading that ``needs_proxy``.
         needs_proxy: True for a reading of your own by ``compute`` that reads a proxy model.
+        average: the tower's features (B, N, D) to weights (B, N, N), rows over locations, by which
+            the embeddings of locations are averaged; the block stays as it is.
     """
 
     attention: Callable[[Heads, Pair, int], Tensor] | None
     whole: bool
     compute: Callable[[Windows], Tensor] | None = None
     needs_proxy: bool = False
+    average: Callable[[Tensor], Tensor] | None = None
+
+
+def affinity(features: Tensor) -> Tensor:
+    """Return the softmax of the scaled cosines of centred features (B, N, D): (B, N, N)."""
+    unit = functional.normalize(features - features.mean(dim=1, keepdim=True), dim=-1)
+    return (AFFINITY_SCALE * unit @ unit.transpose(1, 2)).softmax(dim=-1)
 
 
 def attention(left: Tensor, right: Tensor, scale: float) -> Tensor:
@@ -110,6 +120,7 @@ CLEARCLIP = Reading(
 NACLIP = Reading(_naclip, whole=False)
 # mc-lan/ProxyCLIP at e7b767f, open_clip/transformer.py
 PROXYCLIP = Reading(None, whole=False)
+AFFINITY = PLAIN._replace(average=affinity)
 
 
 def proxy_attention(features: Tensor) -> Tensor:

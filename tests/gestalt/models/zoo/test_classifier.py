@@ -112,6 +112,21 @@ def test_a_start_segments_as_the_classifier_until_it_has_learned(aggregation, sm
         close(one.score, other.score, atol=1e-6, rtol=0)
 
 
+@torch.no_grad()
+def test_affinity_averages_the_vectors_of_locations_with_similar_features(small):
+    model, shown = built(*START).eval(), images(2, size=(96, 128))
+    model.image.projection.linear.weight.normal_()  # vectors of unequal lengths
+    features = model.tokens(shown).parts.double()
+    centred = functional.normalize(features - features.mean(dim=1, keepdim=True), dim=-1)
+    cosines = torch.einsum("bnd,bmd->bnm", centred, centred)
+    weights = (5 * cosines).exp() / (5 * cosines).exp().sum(dim=2, keepdim=True)
+    plain = model.embed_patches(shown).flatten(2).double()
+    expected = functional.normalize(torch.einsum("bnm,bem->ben", weights, plain), dim=1)
+    model.check_reading("affinity")  # though a CNN has no last block
+    found = model.embed_patches(shown, reading="affinity").flatten(2).double()
+    close(found, expected, atol=1e-5, rtol=0)
+
+
 def test_the_linear_map_of_the_features_alone_is_trained(small):
     model = built(*START, "image.frozen=true", "text.frozen=true")
     trained = {name for name, value in model.named_parameters() if value.requires_grad}
