@@ -28,7 +28,7 @@ LADDER = (  # a room imports from the rungs below its own
 
 INSIDE: dict[str, tuple[set[str], ...]] = {  # the same within a room, for its folders and files
     "config": (
-        {"loading", "saved", "reference"},
+        {"loading", "saved"},
         {"check", "trust"},
         {"merge", "words", "start"},
         {"schema", "folders"},

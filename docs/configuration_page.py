@@ -1,4 +1,4 @@
-"""``docs/configuration.md``, generated from the schema: ``python -m gestalt.config.reference >
+"""The page of configuration keys, generated from the schema: ``python docs/configuration_page.py >
 docs/configuration.md``.
 """
 
@@ -19,7 +19,7 @@ TITLE = """\
 This page lists every key of an experiment with its default, its values and its meaning. The
 defaults are the paper's run, [as far as it is known](training.md#which-defaults-are-the-papers).
 The page is generated from `keys.py` of each package and `src/gestalt/config/schema.py`. To change
-it, change those files and run `python -m gestalt.config.reference > docs/configuration.md`.
+it, change those files and run `python docs/configuration_page.py > docs/configuration.md`.
 
 Four layers are merged, and the first that sets a key wins: the command line, the experiment
 (`experiments/NAME.yaml`), the scale (`experiments/scales/NAME.yaml`), these defaults. On the
