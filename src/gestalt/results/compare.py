@@ -30,6 +30,9 @@ METHOD = (
     "among stay the same; there is no interval if more than one resample in twenty lacks a group."
 )
 
+UNCLEAR = "~"
+"""Mark of a difference that is not clear, see ``Score.unclear``."""
+
 Key = TypeVar("Key")
 
 
@@ -43,6 +46,7 @@ class Column(NamedTuple):
         part: number of images, if not the whole published set was scored; else empty.
         against: label of the result that differences are to.
         scores: by label.
+        results: those scored, by label.
     """
 
     metric: str
@@ -50,6 +54,7 @@ class Column(NamedTuple):
     part: str
     against: str
     scores: dict[str, Score]
+    results: dict[str, Result]
 
     @property
     def title(self) -> str:
@@ -62,7 +67,7 @@ class Comparison(NamedTuple):
     """A table of results.
 
     Attributes:
-        results: the rows.
+        results: those of the rows.
         columns: in the order of the results' benchmarks.
         notes: differences that the numbers do not show.
     """
@@ -71,9 +76,13 @@ class Comparison(NamedTuple):
     columns: Sequence[Column]
     notes: Sequence[str]
 
-    def table(self) -> Table:
+    def table(self, view: str = "") -> Table:
         """Return the table as text: for each column the value, and the difference to its first
         result if there are several.
+
+        Args:
+            view: in which way all results were measured, for the CSV, in place of the columns'
+                distinctions; ``UNCLEAR`` then marks the differences that are not clear.
         """
         heads = ["run"]
         for column in self.columns:
@@ -82,20 +91,23 @@ class Comparison(NamedTuple):
                 heads.append(f"difference to {column.against}")
         rows = []
         values = []
-        for result in self.results:
-            rows.append([result.label])
+        for label in dict.fromkeys(result.label for result in self.results):
+            rows.append([label])
             for column in self.columns:
-                score = column.scores.get(result.label)
+                score = column.scores.get(label)
                 texts = [NONE, NONE] if score is None else score.texts()
+                if view and score is not None and score.unclear:
+                    texts[1] += f" {UNCLEAR}"
                 rows[-1] += texts if len(column.scores) > 1 else texts[:1]
                 if score is not None:
+                    result = column.results[label]
                     entry = result.entry(column.metric)
                     values.append(
                         {
-                            "run": result.label,
+                            "run": label,
                             "path": result.path,
                             "metric": column.metric,
-                            "measured_by": column.distinction,
+                            "measured_by": view or column.distinction,
                             **score.fields(),
                             "against": column.against,
                             "images": entry["images"],
@@ -110,16 +122,19 @@ def compare(
     *,
     metrics: Sequence[str] = (),
     allow_mixed: bool = False,
+    rows_name_settings: bool = False,
 ) -> Comparison:
     """Compare results to the first of them.  Those of one model share columns, also under several
     protocols: their rows name what was varied.
 
     Args:
-        results: with different labels.
+        results: with a label for each row; those of one label have different metrics.
         metrics: keys such as ``scenes/miou``, or names such as ``miou`` for all sets; empty for the
             headlines.
         allow_mixed: True to give results that were measured differently columns of their own,
             instead of refusing them.
+        rows_name_settings: True to let results of several models share columns too, whatever their
+            protocols.
 
     Raises:
         ConfigError: an unknown metric; results were measured differently, and ``allow_mixed`` is
@@ -127,16 +142,18 @@ def compare(
     """
     columns = []
     concerned = []  # metrics, each after a sentence on what differs
-    varied = one_model(results)
+    same = one_model(results)
+    varied = same or rows_name_settings
     for metric in select_metrics(results, metrics):
         split = split_by_measurement(results, metric, rows_name_settings=varied)
         concerned += [(sentence, metric) for sentence in split.differences()]
         for group, distinction in zip(split.groups, split.distinctions(), strict=True):
             part = next(filter(None, (result.part(metric) for result in group)), "")
             against = group[0].label
-            rows = {result.label: {0: result} for result in group}
+            named = {result.label: result for result in group}
+            rows = {label: {0: result} for label, result in named.items()}
             scores = score_rows(rows, metric, against=against, allow_other_images=varied)
-            columns.append(Column(metric, distinction, part, against, scores))
+            columns.append(Column(metric, distinction, part, against, scores, named))
     differences = [f"{named} of {sentence}" for sentence, named in _joined(concerned).items()]
     if differences and not allow_mixed:
         raise ConfigError(
@@ -144,7 +161,7 @@ def compare(
             "difference with --details, or give each its own column with --allow-mixed"
         )
     notes = [f"Separate columns: {sentence}." for sentence in differences]
-    if varied and differing(results, metrics):
+    if same and differing(results, metrics):
         notes.append(
             "The rows are one model, measured in different ways; gestalt compare --details lists "
             "every setting that differs."
@@ -200,13 +217,13 @@ def _joined(pairs: Iterable[tuple[Key, str]]) -> dict[Key, str]:
     groups: dict[Key, list[str]] = defaultdict(list)
     for key, text in pairs:
         groups[key].append(text)
-    return {key: ", ".join(texts) for key, texts in groups.items()}
+    return {key: ", ".join(dict.fromkeys(texts)) for key, texts in groups.items()}
 
 
 def _notes(results: Sequence[Result], columns: Sequence[Column]) -> list[str]:
     commits = sorted({result.commit for result in results})
     notes = [f"The code differs: commits {', '.join(commits)}."] if len(commits) > 1 else []
-    notes += run_notes(results)
+    notes += dict.fromkeys(run_notes(results))
     substituted = _joined((result.substituted_init, result.label) for result in results)
     notes += [f"{init}: {labels}." for init, labels in substituted.items() if init]
     missing = _joined(
@@ -218,9 +235,9 @@ def _notes(results: Sequence[Result], columns: Sequence[Column]) -> list[str]:
     notes += [f"{label}: no result of {titles}." for label, titles in missing.items()]
     for column in columns:
         reasons = _joined(
-            (result.why_no_interval(column.metric), result.label)
-            for result in results
-            if result.label in column.scores and column.scores[result.label].over_images is None
+            (result.why_no_interval(column.metric), label)
+            for label, result in column.results.items()
+            if column.scores[label].over_images is None
         )
         notes += [
             f"{labels}: no interval of {column.title}, {reason}."

@@ -71,6 +71,18 @@ class Score(NamedTuple):
         return [mean.removesuffix(f" {NONE}"), difference.removesuffix(f" {NONE}")]
 
     @property
+    def unclear(self) -> bool:
+        """True if there is a difference without an interval, or with one that contains 0, or that
+        does not contain the difference, as the jackknife's may.
+        """
+        if self.difference is None:
+            return False
+        interval = self.difference_over_seeds or self.difference_over_images
+        if interval is None:
+            return True
+        return interval.low <= 0 <= interval.high or not interval.holds(self.difference)
+
+    @property
     def deviation(self) -> float | None:
         """Sample standard deviation over seeds (divisor S - 1); None for fewer than two."""
         return stdev(self.values.values()) if len(self.values) > 1 else None
@@ -108,7 +120,7 @@ def finding(metric: str, scores: Mapping[str, Score], *, against: str) -> str:
         if score.difference is None or interval is None:
             continue
         over = "over seeds" if score.difference_over_seeds else "over images"
-        if interval.holds(score.difference) and not interval.low <= 0 <= interval.high:
+        if not score.unclear:
             word = "higher" if score.difference > 0 else "lower"
             sizes = Interval(*sorted(map(abs, interval)))
             clauses.append(
