@@ -97,7 +97,7 @@ def test_the_public_names_are_those_of_the_classes():
 
 def test_the_groups_of_plug_ins_are_those_of_the_registries():
     named = re.findall(r"`gestalt\.(\w+)`", section("Plug-ins"))
-    closed = {"experiments", "scales", "grids", "inits", "models"}
+    closed = {"experiments", "scales", "grids", "surveys", "inits", "models"}
     assert {*named} == KINDS.keys() - closed
 
 

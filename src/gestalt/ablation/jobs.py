@@ -1,21 +1,35 @@
-"""The runs of a grid as jobs, with their states."""
+"""The runs of a grid and the evaluations of a survey as jobs, with their states."""
 
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from gestalt.ablation.grid import TUNE, Grid, slug, word
 from gestalt.config.loading import load
-from gestalt.config.schema import config_hash
+from gestalt.config.schema import NOT_HASHED, Experiment, config_hash
 from gestalt.models.names import CHECKPOINT, RESULT, Overrides, record_of, runs_of, saved_hash
 from gestalt.results.record import evaluations_in
 from gestalt.results.result import Result, read_result
 from gestalt.runs import locks
-from gestalt.support.files import Fields, read_json
+from gestalt.support.files import Fields, file_hash, read_json, short_digest
 from gestalt.support.typed import ConfigError
 
 QUIET = "trainer.enable_progress_bar=false"  # the output goes to a file
+
+FURTHER_MODELS = ("evaluation.proxy", "evaluation.calibration")
+"""Keys that name a further model, or a file that was made with one."""
+
+OF_IMAGES = (
+    "benchmark_",
+    "data.",
+    "evaluation.benchmarks=",
+    "evaluation.limit=",
+    "evaluation.split=",
+)
+"""How the overrides begin that choose the images of an evaluation."""
 
 
 class State(NamedTuple):
@@ -173,7 +187,87 @@ class Evaluating:
         return ["eval", str(self.run), *self.words, QUIET]
 
 
-Job = Training | Evaluating
+@dataclass(frozen=True)
+class Scoring:
+    """An evaluation of any model, which is a cell of a survey.
+
+    Attributes:
+        cell: its name.
+        model: what is scored, as ``gestalt eval`` takes it.
+        words: overrides of the evaluation.
+        survey: folder of the survey.
+    """
+
+    cell: str
+    model: str
+    words: Overrides
+    survey: Path
+    seed = 0
+    tuning = False
+    hash = None
+
+    @property
+    def label(self) -> str:
+        """Name in messages."""
+        return self.cell
+
+    @property
+    def models(self) -> list[str]:
+        """The model, and its proxy model or the file of its calibration."""
+        words = (word.partition("=") for word in self.words)
+        return [self.model, *(value for key, _, value in words if key in FURTHER_MODELS)]
+
+    @cached_property
+    def stem(self) -> str:
+        """Name of its folder and of its log: the cell, and a digest of what the score depends on,
+        which is the overrides, the model's files and the images.
+        """
+        words = [word for word in self.words if word.partition("=")[0] not in NOT_HASHED]
+        files = [
+            (file.name, hash_of_model_file(file)) for name in self.models for file in files_of(name)
+        ]
+        images = digest_of_images(*(word for word in self.words if word.startswith(OF_IMAGES)))
+        facts = [self.model, sorted(words), files, images]
+        return f"{slug(self.cell)}-{short_digest(json.dumps(facts))}"
+
+    @property
+    def key(self) -> str:
+        """Identity of the job among those of earlier calls."""
+        return self.stem
+
+    @property
+    def folder(self) -> Path:
+        """Folder of its results file."""
+        return self.survey / "cells" / self.stem
+
+    def read_state(self) -> State:
+        """Return the state of the newest evaluation in its folder."""
+        finished = evaluations_in(self.folder)
+        if finished:
+            return State("finished", self.folder, read_result(finished[-1]))
+        return State("new", self.folder)
+
+    def command(self, state: State) -> list[str]:
+        """Return the arguments of ``python -m gestalt``."""
+        return ["eval", self.model, *self.words, "--output", str(self.folder)]
+
+
+def scoring_config(words: Iterable[str]) -> Experiment:
+    """Load the configuration that scores a model without training data, with some overrides.
+
+    Raises:
+        ConfigError: a key or a value does not fit the schema.
+    """
+    return load(None, scale=None, overrides=["data.source=scenes", *words])
+
+
+def files_of(model: str) -> list[Path]:
+    """Return the files of a model that are on this disk; none for one that only its name tells."""
+    place = Path(model if Path(model).exists() else model.rpartition(":")[2])
+    return sorted(path for path in (place, *place.rglob("*")) if path.is_file())
+
+
+Job = Training | Evaluating | Scoring
 
 
 def read_state_file(path: Path, schema: str) -> Fields:
@@ -187,6 +281,25 @@ def read_state_file(path: Path, schema: str) -> Fields:
         return read_json(path, schema) if path.exists() else {}
     except ValueError as error:
         raise ConfigError(f"{path}: damaged ({error}); remove it") from error
+
+
+hash_of_model_file = cache(file_hash)
+
+
+@cache
+def digest_of_images(*words: str) -> str:
+    """Return a digest of the file that defines a benchmark, and of the names and sizes of its
+    images; empty if they cannot be opened, for a reason that the evaluation will state.
+    """
+    from gestalt.runs.evaluation import build_image_sets  # which imports torch
+
+    try:
+        (images,) = build_image_sets(scoring_config(words)).values()
+    except ValueError:
+        return ""
+    files = [(path.name, path.stat().st_size) for path in getattr(images, "paths", [])]
+    facts = [getattr(images, "definition", None), len(images), files]
+    return short_digest(json.dumps(facts))
 
 
 @cache

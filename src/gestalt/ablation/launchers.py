@@ -283,25 +283,3 @@ class ClusterLauncher:
             for key, name in FOLLOWS.items()
             if name in self._parameters and key not in overridden
         )
-
-
-def choose_launcher(
-    folder: Path, *, jobs: int | None, cluster: str | None, parameters: Parameters
-) -> LocalLauncher | ClusterLauncher:
-    """Return the launcher that the flags of ``flags.add_launcher`` ask for.
-
-    Args:
-        folder: for the logs, and for submitit's files.
-        jobs: runs at a time; None: 1, or on SLURM all at once.
-        cluster: slurm or local; None for processes of this machine.
-        parameters: those of submitit.
-
-    Raises:
-        ConfigError: parameters without a cluster, or submitit refuses them.
-    """
-    if cluster is not None:
-        limit = jobs or (sys.maxsize if cluster == "slurm" else 1)
-        return ClusterLauncher(cluster, folder / "jobs", limit, parameters)
-    if parameters:
-        raise ConfigError(f"--submitit {' '.join(parameters)}: needs --cluster slurm or local")
-    return LocalLauncher(jobs or 1, folder / "logs")

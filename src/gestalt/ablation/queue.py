@@ -46,8 +46,10 @@ class Queue:
         process runs are waited for.
 
         Raises:
+            ConfigError: ``cells.json`` is damaged.
             Interrupted: after Ctrl-C, SIGTERM or SIGUSR1.
         """
+        read_entries(self.folder)  # a damaged file is refused before the first job
         waiting = deque(jobs)
         self._left = len(jobs)
         received: list[int] = []

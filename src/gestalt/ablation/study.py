@@ -7,7 +7,7 @@ from pathlib import Path
 from gestalt.ablation.grid import Grid
 from gestalt.ablation.jobs import Evaluating, Job, Training
 from gestalt.ablation.launchers import ClusterLauncher, LocalLauncher
-from gestalt.ablation.queue import Queue, read_entries
+from gestalt.ablation.queue import Queue
 from gestalt.results.grid import GridResults, Runs
 from gestalt.results.grid_page import write_page
 from gestalt.results.record import commit
@@ -108,7 +108,6 @@ class Study:
             ConfigError: the finished runs are not comparable with each other, or with those to
                 come.
         """
-        read_entries(self.folder)  # a damaged file is refused before the first run
         self._refuse_other_commit()
         self.queue.run(self.tuning())
         if self.grid.choose:

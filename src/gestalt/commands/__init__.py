@@ -11,6 +11,7 @@ COMMANDS = {
     "them",
     "eval": "score models or checkpoints, sweep image sizes or protocols, or calibrate a threshold",
     "reproduce": "measure a published number again and print both numbers",
+    "survey": "score models on benchmarks, each under its own and a common protocol, on one page",
     "score": "score label maps of any system, without a model",
     "compare": "print results in one table, with intervals over images",
     "diagnose": "split the mIoU that results lose among the causes of wrong pixels",

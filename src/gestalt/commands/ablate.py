@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from gestalt.commands.flags import add_keys, add_launcher, add_scale, count
+from gestalt.commands.flags import add_keys, add_launcher, add_scale, choose_launcher, count
 from gestalt.config.folders import LOGS
 from gestalt.runs import locks
 from gestalt.support.addresses import without_secrets
@@ -80,18 +80,12 @@ def run(arguments: Namespace) -> int:
         Interrupted: a signal came.
     """
     from gestalt.ablation.equal_cost import at_equal_cost
-    from gestalt.ablation.launchers import choose_launcher
     from gestalt.ablation.study import Study
     from gestalt.support.process import tell
 
     grid: Grid = arguments.checked
     folder = LOGS / "ablations" / grid.name / grid.scale_name
-    launcher = choose_launcher(
-        folder,
-        jobs=arguments.jobs,
-        cluster=arguments.cluster,
-        parameters=dict(arguments.submitit),
-    )
+    launcher = choose_launcher(arguments, folder)
     tell(
         f"{grid.name} at scale {grid.scale_name}: {len(grid.cells)} cells of {grid.base_name}, "
         f"{arguments.seeds} seed{'s' if arguments.seeds > 1 else ''} each, differences to "

@@ -1,11 +1,16 @@
 """Flags, texts and checks that several commands share."""
 
 import argparse
-from typing import Any
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from gestalt.support.arguments import is_unicode
 from gestalt.support.plugins import find_code
 from gestalt.support.typed import ConfigError, read_values
+
+if TYPE_CHECKING:
+    from gestalt.ablation.launchers import ClusterLauncher, LocalLauncher
 
 MODEL = (
     "a checkpoint, the folder of a run, the name of an experiment for its latest finished run "
@@ -145,3 +150,22 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a parameter for submitit, such as timeout_min=600; repeatable",
     )
+
+
+def choose_launcher(
+    arguments: argparse.Namespace, folder: Path
+) -> "LocalLauncher | ClusterLauncher":
+    """Return the launcher that the flags of ``add_launcher`` ask for; its logs are in ``folder``.
+
+    Raises:
+        ConfigError: parameters without a cluster, or submitit refuses them.
+    """
+    from gestalt.ablation.launchers import ClusterLauncher, LocalLauncher
+
+    jobs, cluster, parameters = arguments.jobs, arguments.cluster, dict(arguments.submitit)
+    if cluster is not None:
+        limit = jobs or (sys.maxsize if cluster == "slurm" else 1)
+        return ClusterLauncher(cluster, folder / "jobs", limit, parameters)
+    if parameters:
+        raise ConfigError(f"--submitit {' '.join(parameters)}: needs --cluster slurm or local")
+    return LocalLauncher(jobs or 1, folder / "logs")

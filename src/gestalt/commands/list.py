@@ -78,6 +78,7 @@ KINDS: dict[str, Callable[[], list[Row]]] = {
     "experiments": lambda: _yaml(EXPERIMENTS),
     "scales": lambda: _yaml(EXPERIMENTS / "scales"),
     "grids": lambda: _yaml(EXPERIMENTS / "ablations"),
+    "surveys": lambda: _yaml(EXPERIMENTS / "surveys"),
     "aggregations": AGGREGATIONS.rows,
     "projections": PROJECTIONS.rows,
     "inits": lambda: list(INITS.values()),

@@ -73,7 +73,7 @@ def _continuation(stop: Interrupted, arguments: Namespace) -> str:
         return "; nothing is lost: run the same command again"
     elif command == "data":
         return "; run the same command again"
-    elif command != "ablate":
+    elif command not in ("ablate", "survey"):
         return ""
     program = sys.argv[:1]
     if program[0].endswith("__main__.py"):

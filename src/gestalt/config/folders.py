@@ -10,7 +10,7 @@ EXPERIMENTS = Path(str(resources.files("gestalt"))) / "experiments"
 
 LOGS = Path("lightning_logs")  # under the working directory
 
-RESERVED = ("ablations", "data", "pretrained", "zoo")
+RESERVED = ("ablations", "data", "pretrained", "surveys", "zoo")
 """Folders of ``LOGS`` that are not an experiment's."""
 
 

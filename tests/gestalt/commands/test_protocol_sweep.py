@@ -50,12 +50,12 @@ def test_a_setting_that_one_protocol_does_not_take_is_refused_before_any_is_scor
 
 def test_the_plot_has_a_bar_a_protocol_of_each_benchmark():
     scores = {f"protocol={name}": Score({0: 0.1}) for name in ("whole_square", "tips-448")}
-    axes = plot_protocols([Column("scenes/miou", "", "", "", scores)], title="a run").axes[0]
+    axes = plot_protocols([Column("scenes/miou", "", "", "", scores, {})], title="a run").axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == [
         "scenes, whole_square",
         "scenes, tips-448",
     ]
     assert axes.get_xlabel() == "mIoU"
     scores["protocol=tips-448"] = Score({0: 0.1}, Interval(0.05, 0.2))
-    axes = plot_protocols([Column("scenes/miou", "", "", "", scores)], title="a run").axes[0]
+    axes = plot_protocols([Column("scenes/miou", "", "", "", scores, {})], title="a run").axes[0]
     assert axes.get_xlabel() == "mIoU   (line: 95 % over images)"

@@ -18,7 +18,9 @@ SWEEP = f"{EVAL} --sizes"
 def test_the_plot_has_a_line_a_headline_and_marks_the_training_size():
     values = {"birds/worst_group": {32: 0.5}, "scenes/miou": {32: 0.2, 64: 0.3}}
     columns = [
-        Column(key, "", "", "", {f"size={size}": Score({0: one}) for size, one in by_size.items()})
+        Column(
+            key, "", "", "", {f"size={size}": Score({0: one}) for size, one in by_size.items()}, {}
+        )
         for key, by_size in values.items()
     ]
     axes = plot_sizes(columns, trained_at=48, title="x").axes[0]

@@ -36,6 +36,7 @@ class Benchmark:
             without files.
         sets: the names by which ``gestalt data get`` downloads its files, or says where they are;
             empty if it knows none.
+        terms: terms of use of its images; empty if none are stated here.
         source: the training source that reads the same files, the same for all benchmarks of an
             image set; where training reads it, ``data.root`` is the root.  A benchmark on scenes
             has ``scenes``, and is drawn by ``data.recipe``.
@@ -49,6 +50,7 @@ class Benchmark:
     splits: tuple[str, ...] = ("train", "val")
     layout: str = ""
     sets: tuple[str, ...] = ()
+    terms: str = ""
     source: str | None = None
 
     def protocol_name(self, measure: str, evaluation: Evaluation) -> str:
@@ -69,6 +71,7 @@ _voc = partial(
     splits=("train", "val", "trainval"),
     layout="the folder that holds VOCdevkit/VOC2012",
     sets=("pascal_voc",),
+    terms="Flickr's, for research",
 )
 _val = partial(Benchmark, splits=("val",))
 _captioned = partial(
@@ -83,18 +86,21 @@ _context = partial(
     image_set="pascal_context",
     layout="the folder that holds VOCdevkit/VOC2010 with the converted masks",
     sets=("pascal_context_images", "pascal_context_masks"),
+    terms="for research",
 )
 _stuff = partial(
     Benchmark,
     image_set="coco",
     layout="the folder that holds val2017 and stuffthingmaps_trainval2017, or coco/ with both",
     sets=("coco_val", "coco_stuff"),
+    terms="annotations CC BY 4.0, each image has its own licence",
 )
 _cityscapes = partial(
     Benchmark,
     image_set="cityscapes",
     layout="the folder that holds leftImg8bit and gtFine, or cityscapes/ with both",
     sets=("cityscapes",),
+    terms="a licence of its own, for research",
 )
 
 _ROWS = (
@@ -124,6 +130,7 @@ _ROWS = (
         measures=("segmentation", "grouping"),
         layout="the folder that holds ADEChallengeData2016",
         sets=("ade20k",),
+        terms="for research and education",
     ),
     _val(
         "ade20k_847",

@@ -97,6 +97,12 @@ def published_on(sets: Collection[str]) -> list[str]:
     ]
 
 
+def published_of(method: str) -> dict[str, Published]:
+    """Return the published numbers of a method, such as ``sclip``, by benchmark."""
+    rows = published().items()
+    return {row.benchmark: row for name, row in rows if name.startswith(f"{method}/")}
+
+
 def published_number(name: str) -> Published:
     """Return the published number of a name.
 
