@@ -183,8 +183,8 @@ SCORED = ("protocol", "label_set", "vocabulary", "templates", "calibration")
 COSTLY = "Images that lose most to"
 
 KEEP = (
-    "Those whose predictions were kept are drawn below: all of them after gestalt score, and after "
-    "gestalt eval with --predictions DIR."
+    "The images whose predictions are stored are drawn below. gestalt score stores all of them, "
+    "and so does gestalt eval with --predictions DIR."
 )
 
 
@@ -212,7 +212,9 @@ def _origin(result: Result) -> str:
             f"Label maps of {record['name']}. Predicted by another system and counted here, commit "
             f"{commit}. Their maker states {'; '.join(notes) or 'nothing'}."
         )
-    run = f"{record['experiment']} at scale {record.get('scale')}, seed {record.get('seed')}"
+    run = str(record["experiment"])
+    if record.get("scale"):  # an external model has none
+        run += f" at scale {record['scale']}, seed {record.get('seed')}"
     steps, planned = record.get("steps"), record.get("steps_planned")
     if steps is not None:
         run += f", {steps} steps" + ("" if planned in (None, steps) else f" of {planned}")
@@ -239,7 +241,7 @@ def _entry(result: Result, entry: Fields) -> Iterator[Markup]:
     for key in ("objects", "groups", "captions", "ignored_pixels"):
         if key in entry:
             scored.append(f"{entry[key]:,} {key.replace('_', ' ')}")
-    title = f"{measure} by {protocol['name']}, {', '.join(scored)}"
+    title = f"{measure} with the protocol {protocol['name']}: {', '.join(scored)}"
     rows = result.metric_rows(entry["metric_keys"])
     yield BLOCKS.table(Table(title, HEADS, rows, range(1, 3)))
     if measure == "segmentation":
@@ -333,7 +335,12 @@ def confusions(confusion: Ints, names: Sequence[str]) -> Table:
         if wrong[row, column]
     ]
     title = f"The {len(largest)} largest confusions, by pixels"
-    return Table(title, ["truth", "taken for", "pixels", "of that truth"], largest, range(2, 4))
+    return Table(
+        title,
+        ["true class", "predicted as", "pixels", "share of the true class"],
+        largest,
+        range(2, 4),
+    )
 
 
 def draw_images(

@@ -245,8 +245,8 @@ def test_each_table_names_the_protocol_of_its_own_measure(run):
         "protocol": {"name": "retrieval_crop", "digest": "x"},
     }
     words = " ".join(checked(report(run(0.6, more=[retrieval]))).words)
-    assert "segmentation by whole_square, 30 of 1449 images" in words
-    assert "retrieval by retrieval_crop, 30 images" in words
+    assert "segmentation with the protocol whole_square: 30 of 1449 images" in words
+    assert "retrieval with the protocol retrieval_crop: 30 images" in words
 
 
 def test_a_left_out_measure_has_its_reason(run):
