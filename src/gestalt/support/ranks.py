@@ -28,24 +28,10 @@ class GatherRows(torch.autograd.Function):
         """Sum gradients over ranks.  (G, ...) on each rank to this rank's (B, ...)."""
         total = gradients[0].contiguous()
         world = distributed.get_world_size()
-        # gloo has no reduce-scatter in some of the supported versions
-        if distributed.get_backend() == "nccl":
-            return reduce_scatter(total, world=world)
         return sum_over_ranks(total).chunk(world)[distributed.get_rank()]
 
 
 gather_with_gradient: Callable[[Tensor], Tensor] = GatherRows.apply
-
-
-def reduce_scatter(total: Tensor, *, world: int) -> Tensor:
-    """Sum (G, ...) over ranks and return this rank's (B, ...), G being B times the number of
-    ranks.
-    """
-    summed = total.new_empty(len(total) // world, *total.shape[1:])
-    # before torch 2.13 it has another name
-    single = getattr(distributed, "reduce_scatter_single", None)
-    (single or distributed.reduce_scatter_tensor)(summed, total)
-    return summed
 
 
 def check_rows(rows: int, *, device: torch.device) -> None:

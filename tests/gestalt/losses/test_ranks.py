@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 
-from gestalt.support import ranks as gather
 from gestalt.tables import LOSSES
 from tests.gestalt.ranks import be_rank, mean_over_threads, run_ranks
 
@@ -107,10 +106,6 @@ def run_rank(rank):
     model = models["contrastive"]
     with pytest.raises(ValueError, match="the ranks hold") as refusal:
         on_this_rank(model, slice(first, first + LOCAL - rank), **CHOICES["sum_negatives"])
-    if hasattr(distributed, "reduce_scatter_single"):  # in torch versions before, gloo has none
-        results["scattered"] = gather.reduce_scatter(
-            torch.arange(8.0).view(4, 2) * (1 + rank), world=RANKS
-        )
     return results | {"refusal": str(refusal.value)}
 
 
@@ -162,18 +157,6 @@ def test_two_ranks_equal_one_process_on_the_valid_rows(results, valid, key):
     expected = terms_and_gradients(TwoTowers(CHOICES[key]["name"]), rows, **CHOICES[key])
     for rank in results:
         check(rank[f"{valid}_{key}"], expected)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(
-    not hasattr(distributed, "reduce_scatter_single"),
-    reason="gloo of this torch has no reduce-scatter",
-)
-def test_a_reduce_scatter_gives_each_rank_its_rows_of_the_sum(results):
-    assert [rank["scattered"].tolist() for rank in results] == [
-        [[0, 3], [6, 9]],
-        [[12, 15], [18, 21]],
-    ]
 
 
 @pytest.mark.slow
