@@ -10,26 +10,29 @@ import torch
 
 from gestalt.config.folders import EXPERIMENTS
 from gestalt.config.loading import load
-from gestalt.support.typed import ConfigError
+from gestalt.support.typed import ConfigError, read_keys
 from tests.gestalt.at_step import alone, build_module
 from tests.gestalt.tiny_config import tiny_config
 
 NAMES = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
 SCALES = sorted(path.stem for path in (EXPERIMENTS / "scales").glob("*.yaml"))
-OF_PHOTOS = "classifier_nouns_image"  # with the sizes of this scale
-FROM_INITS = [
-    name for name in NAMES if name != OF_PHOTOS and load(name, scale="tiny").start is None
-]
+FROM_INITS = [name for name in NAMES if "start" not in read_keys(EXPERIMENTS / f"{name}.yaml")]
 ROOTS = ["data.root=DIR", "benchmark_root=DIR"]
 NOT_THERE = {  # (experiment, scale) pairs that stop, and the reason that the line gives
-    **{
-        (name, "photos"): "random, supervised"
-        for name in FROM_INITS
-        if load(name, scale="tiny").image.init == "dino"
-    },
-    **{(OF_PHOTOS, scale): "a cnn cannot drop tokens" for scale in SCALES if scale != "photos"},
-    ("clip_baseline", "photos"): "class token",
-    ("gestalt_self_distillation", "photos"): "only of a vit can patches be hidden",
+    (name, scale): reason
+    for scale in ("photos", "photos_448")
+    for name, reason in {
+        **{
+            name: "random, supervised"
+            for name in FROM_INITS
+            if load(name, scale="tiny").image.init == "dino"
+        },
+        "clip_baseline": "class token",
+        "gestalt_self_distillation": "only of a vit can patches be hidden",
+    }.items()
+} | {
+    ("classifier_nouns_image", scale): "a cnn cannot drop tokens"
+    for scale in ("tiny", "demo", "cc12m")
 }
 
 

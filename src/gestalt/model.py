@@ -262,7 +262,7 @@ class DualEncoder(DenseModel):
     def check_reading(self, reading: str) -> None:
         """Check that the model supports a reading; a ValueError gives the reason if not."""
         mixes = getattr(self.image.projection, "mixes_locations", False)
-        if reading != "plain" and READINGS[reading].average is None and mixes:
+        if not READINGS.row(reading).keeps_block and mixes:
             raise ValueError(
                 f"reading={reading}: it changes the tower's last block, which the blocks of "
                 "projection.order=blocks follow; choose reading=plain, or "

@@ -60,9 +60,12 @@ class FurtherTerm(Row):
 
 @dataclass(frozen=True)
 class DenseReading(Row):
-    """A row of ``READINGS``; ``needs_proxy``: its attention is that of a proxy model."""
+    """A row of ``READINGS``; ``needs_proxy``: its attention is that of a proxy model;
+    ``keeps_block``: it takes the last block as it is.
+    """
 
     needs_proxy: bool = False
+    keeps_block: bool = False
 
 
 @dataclass(frozen=True)
@@ -245,7 +248,12 @@ TERMS: OpenRegistry[Any] = OpenRegistry(
 READINGS: OpenRegistry[Any] = OpenRegistry(
     "readings",
     [
-        DenseReading("plain", "the last block as it is", "gestalt.encoders.readings:PLAIN"),
+        DenseReading(
+            "plain",
+            "the last block as it is",
+            "gestalt.encoders.readings:PLAIN",
+            keeps_block=True,
+        ),
         DenseReading(
             "maskclip",
             "each token attends to itself alone, as in MaskCLIP",
@@ -282,6 +290,7 @@ READINGS: OpenRegistry[Any] = OpenRegistry(
             "affinity",
             "the last block as it is; locations are averaged with those of similar features",
             "gestalt.encoders.readings:AFFINITY",
+            keeps_block=True,
         ),
     ],
 )

@@ -159,8 +159,8 @@ def hashed_keys(config: Experiment) -> Keys:
         )
         else ()
     )
-    if read and config.loss.nouns_alike is not None:
-        read = (*read, "loss.nouns_phrase")  # the phrase decides which nouns are alike
+    if read and (config.loss.nouns_alike is not None or "nouns_of_images" in terms):
+        read = (*read, "loss.nouns_phrase")  # it decides which nouns are alike, too
     unread = ("loss.terms.", *(f"loss.{term}_" for term in TERMS if term not in terms))
     flat = {key: value for key, value in flatten(to_plain(config)).items() if key not in NOT_HASHED}
     flat = {key: value for key, value in flat.items() if key in read or not key.startswith(unread)}

@@ -240,7 +240,7 @@ class DenseModel(nn.Module):
 
     def check_reading(self, reading: str) -> None:
         """Check that the model supports a reading; a ValueError gives the reason if not."""
-        if reading != "plain" and READINGS[reading].average is None and self.last_block() is None:
+        if not READINGS.row(reading).keeps_block and self.last_block() is None:
             raise ValueError(
                 f"reading={reading}: its image tower has no last block that a dense reading could "
                 "recombine; choose reading=plain"

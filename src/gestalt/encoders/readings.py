@@ -71,6 +71,11 @@ class Reading(NamedTuple):
     needs_proxy: bool = False
     average: Callable[[Tensor], Tensor] | None = None
 
+    @property
+    def keeps_block(self) -> bool:
+        """True if the block stays as it is."""
+        return self.average is not None
+
 
 def affinity(features: Tensor) -> Tensor:
     """Return the softmax of the scaled cosines of centred features (B, N, D): (B, N, N)."""

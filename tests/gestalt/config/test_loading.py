@@ -189,9 +189,8 @@ def test_experiments_and_scales_set_disjoint_keys():
     }
     by_scale.remove("projection.order")  # a scale's, unless it is what the method is about
     assert load("sail", scale="demo").projection.order == "glu"
-    with_sizes = {"classifier_nouns_image.yaml"}  # a recipe for one scale, with a short command
     for path in EXPERIMENTS.glob("*.yaml"):
-        assert path.name in with_sizes or not by_scale & {*flatten(read_keys(path))}, path.name
+        assert not by_scale & {*flatten(read_keys(path))}, path.name
 
 
 def test_trainer_keys_are_parameters_of_the_lightning_trainer():

@@ -203,6 +203,7 @@ def test_parameters_of_terms_learn_and_stay_out_of_the_model(tmp_path, monkeypat
         # which the term reads only for nouns that are alike
         ("loss.terms={reads: 1.0}", "loss.nouns_phrase=the {}", False),
         ("loss.terms={reads: 1.0};loss.nouns_alike=0.75", "loss.nouns_phrase=the {}", True),
+        ("loss.terms={nouns_of_images: 1.0}", "loss.nouns_phrase=the {}", True),
         ("loss.terms={reads: 1.0}", "loss.nouns_pooling=softmax", False),
     ],
 )

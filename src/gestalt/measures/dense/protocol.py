@@ -151,8 +151,8 @@ class TopDownProtocol(PromptProtocol):
         """Return the protocol with the tower's own last block and position embeddings, which
         ``left_out`` then names.
         """
-        if self.reading == "plain":
-            return dataclasses.replace(self, positions="timm")
+        if keeps_block(self.reading):
+            return dataclasses.replace(self, reading="plain", positions="timm")
         missing = (
             "attention from a second model's features (DINO ViT-B/8)"
             if needs_proxy(self.reading)
@@ -166,8 +166,8 @@ class TopDownProtocol(PromptProtocol):
         self, *, reading: str | None = None, positions: str | None = None, proxy: str | None = None
     ) -> "TopDownProtocol":
         """Return the protocol under another dense reading; None keeps the protocol's."""
-        if reading == "plain" and self.reading != "plain":
-            return self.plainly().read_by(positions=positions, proxy=proxy)
+        if reading is not None and keeps_block(reading) and not keeps_block(self.reading):
+            return self.plainly().read_by(reading=reading, positions=positions, proxy=proxy)
         if reading is not None and reading != self.reading:
             proxy = proxy or (USUAL_PROXY if needs_proxy(reading) else "")
         changes = {"reading": reading, "positions": positions, "proxy": proxy}
@@ -315,3 +315,8 @@ class Preset:
 def needs_proxy(reading: str) -> bool:
     """Return True if a reading takes the features of a second model."""
     return reading in READINGS and READINGS.row(reading).needs_proxy
+
+
+def keeps_block(reading: str) -> bool:
+    """Return True if a reading takes the last block as it is."""
+    return reading in READINGS and READINGS.row(reading).keeps_block

@@ -16,6 +16,7 @@ from gestalt.losses.noun_list import NounList
 from gestalt.losses.nouns import Nouns
 from gestalt.measures.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation.engine import top_down
+from gestalt.measures.segmentation.fitting import fit_protocol
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.models.folder import save_folder
 from gestalt.models.opening import open_target
@@ -122,7 +123,11 @@ def test_affinity_averages_the_vectors_of_locations_with_similar_features(small)
     weights = (5 * cosines).exp() / (5 * cosines).exp().sum(dim=2, keepdim=True)
     plain = model.embed_patches(shown).flatten(2).double()
     expected = functional.normalize(torch.einsum("bnm,bem->ben", weights, plain), dim=1)
-    model.check_reading("affinity")  # though a CNN has no last block
+    preset = top_down_protocol("sclip-336/sclip", reading="affinity")
+    assert (preset.reading, preset.positions) == ("affinity", "timm")
+    fitted = fit_protocol(preset, model, requested=True, open_vision=None)
+    assert fitted.read_by(reading="affinity").left_out == preset.left_out == fitted.left_out
+    assert preset.plainly() == top_down_protocol("sclip-336/sclip").plainly()
     found = model.embed_patches(shown, reading="affinity").flatten(2).double()
     close(found, expected, atol=1e-5, rtol=0)
 
