@@ -83,6 +83,9 @@ def draw_data(folder: Path) -> None:
     (folder / "two.yaml").write_text(
         "base: clippy_dino_max\nvary: {image.aggregation: [max, top_5]}\n"
     )
+    (folder / "survey.yaml").write_text(
+        "models: {clippy_dino_max: {}}\nbenchmarks: [./mine.yaml]\nprotocols: [whole_square]\n"
+    )
     saved(folder / "clip")
     record = folder / "my_package-1.0.dist-info"  # as pip leaves it
     record.mkdir()
