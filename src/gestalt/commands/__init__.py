@@ -1,5 +1,7 @@
-"""The commands: one file each, with its flags, checks and work.  What ``run`` needs of torch
-is imported inside it, so that a typo or ``--help`` ends at once.
+"""The commands of the command line: one file for each, with its flags, checks and work.
+
+``run`` imports torch and similar packages inside the function, so that a typo or ``--help`` ends at
+once.
 """
 
 COMMANDS = {
@@ -21,8 +23,9 @@ COMMANDS = {
     "segment": "label every pixel of pictures with the most similar of several words",
     "group": "divide pictures into groups of similar patches, without labels",
 }
-"""The file of each command in this folder -> what it does.  A file has ``flags(parser)``, which
-declares its flags, ``run(arguments)``, which returns the exit status, and most have
-``check(arguments)``, which refuses bad input before torch is imported and returns what it has read;
-``run`` finds that as ``arguments.checked``.
+"""The file of each command in this folder -> what the command does.
+
+Each file has ``flags(parser)``, which declares the flags, and ``run(arguments)``, which returns the
+exit status. Most files also have ``check(arguments)``, which refuses bad input before torch is
+imported. The return value of ``check`` is available to ``run`` as ``arguments.checked``.
 """

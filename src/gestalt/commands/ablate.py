@@ -57,7 +57,9 @@ def flags(parser: ArgumentParser) -> None:
 
 
 def check(arguments: Namespace) -> "Grid":
-    """Read the grid; ``arguments.grid`` may be an override that argparse took for a name."""
+    """Read the grid.  ``arguments.grid`` may be an override that argparse has taken for the
+    name.
+    """
     from gestalt.ablation.grid import check_number, read_grid
 
     words = [word for word in (arguments.grid, *arguments.overrides) if word]
@@ -75,9 +77,9 @@ def run(arguments: Namespace) -> int:
     """Run a grid, or list what would be run.  Returns 1 if a run failed, else 0.
 
     Raises:
-        ConfigError: parameters without a cluster, submitit refuses them, another process runs this
-            grid, or the results are not comparable.
-        Interrupted: a signal came.
+        ConfigError: parameters for a cluster are given without a cluster, or submitit refuses the
+            parameters; another process runs this grid; or the results are not comparable.
+        Interrupted: the process received a signal to stop.
     """
     from gestalt.ablation.equal_cost import at_equal_cost
     from gestalt.ablation.study import Study
@@ -114,8 +116,8 @@ def run(arguments: Namespace) -> int:
 
 
 def plan(study: "Study") -> list[str]:
-    """List the runs of a call with their states, one per line, and the expected time in the last
-    line.
+    """Return a line for each run of the grid with its state, and a last line with the expected
+    time.
     """
     from gestalt.results.text import span
 

@@ -31,8 +31,8 @@ def flags(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Print the table; before it, on the standard error, every setting that differs and the
-    supervision if ``--details`` asks for them.
+    """Print the table.  With ``--details``, first print every setting that differs, and the
+    supervision, to the standard error.
     """
     from gestalt.results import comparability, compare, grid
     from gestalt.results.text import WRITERS

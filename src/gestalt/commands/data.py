@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from gestalt.data_modules.sources import Source
 
 DRAWING_SIZE = 64
-"""Side of the images where none is shown; a source without files draws them at this size."""
+"""Side of the images in pixels when no image is shown.  A source without files draws them at this
+size.
+"""
 
 
 TOOLS = {
@@ -102,7 +104,8 @@ def check(arguments: Namespace) -> Experiment | None:
 
 
 def run(arguments: Namespace) -> int:
-    """Print what the source is, and run the tool.  Returns 1 if inspection finds no good sample.
+    """Print a description of the source, and run the tool.  Returns 1 if inspection finds no
+    readable sample.
 
     Raises:
         ValueError: the source cannot be opened, or its tool cannot use it.
@@ -119,7 +122,7 @@ def run(arguments: Namespace) -> int:
     from gestalt.runs.source import build_source
 
     config: Experiment = arguments.checked
-    # a stranger's table must not pack files of this machine
+    # A table from somebody else must not pack files of this machine.
     options = {"outside": False} if arguments.tool == "pack" else {}
     size = None if arguments.tool == "show" else DRAWING_SIZE
     source = build_source(config, size=size, **options)
@@ -240,7 +243,7 @@ def _place(arguments: Namespace, source: "Source", suffix: str) -> Path:
         raise ConfigError(
             f"--to {path}: is a folder; name a file, such as {path / f'data{suffix}'}"
         )
-    check_writable(path.parent, option="--to FILE")  # before an hour of reading
+    check_writable(path.parent, option="--to FILE")  # before reading, which may take an hour
     return path
 
 

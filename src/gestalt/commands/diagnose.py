@@ -27,7 +27,9 @@ def flags(parser: ArgumentParser) -> None:
 
 
 def check(arguments: Namespace) -> None:
-    """Refuse a picture that is no PNG, and ``--details`` in a format that has no place for it."""
+    """Refuse a picture whose name does not end in .png, and ``--details`` in a format that cannot
+    show the details.
+    """
     check_ending("--output", arguments.output, ".png")
     if arguments.details and arguments.format != "markdown":
         raise ConfigError(

@@ -1,6 +1,8 @@
-"""eval: score models, in one table if there are several; with --checkpoints, all that a run kept;
-with --sizes or --protocols, a model at several sizes or under several protocols, with one JSON and
-one plot; with --calibrate, choose a background threshold for it and report what that costs.
+"""eval: score one or several models, and print the metrics in one table.
+
+With --checkpoints, all checkpoints of a run are scored. With --sizes or --protocols, one model is
+scored at several sizes or under several protocols, and one JSON file and one plot are written. With
+--calibrate, a background threshold is chosen for a model, and its effect on the score is reported.
 """
 
 import json
@@ -53,11 +55,12 @@ def flags(parser: ArgumentParser) -> None:
 
 
 class Scoring(NamedTuple):
-    """Models that ``eval`` scores, and how.
+    """The models that ``eval`` scores, and the settings to score them with.
 
     Attributes:
         targets: the models, each once.
-        overrides: key=value words; names of benchmarks and ``--calibrate`` are among them.
+        overrides: key=value words, including those for the names of benchmarks and for
+            ``--calibrate``.
         swept: the sizes or the protocols of a sweep; empty without one.
     """
 
@@ -76,7 +79,7 @@ def check(arguments: Namespace) -> Scoring:
     benchmark = arguments.calibrate
     words = [word for word in arguments.overrides if "=" in word]
     bare = [word for word in arguments.overrides if "=" not in word]
-    # any path but that of a YAML file names a model
+    # A path that is not a YAML file names a model.
     named = [
         word
         for word in bare
@@ -116,8 +119,8 @@ def check(arguments: Namespace) -> Scoring:
 
 
 def _targets(word: str, overrides: list[str], arguments: Namespace) -> list[str]:
-    """Check a model, and the configuration of a run.  Returns it, or with ``--checkpoints`` all
-    checkpoints of its run.
+    """Check that a word names a model, and check the configuration if it is a run.  Returns the
+    model, or with ``--checkpoints`` all checkpoints of the run.
     """
     try:
         checkpoint = check_target(word)
@@ -126,7 +129,7 @@ def _targets(word: str, overrides: list[str], arguments: Namespace) -> list[str]
             raise
         raise ConfigError(f"{error}; nor a benchmark: {nearest(word, BENCHMARKS)}") from error
     if checkpoint is not None and (run := run_of(checkpoint)):
-        # Reading a saved configuration leaves out its files; scoring needs them.
+        # Reading a saved configuration does not check its files, but scoring needs them.
         config = config_of(checkpoint, run, overrides=overrides)
         unnamed_places(checkpoint, run, config, overrides).refuse("evaluation.benchmarks")
         check_scoring(config)
@@ -139,7 +142,7 @@ def _targets(word: str, overrides: list[str], arguments: Namespace) -> list[str]
 
 
 def _protocols(text: str) -> list[str]:
-    """Return the names of the protocols of segmentation, each once."""
+    """Split the text of ``--protocols`` into names of segmentation protocols, each once."""
     if text == "all":
         return [name for name in PRESETS if PRESETS[name].protocol.name == name]
     names = [word.strip() for word in text.split(",")]
@@ -152,7 +155,9 @@ def _protocols(text: str) -> list[str]:
 
 
 def _with_root_read(target: "Target", words: list[str]) -> "Target":
-    """Return a target; refuse ``benchmark_root`` where none of its benchmarks has files there."""
+    """Return the target, and refuse ``benchmark_root`` if none of its benchmarks reads files from
+    it.
+    """
     names = target.config.evaluation.benchmarks
     root = next((word for word in words if word.startswith("benchmark_root=")), None)
     if root is not None and not any(BENCHMARKS[name].layout for name in names):
@@ -181,7 +186,7 @@ def run(arguments: Namespace) -> int:
         for target in opened:
             sweep(target, swept, words, verbose=arguments.verbose)
     else:
-        # of names, which need not be paths
+        # Targets may be names that are not paths.
         shared = os.path.commonprefix(targets).rpartition("/")[0]  # noqa: RUF071
         labels = (word.removeprefix(f"{shared}/") for word in targets)
         rows = ((label, target, words) for label, target in zip(labels, opened, strict=True))

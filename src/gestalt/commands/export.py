@@ -1,5 +1,5 @@
-"""export: a trained model as a folder that loads anywhere, and its dense image encoder as a
-graph.
+"""export: write a trained model as a folder that loads anywhere, and its dense image encoder as an
+ONNX graph.
 """
 
 import re
@@ -17,8 +17,8 @@ from gestalt.support.files import check_free
 from gestalt.support.typed import ConfigError
 
 ONNX = ("onnx", "onnxscript", "onnxruntime")
-"""Packages that ``--onnx`` needs: the model, its writer, and the runtime that checks what was
-written.
+"""Packages that ``--onnx`` needs: the format, its writer, and the runtime that checks the written
+file.
 """
 
 
@@ -79,7 +79,7 @@ class Checked(NamedTuple):
 
 
 def check(arguments: Namespace) -> Checked:
-    """Check what is to be written, and the configuration of the run."""
+    """Check the labels, the output folders and the configuration of the run."""
     check_code(arguments)
     to = arguments.to
     license = arguments.license
@@ -127,11 +127,11 @@ def check(arguments: Namespace) -> Checked:
 
 
 def read_shares(words: str, checkpoint: Path | None, to: str | None) -> dict[float | None, str]:
-    """Read the words of ``--share``.  Returns the folder of each share.
+    """Parse the value of ``--share``.  Returns the folder of each share.
 
     Raises:
-        ConfigError: a share that is not a number from 0 to 1, or is named twice; or a run without a
-            start that may be opened.
+        ConfigError: a share is not a number from 0 to 1, or is named twice; or the weights that the
+            run started from may not be opened.
     """
     try:
         shares = [float(word) for word in words.split(",")]
@@ -160,11 +160,12 @@ def read_shares(words: str, checkpoint: Path | None, to: str | None) -> dict[flo
 
 
 def run(arguments: Namespace) -> int:
-    """Write what was asked for, and print each path; of a graph, its largest difference to the
-    model at three sizes.
+    """Write the requested files, and print each path.  For a graph, also print its largest
+    difference from the model at three image sizes.
 
     Raises:
-        ValueError: the model cannot be opened or exported, or a graph differs from it.
+        ValueError: the model cannot be opened or exported, or the outputs of the graph differ from
+            the model's.
     """
     import torch
 

@@ -45,8 +45,8 @@ def check(arguments: Namespace) -> Experiment:
 
 
 def run(arguments: Namespace) -> int:
-    """Make or continue a cache; with ``--check`` only check that it is complete and made for this
-    run.
+    """Write a cache of features, or continue an incomplete one.  With ``--check``, only check that
+    the cache is complete and fits this run.
     """
     from gestalt.runs.features import make_cache
 

@@ -21,12 +21,12 @@ KEYS = "any key of the configuration, such as trainer.max_epochs=2 data.root=DIR
 
 
 def add_keys(parser: argparse.ArgumentParser, help: str = KEYS) -> None:
-    """Let a command take key=value words, which may stand between its flags: ``overrides``."""
+    """Let a command take key=value words, also between its flags, as ``overrides``."""
     parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help=help)
 
 
 def add_code(parser: argparse.ArgumentParser) -> None:
-    """Let a command take the key=value words that name a model's code: ``overrides``."""
+    """Let a command take the key=value words that name a model's code, as ``overrides``."""
     add_keys(
         parser,
         "the Python code that a model from elsewhere names, to allow that it runs, such as "
@@ -63,7 +63,7 @@ def add_verbose(parser: argparse.ArgumentParser) -> None:
 
 
 def add_tables(parser: argparse.ArgumentParser) -> None:
-    """Add the results whose tables a command prints, and the format of these."""
+    """Add the arguments that name the results to print as tables, and the format of the tables."""
     parser.add_argument(
         "targets",
         metavar="RESULT",
@@ -82,7 +82,7 @@ def add_tables(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """Add what names the configuration of a run: an experiment, a scale, and key=value words."""
+    """Add the arguments that define a run: an experiment, a scale, and key=value words."""
     parser.add_argument(
         "experiment",
         help="one of `gestalt list experiments`, or the path of a YAML file of yours",
@@ -92,16 +92,16 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def check_ending(flag: str, file: str | None, *endings: str) -> None:
-    """Refuse a file, if one is named, whose name has none of some endings."""
+    """Check that a file's name, if given, has one of the allowed endings."""
     if file is not None and not file.lower().endswith(endings):
         raise ConfigError(f"{flag} {file}: name a file that ends in {endings[0]}")
 
 
 def read_labels(text: str) -> list[str]:
-    """Return the labels that ``--labels`` separates by commas.
+    """Parse the labels of ``--labels``, which are separated by commas.
 
     Raises:
-        ConfigError: none, one that is repeated, or text that is not UTF-8.
+        ConfigError: there is no label, a label is repeated, or the text is not UTF-8.
     """
     labels = [label.strip() for label in text.split(",") if label.strip()]
     if not labels:
@@ -114,7 +114,7 @@ def read_labels(text: str) -> list[str]:
 
 
 def pair(word: str) -> tuple[str, str]:
-    """Parse a key and its value."""
+    """Parse the word ``key=value``."""
     key, sign, value = word.partition("=")
     if not key or not sign:
         raise argparse.ArgumentTypeError(f"write KEY=VALUE, not {word!r}")
@@ -129,7 +129,7 @@ def count(word: str) -> int:
 
 
 def parameter(word: str) -> tuple[str, Any]:
-    """Parse a key and its value in YAML."""
+    """Parse the word ``key=value``, whose value is YAML."""
     key, value = pair(word)
     try:
         return key, read_values(value)
@@ -138,7 +138,7 @@ def parameter(word: str) -> tuple[str, Any]:
 
 
 def add_launcher(parser: argparse.ArgumentParser) -> None:
-    """Add the flags on where jobs run, and how many at a time."""
+    """Add the flags that set where jobs run and how many run at a time."""
     add = parser.add_argument
     add("--jobs", type=count, help="processes at a time (default: 1; all at once on SLURM)")
     add("--cluster", choices=("slurm", "local"), help="submit each process through submitit")
@@ -155,10 +155,12 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
 def choose_launcher(
     arguments: argparse.Namespace, folder: Path
 ) -> "LocalLauncher | ClusterLauncher":
-    """Return the launcher that the flags of ``add_launcher`` ask for; its logs are in ``folder``.
+    """Return the launcher that the flags of ``add_launcher`` ask for.  It writes logs to
+    ``folder``.
 
     Raises:
-        ConfigError: parameters without a cluster, or submitit refuses them.
+        ConfigError: parameters for a cluster are given without a cluster, or submitit refuses the
+            parameters.
     """
     from gestalt.ablation.launchers import ClusterLauncher, LocalLauncher
 

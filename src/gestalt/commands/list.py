@@ -1,5 +1,5 @@
-"""list: print what can be chosen by name, what each is, and whether it is built in or of an
-installed package.
+"""list: print the names that can be chosen, a description of each, and whether it is built in or
+comes from an installed package.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -27,7 +27,7 @@ from gestalt.tables import (
 
 
 def _yaml(folder: Path) -> list[Row]:
-    """Return the files of a folder with their first comment."""
+    """Return a row for each YAML file of a folder, with the file's first comment."""
     return [
         Row(path.stem, _first_sentence(path.read_text().splitlines()[0].lstrip("# ")))
         for path in sorted(folder.glob("*.yaml"))
@@ -39,7 +39,7 @@ def _first_sentence(text: str) -> str:
 
 
 def _folder(group: str) -> list[Row]:
-    """Return the rows of a registry whose built-in rows are the files of a folder, none of them
+    """Return the rows of a registry whose built-in entries are the files of a folder.  No file is
     imported.
     """
     return [

@@ -1,5 +1,5 @@
-"""Map pictures for ``segment`` and ``group``: read them, map each with each model, write files and
-a page.
+"""Read pictures for ``segment`` and ``group``, compute maps with each model, and write files and a
+page.
 """
 
 import errno
@@ -36,11 +36,11 @@ from gestalt.support.files import Fields, filled_folder
 from gestalt.support.process import tell
 
 MAX_PICTURES = 8
-"""Most pictures in memory at one time."""
+"""Maximum number of pictures in memory at one time."""
 
 MAX_PIXELS = 1 << 23
-"""Most pixels in memory at one time, unless one picture has more; a picture takes about 40 bytes a
-pixel while it is mapped.
+"""Maximum number of pixels in memory at one time, unless a single picture has more.  While it is
+mapped, a picture takes about 40 bytes for each pixel.
 """
 
 ONE_OF_THEM = (
@@ -49,26 +49,26 @@ ONE_OF_THEM = (
 )
 
 MAX_ELONGATION = 16.0
-"""Largest ratio of the sides of a picture that is seen whole with its aspect kept: attention's cost
-grows with the ratio's square.
+"""Maximum aspect ratio of a picture that the model sees whole with its aspect ratio kept.  The cost
+of attention grows with the square of the ratio.
 """
 
 
 class Mapper:
-    """A model that maps pictures: by labels, in groups, or both.
+    """A model that segments pictures: into labels, into groups, or both.
 
     Args:
-        target: names the model.
-        arguments: those of the command, which say how it maps.
+        target: name of the model.
+        arguments: arguments of the command, which set how pictures are mapped.
 
     Attributes:
         model: the model.
-        about: how it maps pictures, as JSON.
-        maps: from the kind of map, ``labels`` or ``groups``, to the function from pictures to maps.
-        protocols: how the model sees a picture, for each map.
-        entries: the numbers of the pictures so far, for the summary in a folder.
+        about: settings of the mapping, as JSON.
+        maps: kind of map, ``labels`` or ``groups`` -> function that maps pictures.
+        protocols: kind of map -> protocol that prepares a picture for the model.
+        entries: the numbers of each picture mapped so far, for the summary in the folder.
         caveats: the warnings so far.
-        unnamed: True if pixels that no label fits have one all the same.
+        unnamed: True if every pixel gets a label, even if no label fits.
     """
 
     def __init__(self, target: str, arguments: Namespace) -> None:
@@ -96,7 +96,7 @@ class Mapper:
             self.maps["labels"] = lambda pictures: model.segment(
                 pictures, work.labels, protocol=chosen
             )
-            name = None  # of the groups: the model's
+            name = None  # the model's default for groups
             self.unnamed = arguments.threshold is None and BACKGROUND not in work.labels
         if groups is not None:
             self.protocols.append(partition_protocol(model, groups, name=name))
@@ -109,7 +109,9 @@ class Mapper:
 
     @cached_property
     def identity(self) -> Identity:
-        """The model in a summary: its name as given, what the name meant, and its weights' hash."""
+        """The model as a summary describes it: its name as given, the model that the name resolved
+        to, and the hash of the weights.
+        """
         known = {key: self.model.identity[key] for key in TRAINED if key in self.model.identity}
         return {
             "model": self.model.name,
@@ -118,8 +120,9 @@ class Mapper:
         }
 
     def map(self, pictures: list[Tensor]) -> list[dict[str, SegmentedImage]]:
-        """Return the maps of each picture by their kind; print each caveat once, and keep it; show
-        other warnings.
+        """Return the maps of each picture, by kind of map.
+
+        Each caveat is printed once and stored; other warnings are shown.
         """
         with warnings.catch_warnings(record=True, action="always", category=Caveat) as caught:
             mapped = [maps(pictures) for maps in self.maps.values()]
@@ -138,7 +141,7 @@ class Mapper:
 
 
 class LoadedImage(NamedTuple):
-    """A picture that was read: its file, the name of its results, and its pixels (3, H, W)
+    """A picture that was read: its file, the name of its results, and its pixels, (3, H, W)
     uint8.
     """
 
@@ -148,15 +151,15 @@ class LoadedImage(NamedTuple):
 
 
 def map_pictures(arguments: Namespace) -> int:
-    """Map every picture with every model, write what the arguments ask for, and print where it is.
+    """Map every picture with every model, write the requested files, and print their paths.
 
     Returns:
-        The exit status: 1 if a picture could not be read, is too elongated for a protocol, or its
-            results would have too long a name.
+        The exit status: 1 if a picture was skipped, else 0. A picture is skipped if it cannot be
+        read, is too elongated for a protocol, or if the name of its results would be too long.
 
     Raises:
-        ValueError: a model that cannot be opened, or a protocol, a reading, a threshold or a number
-            of groups that does not fit it.
+        ValueError: a model cannot be opened; or a protocol, a dense inference method, a threshold
+            or a number of groups does not fit the model.
     """
     work: Work = arguments.checked
     if arguments.to is None:
@@ -168,7 +171,7 @@ def map_pictures(arguments: Namespace) -> int:
     if len(work.pictures) > len(skipped):
         for place in (work.output, arguments.to, arguments.html):
             if place:
-                # The name of a file need not be UTF-8.
+                # The name of a file may not be valid UTF-8.
                 print(str(place).encode(errors="backslashreplace").decode())
     if skipped:
         tell(f"gestalt: {len(skipped)} of {len(work.pictures)} pictures were skipped")
@@ -176,8 +179,8 @@ def map_pictures(arguments: Namespace) -> int:
 
 
 def _map(arguments: Namespace, folders: list[Path]) -> dict[str, str]:
-    """Map every picture with every model, and write the results of each model into its folder, if
-    there are folders.  Returns the pictures that were skipped, and why.
+    """Map every picture with every model, and write the results of each model to its folder if
+    there are folders.  Returns skipped picture -> reason.
     """
     work: Work = arguments.checked
     kind = work.kind
@@ -185,12 +188,12 @@ def _map(arguments: Namespace, folders: list[Path]) -> dict[str, str]:
     skipped: dict[str, str] = {}
     for mapper in mappers:
         tell(f"model: {mapper.model.origin}")
-    images: list[Fields] = []  # of the page
+    images: list[Fields] = []  # to show on the page
     protocols = [protocol for mapper in mappers for protocol in mapper.protocols]
     for batch in _read_pictures(work, skipped, protocols):
         mapped = [mapper.map([picture.pixels for picture in batch]) for mapper in mappers]
         for number, picture in enumerate(batch):
-            shown = [maps[number] for maps in mapped]  # of each model
+            shown = [maps[number] for maps in mapped]  # one for each model
             for mapper, maps, folder in zip(mappers, shown, folders, strict=False):
                 files = [folder / f"{picture.name}{suffix}" for suffix in work.suffixes]
                 entry = numbers(maps[kind], picture=picture.path, kind=kind)
@@ -215,7 +218,7 @@ def _map(arguments: Namespace, folders: list[Path]) -> dict[str, str]:
 
 
 def _as_groups(picture: Tensor, values: Tensor, groups: int) -> SegmentedImage:
-    """Return the groups of a picture named by number, largest first."""
+    """Return a map of the groups of a picture.  Groups are named by number, the largest first."""
     shares = torch.bincount(values.flatten(), minlength=groups) / values.numel()
     order = shares.argsort(descending=True, stable=True)
     names = tuple(f"group {number}" for number in range(1, groups + 1))
@@ -247,8 +250,9 @@ def _write_page(path: Path, images: list[Fields], mappers: list[Mapper]) -> None
 def _read_pictures(
     work: Work, skipped: dict[str, str], protocols: list[ImageProtocol]
 ) -> Iterator[list[LoadedImage]]:
-    """Read pictures in order, a few at a time, under a progress bar on a terminal; name those that
-    cannot be mapped, and put them into ``skipped``.
+    """Yield pictures in order, a few at a time, with a progress bar on a terminal.
+
+    Pictures that cannot be mapped are printed and added to ``skipped``.
     """
     batch: list[LoadedImage] = []
     pairs = list(zip(work.pictures, work.names, strict=True))
@@ -270,17 +274,18 @@ def _read_pictures(
 
 
 def _skip(path: Path, why: str, skipped: dict[str, str]) -> None:
-    """Say why a picture has no result, and keep it for the summary."""
+    """Print why a picture has no result, and store the reason for the summary."""
     skipped[str(path)] = why
     tqdm.write(f"gestalt: {why}", file=sys.stderr)
 
 
 def check_elongated(picture: LoadedImage, protocol: ImageProtocol) -> None:
-    """Refuse a picture that a protocol would see whole at a size which takes minutes or all memory.
+    """Refuse a picture that is too elongated for a protocol, since mapping it would take minutes or
+    all memory.
 
     Raises:
-        ValueError: the resized picture's sides have a ratio above ``MAX_ELONGATION``, and it is not
-            seen in windows.
+        ValueError: the aspect ratio of the resized picture is above ``MAX_ELONGATION``, and the
+            protocol does not use sliding windows.
     """
     height, width = picture.pixels.shape[1:]
     rows, columns = protocol.target_size(height, width)

@@ -1,4 +1,4 @@
-"""Flags of ``segment`` and ``group``, the pictures that paths name, and where the results go."""
+"""The flags of ``segment`` and ``group``, the search for pictures, and the paths of the results."""
 
 import glob
 import os
@@ -18,24 +18,24 @@ from gestalt.support.plugins import find_code
 from gestalt.support.typed import ConfigError
 
 MAX_ON_A_PAGE = 200
-"""Most pictures on one page, which embeds them all: about 100 KB each, and more with several
-models.
+"""Maximum number of pictures on one page.  The page embeds all of them: about 100 KB for each
+picture, and more with several models.
 """
 
 
 class Work(NamedTuple):
-    """Pictures that ``segment`` or ``group`` maps, and the files that it writes.
+    """The pictures that ``segment`` or ``group`` maps, and the files that the command writes.
 
     Attributes:
-        kind: of map, ``labels`` or ``groups``; the results' names end in it.
-        labels: those that pixels are given; empty for groups.
+        kind: kind of map, ``labels`` or ``groups``.  The names of the results end in it.
+        labels: labels to choose from for each pixel; empty for groups.
         overrides: words that name the code of a model.
         pictures: the pictures, each once.
-        names: of the results of each picture, without ending.
-        suffixes: the ends of the files of a picture's results: coloured, as a map, as an array if
-            asked for, and as numbers.
-        folders: one for the results of each model; empty without ``--to``.
-        output: the file of a single picture; None without one.
+        names: name of the results of each picture, without ending.
+        suffixes: endings of the files of a picture: the coloured image, the map, the array if
+            requested, and the numbers.
+        folders: a folder for the results of each model; empty without ``--to``.
+        output: file for the result of a single picture; None otherwise.
     """
 
     kind: str
@@ -49,7 +49,7 @@ class Work(NamedTuple):
 
 
 def add_pictures(parser: ArgumentParser) -> None:
-    """Add the pictures, the models, and where the results go."""
+    """Add the arguments for the pictures, the models, and the paths of the results."""
     add = parser.add_argument
     add(
         "paths",
@@ -91,11 +91,12 @@ def add_pictures(parser: ArgumentParser) -> None:
 
 
 def pictures_of(words: list[str]) -> list[Path]:
-    """Return the pictures that files, folders and patterns name, each once: in the order of the
-    words, and in natural order within one.
+    """Return the pictures that files, folders and patterns name, each once.
+
+    Pictures are in the order of the words, and in natural order within one word.
 
     Raises:
-        ConfigError: a word that names no picture.
+        ConfigError: a word names no picture.
     """
     found: dict[str, Path] = {}
     for word in words:
@@ -109,7 +110,7 @@ def _named_by(word: str) -> list[Path]:
     path = Path(word)
     why = "no such file; name a picture, a folder of pictures or a pattern"
     if path.is_dir():
-        # a file that is named itself is read whatever its ending
+        # A file that the user names is read whatever its ending.
         pictures = [file for file in _files_in(path) if file.suffix.lower() in endings()]
         pattern = path / "**" / "*.jpg"
         why = (
@@ -129,17 +130,18 @@ def _files_in(folder: Path) -> list[Path]:
 
 
 def natural(path: Path) -> list[int | str]:
-    """Return a key by which frame2 sorts before frame10: texts and numbers by turns."""
+    """Return a sort key of alternating texts and numbers, so that frame2 comes before frame10."""
     words = re.split(r"(\d+)", str(path).casefold())
     return [int(word) if word.isdecimal() else word for word in words]
 
 
 def result_names(pictures: list[Path]) -> list[str]:
-    """Return what the results of each picture are called, without ending: the picture's name; where
-    two are equal, with their folders.
+    """Return the name of the results of each picture, without ending.
+
+    This is the picture's name, with its folders if two pictures have the same name.
 
     Raises:
-        ConfigError: two pictures whose results would have the same names.
+        ConfigError: the results of two pictures would have the same name.
     """
     common = os.path.commonpath([os.path.abspath(path.parent) for path in pictures])
     below = [Path(os.path.relpath(path, common)) for path in pictures]
@@ -157,11 +159,11 @@ def result_names(pictures: list[Path]) -> list[str]:
 
 
 def model_folders(models: list[str], to: Path) -> list[Path]:
-    """Return the folder of each model's results: ``to``, or with several models one inside it for
-    each.
+    """Return the folder for each model's results: ``to``, or with several models a folder inside
+    ``to`` for each.
 
     Raises:
-        ConfigError: a model twice.
+        ConfigError: a model is named twice.
     """
     if len(models) == 1:
         return [to]
@@ -181,19 +183,19 @@ def check_pictures(
     protocols: Iterable[str],
     labels: Sequence[str] = (),
 ) -> Work:
-    """Check what ``segment`` and ``group`` share, and choose what is written.
+    """Check the arguments that ``segment`` and ``group`` share, and choose the files to write.
 
     Args:
         arguments: arguments of the command.
-        kind: of map.
-        ending: of the name of a single picture's result, beside the picture.
-        protocols: the names to choose from.
-        labels: those that pixels are given.
+        kind: kind of map.
+        ending: ending of the result of a single picture, which is written beside the picture.
+        protocols: names of protocols to choose from.
+        labels: labels to choose from for each pixel.
 
     Raises:
-        ConfigError: too many groups, an unknown protocol, no place for the results, a place that
-            cannot be written to, a file that is there already and was not named, or a model that
-            is not there.
+        ConfigError: there are too many groups, or the protocol is unknown; no folder or file is
+            given for the results, or it cannot be written to; a result would overwrite a file that
+            was not named; or a model does not exist.
     """
     groups, protocol = arguments.groups, arguments.protocol
     if groups is not None and groups > MAX_GROUPS:

@@ -1,4 +1,7 @@
-"""train --plan: what a run takes, and what it lacks, one line a station.  No run is written."""
+"""train --plan: estimate the time and memory that a run needs, and report what is missing.
+
+Each check prints one line.  No run folder is written.
+"""
 
 import math
 import time
@@ -50,32 +53,38 @@ from gestalt.training.progress import peak_memory
 from gestalt.training.trainer import on_cuda
 
 LOADING_OVER_COMPUTING = 1.2
-"""Recommended speed of the loading processes over that of the device; above 1, since both vary."""
+"""Recommended ratio of the speed of loading to the speed of the device.  It is above 1 because both
+vary.
+"""
 
 CHECKPOINTS_AT_ONCE = 3
-"""Checkpoints that lie in a run's folder at one time: the last, the best, and one that is being
-written.
+"""Maximum number of checkpoints in a run's folder at one time: the last, the best, and one that is
+being written.
 """
 
 PAIRS_A_TAR = 5041
-"""Pairs that a tar is taken to have if none is there: the mean of CC12M, 10,968,539 pairs in 2,176
-tars.  Source: the description of pixparse/cc12m-wds on the Hugging Face hub.
+"""Assumed number of image-text pairs in a tar when no tar exists yet: the mean of CC12M, which has
+10,968,539 pairs in 2,176 tars.  Source: the description of pixparse/cc12m-wds on the Hugging Face
+hub.
 """
 
 PEAKS = {"A100": 312e12, "H100": 989e12}
-"""Device -> its dense peak in bf16, FLOP a second.  Source: pytorch/torchtitan, tools/utils.py."""
+"""Device -> its peak throughput in bf16 without sparsity, in FLOP per second.  Source:
+pytorch/torchtitan, tools/utils.py.
+"""
 
 PEAK_SHARES = (0.15, 0.25)
-"""Shares of the peak that training reaches: a usual one, and a good one.  open_clip's ViT-B/16 on
-LAION-400M took 10,700 hours of an A100 for 13.0 billion pairs, which is 13 %.
+"""Shares of the peak throughput that training reaches: a usual share and a good share.  open_clip's
+ViT-B/16 on LAION-400M took 10,700 A100 hours for 13.0 billion pairs, which is 13 % of the peak.
 """
 
 
 def plan(config: Experiment) -> int:
-    """Print the plan of a run, a line a station.
+    """Print the plan of a run, with one line for each check.
 
     Returns:
-        The exit status: 1 if something must be fixed; 0 also if files are not there yet.
+        The exit status: 1 if something must be fixed, else 0. Files that do not exist yet do not
+        count as something to fix.
 
     Raises:
         ValueError: the configuration cannot run, or a launcher started several processes.
@@ -100,38 +109,40 @@ def plan(config: Experiment) -> int:
 
 
 class Stations:
-    """A run on its way from files to its last step.  A station is a method that returns what is to
-    be said of it, and raises ``NotThere`` for files that are missing and another ValueError for
-    what must be fixed.
+    """The checks of a plan, in the order of a run: from opening its files to its last step.
 
-    Steps are taken with what is there: scenes in place of pairs, random weights, and a text tower
-    of CLIP's form in place of a model; fewer pairs than a batch are repeated.
+    Each check is a method. It returns the text to print; it raises ``NotThere`` if files are
+    missing, and another ValueError if something must be fixed.
+
+    Steps are timed even if files are missing. Synthetic scenes then replace the image-text pairs,
+    random weights replace pretrained weights, and a text tower with the shape of CLIP's replaces a
+    text model. If there are fewer pairs than a batch needs, pairs are repeated.
 
     Attributes:
-        config: its configuration.
-        ranks: number of its devices, ``local`` of them on each node.
-        share: pairs of a batch on each device.
-        elsewhere: True if its devices are not those of this machine, which has no accelerator: they
-            are named, or several.
-        device: where steps are taken here.
-        unopened: why its pairs cannot be read; None if they can.
-        unloaded: why its weights cannot be loaded.
-        trial: its parts, for steps here.
-        pairs: those that steps are taken with.
-        facts: about the pairs, ``there`` of which are there.
-        saved: bytes of a checkpoint.
-        workers: loading processes of each device, elsewhere the most that are chosen.
-        flop: those of a step over all devices.
-        starting: seconds in which data and weights are opened.
-        seconds: of a step; 0 if none is taken here.
-        scoring: seconds of a validation.
+        config: configuration of the run.
+        ranks: number of devices of the run, ``local`` of them on each node.
+        share: number of pairs of a batch on each device.
+        elsewhere: True if the run is for other devices: this machine has no accelerator, and the
+            configuration names one or asks for several devices.
+        device: device of this machine on which steps are timed.
+        unopened: the error for which the training pairs cannot be read; None if they can be read.
+        unloaded: the errors for which weights cannot be loaded.
+        trial: the parts of the run, built for steps on this machine.
+        pairs: batch of image-text pairs that the steps use.
+        facts: description of the pairs; ``there`` is the number of pairs that exist.
+        saved: size of a checkpoint in bytes.
+        workers: number of loading processes for each device; the maximum number if ``elsewhere``.
+        flop: FLOP of a step, summed over all devices.
+        starting: seconds to open data and weights.
+        seconds: seconds of a step; 0 if no step was timed.
+        scoring: seconds of one validation.
     """
 
     def __init__(self, config: Experiment) -> None:
-        """Open what is there.
+        """Open the data and the weights that exist.
 
         Raises:
-            ValueError: the configuration cannot run, whatever is there.
+            ValueError: the configuration cannot run with any data or weights.
         """
         self.config = config
         self.local = ranks_here(config)
@@ -148,7 +159,7 @@ class Stations:
             here.trainer.precision = "32-true"  # a CPU has no float16
         prepare(here)
         self.device = torch.device("cuda" if on_cuda(here.trainer) else "cpu")
-        here.data.max_bad_share = 1.0  # of shards
+        here.data.max_bad_share = 1.0  # the plan reports missing shards itself
         self.unopened: ValueError | None = None
         try:
             build_source(here)
@@ -161,14 +172,14 @@ class Stations:
         drawn = without_weights(here)
         for tried in (here, drawn, replace(drawn, text=text)):
             try:
-                # before the trial, so that one model at a time is in memory
+                # Counting comes before the trial, so that only one model at a time is in memory.
                 self.flop, self.saved = count_training(tried, pairs_a_step(config))
                 begin = time.monotonic()
                 self.trial = build_trial(tried)
                 self.starting = time.monotonic() - begin
                 break
             except ValueError as error:
-                traceback.clear_frames(error.__traceback__)  # they hold towers that are built
+                traceback.clear_frames(error.__traceback__)  # the frames hold towers
                 self.unloaded.append(error)
         else:
             raise self.unloaded[-1]
@@ -177,11 +188,11 @@ class Stations:
         self.there = 0 if self.unopened else self.facts["samples"]
         self.workers = loading_processes(config)
         if self.elsewhere and config.data.workers is None:
-            self.workers = MAX_WORKERS  # at most so many are chosen there
+            self.workers = MAX_WORKERS  # the maximum that is chosen there
         self.seconds = self.scoring = 0.0
 
     def stations(self) -> list[Callable[[], str]]:
-        """Return the stations in order; some use what an earlier one has measured."""
+        """Return the checks in order.  Some use what an earlier check has measured."""
         return [
             self.index,
             self.captions,
@@ -198,7 +209,7 @@ class Stations:
         ]
 
     def index(self) -> str:
-        """Say which shards and pairs are there."""
+        """Report which shards and pairs exist."""
         if self.unopened:
             raise self.unopened
         text = self.trial.data.summary()
@@ -210,7 +221,7 @@ class Stations:
         return text
 
     def captions(self) -> str:
-        """Say how many pairs have captions of another table."""
+        """Report how many pairs have captions from a separate table."""
         if self.unopened:
             raise NotThere("known once pairs can be read")
         parts = self.facts.get("mixture", [self.facts])
@@ -222,7 +233,7 @@ class Stations:
         return ", ".join(joined) or "those of the source"
 
     def weights(self) -> str:
-        """Say where the weights are from."""
+        """Report where the weights come from."""
         if self.unloaded:
             kind = NotThere if isinstance(self.unloaded[0], NotThere) else ConfigError
             raise kind("; ".join(dict.fromkeys(map(str, self.unloaded))))
@@ -230,7 +241,7 @@ class Stations:
         return f"image {model.image_origin.source}, text {model.text_origin.source}"
 
     def batch(self) -> str:
-        """Say how devices share the pairs of a step."""
+        """Report how the pairs of a step are divided among devices."""
         check_training(self.config)
         pairs = pairs_a_step(self.config)
         text = f"{pairs:,} pairs a step, {pairs // self.ranks:,} on each of {self.ranks} devices"
@@ -239,8 +250,10 @@ class Stations:
         return text
 
     def memory(self) -> str:
-        """Take steps, and measure their memory: on CUDA with half of the pairs as often as they do
-        not fit; on a CPU, whose system would kill the process, with few.
+        """Take training steps and report their peak memory.
+
+        On CUDA the number of pairs is halved until they fit. On a CPU only a few pairs are used,
+        because the system would kill a process that runs out of memory.
         """
         if self.elsewhere:
             return (
@@ -250,7 +263,7 @@ class Stations:
         cuda = self.device.type == "cuda"
         parts = self.config.trainer.accumulate_grad_batches
         take_steps(self.trial, repeat(self.pairs, parts))
-        before = peak_memory(self.device)  # with weights and optimiser
+        before = peak_memory(self.device)  # of weights and optimiser state
         free = torch.cuda.mem_get_info()[0] if cuda else free_memory() / self.local
         taken = self.share if cuda else min(self.share, MAX_PAIRS)
         while taken and not self.seconds:
@@ -273,7 +286,7 @@ class Stations:
         )
 
     def step(self) -> str:
-        """Say what a step computes, and how long it takes."""
+        """Report the FLOP of a step and how long it takes."""
         pairs = pairs_a_step(self.config)
         text = f"{amount(self.flop, 'FLOP')} for {pairs:,} pairs"
         if not self.seconds:
@@ -284,7 +297,7 @@ class Stations:
         )
 
     def _estimated(self, count: int) -> str:
-        """Return the time of so many steps on named devices."""
+        """Return the estimated time of ``count`` steps on each device of ``PEAKS``."""
         low, high = PEAK_SHARES
         times = []
         for name, peak in PEAKS.items():
@@ -294,7 +307,7 @@ class Stations:
         return f"{', '.join(times)}, estimated at {low:.0%} and {high:.0%} of their peak in bf16"
 
     def loading(self) -> str:
-        """Time the reading of pairs, and say how many processes keep up with a step."""
+        """Time the reading of pairs, and report how many loading processes keep up with a step."""
         if self.unopened:
             raise NotThere("it is timed once image-text pairs are there")
         begin = time.monotonic()
@@ -318,7 +331,7 @@ class Stations:
         return text
 
     def shm(self) -> str:
-        """Say how much of the shared memory batches take."""
+        """Report how much shared memory the batches take."""
         text = (
             f"{amount(shared_bytes(self.config, self.workers), 'B')} of {SHARED} for "
             f"{self.workers} processes of each of {self.local} devices of a node"
@@ -328,7 +341,7 @@ class Stations:
         return text
 
     def validation(self) -> str:
-        """Score a few images of the benchmarks that are there."""
+        """Score a few images of each benchmark, and report the time of a whole validation."""
         names = self.config.evaluation.benchmarks
         if not names:
             return "evaluation.benchmarks names none"
@@ -336,14 +349,14 @@ class Stations:
         return f"{span(self.scoring)} here for {', '.join(names)}"
 
     def checkpoint(self) -> str:
-        """Say how large checkpoints are."""
+        """Report the size of a checkpoint."""
         return (
             f"{amount(self.saved, 'B')} each, {CHECKPOINTS_AT_ONCE} at most (last, best, one "
             "while it is written) beside those of checkpoint_keep"
         )
 
     def disk(self) -> str:
-        """Compare the free space with what checkpoints take."""
+        """Compare the free disk space with the space that checkpoints take."""
         every = self.config.checkpoint_keep
         count = CHECKPOINTS_AT_ONCE + (self._length()[1] // every if every else 0)
         free, need = free_bytes(Path.cwd()), count * self.saved
@@ -353,8 +366,10 @@ class Stations:
         return text
 
     def _length(self) -> tuple[int, int, int]:
-        """Return the steps of an epoch, all steps, and the pairs of an epoch, with those of missing
-        shards; without any shard, those of the names of tars.
+        """Return the steps of an epoch, the steps of the run, and the pairs of an epoch.
+
+        Pairs of missing shards are included. If no shard exists, the number of pairs is estimated
+        from the number of tar names.
         """
         data = self.config.data
         if self.unopened and data.source == "tars" and not data.mixture:
@@ -371,8 +386,9 @@ class Stations:
         return epoch, total, pairs
 
     def hours(self) -> str:
-        """Say how long the run takes, which ``trainer.max_time`` may end before, and what of its
-        start and its end is counted.
+        """Report how long the run takes, and which parts of its start and end are counted.
+
+        A run that ``trainer.max_time`` would end before its last step must be fixed.
         """
         epoch, total, pairs = self._length()
         text = f"{total:,} steps of {pairs:,} pairs an epoch"

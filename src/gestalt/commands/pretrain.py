@@ -24,7 +24,7 @@ from gestalt.support.typed import ConfigError, read_keys
 FREE = {key for key in NOT_HASHED if not key.startswith("pretraining.")} | {
     "pretraining.save_every_steps"
 }
-"""Keys in which a run may differ from the interrupted one that it continues."""
+"""Keys that may differ between an interrupted run and the run that continues it."""
 
 
 def flags(parser: ArgumentParser) -> None:
@@ -60,7 +60,7 @@ def check(arguments: Namespace) -> Making:
         arguments.to
         or LOGS / "pretrained" / stem(arguments.scale) / f"{arguments.init}.safetensors"
     )
-    if file.suffix != ".safetensors":  # The loader looks for lower case only.
+    if file.suffix != ".safetensors":  # The loader accepts lower case only.
         raise ConfigError(f"--to {file}: name a file that ends in .safetensors")
     if file.exists():
         raise ConfigError(f"{file} exists; choose another --to, or remove it")
@@ -71,13 +71,13 @@ def check(arguments: Namespace) -> Making:
 
 
 def run(arguments: Namespace) -> int:
-    """Make the weights of ``image.init``, and the JSON beside them, and print the file; an
-    interrupted run is resumed.
+    """Pretrain the weights of ``image.init``, write them with a JSON file beside them, and print
+    the path.  An interrupted run is resumed.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, once the state is saved.
         NonFiniteLoss: the gradient is NaN or infinite.
-        ValueError: the configuration cannot run, or the file's folder is of an unfinished run with
+        ValueError: the configuration cannot run, or the folder belongs to an unfinished run with
             other keys.
     """
     from gestalt.models.start import check_names
@@ -99,7 +99,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _keep_keys(folder: Path, config: Experiment) -> None:
-    """Write ``config.yaml``, unless a checkpoint of other keys is there, which this run would
+    """Write ``config.yaml``.  Refuse a folder with a checkpoint of other keys, which this run would
     resume.
     """
     saved = folder / "config.yaml"

@@ -18,7 +18,7 @@ def flags(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Write the page and print its path; a page that was there is named as replaced."""
+    """Write the page and print its path.  Also print if an older page was replaced."""
     from gestalt.results.grid import read_results
     from gestalt.results.report import write_report
 

@@ -1,4 +1,4 @@
-"""reproduce: score a published number again, print ours beside it, and say whether it passes."""
+"""reproduce: measure a published number again, print both numbers, and say whether ours passes."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -12,7 +12,7 @@ from gestalt.measures.evaluation.published import published, published_number
 from gestalt.support.typed import ConfigError
 
 CHANGING = ("evaluation.", "image.", "text.")
-"""Prefixes of the keys that may change a score, unless ``NOT_HASHED`` has them."""
+"""Prefixes of keys that may change a score.  Keys of ``NOT_HASHED`` are excepted."""
 
 
 def flags(parser: ArgumentParser) -> None:
@@ -34,8 +34,9 @@ def flags(parser: ArgumentParser) -> None:
 
 
 def check(arguments: Namespace) -> list[str]:
-    """Check the name, and that key=value words come with one and leave its settings as they are.
-    Returns the words, with the folder of ``gestalt data get`` if they name none.
+    """Check the name, and that key=value words come with a name and do not change its settings.
+
+    Returns the words, with the folder of ``gestalt data get`` if they name no folder.
     """
     words = [word for word in arguments.overrides if "=" not in word]
     if words or (arguments.name is not None and "=" in arguments.name):
@@ -62,12 +63,12 @@ def check(arguments: Namespace) -> list[str]:
 
 
 def run(arguments: Namespace) -> int:
-    """List the published numbers, or score one of them and print both numbers, their difference
-    and a verdict.
+    """List the published numbers; or measure one of them again, and print both numbers, their
+    difference and a verdict.
 
     Returns:
-        0 for the list and for a pass; 1 for a fail, and without a verdict: a part of the set, or
-        other settings than the published ones.
+        The exit status: 0 for the list and for a pass; 1 for a fail, or if there is no verdict
+        because only a part of the set was scored or the settings are not the published ones.
 
     Raises:
         ValueError: the data or the weights are missing; the message says where they belong.

@@ -1,4 +1,4 @@
-"""score: score the label maps of any system, which lie in a folder, by a benchmark's truth."""
+"""score: score a folder of label maps from any system against the ground truth of a benchmark."""
 
 import json
 import shlex
@@ -24,10 +24,10 @@ VALUES = {
     "truth": "as in the benchmark's masks",
     "voc_colours": "RGB",
 }
-"""Kinds of values of label maps -> what they are."""
+"""Kind of values in label maps -> its description."""
 
 SCORE_KEYS = words_read_by(Reader.LABEL_MAPS, Experiment)
-"""How the overrides begin that scoring label maps reads."""
+"""Prefixes of the overrides that scoring label maps reads."""
 
 
 def flags(parser: ArgumentParser) -> None:
@@ -94,8 +94,8 @@ class LabelMaps(NamedTuple):
 
     Attributes:
         config: the configuration of the benchmark.
-        folder: the maps' own folder.
-        values: the kind of their values, or the class of each.
+        folder: folder that holds the maps.
+        values: the kind of the values, or the class of each value.
     """
 
     config: Experiment
@@ -104,7 +104,9 @@ class LabelMaps(NamedTuple):
 
 
 def check(arguments: Namespace) -> LabelMaps:
-    """Return the label maps: their configuration, folder and values."""
+    """Check the arguments.  Returns the configuration, the folder and the values of the label
+    maps.
+    """
     benchmark = arguments.bench
     measure = arguments.measure
     values = arguments.values
@@ -136,7 +138,7 @@ def check(arguments: Namespace) -> LabelMaps:
 
 
 def _values(path: Path) -> dict[int, str | None]:
-    """Read the class of each value, by name; None for no class."""
+    """Read a file that maps each value to the name of a class, or to None for no class."""
     if not path.is_file():
         raise ConfigError(
             f"--values {path}: no such file; choose {', '.join(VALUES)}, or a JSON of value to "
@@ -158,8 +160,8 @@ def _values(path: Path) -> dict[int, str | None]:
 
 
 def run(arguments: Namespace) -> int:
-    """Score the folder, print the metrics and write ``evaluations/<n>.json`` in the folder of its
-    records.
+    """Score the folder, print the metrics and write ``evaluations/<n>.json`` in the output
+    folder.
     """
     import torch
 
@@ -200,7 +202,7 @@ def run(arguments: Namespace) -> int:
         "name": name,
         "command": shlex.join(["gestalt", *arguments.words]),
         "overrides": arguments.overrides,
-        # The other keys are placeholders.
+        # The other keys of the configuration are placeholders.
         "config": keys_below(config, ("evaluation.benchmarks=", *SCORE_KEYS)),
         "config_hash": None,
         "predictions": {
@@ -221,14 +223,15 @@ def run(arguments: Namespace) -> int:
 
 
 def _statement(folder: Path, names: list[str] | None) -> Fields | None:
-    """Return the file in which ``eval --predictions`` states what made the maps; None without one.
+    """Read the file in which ``eval --predictions`` describes the origin of the maps; None if there
+    is no file.
 
     Args:
         folder: folder of the maps.
         names: names of the benchmark's classes; None for groups.
 
     Raises:
-        ConfigError: it cannot be read, or the maps are of other classes.
+        ConfigError: the file cannot be read, or it lists other classes.
     """
     from gestalt.measures.evaluation.pictures import STATEMENT
 

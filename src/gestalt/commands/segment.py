@@ -1,4 +1,4 @@
-"""segment: label every pixel of pictures with the most similar of several words."""
+"""segment: give every pixel of pictures the most similar of several labels."""
 
 from argparse import ArgumentParser, Namespace
 

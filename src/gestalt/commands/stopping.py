@@ -1,4 +1,4 @@
-"""How a stopped command goes on: what to type, or the job that SLURM queues again."""
+"""How a stopped command continues: print what to type, or let SLURM queue the job again."""
 
 import os
 import shlex
@@ -15,8 +15,9 @@ SCONTROL_SECONDS = 60
 
 
 def interrupted(stop: Interrupted, arguments: Namespace) -> int:
-    """Print why a command stopped and how to go on; after SIGUSR1 queue the SLURM job of a training
-    with ``resume=auto`` again.
+    """Print why a command stopped and how to continue it.
+
+    After SIGUSR1, the SLURM job of a training run with ``resume=auto`` is queued again.
 
     Returns:
         The exit status, 128 + the number of the signal.
@@ -29,8 +30,8 @@ def interrupted(stop: Interrupted, arguments: Namespace) -> int:
 
 
 def requeue_job(environment: Mapping[str, str]) -> str:
-    """Ask SLURM to queue the job of this process again; return a sentence on the outcome, empty
-    outside a job.
+    """Ask SLURM to queue the job of this process again.  Returns a sentence on the outcome, which
+    is empty outside a job.
     """
     if "SLURM_JOB_ID" not in environment:
         return ""
@@ -60,7 +61,7 @@ def _continuation(stop: Interrupted, arguments: Namespace) -> str:
     words = arguments.words
     launcher = ""
     if command == "train" and stop.checkpoint and arguments.checked.resume not in ("last", "auto"):
-        # With resume=FILE the same command would begin again at that file.
+        # With resume=FILE, the same command would start again from that file.
         run = "last" if arguments.checked.resume is None else stop.checkpoint.parent.parent
         words = [*(word for word in words if not word.startswith("resume=")), f"resume={run}"]
         if not LAUNCHERS.isdisjoint(os.environ):

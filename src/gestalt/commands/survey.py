@@ -42,12 +42,12 @@ def check(arguments: Namespace) -> "Survey":
 
 
 def run(arguments: Namespace) -> int:
-    """Run the evaluations that are not finished, and write the page; or list them.  Returns 1 if an
-    evaluation failed, else 0.
+    """Run the unfinished evaluations and write the page, or only list the evaluations.  Returns 1
+    if an evaluation failed, else 0.
 
     Raises:
-        ConfigError: submitit refuses its parameters, or another process runs this survey.
-        Interrupted: a signal came.
+        ConfigError: submitit refuses the cluster's parameters, or another process runs this survey.
+        Interrupted: the process received a signal to stop.
     """
     from gestalt.ablation.queue import Queue
     from gestalt.results.survey import write_page
@@ -75,8 +75,8 @@ def run(arguments: Namespace) -> int:
 
 
 def plan(survey: "Survey", jobs: int) -> list[str]:
-    """List the evaluations with their states, what has to be downloaded for them, and in the last
-    line the expected time.
+    """Return a line for each evaluation with its state, the downloads that are needed, and a last
+    line with the expected time.
     """
     from gestalt.ablation.jobs import files_of
     from gestalt.results.text import amount, span

@@ -23,18 +23,20 @@ def flags(parser: ArgumentParser) -> None:
 
 
 def check(arguments: Namespace) -> Experiment:
-    """Return the configuration, for a plan without the checks of files, which a plan reports."""
+    """Return the configuration.  With ``--plan``, skip the checks of files; the plan reports
+    them.
+    """
     name, scale, words = arguments.experiment, arguments.scale, arguments.overrides
     if not arguments.plan:
         config = experiment(name, *words, scale=scale)
         check_nodes(config.trainer)
-        from gestalt.training.machine import check_machine  # after what needs no torch
+        from gestalt.training.machine import check_machine  # after checks without torch
 
         check_machine(config.trainer)
         return config
     try:
         return load(name, scale=scale, overrides=words)
-    except ConfigError:  # of a benchmark without its folder, or one that is raised again
+    except ConfigError:  # possibly a missing benchmark folder; other errors are raised again
         return load(name, scale=scale, overrides=["benchmark_root=DIR", *words])
 
 
