@@ -1,1 +1,1 @@
-"""Results as JSON, each with its provenance, and the tables and pages made from them."""
+"""Results files (JSON with provenance), and the tables and pages that are made from them."""

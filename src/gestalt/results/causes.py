@@ -1,10 +1,11 @@
-"""Where mIoU is lost: the wrong pixels of a set by cause, and the share of each cause in the gap to
-an mIoU of 1.
+"""Attribute lost mIoU to causes: count a set's wrong pixels by cause, and compute the share of each
+cause in the gap between the mIoU and 1.
 
-Mending a cause replaces the predictions of its pixels by the truth.  v(S) is the mIoU when the
-causes S are mended; the gap is v(all) - v(none) = 1 - mIoU.  The mIoU is not a sum over pixels, so
-what a cause costs depends on which others are mended already.  Its share is the mean over all
-orders in which the causes can be mended.  Source: Shapley, A value for n-person games, 1953.
+To mend a cause means to replace the predictions of its pixels with the ground truth.  v(S) is the
+mIoU after the causes in S are mended, and the gap is v(all) - v(none) = 1 - mIoU.  The mIoU is not
+a sum over pixels, so the gain from mending a cause depends on which causes are mended already.  The
+share of a cause is its Shapley value: its mean gain over all orders in which the causes can be
+mended.  Source: Shapley, A value for n-person games, 1953.
 
 N images, C classes, m rows, k causes.
 """
@@ -27,15 +28,15 @@ CAUSES = (
     "other class of the image",
     "no class",
 )
-"""Causes of a wrong pixel.  The first two need a background class, and leave no pixel of it to the
-third and fourth; the last is a pixel without a predicted class.
+"""Causes of a wrong pixel.  The first two exist only for sets with a background class, and cover
+all wrong pixels that involve the background.  The last is a pixel without a predicted class.
 """
 
 FROM_BACKGROUND, TO_BACKGROUND, ABSENT, OTHER, UNNAMED = range(len(CAUSES))
 RIGHT = -1
 
 COUNT_NAMES = ("1", "2", "3", "4", "5+")
-"""Numbers of true classes in an image; those with at least the last form one group."""
+"""Numbers of true classes in an image.  Images with at least the last number form one group."""
 
 BAND_NAMES = ("1 px", "2 px", "4 px", "8 px", "beyond")
 """Largest distance of the pixels of each band to a border of the true label map."""
@@ -46,18 +47,18 @@ AREAS = (0.01, 0.04, 0.16, 0.36)
 AREA_NAMES = (*(f"below {100 * edge:.0f} %" for edge in AREAS), "larger")
 
 MAX_COSTLY = 5
-"""Number of listed images that lose most to a cause."""
+"""Maximum number of images to list for each cause, those that lose most to it."""
 
 
 class Rows(NamedTuple):
-    """The columns of the ``rows`` of a set, (m,) each.
+    """The columns of the array ``rows`` of a set, each (m,).  A row is a group of pixels.
 
     Attributes:
-        image: its position, in [0, N).
-        truth: class, in [0, C).
-        predicted: class, or C for none.
-        band: of the distance to a border.
-        pixels: number of pixels that have all four.
+        image: index of the image, in [0, N).
+        truth: true class, in [0, C).
+        predicted: predicted class, or C for no class.
+        band: index of the band of the distance to a border.
+        pixels: number of pixels with these four values.
     """
 
     image: Ints
@@ -68,16 +69,18 @@ class Rows(NamedTuple):
 
     @classmethod
     def of(cls, array: Array) -> "Rows":
-        """Take the array of a result."""
+        """Build the rows from the array of a result, (m, 5)."""
         return cls(*array.astype(np.int64).T)
 
     def where(self, chosen: Array) -> "Rows":
-        """Return some of the rows."""
+        """Return the rows that a mask or indices choose."""
         return Rows(*(column[chosen] for column in self))
 
 
 def causes_of(rows: Rows, *, classes: int, background: int | None) -> Ints:
-    """Return the position in ``CAUSES`` of each row's pixels, (m,), or ``RIGHT``."""
+    """Return the cause of each row as an index into ``CAUSES``, or ``RIGHT`` for right pixels,
+    (m,).
+    """
     in_image = rows.image * (classes + 1)
     present = np.isin(in_image + rows.predicted, in_image + rows.truth)
     cause = np.where(present, OTHER, ABSENT)
@@ -90,8 +93,10 @@ def causes_of(rows: Rows, *, classes: int, background: int | None) -> Ints:
 
 
 class Errors(NamedTuple):
-    """Pixels of cells, where a cell is a class of the set, or a class of an image.  Float64, which
-    is exact for counts of pixels.
+    """Numbers of right and wrong pixels of each cell.
+
+    A cell is a class of the set, or a class of one image. The numbers are float64, which is exact
+    for counts of pixels.
 
     Attributes:
         right: (cells,) pixels of the intersection.
@@ -107,13 +112,15 @@ class Errors(NamedTuple):
     def of(
         cls, rows: Rows, cause: Ints, *, causes: Sequence[int], cells: Sequence[Ints], count: int
     ) -> "Errors":
-        """Sum rows into cells, those of a row's truth and of its prediction."""
+        """Sum the pixels of rows into the cells of their true class and of their predicted
+        class.
+        """
         truth, predicted = cells
 
         def total(cell: Ints, of_cause: int) -> Floats:
             chosen = cause == of_cause
             sums = np.bincount(cell[chosen], rows.pixels[chosen], minlength=count + 1)
-            # the last cell may have the pixels without a class
+            # pixels without a class may need one more cell
             return sums[:count].astype(np.float64)
 
         missed, wrongly = (
@@ -123,8 +130,8 @@ class Errors(NamedTuple):
         return cls(total(truth, RIGHT), missed, wrongly)
 
     def mended(self, chosen: Floats) -> Ints:
-        """Return the pixels of intersection, prediction and truth of each cell, (3, cells), when
-        the causes of a mask (k,) are mended.
+        """Return the pixels of intersection, prediction and truth of each cell, (3, cells), after
+        the causes that a mask (k,) chooses are mended.
         """
         intersection = self.right + self.missed @ chosen
         predicted = intersection + self.wrongly @ (1 - chosen)
@@ -133,8 +140,10 @@ class Errors(NamedTuple):
 
 
 def shapley(values: Floats) -> Floats:
-    """Return each player's share, (k, ...), from the value of each subset, (2**k, ...); bit i of a
-    subset's position says that player i is in it.
+    """Return the Shapley value of each player, (k, ...), from the value of each subset, (2**k,
+    ...).
+
+    Bit i of a subset's index says whether player i is in the subset.
     """
     players = len(values).bit_length() - 1
     member = members(players)
@@ -148,30 +157,32 @@ def shapley(values: Floats) -> Floats:
 
 
 def members(players: int) -> Floats:
-    """Return which players are in each subset, (2**k, k), 0 or 1."""
+    """Return a 0/1 matrix, (2**k, k), of which players are in each subset."""
     return ((np.arange(2**players)[:, None] >> np.arange(players)) & 1).astype(np.float64)
 
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    """Where a result loses mIoU.
+    """Analysis of where a result loses mIoU.
 
     Attributes:
-        causes: positions in ``CAUSES`` of those that can occur.
-        miou: of the set.
-        shares: (k,) they add up to 1 - mIoU.
+        causes: indices into ``CAUSES`` of the causes that can occur.
+        miou: mIoU of the set.
+        shares: (k,) share of each cause; the shares sum to 1 - mIoU.
         mended: (k,) mIoU after mending one cause alone.
-        iou: (C,) nan for a class in neither truth nor prediction.
-        class_shares: (C, k) they add up to 1 - IoU of the class.
-        samples: (N, k) the jackknife's pseudo-values of the shares.
-        parts: (N, k) part of each image in the shares; nan for a share of 0.  The loss of a class
+        iou: (C,) IoU of each class; nan for a class in neither truth nor prediction.
+        class_shares: (C, k) share of each cause for a class; the shares sum to 1 - IoU of the
+            class.
+        samples: (N, k) jackknife pseudo-values of the shares.
+        parts: (N, k) part of each image in the shares; nan if the share is 0.  The loss of a class
             is divided among images in proportion to their wrong pixels of the class.
-        marks: (N, C) true pixels of each image.
+        marks: (N, C) number of true pixels of each class in each image.
         bands: mIoU of the pixels of each band of ``BAND_NAMES``.
-        band_pixels: (k, 5) share of each cause's pixels in each band; nan without pixels.
+        band_pixels: (k, 5) share of each cause's pixels in each band; nan for a cause without
+            pixels.
         by_classes: number of images with 1, 2, 3, 4, and at least 5 true classes, and their mIoU.
-        by_area: pixels of classes without background in each bin of ``AREAS``, and the share that
-            is right: pixel recall, which wrong predictions of the class elsewhere do not lower.
+        by_area: number of pixels of each bin of ``AREAS``, without background, and the share of
+            right pixels.  This is pixel recall, which false positives do not lower.
     """
 
     causes: Sequence[int]
@@ -189,12 +200,14 @@ class Diagnosis:
     by_area: tuple[Ints, Floats]
 
     def interval(self, number: int) -> Interval | None:
-        """Return the 95 % interval over images of the share of the cause at a position."""
+        """Return the 95 % interval over images of the share of the cause with an index in
+        ``causes``.
+        """
         return self._contribution(number).interval(self.samples[:, number])
 
     @property
     def curves(self) -> dict[str, dict[str, float]]:
-        """For each kind of group, the value of each group; nan without pixels."""
+        """The value of each group for each kind of group; nan for a group without pixels."""
         found = {
             "mIoU by distance to a border": (BAND_NAMES, self.bands),
             "mIoU by true classes in the image": (COUNT_NAMES, self.by_classes[1]),
@@ -204,7 +217,7 @@ class Diagnosis:
 
     @property
     def costly(self) -> list[dict[int, float]]:
-        """For each cause, the images that lose most to it, with their part of its share."""
+        """For each cause, the images that lose most to it -> their part of its share."""
         return [
             {
                 int(image): part[image]
@@ -216,7 +229,7 @@ class Diagnosis:
 
     @property
     def reason(self) -> str:
-        """Reason for which the shares have no intervals; empty if they have."""
+        """The reason why the shares have no intervals; empty if they have intervals."""
         return self._contribution(0).reason
 
     def _contribution(self, number: int) -> Contribution:
@@ -226,13 +239,13 @@ class Diagnosis:
 
 
 def diagnose(array: Array, *, images: int, classes: int, background: int | None) -> Diagnosis:
-    """Diagnose a result from the ``rows`` of its set.
+    """Analyse where a result loses mIoU, from the array ``rows`` of its set.
 
     Args:
-        array: (m, 5).
-        images: N.
-        classes: C.
-        background: the class of background; None without one.
+        array: columns of ``Rows``, (m, 5).
+        images: number of images, N.
+        classes: number of classes, C.
+        background: index of the background class; None if there is none.
     """
     rows = Rows.of(array)
     cause = causes_of(rows, classes=classes, background=background)
@@ -255,7 +268,7 @@ def diagnose(array: Array, *, images: int, classes: int, background: int | None)
     wrong = (errors.missed + errors.wrongly).reshape(images, width, len(causes))[:, :classes]
     lost_per_pixel = np.nan_to_num(divide_or_nan(share_of_classes, wrong.sum(axis=0)))
     parts = np.einsum("nck,ck->nk", wrong, lost_per_pixel)
-    marks = counts[:, 2].copy()  # of the counts, which are not kept
+    marks = counts[:, 2].copy()  # a copy, so that the counts can be freed
     bands = range(len(BAND_NAMES))
     band_pixels = np.array(
         [
@@ -298,7 +311,7 @@ def _miou(rows: Rows, classes: int) -> float:
 
 
 def _by_area(rows: Rows, marks: Ints) -> tuple[Ints, Floats]:
-    """Return the pixels and the share of right ones of each bin of ``AREAS``."""
+    """Return the number of pixels and the share of right pixels of each bin of ``AREAS``."""
     area = marks[rows.image, rows.truth] / marks.sum(axis=1)[rows.image]
     bin_of = np.searchsorted(AREAS, area, side="right")
     right = rows.pixels * (rows.truth == rows.predicted)

@@ -1,10 +1,11 @@
-"""Rules of comparability: the settings that must match for two results to share a column.
+"""Rules of comparability: the settings that must match to put two results into one column.
 
-Results share a column of a metric if protocol, classes, templates and images are the same:
-``measurement`` has these settings. Results of one model, whose rows name what was varied, need the
-same images and classes only: ``measured_images``. The cells of a grid may differ only in what the
-grid varies, so the code, the requested images, the training data and the starting weights must
-match as well: ``setup_differences``.
+- In general, protocol, classes, templates and images must match: ``measurement`` returns these
+  settings.
+- For results of one model, only images and classes must match, because the rows name the settings
+  that were varied: ``measured_images``.
+- The cells of a grid may differ only in the keys that the grid varies. Code, requested images,
+  training data and starting weights must match as well: ``setup_differences``.
 """
 
 import json
@@ -36,10 +37,10 @@ BENCHMARK = (
     "templates",
     "ignored_pixels",
 )
-"""Keys of a record's entry that describe the benchmark and not the model."""
+"""Keys of a benchmark's entry in a results file that describe the benchmark and not the model."""
 
 IMAGES = ("set", "images", "images_in_set", "image_names", "benchmark_hash", "names")
-"""Keys of a record's entry that no protocol changes."""
+"""Keys of a benchmark's entry that are the same under every protocol."""
 
 CALIBRATION = ("image_set", "split", "images")
 """Settings of a calibration that must match; the thresholds themselves depend on the weights."""
@@ -59,19 +60,21 @@ TRAINING_DATA = (
     "manifest",
     "include",
 )
-"""Keys of ``data`` that decide, with the parts of a mixture, which pairs a run trains on."""
+"""Keys of ``data`` that decide which image-text pairs a run trains on, together with the parts of a
+mixture.
+"""
 
 PROTOCOL = "protocol.name"
 
 NOT_RECORDED = "not recorded"
 
 MAX_LENGTH = 60
-"""Largest number of characters of a value that a sentence shows; ``Split.table`` has all."""
+"""Maximum length in characters of a value in a sentence.  ``Split.table`` shows longer values."""
 
 
 def measurement(result: Result, metric: str) -> Fields:
-    """Return the settings that must match for two results of a metric to be compared, flat; the
-    model is not among them.
+    """Return the settings that must match to compare two results by a metric, as a flat dictionary.
+    The settings of the model are not included.
     """
     return _of_entries(
         result, metric, lambda entry: _entry_settings(entry, metric), identified_by="truth_pixels"
@@ -79,7 +82,7 @@ def measurement(result: Result, metric: str) -> Fields:
 
 
 def measured_images(result: Result, metric: str) -> Fields:
-    """Return the images and classes that a metric was measured on, flat."""
+    """Return the images and classes that a metric was measured on, as a flat dictionary."""
     return _of_entries(
         result,
         metric,
@@ -89,15 +92,17 @@ def measured_images(result: Result, metric: str) -> Fields:
 
 
 def one_model(results: Iterable[Result]) -> bool:
-    """Return True if all results are of the same weights."""
+    """Return True if all results have the same model weights."""
     return len({result.record.get("weights_sha256") or result.path for result in results}) == 1
 
 
 def _of_entries(
     result: Result, metric: str, settings_of: Callable[[Settings], Fields], *, identified_by: str
 ) -> Fields:
-    """Return settings of each entry of a metric, with the requested images if none of the entry's
-    identifies the split.
+    """Return settings of each entry of a metric.
+
+    An entry without the key ``identified_by`` does not identify its images, so the requested split
+    and limit are added.
     """
     settings: Fields = {}
     for number, entry in enumerate(result.entries(metric)):
@@ -111,11 +116,11 @@ def _of_entries(
 
 
 class Split(NamedTuple):
-    """Results in groups of equal settings, in order of first appearance.
+    """Results, divided into groups with equal settings, in order of first appearance.
 
     Attributes:
         groups: results that share all settings that must match.
-        settings: for each group the settings that describe it.
+        settings: settings of each group.
     """
 
     groups: list[list[Result]]
@@ -123,15 +128,15 @@ class Split(NamedTuple):
 
     @property
     def names(self) -> list[str]:
-        """Names of the groups, by their first results."""
+        """Names of the groups, from the labels of their first results."""
         return [
             group[0].label + (f" and {len(group) - 1} more" if len(group) > 1 else "")
             for group in self.groups
         ]
 
     def table(self) -> Table:
-        """Return every setting that differs, in order of first appearance, a column for each group;
-        no rows if none does.
+        """Return a table of the settings that differ, in order of first appearance, with a column
+        for each group.  Without a difference it has no rows.
         """
         keys = dict.fromkeys(key for row in self.settings for key in row)
         rows = [(key, *(str(row.get(key, NOT_RECORDED)) for row in self.settings)) for key in keys]
@@ -139,8 +144,8 @@ class Split(NamedTuple):
         return Table("", ("setting", *self.names), differing, numbers=range(0))
 
     def differences(self) -> list[str]:
-        """Return a sentence that names the groups and every setting that differs, with values that
-        are not too long; an empty list for a single group.
+        """Return a sentence that names the groups and every setting that differs, with the values
+        that are not too long.  The list is empty for a single group.
         """
         if len(self.groups) < 2:
             return []
@@ -153,8 +158,8 @@ class Split(NamedTuple):
         return [f"{' vs '.join(self.names)}: {', '.join(texts)}"]
 
     def distinctions(self) -> list[str]:
-        """Return a different title for each group: its protocol, or else its name; empty for a
-        single group.
+        """Return a distinct title for each group: its protocol if all protocols differ, else its
+        name. A single group has an empty title.
         """
         if len(self.groups) < 2:
             return [""] * len(self.groups)
@@ -165,8 +170,9 @@ class Split(NamedTuple):
 def split_by_measurement(
     results: Iterable[Result], metric: str, *, rows_name_settings: bool = False
 ) -> Split:
-    """Split the results that have a metric into groups that share a column; under
-    ``rows_name_settings``, by their images and classes alone.
+    """Divide the results that have a metric into groups that may be put into one column.
+
+    With ``rows_name_settings``, only images and classes must match.
     """
     measured = [result for result in results if result.value(metric) is not None]
     settings = measured_images if rows_name_settings else measurement
@@ -177,11 +183,11 @@ def split_by_measurement(
 
 
 def setup_differences(results: Sequence[Result]) -> list[str]:
-    """Return sentences on what the runs of a grid must share beyond their measurement, or an empty
-    list.
+    """Return a sentence for each difference in the setup of a grid's runs; empty if there is none.
 
-    These are the commit, the requested images, and the training data and the weights of inits that
-    the configuration does not tell apart.
+    The settings of the measurement are not included. Commit and requested images must match. Runs
+    whose configurations request the same training data or the same pretrained weights must have
+    used the same data and weights.
     """
     splits = [
         _split(results, lambda result: {"commit": result.commit}),
@@ -196,8 +202,8 @@ def setup_differences(results: Sequence[Result]) -> list[str]:
 
 
 def supervision_notes(results: Sequence[Result]) -> list[str]:
-    """Return a sentence if the supervision of the results differs, or is unknown for several
-    models; otherwise an empty list.
+    """Return a sentence if the results differ in supervision, or if it is unknown and there are
+    several models; otherwise an empty list.
     """
     split = _split(results, lambda result: {key: result.supervision[key] for key in FIELDS})
     unknown = [key for key in FIELDS if any(UNKNOWN in row[key] for row in split.settings)]
@@ -209,17 +215,15 @@ def supervision_notes(results: Sequence[Result]) -> list[str]:
 
 
 def supervision_table(results: Iterable[Result]) -> Table:
-    """Return a table of supervision, with a column for each group of results with equal
-    supervision.
-    """
+    """Return a table of supervision.  Results with equal supervision share a column."""
     split = _split(results, lambda result: result.supervision)
     rows = [(key, *(row.get(key, NONE) for row in split.settings)) for key in (*FIELDS, *OF_PAIRS)]
     return Table("Supervision", ("kind", *split.names), rows, numbers=range(0))
 
 
 def run_notes(results: Collection[Result]) -> list[str]:
-    """Return the notes on results: models whose run was not finished, thresholds chosen for other
-    weights, and commits that do not state the exact code.
+    """Return notes on results: runs that were not finished, thresholds that were calibrated with
+    other weights, and commits that do not identify the exact code.
     """
     notes = []
     for result in results:
@@ -241,8 +245,9 @@ def run_notes(results: Collection[Result]) -> list[str]:
 
 
 def _entry_settings(entry: Settings, metric: str) -> Fields:
-    """Return the settings of one entry of a record; a calibrated threshold is not among them, its
-    calibration is.
+    """Return the settings of one entry of a results file.
+
+    If the threshold was calibrated, the settings of the calibration replace the threshold.
     """
     settings = {f"protocol.{key}": value for key, value in entry["protocol"].items()}
     calibration = entry.get("calibration")
@@ -255,7 +260,7 @@ def _entry_settings(entry: Settings, metric: str) -> Fields:
         settings["train_groups"] = entry.get("train_groups")
     rows = entry.get("counts_rows", [])
     if "truth" in rows:
-        # of each class: differ for other images
+        # The number of true pixels of each class identifies the images.
         settings["truth_pixels"] = entry["counts"]["model"][rows.index("truth")]
     return settings
 
@@ -267,22 +272,27 @@ def _requested_images(result: Result) -> Fields:
 
 
 def _requested_data(result: Result) -> Fields:
-    """Return the keys that must lead to the same training data; of a path, its last part."""
+    """Return the keys that must lead to the same training data.  Paths are cut to their last
+    part.
+    """
     data = result.record["config"].get("data", {})
     parts = [{key: data.get(key) for key in TRAINING_DATA}, *data.get("mixture", ())]
     return {"data": [last_parts(part, "root", "manifest", "include") for part in parts]}
 
 
 def _requested_start(result: Result) -> Fields:
-    """Return the keys that must lead to the same first weights: start, architecture and init."""
+    """Return the keys that must lead to the same initial weights: ``start``, the architecture and
+    the pretrained weights of the image tower.
+    """
     config = result.record["config"]
     image = config.get("image", {})
     return {"start": config.get("start"), **{key: image.get(key) for key in STARTING_WEIGHTS}}
 
 
 def starting_weights(result: Result) -> dict[str, str]:
-    """Return the weights that the image tower of a run started from, and those of its text tower if
-    ``start`` takes that alone, with the first digits of their hash.
+    """Return the initial weights of a run's image tower, with the first digits of their hash.
+
+    The weights of the text tower are included if ``start`` provides only the text tower.
     """
     start = str(result.record["config"].get("start"))
     used = {}

@@ -1,8 +1,9 @@
-"""``compare``: results as rows, metrics as columns, with intervals and paired differences to the
-first row.
+"""Build the tables of ``compare``: results as rows, metrics as columns, with intervals and paired
+differences to the first row.
 
-Results of different protocols, label sets or images share no column, except for protocols of one
-model, which name its rows; the paper's numbers are in none.
+Results with different protocols, label sets or images are not put into one column. The exception is
+one model under several protocols: its rows then name the protocols. The paper's numbers are not
+included.
 """
 
 from collections import defaultdict
@@ -37,16 +38,16 @@ Key = TypeVar("Key")
 
 
 class Column(NamedTuple):
-    """A metric of all results that were measured in the same way.
+    """One metric of all results that were measured in the same way.
 
     Attributes:
-        metric: its key.
-        distinction: what tells it from the metric's other columns, its protocol or its results;
-            empty for a single column.
-        part: number of images, if not the whole published set was scored; else empty.
-        against: label of the result that differences are to.
-        scores: by label.
-        results: those scored, by label.
+        metric: key of the metric.
+        distinction: protocol or results that distinguish this column from other columns of the
+            metric; empty if there is only one.
+        part: number of images if only a part of the published set was scored; else empty.
+        against: label of the result that the others are compared to.
+        scores: label -> score.
+        results: label -> result.
     """
 
     metric: str
@@ -58,7 +59,7 @@ class Column(NamedTuple):
 
     @property
     def title(self) -> str:
-        """Metric, and in brackets part and distinction."""
+        """The metric, followed by part and distinction in brackets."""
         details = ", ".join(filter(None, (self.part, self.distinction)))
         return f"{self.metric} ({details})" if details else self.metric
 
@@ -67,9 +68,9 @@ class Comparison(NamedTuple):
     """A table of results.
 
     Attributes:
-        results: those of the rows.
-        columns: in the order of the results' benchmarks.
-        notes: differences that the numbers do not show.
+        results: a result for each row.
+        columns: columns in the order of the results' benchmarks.
+        notes: sentences on differences that the numbers do not show.
     """
 
     results: Sequence[Result]
@@ -77,12 +78,12 @@ class Comparison(NamedTuple):
     notes: Sequence[str]
 
     def table(self, view: str = "") -> Table:
-        """Return the table as text: for each column the value, and the difference to its first
-        result if there are several.
+        """Return the table as text.  Each column shows the value and, if it has several results,
+        the difference to the first.
 
         Args:
-            view: in which way all results were measured, for the CSV, in place of the columns'
-                distinctions; ``UNCLEAR`` then marks the differences that are not clear.
+            view: name of the way in which all results were measured.  In the CSV it replaces the
+                columns' distinctions.  If given, ``UNCLEAR`` marks differences that are not clear.
         """
         heads = ["run"]
         for column in self.columns:
@@ -124,24 +125,27 @@ def compare(
     allow_mixed: bool = False,
     rows_name_settings: bool = False,
 ) -> Comparison:
-    """Compare results to the first of them.  Those of one model share columns, also under several
-    protocols: their rows name what was varied.
+    """Compare results to the first result.
+
+    Results of one model share columns even if their protocols differ, because the rows name what
+    was varied.
 
     Args:
-        results: with a label for each row; those of one label have different metrics.
+        results: labelled results.  Results with the same label form one row, and must have
+            different metrics.
         metrics: keys such as ``scenes/miou``, or names such as ``miou`` for all sets; empty for the
-            headlines.
-        allow_mixed: True to give results that were measured differently columns of their own,
+            headline metrics.
+        allow_mixed: True to put results that were measured differently into separate columns,
             instead of refusing them.
-        rows_name_settings: True to let results of several models share columns too, whatever their
-            protocols.
+        rows_name_settings: True to let results of several models share columns even if their
+            protocols differ.
 
     Raises:
-        ConfigError: an unknown metric; results were measured differently, and ``allow_mixed`` is
-            False; arrays do not belong to a record.
+        ConfigError: a metric is unknown; results were measured differently and ``allow_mixed`` is
+            False; or arrays do not belong to the results file.
     """
     columns = []
-    concerned = []  # metrics, each after a sentence on what differs
+    concerned = []  # pairs of a sentence on what differs and a metric
     same = one_model(results)
     varied = same or rows_name_settings
     for metric in select_metrics(results, metrics):
@@ -172,8 +176,8 @@ def compare(
 
 
 def differing(results: Sequence[Result], metrics: Sequence[str] = ()) -> list[Table]:
-    """Return tables of every setting of the measurement that differs, titled by the metrics
-    concerned; none if none does.
+    """Return tables of the measurement settings that differ.  The title of a table names the
+    metrics that it concerns.  The list is empty if no setting differs.
     """
     found = (
         (split_by_measurement(results, metric).table(), metric)
@@ -187,7 +191,7 @@ def differing(results: Sequence[Result], metrics: Sequence[str] = ()) -> list[Ta
 
 
 def select_metrics(results: Sequence[Result], metrics: Sequence[str]) -> list[str]:
-    """Return the keys that the names stand for, without duplicates."""
+    """Return the metric keys that the names select, without duplicates."""
     if not metrics:
         selected = headlines(results)
         if not selected:
@@ -208,12 +212,12 @@ def select_metrics(results: Sequence[Result], metrics: Sequence[str]) -> list[st
 
 
 def _outside(number: float | None, interval: Interval | None) -> bool:
-    """Return True if a number is not in its own interval."""
+    """Return True if a number is outside its interval."""
     return number is not None and interval is not None and not interval.holds(number)
 
 
 def _joined(pairs: Iterable[tuple[Key, str]]) -> dict[Key, str]:
-    """Return key -> the texts that are paired with it, joined by commas."""
+    """Return each key -> its texts, joined with commas."""
     groups: dict[Key, list[str]] = defaultdict(list)
     for key, text in pairs:
         groups[key].append(text)

@@ -1,5 +1,5 @@
-"""``diagnose``: results as rows, the share of each cause in the lost mIoU as columns.  torch is not
-imported.
+"""Build the tables of ``diagnose``: results as rows, the share of each cause in the lost mIoU as
+columns.  torch is not imported.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,12 +31,12 @@ METHOD = f"In brackets: 95 % over images. {OVER_IMAGES}"
 def tables(
     results: Sequence[Result], *, metrics: Sequence[str] = (), details: bool = False
 ) -> list[Table]:
-    """Return a table for each set, with a row for each result, and with ``details`` those of each
+    """Return a table for each set, with a row for each result.  ``details`` adds tables for each
     result.
 
     Raises:
-        ConfigError: a metric that is no mIoU of a segmentation set, results of different images or
-            classes, or a result without rows.
+        ConfigError: a metric is not the mIoU of a segmentation set, the results have different
+            images or classes, or a result has no rows of wrong pixels.
     """
     shown = []
     for metric in select_metrics(results, metrics) if metrics else _every_miou(results):
@@ -66,7 +66,7 @@ def tables(
 
 
 def _every_miou(results: Sequence[Result]) -> list[str]:
-    """Return the mIoU of each segmentation set that the results have."""
+    """Return the key of the mIoU of each segmentation set that any result has."""
     chosen = dict.fromkeys(
         metric
         for result in results
@@ -82,7 +82,7 @@ def _every_miou(results: Sequence[Result]) -> list[str]:
 
 
 def picture(shown: Sequence[Table]) -> bytes:
-    """Draw the mIoU and the shares of ``tables``, a bar for each row, as PNG."""
+    """Draw the mIoU and the shares of tables as PNG, with a bar for each row."""
     lines = [line for table in shown for line in table.values]
     metrics = {str(line["metric"]) for line in lines}
     several = len(metrics) > 1
@@ -94,12 +94,12 @@ def picture(shown: Sequence[Table]) -> bytes:
     return render_figure(stacked(rows, heads=("mIoU", *CAUSES), title=title))
 
 
-@lru_cache(maxsize=32)  # a report shows a result alone and beside others
+@lru_cache(maxsize=32)  # a report shows the same result alone and in comparisons
 def of_result(result: Result, metric: str) -> Diagnosis:
-    """Diagnose a metric of a result.
+    """Analyse where a result loses the mIoU of a metric.
 
     Raises:
-        ConfigError: as of ``tables``, or the rows do not belong to the record.
+        ConfigError: see ``tables``; or the rows do not belong to the results file.
     """
     name, _, kind = metric.partition("/")
     entry = result.entry(metric)
@@ -128,7 +128,7 @@ def of_result(result: Result, metric: str) -> Diagnosis:
 
 
 def _causes(metric: str, diagnoses: dict[str, Diagnosis], notes: list[str]) -> Table:
-    """Return the shares of results on one set."""
+    """Return a table of the shares of each cause, for all results on one set."""
     shown = sorted({cause for one in diagnoses.values() for cause in one.causes})
     rows = []
     values: list[dict[str, object]] = []

@@ -1,6 +1,8 @@
-"""A grid as its page shows it: the results of its cells, and for each metric a table with a row per
-cell: its mean over seeds, its paired difference to the base, and the paper's number.  Our numbers
-are in [0, 1]; the paper's have a column of their own, as it prints them.  torch is not imported.
+"""Build the tables of a grid's page from the results of its cells.
+
+Each metric has a table with a row for each cell: the mean over seeds, the paired difference to the
+base cell, and the paper's number. Our numbers are in [0, 1]. The paper's numbers have a separate
+column, and are shown as printed in the paper. torch is not imported.
 """
 
 import os
@@ -37,20 +39,20 @@ from gestalt.support.files import read_json
 from gestalt.support.typed import ConfigError, convert
 
 PAGE = "page.json"
-"""The file of what a grid's page shows, in its folder."""
+"""File in the folder of a grid's page that stores what the page shows."""
 
 Runs = Mapping[tuple[str, int], Result]
-"""Results by cell and seed."""
+"""(cell, seed) -> result."""
 
 
 @dataclass(frozen=True)
 class Paper:
-    """The paper's numbers for the cells of a grid; never ours.
+    """The paper's numbers for the cells of a grid.
 
     Attributes:
         source: document and table.
-        scale: data and models they were measured with.
-        metrics: name of a metric -> its name in the paper, with the unit.
+        scale: data and models that the paper used.
+        metrics: name of a metric -> its name and unit in the paper.
         cells: name of a cell -> name of a metric -> number.
     """
 
@@ -62,7 +64,7 @@ class Paper:
 
 @dataclass(frozen=True)
 class Design:
-    """A grid as its tables show it.
+    """The description of a grid that its tables show.
 
     Attributes:
         name: name of the grid.
@@ -71,9 +73,9 @@ class Design:
         common: overrides of every cell.
         heads: the varied keys, or ``cell``.
         cells: name -> a value for each head.
-        against: the cell that differences are to.
-        metric: the metric that is drawn.
-        sizes: further test sizes in pixels.
+        against: the base cell, which the others are compared to.
+        metric: the metric to plot.
+        sizes: additional test sizes in pixels.
         paper: the paper's numbers, if it has any.
     """
 
@@ -90,7 +92,7 @@ class Design:
 
     @property
     def title(self) -> str:
-        """Name and scale."""
+        """The name and the scale of the grid."""
         return f"{self.name} at scale {self.scale}"
 
 
@@ -98,9 +100,10 @@ class GridResults(NamedTuple):
     """The content of a grid's page.
 
     Attributes:
-        design: the grid, as its tables show it.
-        views: results of the finished runs under the same evaluation, by the change in it: none for
-            the runs' own scores, which come first, then each test size.
+        design: the description of the grid.
+        views: name of the view -> results of the finished runs under one evaluation.  The first
+            view has the runs' own scores and an empty name; then there is a view for each test
+            size.
         remarks: lines on chosen values and failed runs.
     """
 
@@ -109,7 +112,7 @@ class GridResults(NamedTuple):
     remarks: Sequence[str]
 
     def write(self, folder: Path) -> None:
-        """Write ``page.json``, with the results' places relative to the folder of the page."""
+        """Write ``page.json``.  Paths of results are relative to the folder of the page."""
         views = {
             name: [[*run, os.path.relpath(result.path, folder)] for run, result in results.items()]
             for name, results in self.views.items()
@@ -119,10 +122,10 @@ class GridResults(NamedTuple):
 
     @classmethod
     def read(cls, folder: Path) -> "GridResults":
-        """Read ``page.json`` and the results that it names.
+        """Read ``page.json`` and the results that it lists.
 
         Raises:
-            ConfigError: the file or a record that it names is damaged.
+            ConfigError: the file, or a results file that it lists, is damaged.
         """
         try:
             content = read_json(folder / PAGE, "page")
@@ -145,18 +148,18 @@ class GridResults(NamedTuple):
 def read_results(
     targets: Sequence[str], *, evaluations: bool = False
 ) -> tuple[list[Result], list[GridResults]]:
-    """Read the results that the targets name, in order, each once, with different labels.
+    """Read the results that the targets name, each once, in order, with distinct labels.
 
     Args:
-        targets: a JSON file, a run's folder, an experiment's name for its newest finished plain
-            run, or the folder of a grid's page for its runs.
-        evaluations: True to add the evaluations of each run that is not of a grid.
+        targets: JSON files, folders of runs, names of experiments (for the latest finished run with
+            default settings), or folders of grid pages (for the grid's runs).
+        evaluations: True to add the evaluations of each run that does not belong to a grid.
 
     Returns:
         The results, and the grids among the targets.
 
     Raises:
-        ConfigError: a target has no result, or a damaged one.
+        ConfigError: a target has no result, or its result is damaged.
     """
     found: dict[Path, Result] = {}
     grids = []
@@ -189,17 +192,17 @@ METHOD = (
 
 
 class GridTable(NamedTuple):
-    """One metric in one view.
+    """The table of one metric in one view.
 
     Attributes:
-        metric: its key.
-        view: its name.
-        design: the grid.
-        scores: by cell, in the grid's order.
-        papers: the paper's numbers by cell, without those of runs that used another init than the
-            cell names.
+        metric: key of the metric.
+        view: name of the view.
+        design: the description of the grid.
+        scores: cell -> score, in the grid's order.
+        papers: cell -> the paper's number.  Cells whose runs used other pretrained weights than the
+            cell names are left out.
         baselines: baselines of the metric, from a run of the base cell.
-        notes: differences that the numbers do not show.
+        notes: sentences on differences that the numbers do not show.
     """
 
     metric: str
@@ -212,12 +215,12 @@ class GridTable(NamedTuple):
 
     @property
     def title(self) -> str:
-        """Metric and view."""
+        """The metric and the view."""
         return f"{self.metric}, {self.view}" if self.view else self.metric
 
     @property
     def paper(self) -> str:
-        """Description of the paper's column; empty without one."""
+        """Description of the paper's column; empty if there is no such column."""
         paper = self.design.paper
         if paper is None or not self.papers:
             return ""
@@ -273,11 +276,11 @@ class GridTable(NamedTuple):
 def build_table(
     design: Design, results: Runs, *, metric: str, allow_mixed: bool, view: str = ""
 ) -> GridTable:
-    """Compare the cells of a grid by one metric, in one view.
+    """Compare the cells of a grid by one metric in one view.
 
     Raises:
-        ConfigError: the runs are not comparable, and ``allow_mixed`` is False; or the arrays of
-            a run do not belong to its record.
+        ConfigError: the runs are not comparable and ``allow_mixed`` is False; or the arrays of a
+            run do not belong to its results file.
     """
     image_set, _, name = metric.partition("/")
     having = {run: one for run, one in results.items() if one.value(metric) is not None}
@@ -300,7 +303,7 @@ def build_table(
     scores = score_rows(runs, metric, against=design.against, allow_other_images=allow_mixed)
     notes += unpaired(scores, design.against)
     papers = {}
-    # beside the benchmark that is drawn
+    # The paper's numbers are for the benchmark of the plotted metric.
     if design.paper is not None and image_set == design.metric.partition("/")[0]:
         papers = {
             cell: numbers[name] for cell, numbers in design.paper.cells.items() if name in numbers
@@ -321,7 +324,7 @@ def build_table(
     )
     notes += [f"{image_set}: {part}." for part in parts if part]
     notes += [*run_notes(results.values()), *supervision_notes(measured)]
-    # the first run of the base cell, else of any
+    # the first run of the base cell; if it has none, of any cell
     base = [*runs[design.against].values(), *results.values()]
     baselines = companions(base[0].record["metrics"], metric) if base else {}
     return GridTable(metric, view, design, scores, papers, baselines, notes)
@@ -330,7 +333,7 @@ def build_table(
 def build_tables(
     grid: GridResults, *, metrics: Sequence[str] = (), allow_mixed: bool
 ) -> list[GridTable]:
-    """Compare the cells in each view by each metric that it has, by default the headlines.
+    """Compare the cells by each metric of each view; by default the headline metrics.
 
     Raises:
         ConfigError: the runs are not comparable, and ``allow_mixed`` is False.

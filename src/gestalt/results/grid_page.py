@@ -1,6 +1,7 @@
-"""The page of a grid: tables, plots and pictures, as files and in TensorBoard.
+"""Write the page of a grid: tables, plots and pictures, as files and in TensorBoard.
 
-Its montage has a row for each image and a panel for each cell, from the predictions that runs keep.
+The montage has a row for each image and a panel for each cell. It shows the predictions that the
+runs have stored.
 """
 
 import io
@@ -35,11 +36,12 @@ from gestalt.support.names import file_name
 
 
 def montage(runs: Mapping[str, Result], image_set: str) -> bytes | None:
-    """Draw a few images of a set with each run's prediction between image and truth, as PNG; None
-    if no run kept its predictions.
+    """Draw a few images of a set as PNG: the image, the prediction of each run, and the ground
+    truth. Returns None if no run stored predictions.
 
     Args:
-        runs: one for each cell, in order; a run that kept other images than the first is left out.
+        runs: a run for each cell, in order.  A run that stored other images than the first run is
+            left out.
         image_set: name of the set.
     """
     by_cell = {}
@@ -54,7 +56,7 @@ def montage(runs: Mapping[str, Result], image_set: str) -> bytes | None:
     if shown is None:
         return None
     rows = [_row(by_cell, index) for index in range(len(shown[1]))]
-    width, height = max(row.width for row in rows), rows[0].height  # all have the same
+    width, height = max(row.width for row in rows), rows[0].height  # all rows have the same height
     page = Image.new("RGB", (width, height * len(rows)), PAPER)
     for number, row in enumerate(rows):
         page.paste(row, (0, height * number))
@@ -62,8 +64,8 @@ def montage(runs: Mapping[str, Result], image_set: str) -> bytes | None:
 
 
 def _row(by_cell: Mapping[str, Predictions], index: int) -> Image.Image:
-    """Draw one image, each cell's prediction with its IoU, the truth, and a legend of the classes
-    in any of them.
+    """Draw one row: the image, each cell's prediction with its IoU, the ground truth, and a legend
+    of all classes that occur.
     """
     first = next(iter(by_cell.values()))
     image = first.images[index]
@@ -88,8 +90,8 @@ PICTURES = ("bars", "resolution", "montage")
 
 
 def write_page(grid: GridResults, folder: Path, allow_mixed: bool) -> str:
-    """Write tables, pictures and page, each file atomically, and return the page; the folder is
-    made if missing.
+    """Write tables, pictures and page, each file atomically, and return the page.  The folder is
+    created if it does not exist.
 
     Raises:
         ConfigError: the runs are not comparable, and ``allow_mixed`` is False.
@@ -100,7 +102,7 @@ def write_page(grid: GridResults, folder: Path, allow_mixed: bool) -> str:
     texts = [table.table() for table in tables]
     page = grid_page(grid, tables)
     text = render(HERE / "grid.markdown", page=page, method=METHOD, baselines_text=baselines_text)
-    # the page last, after the files that it shows
+    # The page is written last, after the files that it shows.
     for name, picture in page.pictures.items():
         write_whole(folder / f"{name}.png", picture)
     write_whole(folder / "table.csv", csv_text(texts))
@@ -109,7 +111,7 @@ def write_page(grid: GridResults, folder: Path, allow_mixed: bool) -> str:
     for name in set(PICTURES) - set(page.pictures):
         (folder / f"{name}.png").unlink(missing_ok=True)
     grid.write(folder)
-    # for TensorBoard, in place of those of an earlier call
+    # The events for TensorBoard replace those of an earlier call.
     for outdated in folder.glob("events.out.tfevents*"):
         outdated.unlink()
     writer = SummaryWriter(str(folder))
@@ -123,8 +125,8 @@ def write_page(grid: GridResults, folder: Path, allow_mixed: bool) -> str:
 
 
 def _link_runs(grid: GridResults, folder: Path) -> None:
-    """Link the runs of the grid by cell and seed, as TensorBoard is to name their curves; without
-    links on a file system that has none.
+    """Link the folders of the runs by cell and seed, which gives the curves in TensorBoard their
+    names.  A file system without links is skipped.
     """
     with suppress(OSError):
         folder.mkdir(exist_ok=True)
@@ -135,17 +137,17 @@ def _link_runs(grid: GridResults, folder: Path) -> None:
 
 
 class GridPage(NamedTuple):
-    """A grid with its plots and texts, for a page.
+    """The plots and texts of a grid's page.
 
     Attributes:
-        design: the grid.
-        finding: the finding by the grid's metric, a sentence; empty without intervals.
+        design: the description of the grid.
+        finding: sentence with the finding for the grid's metric; empty without intervals.
         commits: commits of the code.
         remarks: lines on the runs, and the notes that all tables share.
-        pictures: PNG by name.
-        tables: without the shared notes.
+        pictures: name -> PNG.
+        tables: tables without the shared notes.
         paper: the paper's numbers, if it has any.
-        times: time of each cell.
+        times: table of the time of each cell.
     """
 
     design: Design
@@ -159,7 +161,7 @@ class GridPage(NamedTuple):
 
 
 def grid_page(grid: GridResults, tables: Sequence[GridTable]) -> GridPage:
-    """Return what a page shows of a grid, with its tables by ``build_tables``."""
+    """Return the content of a grid's page, given the tables of ``build_tables``."""
     design = grid.design
     drawn = [table for table in tables if table.metric == design.metric]
     shared = [
@@ -193,7 +195,7 @@ def grid_page(grid: GridResults, tables: Sequence[GridTable]) -> GridPage:
 
 
 def _pictures(grid: GridResults, tables: Sequence[GridTable]) -> dict[str, bytes]:
-    """Draw the tables of the grid's metric.  Returns PNG by name."""
+    """Plot the tables of the grid's metric.  Returns name -> PNG."""
     design = grid.design
     first_runs = {
         cell: grid.views[""][cell, min(score.values)]
@@ -229,7 +231,7 @@ def _pictures(grid: GridResults, tables: Sequence[GridTable]) -> dict[str, bytes
 
 
 def _times(grid: GridResults) -> Table:
-    """Return the time of each cell over all seeds, with that of all in the title."""
+    """Return a table of the time of each cell over all seeds.  The title has the total time."""
     rows = []
     total = 0.0
     for cell in grid.design.cells:

@@ -1,18 +1,18 @@
-"""Intervals of 95 % of a metric: over images by the jackknife for mIoU, else by the bootstrap; over
-seeds by Student's t.
+"""Compute 95 % intervals of a metric.  Intervals over images use the jackknife for mIoU, and the
+bootstrap for other metrics.  Intervals over seeds use Student's t.
 
-An interval over seeds shows how far another training could differ; one over images, how far another
-sample of test images could.
+An interval over seeds shows how far the metric could differ after training with another seed. An
+interval over images shows how far it could differ on another sample of test images.
 
-- Jackknife: with m the mIoU of N images and m_i that without image i, the pseudo-value of image i
-  is N m - (N - 1) m_i.  The interval is Student's t of the mean of the pseudo-values.  Source:
-  Tukey, Bias and confidence in not-quite large samples, 1958.
-- Bootstrap: R times N images are drawn with replacement, and the metric is computed from sums over
-  them; the interval is the middle 95 %.
-- Paired: the interval of a difference is that of the differences of pseudo-values of the same
-  image, or of the metric of the same draw.
+- Jackknife: m is the mIoU of N images and m_i is the mIoU without image i. The pseudo-value of
+  image i is N m - (N - 1) m_i. The interval is that of Student's t for the mean of the
+  pseudo-values.  Source: Tukey, Bias and confidence in not-quite large samples, 1958.
+- Bootstrap: N images are drawn with replacement R times. For each resample, the metric is computed
+  from sums over its images. The interval covers the middle 95 % of the R metrics.
+- Paired: the interval of a difference is computed from differences between pseudo-values of the
+  same image, or between metrics of the same resample.
 
-R resamples, N images, C classes, P = C places.
+R resamples, N images, C classes, P = C places (backgrounds of a robustness set).
 """
 
 import math
@@ -29,23 +29,25 @@ from gestalt.support.arrays import Array, Floats, Ints
 
 RESAMPLES = 2000
 SEED = 0
-"""Seed of the draws: the same images are drawn for every result, which pairs the bootstrap."""
+"""Seed of the resamples.  The same images are drawn for every result, so that the bootstrap is
+paired.
+"""
 
 LEVEL = 0.95
 WITHOUT = 0.05
-"""Largest share of resamples that lack a group, or of classes in fewer than two images; above it
-there is no interval.
+"""Maximum share of resamples without images of some group, or of classes in fewer than two images.
+Above it there is no interval.
 """
 
 MIN_IMAGES = 30
-"""Least N of an interval of mIoU."""
+"""Minimum number of images for an interval of mIoU."""
 
 DIRECTIONS = ("image_to_text", "text_to_image")
-"""Directions of retrieval; a recall without direction is the mean of both."""
+"""Directions of retrieval.  A recall without a direction is the mean of both."""
 
 
 ROUNDING = 1e-6
-"""A number that is outside of its interval by no more may differ by rounding alone."""
+"""Tolerance in the test whether an interval contains a number, for rounding errors."""
 
 
 class Interval(NamedTuple):
@@ -60,12 +62,12 @@ class Interval(NamedTuple):
 
 
 def t_interval(values: Sequence[float]) -> Interval | None:
-    """Return the 95 % interval of the mean of a normal sample, by Student's t; None for a single
-    value.
+    """Return the 95 % interval of the mean of normally distributed values, from Student's t; None
+    for a single value.
     """
     if len(values) < 2:
         return None
-    from scipy.special import stdtrit  # a tenth of a second
+    from scipy.special import stdtrit  # importing takes 0.1 s
 
     mean = fmean(values)
     half = float(stdtrit(len(values) - 1, 0.5 + LEVEL / 2)) * stdev(values) / math.sqrt(len(values))
@@ -73,10 +75,10 @@ def t_interval(values: Sequence[float]) -> Interval | None:
 
 
 def pseudo_values(counts: Ints) -> Floats:
-    """Return the jackknife's pseudo-values of the mIoU, (N,), from counts (N, 3, C).
+    """Return the jackknife pseudo-values of the mIoU, (N,), from pixel counts, (N, 3, C).
 
-    A class that only one image has keeps its IoU without that image, so that a few stray pixels do
-    not change the number of classes.
+    If only one image contains a class, the class keeps its IoU when that image is left out, so that
+    a few stray pixels do not change the number of classes.
     """
     total = counts.sum(axis=0)
     whole = iou_of(total)
@@ -87,15 +89,17 @@ def pseudo_values(counts: Ints) -> Floats:
     )
 
 
-@lru_cache(maxsize=1)  # the metrics of a set share it
+@lru_cache(maxsize=1)  # all metrics of a set use the same draws
 def draws(images: int) -> Ints:
-    """Return how often each image is in each resample, (R, N)."""
+    """Return how often each resample contains each image, (R, N)."""
     random = np.random.default_rng([SEED, images])
     return random.multinomial(images, [1 / images] * images, size=RESAMPLES)
 
 
 def percentile_interval(scores: Floats) -> Interval | None:
-    """Return the middle 95 % of the resamples' scores; None if a share above ``WITHOUT`` is nan."""
+    """Return the middle 95 % of the resamples' scores; None if the share of nan is above
+    ``WITHOUT``.
+    """
     if np.isnan(scores).mean() > WITHOUT:
         return None
     low, high = np.nanquantile(scores, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
@@ -106,9 +110,9 @@ def resample(array: Array, repeats: Ints) -> Floats:
     """Return a metric of each resample, (R,); nan if it is undefined.
 
     Args:
-        array: for mIoU the counts of pixels (N, 3, C), for a share hits and queries (N, 2), for a
-            mean the values (N,), nan for none.
-        repeats: how often each image is in each resample, (R, N).
+        array: for mIoU the pixel counts, (N, 3, C); for a share the hits and queries, (N, 2); for a
+            mean the values, (N,), nan for images without a value.
+        repeats: how often each resample contains each image, (R, N).
     """
     if array.ndim == 3:
         return mean_without_nan(iou_of(resampled_sums(array, repeats)), axis=-1)
@@ -118,21 +122,23 @@ def resample(array: Array, repeats: Ints) -> Floats:
 
 
 def resampled_sums(counts: Array, repeats: Ints) -> Ints:
-    """Sum integer counts (N, ...) over the images of each resample.  Returns (R, ...)."""
+    """Sum integer counts, (N, ...), over the images of each resample.  Returns (R, ...)."""
     return np.tensordot(repeats, counts.astype(np.int64), axes=1)
 
 
 def resampled_groups(counts: Ints, entry: Mapping[str, Any], repeats: Ints) -> dict[str, Floats]:
-    """Return the metrics of a robustness set in each resample, (R,), by name; the worst group is
-    chosen anew in each.
+    """Return name -> metric of a robustness set in each resample, (R,).
+
+    The worst group is chosen separately in each resample.
 
     A group without images in a resample has accuracy nan; then the worst group and the mean are
     undefined too.
 
     Args:
-        counts: images named right, and all, of each class at each place: (N, 2, C * P).
-        entry: entry of the record, with the names of the classes.
-        repeats: how often each image is in each resample, (R, N).
+        counts: number of correct images and of all images for each class at each place, (N, 2, C *
+            P).
+        entry: the set's entry in the results file, with the names of the classes.
+        repeats: how often each resample contains each image, (R, N).
     """
     right, total = resampled_sums(counts, repeats).swapaxes(0, 1)
     names = entry["names"]
@@ -145,14 +151,15 @@ def resampled_groups(counts: Ints, entry: Mapping[str, Any], repeats: Ints) -> d
 
 
 class Contribution(NamedTuple):
-    """The contributions of the images of a result to one metric.
+    """The contribution of each image of a result to one metric.
 
     Attributes:
-        marks: (N, ...), determined by the truth alone, so equal in results of the same images.
-        value: the metric of all images, each once.
-        samples: the pseudo-values of a mIoU, (N,), else the metric of every resample, (R,), nan if
-            undefined; the resamples are the same for the same N.
-        jackknife: True for pseudo-values.
+        marks: (N, ...), depends only on the ground truth, so it is equal in results on the same
+            images.
+        value: the metric over all images.
+        samples: for mIoU the pseudo-values, (N,); for other metrics the metric of each resample,
+            (R,), nan if undefined.  The resamples depend only on N.
+        jackknife: True if ``samples`` are pseudo-values.
     """
 
     marks: Array
@@ -161,15 +168,15 @@ class Contribution(NamedTuple):
     jackknife: bool = False
 
     def interval(self, samples: Floats, *, least: float = 0.0) -> Interval | None:
-        """Return the 95 % interval of samples, of paired differences of samples, or of their mean
-        over seeds; None for a ``reason``.
+        """Return the 95 % interval for samples, for paired differences of samples, or for means of
+        samples over seeds.  Returns None if there is a ``reason``.
 
-        Student's t does not know that a mIoU lies between ``least`` and 1, so that its interval is
-        cut there; None if it lies outside altogether.
+        A mIoU is between ``least`` and 1, but an interval from Student's t can exceed these bounds.
+        It is clipped to them; it is None if it is entirely outside.
 
         Args:
-            samples: of this result, or computed from those of several.
-            least: smallest value that the metric can have: 0, or -1 for a difference.
+            samples: samples of this result, or computed from the samples of several results.
+            least: minimum value of the metric: 0, or -1 for a difference.
         """
         if not self.jackknife:
             return percentile_interval(samples)
@@ -180,10 +187,10 @@ class Contribution(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """Reason for which ``interval`` is None; empty for a mIoU that has one.
+        """The reason why ``interval`` is None; empty for a mIoU that has an interval.
 
-        A class that is absent, or in a single image, shows nothing of how its IoU would differ in
-        other images.
+        The variation of a class's IoU over images is unknown if the class is in no image or in only
+        one.
         """
         if not self.jackknife:
             return "more than one resample in twenty lacks a group"
@@ -197,16 +204,17 @@ class Contribution(NamedTuple):
 def contribution(
     arrays: Mapping[str, Array], name: str, entry: Mapping[str, Any]
 ) -> Contribution | None:
-    """Return the contributions of a set's images to a metric; None if their arrays were not kept.
+    """Return the contribution of each image of a set to a metric; None if the arrays were not
+    stored.
 
     Args:
-        arrays: arrays of the set, by name.
-        name: the metric's, without the set.
-        entry: entry of the record, with the names of the classes.
+        arrays: name -> array of the set.
+        name: name of the metric, without the set.
+        entry: the set's entry in the results file, with the names of the classes.
     """
     array = arrays.get("counts" if name == "miou" else name)
     if array is not None:
-        # of the counts, which are not kept
+        # A copy lets the counts be freed.
         marks = array[:, -1].copy() if array.ndim > 1 else arrays.get("group", np.isnan(array))
         return _contribution(marks, partial(resample, array), array if array.ndim == 3 else None)
     recalls = [f"{direction}_{name}" for direction in DIRECTIONS]
@@ -231,8 +239,10 @@ def contribution(
 def _contribution(
     marks: Array, metric: Callable[[Ints], Floats], counts: Ints | None = None
 ) -> Contribution:
-    """Return a contribution by the metric, (R,), of how often each image is in each resample, (R,
-    N); for a mIoU by its counts of pixels (N, 3, C).
+    """Build a contribution.
+
+    ``metric`` maps how often each resample contains each image, (R, N), to the metric of each
+    resample, (R,). ``counts`` are the pixel counts of a mIoU, (N, 3, C); None for other metrics.
     """
     value = float(metric(np.ones((1, len(marks)), dtype=np.int64))[0])
     if counts is None:

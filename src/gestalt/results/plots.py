@@ -1,4 +1,4 @@
-"""Plots by matplotlib: bars with intervals, stacked bars, lines."""
+"""Plots with matplotlib: bars with intervals, stacked bars, lines."""
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +33,9 @@ STYLE: Any = {
 
 @contextmanager
 def with_style() -> Iterator[None]:
-    """Decorate a function that draws; matplotlib is imported when it is called."""
+    """Apply the style of the plots to a function that draws.  matplotlib is imported when the
+    function is called.
+    """
     import matplotlib
 
     with matplotlib.rc_context(STYLE):
@@ -49,8 +51,10 @@ def bars(
     base: str = "",
     baselines: Mapping[str, float] | None = None,
 ) -> "Figure":
-    """Draw a bar for each score with its interval over images, a dot for each of several seeds, and
-    the baselines as lines; the base is darker.  The label says what is drawn.
+    """Draw a bar for each score with its interval over images, a dot for each seed if there are
+    several, and the baselines as lines.
+
+    The bar of the base is darker. The label of the axis names what is drawn.
     """
     figure, axes = figure_of(width=8.5, height=1.6 + 0.42 * len(scores))
     axes.barh(
@@ -96,7 +100,7 @@ def bars(
 
 
 def _with_legend(label: str, drawn: Mapping[str, bool]) -> str:
-    """Return an axis' label, followed in brackets by the texts on what is drawn."""
+    """Return an axis label, followed in brackets by the names of what is drawn."""
     texts = [text for text, is_drawn in drawn.items() if is_drawn]
     return f"{label}   ({'; '.join(texts)})".strip() if texts else label
 
@@ -105,8 +109,9 @@ def _with_legend(label: str, drawn: Mapping[str, bool]) -> str:
 def stacked(
     rows: Mapping[str, Mapping[str, float]], *, heads: Sequence[str], title: str
 ) -> "Figure":
-    """Draw the parts of each row as one bar of length 1, in the order of all heads.  A head has the
-    same colour in every figure; parts of at least 0.04 show their number.
+    """Draw the parts of each row as one stacked bar of length 1, in the order of all heads.
+
+    A head has the same colour in every figure. Parts of at least 0.04 show their number.
     """
     from matplotlib.colors import to_rgb
 
@@ -122,7 +127,7 @@ def stacked(
             ink = "black" if sum(to_rgb(colour)) > 1.5 else "white"
             axes.bar_label(bar, texts, label_type="center", color=ink, fontsize=9)
         left += parts
-    for place, name in enumerate(rows):  # above its bar, since names can be long
+    for place, name in enumerate(rows):  # above the bar, since names can be long
         axes.text(0, place - 0.32, name, fontsize=9)
     axes.set(title=title, xlim=(0, 1), ylim=(len(rows) - 0.6, -0.7), yticks=())
     figure.legend(loc="outside lower center", ncols=3)
@@ -137,8 +142,9 @@ def lines(
     x_label: str,
     y_label: str,
 ) -> "Figure":
-    """Draw a line for each name through its scores by place, and bars for known intervals, which
-    the label then names.
+    """Draw a line for each name through its scores, and error bars for known intervals.
+
+    The label of the axis then mentions the intervals.
     """
     figure, axes = figure_of(width=7.5, height=4.6)
     for name, scores in series.items():
@@ -161,7 +167,7 @@ def lines(
 
 @with_style()
 def curve(values: Mapping[str, float], title: str) -> "Figure":
-    """Draw a small figure with a line through named values; nan leaves a gap."""
+    """Draw a small figure with a line through named values.  A nan leaves a gap."""
     figure, axes = figure_of(width=4.4, height=2.8)
     axes.plot(list(values), list(values.values()), marker="o", color=BASE)
     axes.set(title=title, ylim=(0, None))
@@ -169,17 +175,17 @@ def curve(values: Mapping[str, float], title: str) -> "Figure":
 
 
 def figure_of(*, width: float, height: float) -> "tuple[Figure, Axes]":
-    """Return a figure of this size in inches with its axes."""
+    """Return a figure and its axes; width and height are in inches."""
     from matplotlib.figure import Figure
 
-    # not pyplot, which keeps every figure in a global list
+    # pyplot would keep every figure in a global list
     figure = Figure(figsize=(width, height))
     return figure, figure.add_subplot()
 
 
 @with_style()
 def render_figure(figure: "Figure") -> bytes:
-    """Return a figure as PNG; equal for equal figures."""
+    """Return a figure as PNG.  The same figure gives the same bytes."""
     out = io.BytesIO()
     figure.savefig(out, format="png")
     return out.getvalue()

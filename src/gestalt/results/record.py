@@ -1,5 +1,6 @@
-"""A record: the JSON of a run or an evaluation, with its numbers and their provenance.  torch is
-imported only to name a device.
+"""Read and write results files: the JSON of a run or an evaluation, with metrics and provenance.
+
+torch is imported only to name a device.
 """
 
 import json
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
 
 CHANGED = "+changes"
 FORMAT = 3
-"""The format of records, raised when the meaning of a field changes."""
+"""The format of results files.  It is raised when the meaning of a field changes."""
 
 VALUES = {"segmentation": mask_values, "matching": matched_values}
-"""Measure -> the function from counts to all of its metrics."""
+"""Measure -> function that computes its metrics from counts."""
 
 PACKAGES = (
     "torch",
@@ -48,11 +49,11 @@ PACKAGES = (
 
 
 def result_paths(target: str, evaluations: bool) -> list[Path]:
-    """Return the files of the results that a target names.
+    """Return the results files that a target names.
 
     Args:
-        target: a JSON file, a run's folder, or an experiment's name for its newest finished plain
-            run.
+        target: a JSON file, the folder of a run, or the name of an experiment for its latest
+            finished run with default settings.
         evaluations: True to add the evaluations of the run.
 
     Raises:
@@ -61,7 +62,7 @@ def result_paths(target: str, evaluations: bool) -> list[Path]:
     if Path(target).is_file():
         return [Path(target)]
     scored = evaluations_in(Path(target))
-    # those of label maps, of another library's model or of an unfinished run
+    # These are evaluations of label maps, of an external model or of an unfinished run.
     if scored and not (Path(target) / RESULT).is_file():
         raise ConfigError(
             f"{target}: holds evaluations, but no {RESULT} of a finished run; name evaluations, "
@@ -77,8 +78,8 @@ def result_paths(target: str, evaluations: bool) -> list[Path]:
 
 
 def evaluations_in(folder: Path) -> list[Path]:
-    """Return the records of evaluations in a folder, in order; those under way, which are empty,
-    are left out.
+    """Return the results files of the evaluations in a folder, in order.  Files of evaluations that
+    are still running are empty, and left out.
     """
     files = sorted((folder / "evaluations").glob("*.json"), key=number_of)
     return [file for file in files if file.stat().st_size]
@@ -88,10 +89,10 @@ def read_record(path: Path) -> Fields:
     """Read the JSON of a run or an evaluation.
 
     Raises:
-        ConfigError: the file holds something else, is of another format, or contradicts itself.
+        ConfigError: the file is not a results file, has another format, or contradicts itself.
     """
     try:
-        # an earlier version wrote whole addresses
+        # An earlier version wrote addresses with their secrets.
         record: Fields = change_texts(read_json(path, "record"), without_secrets)
         for number, entry in enumerate(record["benchmarks"]):
             for problem in _contradictions(entry, record["metrics"]):
@@ -109,8 +110,8 @@ def read_record(path: Path) -> Fields:
 
 
 def _contradictions(entry: Fields, metrics: Fields) -> Iterator[str]:
-    """Yield each contradiction in an entry of a record: missing metrics, rows of counts that do not
-    fit, and metrics of label maps that do not follow from the counts.
+    """Yield the contradictions in an entry of a results file: missing metrics, rows of counts that
+    do not fit, and metrics of label maps that differ from those computed from the counts.
     """
     lacking = [key for key in entry.get("metric_keys", ()) if metrics.get(key) is None]
     if lacking:
@@ -137,8 +138,9 @@ def _contradictions(entry: Fields, metrics: Fields) -> Iterator[str]:
 
 
 def write_record(path: Path, record: Fields) -> None:
-    """Write a record atomically as JSON, without the secrets of URLs; nan and infinity become
-    null.
+    """Write a results file atomically.
+
+    Secrets in URLs are removed. nan and infinity become null.
     """
     finite = json.loads(
         json.dumps({"format": FORMAT, **record}), parse_constant=lambda constant: None
@@ -147,8 +149,8 @@ def write_record(path: Path, record: Fields) -> None:
 
 
 def provenance(device: "torch.device | None" = None) -> Fields:
-    """Return the commit of the code, the versions of the packages, and the machine with its first
-    GPU, and the device if given.
+    """Return the commit of the code, the versions of packages, the machine with its first GPU, and
+    the device if given.
     """
     import torch
 
@@ -181,7 +183,7 @@ def device_name(device: "torch.device") -> str:
 
 
 def _processor() -> str:
-    """Return the CPU's model name, or its architecture if the system does not state it."""
+    """Return the model name of the CPU, or its architecture if the name is unknown."""
     cpus = Path("/proc/cpuinfo")
     for line in cpus.read_text().splitlines() if cpus.exists() else ():
         if line.startswith("model name"):
@@ -190,7 +192,7 @@ def _processor() -> str:
 
 
 def package_version(name: str) -> str:
-    """Return the installed version, or ``not installed``."""
+    """Return the installed version of a package, or ``not installed``."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -198,8 +200,8 @@ def package_version(name: str) -> str:
 
 
 def commit() -> str:
-    """Return the commit of this code, followed by ``CHANGED`` if files differ from it; ``unknown``
-    outside a git checkout.
+    """Return the git commit of this code, followed by ``CHANGED`` if files differ from the commit.
+    Outside a git checkout it is ``unknown``.
     """
     file = Path(__file__).resolve()
 
@@ -212,7 +214,7 @@ def commit() -> str:
         top = Path(git("rev-parse", "--show-toplevel"))
         if top not in file.parents or not git("ls-files", str(file)):
             return "unknown"
-        # in these, new files count as changes
+        # In these folders, new files count as changes.
         folders = [str(top / name) for name in ("src", "data_modules", "experiments")]
         changes = git("status", "--porcelain", "--untracked-files=no") or git(
             "status", "--porcelain", "--", *folders

@@ -1,9 +1,11 @@
-"""``report``: one HTML page of results that fetches nothing, by the template ``report.html``; the
-section of each result, by ``blocks.html``, has its origin, and of each benchmark the metrics,
-classes, confusions, best and worst images, and the protocol.
+"""Write the page of ``report``: one HTML file with results that loads nothing from elsewhere.
 
-The best and worst images were kept when the set was scored, so neither the model nor the data is
-needed.
+The page uses the template ``report.html``, and the section of each result uses ``blocks.html``. A
+section shows the origin of the result, and for each benchmark the metrics, classes, confusions,
+best and worst images, and the protocol.
+
+The best and worst images were stored when the set was scored, so the page needs neither the model
+nor the data.
 """
 
 import json
@@ -42,25 +44,25 @@ from gestalt.support.files import Fields, write_whole
 from gestalt.support.typed import ConfigError
 
 SUBTITLE = "Perceptual grouping of contrastive vision-language models, as measured."
-"""Line at the head of every report; a file with it may be overwritten."""
+"""Line at the top of every report.  A file with this line may be overwritten."""
 
 SHARE = re.compile(r"share=[\d.e-]+")
-"""The labels of results that differ in the share of a run in their weights alone."""
+"""Pattern of the labels of results that differ only in the share of a run in mixed weights."""
 
 MAX_SECTIONS, MAX_CHARACTERS = 8, 10_000_000
-"""Most results whose sections the page may hold, and most characters of these sections.  Further
-results are in its tables alone.
+"""Maximum number of sections on the page, and maximum number of characters of all sections.
+Further results are only shown in the tables.
 """
 
 
 def write_report(
     results: Sequence[Result], output: Path, grids: Sequence[GridResults] = ()
 ) -> None:
-    """Write the page atomically, in place of an older report.
+    """Write the page atomically.  An older report is replaced.
 
     Raises:
-        ConfigError: a path that cannot hold the page, or a file that is not a report; or a result's
-            arrays do not belong to its record.
+        ConfigError: the path cannot be written to, or is a file that is not a report; or the arrays
+            of a result do not belong to its results file.
     """
     if not output.parent.is_dir():
         raise ConfigError(f"--output {output}: folder {output.parent} not found")
@@ -81,11 +83,11 @@ def write_report(
     title, *others = dict.fromkeys(result.model for result in results)
     if others:
         title += f" and {len(others)} more"
-    # the tables of a grid compare its cells
+    # the tables of a grid already compare its cells
     compared = len(results) > max([1, *(len(grid.views[""]) for grid in grids)])
     comparison = compare(results, allow_mixed=True) if compared else None
     opening, pictures = _opening(results[0], comparison)
-    if comparison is not None:  # the sentence has these notes
+    if comparison is not None:  # the opening sentence already has these notes
         notes = [note for note in comparison.notes if note not in opening]
         comparison = comparison._replace(notes=notes)
     side_by_side = results[: len(sections)] if compared else []
@@ -109,8 +111,10 @@ def write_report(
 
 
 def _opening(first: Result, comparison: Comparison | None) -> tuple[str, dict[str, bytes]]:
-    """Return what a page opens with, a sentence and its picture by title: of one result its
-    headline metrics, of several the first metric that is compared.
+    """Return the opening of a page: a sentence, and title -> picture.
+
+    For one result the opening shows the headline metrics, for several results the first metric of
+    the comparison.
     """
     if comparison is not None:
         column = comparison.columns[0]
@@ -141,8 +145,8 @@ def _opening(first: Result, comparison: Comparison | None) -> tuple[str, dict[st
 
 
 def curves_over_shares(comparison: Comparison) -> dict[str, dict[float, Score]]:
-    """Return each column's scores by the share of the run, in order, if the results differ in the
-    share alone; otherwise nothing.
+    """Return column -> share of the run in mixed weights -> score, in order of the share.  It is
+    empty unless the results differ only in the share.
     """
     if not all(SHARE.fullmatch(result.label) for result in comparison.results):
         return {}
@@ -157,7 +161,9 @@ def curves_over_shares(comparison: Comparison) -> dict[str, dict[float, Score]]:
 
 
 WORST_PAIRS, MAX_DRAWN = 20, 30
-"""Number of listed confusions, and most classes whose confusion matrix is drawn."""
+"""Maximum number of confusions in the list, and maximum number of classes for which a confusion
+matrix is drawn.
+"""
 
 PROVENANCE = (
     "file",
@@ -174,10 +180,10 @@ PROVENANCE = (
     "ranks",
     "provenance",
 )
-"""Fields of a record on the model, the files, the command and the machine."""
+"""Fields of a results file that describe the model, the files, the command and the machine."""
 
 SCORED = ("protocol", "label_set", "vocabulary", "templates", "calibration")
-"""Fields of an entry on how its set was scored."""
+"""Fields of an entry that describe how its set was scored."""
 
 
 COSTLY = "Images that lose most to"
@@ -189,7 +195,7 @@ KEEP = (
 
 
 def render_section(result: Result, number: int) -> Markup:
-    """Return the section of a result as HTML; ``number`` is that of its anchor."""
+    """Return the section of a result as HTML.  ``number`` is the number of the section's anchor."""
     parts: list[Markup] = []
     for entry in result.record["benchmarks"]:
         parts += _entry(result, entry)
@@ -198,13 +204,13 @@ def render_section(result: Result, number: int) -> Markup:
 
 
 def _details(summary: str, fields: Fields, keys: Sequence[str]) -> Markup:
-    """Return those fields of a record that it has, under a summary that unfolds them."""
+    """Return the fields with these keys, if they exist, as HTML that unfolds under a summary."""
     shown = {key: fields[key] for key in keys if fields.get(key) is not None}
     return Markup(BLOCKS.details(summary, json.dumps(shown, indent=1, ensure_ascii=False)))
 
 
 def _origin(result: Result) -> str:
-    """Return a paragraph on what made a result."""
+    """Return a paragraph that describes how a result was made."""
     record, commit = result.record, result.commit[:20]
     if "predictions" in record:
         notes = [f"{key}: {value}" for key, value in record["predictions"]["notes"].items()]
@@ -228,7 +234,7 @@ def _origin(result: Result) -> str:
 
 
 def _entry(result: Result, entry: Fields) -> Iterator[Markup]:
-    """Yield the parts of a section on an entry of the record."""
+    """Yield the parts of a section that show one entry of the results file."""
     measure = entry.get("measure") or entry["left_out"]
     yield BLOCKS.benchmark(f"{entry['set']}: {measure}", entry.get("why"))
     if "left_out" in entry:
@@ -251,7 +257,7 @@ def _entry(result: Result, entry: Fields) -> Iterator[Markup]:
 
 def _segmentation(result: Result, entry: Fields) -> Iterator[Markup]:
     """Yield the causes of lost mIoU, the IoU of each class, the confusions, the best and worst
-    images, and those that lose most to each cause.
+    images, and the images that lose most to each cause.
     """
     costly = {}
     losses = _losses([result], entry["metric_keys"])
@@ -290,8 +296,10 @@ def _segmentation(result: Result, entry: Fields) -> Iterator[Markup]:
 
 
 def _losses(results: Sequence[Result], metrics: Iterable[str]) -> list[Table]:
-    """Return the mIoU lost to each cause, a table for each mIoU whose results have the rows of each
-    image, and are of the same images and classes.
+    """Return tables of the mIoU lost to each cause, one for each mIoU.
+
+    A mIoU is left out unless all of its results stored the rows of each image, and have the same
+    images and classes.
     """
     shown = []
     for metric in metrics:
@@ -308,12 +316,12 @@ def _losses(results: Sequence[Result], metrics: Iterable[str]) -> list[Table]:
 
 
 def _bars_of(losses: Sequence[Table]) -> dict[str, bytes]:
-    """Return their picture by title; empty without tables."""
+    """Return title -> picture of the tables; empty without tables."""
     return {"mIoU, and what each cause loses of it": picture(losses)} if losses else {}
 
 
 def share_of_truth(confusion: Ints) -> Floats:
-    """Return the shares of the predicted classes in the pixels of each true class."""
+    """Return the share of each predicted class in the pixels of each true class."""
     share: Floats = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     return share
 
@@ -322,8 +330,8 @@ def confusions(confusion: Ints, names: Sequence[str]) -> Table:
     """Return the pairs of classes with the most confused pixels.
 
     Args:
-        confusion: (C, C), or (C, C + 1) with a last column of the pixels without a predicted class.
-        names: of the columns.
+        confusion: (C, C), or (C, C + 1) with a last column for pixels without a predicted class.
+        names: names of the columns.
     """
     share = share_of_truth(confusion)
     wrong = confusion.copy()
@@ -346,8 +354,8 @@ def confusions(confusion: Ints, names: Sequence[str]) -> Table:
 def draw_images(
     predictions: Predictions, captions: Mapping[int, str]
 ) -> list[tuple[str, str, Markup]]:
-    """Draw those images among the kept ones that have a caption, each with its prediction and its
-    truth, in the order of the captions.  Returns title, caption and address of each.
+    """Draw the stored images that have a caption, each with its prediction and its ground truth, in
+    the order of the captions.  Returns title, caption and data URL of each.
     """
     kept = {image.sample_id: image for image in predictions.images}
     return [

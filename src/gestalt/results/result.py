@@ -1,5 +1,5 @@
-"""Results: a record, and the arrays beside it, checked by the hashes in the record.  torch is not
-imported.
+"""Results: a results file (``result.json``), and the arrays in files beside it, which are checked
+against the hashes in the results file.  torch is not imported.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,22 +20,22 @@ from gestalt.support.files import Fields, file_hash
 from gestalt.support.typed import ConfigError
 
 HEADS = ("metric", "value", "95 % over images", "baselines")
-"""Heads of ``Result.metric_rows``."""
+"""Heads of the columns of ``Result.metric_rows``."""
 
 
 VARIED = ("evaluation.", "image.")
-"""Prefixes of the words of an evaluation's command that say how it was measured."""
+"""Prefixes of the words in the command of an evaluation that set how it was measured."""
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """The score of a run, or of one evaluation of it.
+    """The metrics of a run, or of one evaluation of a run.
 
     Attributes:
-        label: its name in tables and messages.
+        label: name of the result in tables and messages.
         path: the JSON file.
-        record: the content of that file.
-        model: what was scored: the run, or the system whose label maps were.
+        record: content of the JSON file.
+        model: name of what was scored: the run, or the system that made the label maps.
     """
 
     label: str
@@ -50,13 +50,13 @@ class Result:
 
     @property
     def run(self) -> Path:
-        """Folder of the run."""
+        """The folder of the run."""
         return self.path.parents[1] if self.is_evaluation else self.path.parent
 
     @property
     def varied(self) -> list[str]:
-        """The checkpoint of an evaluation, or the share of a run in its weights, and the words of
-        its command that say how it was measured; of a run, its checkpoint.
+        """Words that describe what was varied: the checkpoint, or the share of a run in mixed
+        weights. For an evaluation, the words of the command that set how it was measured are added.
         """
         checkpoint = self.record.get("checkpoint")
         words = [] if checkpoint is None else [f"checkpoint={Path(checkpoint).name}"]
@@ -68,19 +68,21 @@ class Result:
 
     @property
     def commit(self) -> str:
-        """Commit of the code; ``unknown`` outside a git checkout."""
+        """The commit of the code; ``unknown`` outside a git checkout."""
         return str(self.record["provenance"]["commit"])
 
     @property
     def supervision(self) -> dict[str, str]:
-        """Supervision of training and scoring; ``unknown`` in results files of earlier versions,
-        which do not have it.
+        """The supervision of training and scoring; ``unknown`` in results files of earlier
+        versions, which did not store it.
         """
         return dict.fromkeys(FIELDS, UNKNOWN) | self.record.get("supervision", {})
 
     @property
     def substituted_init(self) -> str:
-        """The requested image init and what it was resolved to; empty if they are the same."""
+        """The requested pretrained weights of the image tower and the weights that were used; empty
+        if they are the same.
+        """
         init = self.record.get("image_init", {})
         requested, resolved = init.get("requested"), init.get("resolved")
         if requested == resolved:
@@ -88,13 +90,14 @@ class Result:
         return f"image.init requested {requested}, resolved to {resolved}"
 
     def value(self, metric: str) -> float | None:
-        """Return a metric by its key; None if it was not measured."""
+        """Return the value of a metric; None if it was not measured."""
         value = self.record["metrics"].get(metric)
         return None if value is None else float(value)
 
     def entries(self, metric: str) -> list[Fields]:
-        """Return the record's entries on how a metric was measured; all entries of its set if none
-        lists it, as for single classes.
+        """Return the entries of the results file that describe how a metric was measured.
+
+        If no entry lists the metric, as for single classes, all entries of its set are returned.
         """
         entries = [
             entry
@@ -104,18 +107,18 @@ class Result:
         return [entry for entry in entries if metric in entry["metric_keys"]] or entries
 
     def entry(self, metric: str) -> Fields:
-        """Return the first of these entries."""
+        """Return the first entry of ``entries``."""
         return self.entries(metric)[0]
 
     def part(self, metric: str) -> str:
-        """Return the number of images that a metric was measured on, if not on all of the published
-        set; else empty.
+        """Return the number of images that a metric was measured on as text; empty for the whole
+        published set.
         """
         return next(filter(None, map(part_text, self.entries(metric))), "")
 
     def metric_rows(self, metrics: Iterable[str]) -> list[list[str]]:
-        """Return a row for each of some metrics that is no baseline of another: its key, value,
-        interval and baselines.
+        """Return a row for each metric: its key, value, interval and baselines.  Metrics that are
+        baselines of another have no row.
         """
         values = self.record["metrics"]
         baselines = {key: companions(values, key) for key in metrics}
@@ -131,12 +134,12 @@ class Result:
             if key not in shown_beside
         ]
 
-    @lru_cache(maxsize=1)  # noqa: B019  # the metrics of a set share it
+    @lru_cache(maxsize=1)  # noqa: B019  # all metrics of a set use these arrays
     def arrays(self, name: str) -> dict[str, Array]:
-        """Return the arrays of a set; empty if none were kept.
+        """Return the arrays of a set; empty if none were stored.
 
         Raises:
-            ConfigError: the file is missing, or not the one whose hash the record has.
+            ConfigError: the file is missing, or its hash differs from the hash in the results file.
         """
         if name not in self.record["arrays"]:
             return {}
@@ -154,21 +157,21 @@ class Result:
         return self.path.parent / str(self.record["arrays"][name]["file"])
 
     def extremes(self, name: str) -> Predictions | None:
-        """Return the best, then the worst images of a set, with their predictions; None if none
-        were kept.
+        """Return the best and then the worst images of a set, with their predictions; None if none
+        were stored.
         """
         folder = self.path.with_suffix("") if self.is_evaluation else self.run
         return read_predictions(folder / EXTREMES / f"{name}.npz")
 
     def interval(self, metric: str) -> Interval | None:
-        """Return the 95 % interval of a metric over images; None if there is none, for the reason
-        ``why_no_interval``.
+        """Return the 95 % interval of a metric over images.  If it is None, ``why_no_interval``
+        returns the reason.
         """
         contribution = self.contribution(metric)
         return None if contribution is None else contribution.interval(contribution.samples)
 
     def why_no_interval(self, metric: str) -> str:
-        """Return the reason for which a metric has no interval, for a note."""
+        """Return the reason why a metric has no interval, for a note."""
         contribution = self.contribution(metric)
         if contribution is not None:
             return contribution.reason or "the jackknife's interval is outside of 0 to 1"
@@ -178,10 +181,10 @@ class Result:
 
     @lru_cache(maxsize=32)  # noqa: B019  # some MB each, without the arrays
     def contribution(self, metric: str) -> Contribution | None:
-        """Return what each image contributed to a metric; None if no arrays were kept.
+        """Return the contribution of each image to a metric; None if no arrays were stored.
 
         Raises:
-            ConfigError: the arrays do not belong to the record.
+            ConfigError: the arrays do not belong to the results file.
         """
         image_set, _, name = metric.partition("/")
         value = self.value(metric)
@@ -192,7 +195,7 @@ class Result:
         if found is None:
             return None
         scored, images = len(found.marks), entry["images"]
-        # images without captions are no queries, and have a row
+        # In retrieval, images without captions are no queries, but have a row.
         counted = entry["measure"] != "retrieval"
         if (counted and scored != images) or abs(found.value - value) > 1e-6:
             raise ConfigError(
@@ -203,14 +206,14 @@ class Result:
 
 
 def read_result(path: Path) -> Result:
-    """Read a result's JSON by ``read_record``.  Its label is experiment, scale and version, and the
-    number of an evaluation.
+    """Read a results file.  The label of the result is experiment, scale and version, and for an
+    evaluation its number.
     """
     record = read_record(path)
     result = Result("", path, record)
-    # of the system whose label maps were scored
+    # For label maps, this is the name of the system that made them.
     name = record.get("name", replace(result, path=path.resolve()).run.name)
-    if "interpolation" in record:  # of the run, so that shares of it are of one model
+    if "interpolation" in record:  # the run's name, so that all shares of a run have one model
         name = Path(str(record.get("run"))).name
     words = [record.get("experiment"), record.get("scale"), name]
     model = " ".join(str(word) for word in words if word)
@@ -219,9 +222,10 @@ def read_result(path: Path) -> Result:
 
 
 def name_by_difference(results: Sequence[Result]) -> list[Result]:
-    """Name each evaluation by what tells it from the other results, such as
-    ``evaluation.protocol=sclip-336``, and by its model if there are several; one that nothing
-    tells apart keeps its number.
+    """Label each evaluation with the settings that distinguish it from the other results, such as
+    ``evaluation.protocol=sclip-336``, and with its model if there are several.
+
+    An evaluation that no setting distinguishes keeps its number.
     """
     if len(results) < 2:
         return list(results)
@@ -241,18 +245,18 @@ def name_by_difference(results: Sequence[Result]) -> list[Result]:
 
 
 def measured(results: Iterable[Result]) -> list[str]:
-    """Return the keys of the metrics that any result has, in order."""
+    """Return the keys of the metrics that at least one result has, in order."""
     keys = (key for one in results for key in one.record["metrics"] if one.value(key) is not None)
     return list(dict.fromkeys(keys))
 
 
 def headlines(results: Iterable[Result]) -> list[str]:
-    """Return the headline metrics that any result has, in the order of the benchmarks."""
+    """Return the headline metrics that at least one result has, in the order of the benchmarks."""
     return headlines_of(measured(results))
 
 
 def headlines_of(keys: Collection[str]) -> list[str]:
-    """Return the headline metrics of the measures among keys, in the order of the benchmarks."""
+    """Return the keys that are headline metrics of a measure, in the order of the benchmarks."""
     shown = dict.fromkeys(name for measure in MEASURES.values() for name in measure.headline)
     image_sets = dict.fromkeys(key.partition("/")[0] for key in keys)
     return [
@@ -261,9 +265,9 @@ def headlines_of(keys: Collection[str]) -> list[str]:
 
 
 def companions(metrics: Mapping[str, Any], metric: str) -> dict[str, float]:
-    """Return the baselines of a metric, ``<metric>_<name>``, by name.
+    """Return name -> value of the baselines of a metric, whose keys are ``<metric>_<name>``.
 
-    A key that has baselines itself is another metric; it is left out with its baselines.
+    A key that itself has baselines is another metric.  It is left out together with its baselines.
     """
     longer = {
         key.removeprefix(f"{metric}_"): value

@@ -1,5 +1,5 @@
-"""The record of ``train`` and of ``eval``: the fields that they share, the files beside it, and the
-closing table.
+"""Write the results file of ``train`` and ``eval``: the fields that both have, the files beside it,
+and the table that is printed at the end.
 """
 
 import sys
@@ -25,13 +25,13 @@ from gestalt.support.files import Fields, file_hash
 
 
 def scorers_of(callbacks: list[Callback]) -> list[RecordedCallback]:
-    """Return the callbacks that have an entry in a record."""
+    """Return the callbacks that write an entry in the results file."""
     return [callback for callback in callbacks if isinstance(callback, RecordedCallback)]
 
 
 def scores_of(callbacks: list[Callback]) -> tuple[dict[str, float], list[Fields]]:
-    """Return the metrics of all scorers, ``<benchmark>/<metric>`` -> value, and the record's
-    entries without them.
+    """Return the metrics of all scorers, ``<benchmark>/<metric>`` -> value, and the entries of the
+    results file without the metrics.
     """
     metrics: dict[str, float] = {}
     entries = [scorer.result() for scorer in scorers_of(callbacks)]
@@ -48,8 +48,8 @@ def describe(
     tokens_kept: str,
     overrides: list[str],
 ) -> Fields:
-    """Return the record fields that ``train`` and ``eval`` share; ``tokens_kept`` describes the
-    number of image tokens in a step.
+    """Return the fields that the results files of ``train`` and ``eval`` share.  ``tokens_kept``
+    describes the number of image tokens in a step.
     """
     text = model.text_origin
     metrics, entries = scores_of(trainer.callbacks)  # type: ignore[attr-defined]
@@ -79,22 +79,23 @@ def describe(
 
 
 def scored_images(record: Fields) -> dict[str, str]:
-    """Return the number of scored images of each benchmark of a record as text, by its name."""
+    """Return benchmark -> number of scored images as text, from a results file."""
     return {entry["set"]: images_text(entry) for entry in record["benchmarks"] if "images" in entry}
 
 
 def write_results(
     path: Path, record: Fields, callbacks: list[Callback], *, arrays: Path, extremes: Path
 ) -> Result:
-    """Write a record and the files beside it, and print its path.  Returns the result, as read from
-    them.
+    """Write a results file and the files beside it, and print its path.  Returns the result, as
+    read from the files.
 
     Args:
-        path: path of the record.
-        record: without its supervision and the hashes of the arrays.
-        callbacks: with the scorers.
-        arrays: folder for the contribution of each image.
-        extremes: folder that the folder of the best and worst images is made in.
+        path: path of the results file.
+        record: content of the results file, without supervision and without the hashes of the
+            arrays.
+        callbacks: callbacks of the trainer, including the scorers.
+        arrays: folder for the contributions of the images.
+        extremes: parent of the folder for the best and worst images.
     """
     scorers = scorers_of(callbacks)
     write_extremes(extremes / EXTREMES, scorers, costly_images)
@@ -105,7 +106,7 @@ def write_results(
 
 
 def costly_images(scorer: ClassMaps) -> Iterable[int]:
-    """Return the ids of the images that lose most to each cause, each once."""
+    """Return the ids of the images that lose most to each cause, without duplicates."""
     score, labels = scorer.scores["model"], scorer.labels
     found = diagnose(
         scorer.arrays(score)["rows"],
@@ -117,17 +118,17 @@ def costly_images(scorer: ClassMaps) -> Iterable[int]:
 
 
 def write_per_image(folder: Path, scorers: Iterable[RecordedCallback]) -> dict[str, dict[str, str]]:
-    """Write the arrays of every scorer atomically, a file for each set: what each image
-    contributed, and the confusion matrix.
+    """Write the arrays of every scorer atomically, with one file for each set: the contribution of
+    each image, and the confusion matrix.
 
     Args:
-        folder: made if missing; its ``<benchmark>.npz`` has the arrays by ``<name>``, rows in order
-            of image id.
-        scorers: several may share a set.
+        folder: folder to write ``<benchmark>.npz`` files to; it is created if it does not exist.
+            Rows of arrays are in order of image id.
+        scorers: callbacks with arrays.  Several may score the same set.
 
     Returns:
-        Fields for the record, by set: the file, relative to the parent of the folder, and its
-            SHA-256.
+        Set -> fields for the results file: the path of the arrays, relative to the parent of the
+        folder, and the SHA-256 of the file.
     """
     sets: dict[str, dict[str, Array]] = {}
     for scorer in scorers:
@@ -143,9 +144,11 @@ def write_per_image(folder: Path, scorers: Iterable[RecordedCallback]) -> dict[s
 
 
 def print_result(result: Result, *, verbose: bool = False) -> None:
-    """Print a result: how many images of each benchmark were scored, and one table of its metrics
-    with their intervals, baselines and the value of the best checkpoint, and why a headline metric
-    has no interval; ``verbose`` adds the IoU of each class.
+    """Print a result.
+
+    The output shows how many images of each benchmark were scored, and a table of the metrics with
+    their intervals, their baselines and the values of the best checkpoint. If a headline metric has
+    no interval, the reason is printed. ``verbose`` adds the IoU of each class.
     """
     record = result.record
     if (step := record.get("resumed_from_step")) is not None:

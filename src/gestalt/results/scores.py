@@ -1,6 +1,6 @@
-"""The scores of rows of results, with intervals and paired differences to one of the rows.
+"""Score rows of results, with intervals and paired differences to a base row.
 
-A row is one result, or the results of one setting by seed.  torch is not imported.
+A row is one result, or the results of one setting for several seeds.  torch is not imported.
 """
 
 from collections.abc import Collection, Hashable, Mapping
@@ -17,29 +17,30 @@ from gestalt.support.files import Fields
 from gestalt.support.typed import ConfigError
 
 TRIVIAL = ("constant_background", "one_cluster", "whole_image", "chance")
-"""Baselines that look at no image: a model below one of them has not learnt the task."""
+"""Baselines that do not look at images.  A model below one of them has not learnt the task."""
 
 Rows = Mapping[str, Mapping[int, Result]]
-"""Results by row and seed."""
+"""Row -> seed -> result."""
 
 Key = tuple[str, int]
-"""Row and seed."""
+"""A pair (row, seed)."""
 
 
 class Score(NamedTuple):
-    """A metric of a row.
+    """The score of a row in one metric.
 
     Attributes:
-        values: by seed; empty if no run is finished.
-        over_images: 95 % interval of the mean over seeds; None if a result kept no arrays, or has
-            too few images of a class or a group, or if the seeds have different images.
-        difference: mean minus that of the base row, over the seeds that both have; None for the
-            base row, or if either has no result.
-        difference_over_images: its interval, paired over images; None as ``over_images``, or if the
-            base row has different images.
-        difference_over_seeds: its interval by Student's t; None for a single seed.
-        baselines: scores of the trivial baselines of ``TRIVIAL``, means over seeds, by name.
-        part: number of images, if not the whole published set was scored; else empty.
+        values: seed -> value of the metric; empty if no run is finished.
+        over_images: 95 % interval over images of the mean over seeds.  None if a result stored no
+            arrays or has too few images of a class or a group, or if the images differ between
+            seeds.
+        difference: mean of this row minus mean of the base row, over the seeds that both rows
+            have.  None for the base row, or if either row has no result.
+        difference_over_images: interval of the difference, paired over images.  None in the same
+            cases as ``over_images``, or if the base row has different images.
+        difference_over_seeds: interval of the difference from Student's t; None for a single seed.
+        baselines: name -> mean over seeds of each baseline of ``TRIVIAL``.
+        part: number of images if only a part of the published set was scored; else empty.
     """
 
     values: dict[int, float]
@@ -52,11 +53,11 @@ class Score(NamedTuple):
 
     @property
     def mean(self) -> float | None:
-        """Mean over seeds."""
+        """The mean over seeds."""
         return fmean(self.values.values()) if self.values else None
 
     def text(self) -> str:
-        """Return the mean and its deviation over seeds, in the form ``0.230 ± 0.020``."""
+        """Return the mean and the standard deviation over seeds, in the form ``0.230 ± 0.020``."""
         if self.mean is None:
             return "no result"
         spread = "" if self.deviation is None else f" ± {self.deviation:.3f}"
@@ -72,8 +73,10 @@ class Score(NamedTuple):
 
     @property
     def unclear(self) -> bool:
-        """True if there is a difference without an interval, or with one that contains 0, or that
-        does not contain the difference, as the jackknife's may.
+        """True if there is a difference that is not clear.
+
+        A difference is not clear if it has no interval, if the interval contains 0, or if the
+        interval does not contain the difference itself, which is possible with the jackknife.
         """
         if self.difference is None:
             return False
@@ -84,11 +87,13 @@ class Score(NamedTuple):
 
     @property
     def deviation(self) -> float | None:
-        """Sample standard deviation over seeds (divisor S - 1); None for fewer than two."""
+        """The sample standard deviation over S seeds (divisor S - 1); None for fewer than two
+        seeds.
+        """
         return stdev(self.values.values()) if len(self.values) > 1 else None
 
     def fields(self) -> Fields:
-        """Return its numbers, unrounded, by name for CSV."""
+        """Return name -> unrounded number, for CSV."""
         intervals = {
             "images": self.over_images,
             "difference_images": self.difference_over_images,
@@ -107,12 +112,14 @@ class Score(NamedTuple):
 
 
 def finding(metric: str, scores: Mapping[str, Score], *, against: str) -> str:
-    """Return the finding of a comparison in sentences: which rows are clearly higher or lower than
-    the base row, by how much, and which are not; on which part of a benchmark; and which rows a
-    trivial baseline beats. It is empty without intervals.
+    """Describe a comparison in sentences; empty without intervals.
 
-    An interval is over seeds, or for single seeds over images. A difference that lies outside its
-    own interval, as the jackknife's may, is not clear.
+    The sentences say which rows are clearly higher or lower than the base row and by how much, for
+    which rows the difference is not clear, which part of a benchmark was scored, and which rows a
+    trivial baseline beats.
+
+    Intervals are over seeds, or over images if there is a single seed. A difference outside its own
+    interval, which is possible with the jackknife, is not clear.
     """
     clauses = []
     for row, score in scores.items():
@@ -140,8 +147,8 @@ def finding(metric: str, scores: Mapping[str, Score], *, against: str) -> str:
 
 
 def below_trivial(scores: Mapping[str, Score]) -> str:
-    """Return a sentence, after a blank, on the rows that are below a trivial baseline; empty if
-    none is.
+    """Return a sentence, with a leading space, that names the rows below a trivial baseline; empty
+    if there are none.
     """
     below = [
         f"{row} ({mean:.4f}, {baselines_text(beating, digits=4)})"
@@ -155,23 +162,23 @@ def below_trivial(scores: Mapping[str, Score]) -> str:
 def score_rows(
     rows: Rows, metric: str, *, against: str, allow_other_images: bool = False
 ) -> dict[str, Score]:
-    """Score every row and compare it to the row ``against``.
+    """Score every row, and compare it to the row ``against``.
 
     Args:
-        rows: results that have the metric.
-        metric: its key.
+        rows: row -> seed -> result that has the metric.
+        metric: key of the metric.
         against: the base row.
-        allow_other_images: True to leave out the intervals of those differences, and of those
-            means, whose results are of different images.
+        allow_other_images: True to accept results of different images.  Their differences and means
+            then have no intervals.
 
     Raises:
-        ConfigError: the results are of different images, or arrays do not belong to a record.
+        ConfigError: the results are of different images, or arrays do not belong to a results file.
     """
     contributions, images = _contributions(rows, metric, allow_other_images)
 
     def interval(seeds: Collection[int], *names: str) -> Interval | None:
-        """Return the interval of a row's mean over seeds, or of the difference of two rows; None
-        without seeds or arrays, or with those of different images.
+        """Return the interval of a row's mean over seeds, or of the difference of two rows.
+        Returns None without seeds, without arrays, or if the images differ.
         """
         keys = [[(row, seed) for seed in seeds] for row in names]
         scored = {images.get(key) for of_row in keys for key in of_row}
@@ -209,7 +216,7 @@ def score_rows(
 
 
 def _trivial(results: Collection[Result], metric: str) -> dict[str, float]:
-    """Return the trivial baselines of a metric that all results have, means over them, by name."""
+    """Return name -> mean over the results of each trivial baseline that all results have."""
     found = [companions(result.record["metrics"], metric) for result in results]
     return {
         name: fmean(one[name] for one in found)
@@ -219,8 +226,8 @@ def _trivial(results: Collection[Result], metric: str) -> dict[str, float]:
 
 
 def unpaired(scores: Mapping[str, Score], against: str) -> list[str]:
-    """Return a note on each row whose difference to the row ``against`` has no interval although
-    both rows have one.
+    """Return a note for each row whose difference to the row ``against`` has no interval although
+    both rows have intervals.
     """
     base = scores.get(against)
     return [
@@ -235,8 +242,9 @@ def unpaired(scores: Mapping[str, Score], against: str) -> list[str]:
 def _contributions(
     rows: Rows, metric: str, allow_other_images: bool
 ) -> tuple[dict[Key, Contribution], dict[Key, Hashable]]:
-    """Return by row and seed the contributions of the results that kept arrays, and keys of their
-    images: results of equal keys can be paired.
+    """Return the contributions of the results that stored arrays, and a key of the images of each.
+
+    Both are by row and seed. Results with equal keys have the same images, and can be paired.
     """
     contributions = {}
     images: dict[Key, Hashable] = {}

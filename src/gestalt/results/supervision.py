@@ -1,5 +1,7 @@
-"""Supervision: what training and scoring were allowed to see, derived from the other fields of a
-results file.  ``supervision.json`` lists the published models whose training is known.
+"""Derive the supervision of a result, that is what training and scoring were allowed to see, from
+the other fields of its results file.
+
+``supervision.json`` lists the published models whose training data is known.
 """
 
 import json
@@ -18,7 +20,7 @@ NONE, UNKNOWN = "none", "unknown"
 
 
 class Seen(NamedTuple):
-    """Supervision of weights: captions, labels of whole images, and saliency maps or masks."""
+    """The supervision of weights: captions, image-level labels, and saliency maps or masks."""
 
     captions: str = NONE
     image_labels: str = NONE
@@ -28,28 +30,30 @@ class Seen(NamedTuple):
 NOTHING, NOT_STATED = Seen(), Seen(*[UNKNOWN] * 3)
 FIELDS = (*Seen._fields, "tuned_with_masks")
 OF_PAIRS = ("classes_among_nouns", "shared_images")
-"""Further fields of a run."""
+"""Additional fields for runs: the overlap of training pairs and benchmarks."""
 
 WORD = re.compile("[a-z]+")
-"""A word of a class's name.  A class is among the nouns of captions if one of its words is."""
+"""A word of a class's name.  A class counts as named in captions if one of its words is among their
+nouns.
+"""
 
 SHIPPED = {
     "demo_dino.safetensors": NOTHING,
     "demo_supervised.safetensors": Seen(image_labels="classes of scenes"),
 }
-"""Files of weights that this package ships -> what they were trained with."""
+"""Weights file that this package ships -> supervision of the weights."""
 
 BY_HAND = ("threshold", "prior", "prior_offset", "image_weight")
-"""Keys of ``evaluation`` whose value a user may have chosen on images with masks."""
+"""Keys of ``evaluation`` whose values a user may have tuned on images with masks."""
 
 BEST = "best.ckpt"
 
 
 def supervision(record: Fields) -> dict[str, str]:
-    """Return what training and scoring were allowed to see, by the fields of a results file.
+    """Return what training and scoring were allowed to see, from the fields of a results file.
 
-    A value is ``none`` for nothing of its kind, and ``unknown`` if the results file does not show
-    it.  Only a run has ``OF_PAIRS``.
+    A value is ``none`` if nothing of the kind was used, and ``unknown`` if the results file does
+    not show it.  Only runs have the fields of ``OF_PAIRS``.
     """
     if "predictions" in record:
         notes = record["predictions"]["notes"]
@@ -58,7 +62,7 @@ def supervision(record: Fields) -> dict[str, str]:
     external = "model" in record
     start = init["requested"] if external else config.get("start")
     tower, place = read_start(str(start))
-    if start is None or tower == "text":  # of which texts are not considered
+    if start is None or tower == "text":  # the training of text towers is not considered
         seen = _of_init(config.get("image", {}), init)
     else:
         seen = _of_name(place)
@@ -74,15 +78,15 @@ def supervision(record: Fields) -> dict[str, str]:
 
 
 def _of_pairs(record: Fields) -> dict[str, str]:
-    """Return what the training pairs of a run share with its benchmarks; nothing for other
+    """Return the overlap between the training pairs of a run and its benchmarks; empty for other
     results.
     """
     data = record.get("data", {})
     if "bad_samples" not in data or record.get("steps") == 0:
-        return {}  # no run, or one that was not trained
+        return {}  # not a run, or not trained
     nouns = set(record.get("nouns", ()))
     named = []
-    scored = [entry for entry in record["benchmarks"] if "image_set" in entry]  # not left out
+    scored = [entry for entry in record["benchmarks"] if "image_set" in entry]  # scored
     for entry in scored:
         classes = entry.get("names", ()) if entry.get("measure") == "segmentation" else ()
         hits = [name for name in classes if nouns.intersection(WORD.findall(name.lower()))]
@@ -93,7 +97,9 @@ def _of_pairs(record: Fields) -> dict[str, str]:
 
 
 def _shared(data: Fields, entry: Fields) -> str:
-    """Return how many images of a benchmark are training images; unknown if not compared."""
+    """Return how many images of a benchmark are training images; unknown if they were not
+    compared.
+    """
     name = entry["image_set"]
     found = data.get("shared_images", {}).get(name, {})
     if not found or found["images"] != entry["images"]:
@@ -102,7 +108,7 @@ def _shared(data: Fields, entry: Fields) -> str:
 
 
 def _of_init(image: Fields, init: Fields) -> Seen:
-    """Return what the pretrained weights of a run's image tower were trained with."""
+    """Return the supervision of the pretrained weights of a run's image tower."""
     if image.get("family", "vit") not in IMAGE_TOWERS.built_in or image.get("weights"):
         return NOT_STATED
     word = image.get("inits", {}).get(init["requested"], init["resolved"])
@@ -114,24 +120,24 @@ def _of_init(image: Fields, init: Fields) -> Seen:
 
 
 def _of_backbone(backbone: str, init: str) -> Seen:
-    """Return what timm's weights of a backbone were trained with, by a word or a tag."""
+    """Return the supervision of timm's weights of a backbone, which a word or a tag names."""
     found = resolve(init, backbone=backbone)
     return NOT_STATED if found is None else _published(f"timm:{backbone}.{found.tag}")
 
 
 def _of_name(name: str) -> Seen:
-    """Return what the model ``kind:name`` was trained with, which is unknown for files and runs."""
+    """Return the supervision of the model ``kind:name``; it is unknown for files and runs."""
     kind, _, rest = name.partition(":")
     if kind != "classifier":
         return _published(name)
     backbone, _, tag = rest.partition(".")
     seen = _of_backbone(backbone, tag or "supervised")
-    # its names are those of ImageNet's classes
+    # The classifier's class names are those of ImageNet.
     return seen._replace(image_labels=_joined(seen.image_labels, "ImageNet-1k"))
 
 
 def _published(name: str) -> Seen:
-    """Return what a published model was trained with, by its name."""
+    """Return the supervision of a published model."""
     for row in json.loads(Path(__file__).with_suffix(".json").read_bytes()):
         if re.fullmatch(row["name"], name, flags=re.IGNORECASE):
             return Seen(row.get("captions", NONE), row.get("image_labels", NONE))
@@ -139,13 +145,13 @@ def _published(name: str) -> Seen:
 
 
 def _source(data: Fields) -> str:
-    """Return the name of a source of pairs and the last part of its path."""
+    """Return the name of a source of image-text pairs and the last part of its path."""
     root = Path(without_secrets(str(data.get("root") or ""))).name
     return f"{data.get('source', UNKNOWN)} {root}".strip()
 
 
 def _tuned(record: Fields) -> str:
-    """Return the images with masks on which values of the scoring were chosen."""
+    """Return the images with masks that were used to tune the scoring."""
     chosen = [
         f"{found['image_set']} {found['split']}, {found['images']} images"
         for entry in record["benchmarks"]
@@ -156,7 +162,7 @@ def _tuned(record: Fields) -> str:
     if any(Path(name or "").name == BEST for name in names):
         chosen.append("the checkpoint, by mIoU")
     elif start and not start.startswith((OPEN_CLIP, CLASSIFIER)):
-        chosen.append(UNKNOWN)  # a run or an exported folder, which does not say
+        chosen.append(UNKNOWN)  # unknown for a run or an exported folder
     evaluation = record["config"].get("evaluation", {})
     if any(evaluation.get(key) is not None for key in BY_HAND):
         chosen.append(UNKNOWN)
@@ -164,5 +170,5 @@ def _tuned(record: Fields) -> str:
 
 
 def _joined(*names: str) -> str:
-    """Return the distinct names as text, or ``none`` if there are none."""
+    """Return the distinct names as text; ``none`` without names."""
     return " and ".join(name for name in dict.fromkeys(names) if name != NONE) or NONE

@@ -1,5 +1,5 @@
-"""The page of a survey: for each protocol the models by the benchmarks, the published numbers
-beside ours, the protocols of each model, and what it cost.
+"""Write the page of a survey: a table of models and benchmarks for each protocol, published numbers
+beside ours, a table of protocols for each model, and the costs.
 """
 
 from collections import defaultdict
@@ -16,7 +16,7 @@ from gestalt.results.text import NONE, Table, amount, csv_text, latex, markdown,
 from gestalt.support.files import write_whole
 
 OWN = "own"
-"""The protocol of a survey that stands for that of each model's published number."""
+"""Name that stands for each model's own protocol, the protocol of its published number."""
 
 METHOD = (
     f"{compare.UNCLEAR}: the difference is not clear, because its interval contains 0, or there is "
@@ -25,11 +25,11 @@ METHOD = (
 
 
 Groups = dict[str, list[Result]]
-"""Results of single benchmarks, by protocol or by model."""
+"""Protocol or model -> results of single benchmarks."""
 
 
 class Place(NamedTuple):
-    """The place of a cell in a survey: the label of its model, its protocol and its benchmark."""
+    """The position of a cell in a survey: model label, protocol and benchmark."""
 
     model: str
     protocol: str
@@ -41,16 +41,16 @@ def write_page(
     results: Mapping[Place, Result],
     remarks: Sequence[str],
 ) -> str:
-    """Write ``page.html``, and the tables as ``table.md``, ``table.csv`` and ``table.tex``, each
-    atomically.  Returns the Markdown.
+    """Write ``page.html``, ``table.md``, ``table.csv`` and ``table.tex``, each atomically.  Returns
+    the Markdown.
 
     Args:
-        folder: the survey's, which has its name.
-        results: the finished evaluations, at least one.
+        folder: folder of the survey; the last part of its path is the survey's name.
+        results: at least one finished evaluation.
         remarks: lines on the survey, and on the evaluations that failed.
 
     Raises:
-        ConfigError: arrays do not belong to a record.
+        ConfigError: arrays do not belong to a results file.
     """
     by_protocol: Groups = defaultdict(list)
     by_model: Groups = defaultdict(list)
@@ -84,10 +84,10 @@ def _compared(kind: str, head: str, view: str, results: Sequence[Result]) -> Tab
     headline metric of each benchmark.
 
     Args:
-        kind: what ``view`` is, for the title.
+        kind: word for ``view`` in the title.
         head: head of the column that names the rows.
         view: name of the protocol, or label of the model.
-        results: of single benchmarks, labelled with their row.
+        results: results of single benchmarks.  The label of a result is the name of its row.
     """
     metrics = [metric for result in results for metric in headlines([result])[:1]]
     compared = compare.compare(
@@ -101,8 +101,8 @@ def _compared(kind: str, head: str, view: str, results: Sequence[Result]) -> Tab
 
 
 def own_table(results: Sequence[Result]) -> Table:
-    """Return the results of models under their own protocols, beside the published numbers; those
-    of a part of a set have no difference.
+    """Return a table of models under their own protocols, with the published numbers beside ours.
+    No difference is shown if only a part of the set was scored.
     """
     heads = ["model", "metric", "protocol", "ours", "published, %", "difference, points", "source"]
     rows = []
@@ -133,7 +133,9 @@ def own_table(results: Sequence[Result]) -> Table:
 
 
 def _cost(model: str, results: Sequence[Result]) -> list[str]:
-    """Return the row of a model: the number of its evaluations, their time and peak memory."""
+    """Return the row of a model in the table of costs: number of evaluations, time and peak
+    memory.
+    """
     seconds = sum(result.record["seconds"] for result in results)
     memory = max(result.record["memory_bytes"] for result in results)
     return [model, str(len(results)), span(seconds), amount(memory, "B")]

@@ -1,5 +1,5 @@
-"""Pages from templates: of HTML the values are escaped.  A page holds all that it shows, and
-fetches nothing.
+"""Render pages from templates.  Values in HTML are escaped.  A page embeds everything that it
+shows, and loads nothing from elsewhere.
 """
 
 import base64
@@ -15,8 +15,8 @@ from PIL import Image
 from gestalt.support.addresses import published
 
 HERE = Path(__file__).parent
-"""The folder of this package's templates, and of ``style.css``, which a template of another package
-may include.
+"""The folder of this package's templates and of ``style.css``.  Templates of other packages may
+include ``style.css``.
 """
 
 
@@ -36,19 +36,23 @@ def _environment(folder: Path) -> Environment:
 
 
 def render(template: Path, **values: Any) -> str:
-    """Fill a template with values; every text that is not ``Markup`` is ``published``."""
+    """Fill a template with values.  Every text that is not ``Markup`` passes through
+    ``published``.
+    """
     return _environment(template.parent).get_template(template.name).render(values)
 
 
 def encoded(image: Image.Image, kind: str, **options: int) -> bytes:
-    """Return the bytes of an image's file; ``kind`` is its format: ``png``, ``jpeg``, ``webp``."""
+    """Encode an image as the bytes of a file.  ``kind`` is the format: ``png``, ``jpeg`` or
+    ``webp``.
+    """
     out = io.BytesIO()
     image.save(out, format=kind, **options)
     return out.getvalue()
 
 
 def data_url(content: bytes, kind: str) -> Markup:
-    """Return an image's file as a data URL."""
+    """Return the bytes of an image file as a data URL."""
     return Markup(f"data:image/{kind};base64,{base64.b64encode(content).decode()}")
 
 
@@ -58,4 +62,4 @@ def image_url(image: Image.Image, kind: str, **options: int) -> Markup:
 
 
 BLOCKS: Any = _environment(HERE).get_template("blocks.html").module
-"""The macros of ``blocks.html``, functions that return a part of a page."""
+"""The macros of ``blocks.html``: functions that return a part of a page."""

@@ -1,4 +1,6 @@
-"""Numbers and tables as text: intervals, counts of images, durations, Markdown, LaTeX, CSV."""
+"""Format numbers and tables as text: intervals, counts of images, durations, Markdown, LaTeX,
+CSV.
+"""
 
 import math
 import re
@@ -20,30 +22,32 @@ OVER_IMAGES = (
     "mIoU may lie outside its interval; on 125 photographs 91 to 93 % of the intervals held "
     "the population's mIoU, and most of the others lay below it."
 )
-"""Method of the intervals over images, and how often those of few photographs hold."""
+"""Sentences on the method of the intervals over images, and on their coverage for few
+photographs.
+"""
 
 BRACKETS = re.compile(r"\[[-+]?\d")
 """The beginning of ``interval_text``."""
 
 WORDS = {"miou": "mIoU", "jaccard": "JS"}
-"""Names of metrics in papers, where they are not the key's."""
+"""Names of metrics in papers, where they differ from the key."""
 
 _LATEX = str.maketrans(
     {
         "±": r"$\pm$",
         NONE: "--",
-        # other characters in LaTeX's default encoding
+        # LaTeX's default encoding prints other characters
         "<": r"\textless{}",
         ">": r"\textgreater{}",
         "|": r"\textbar{}",
     }
 )
-"""Characters that pandas does not escape, with what prints them in LaTeX."""
+"""Character that pandas does not escape -> LaTeX code that prints it."""
 
 
 def interval_text(interval: Interval | None, *, sign: str = "+") -> str:
-    """Return an interval such as ``[+0.123, +0.456]``; one without width says that all values that
-    it is of are equal.
+    """Format an interval, such as ``[+0.123, +0.456]``.  An interval without width is described as
+    having equal values.
     """
     if interval is None:
         return NONE
@@ -52,7 +56,7 @@ def interval_text(interval: Interval | None, *, sign: str = "+") -> str:
 
 
 def metric_words(metric: str) -> str:
-    """Return the set and the metric's name in papers for a key: ``scenes mIoU`` for
+    """Return a metric's key in words, with the metric's name in papers: ``scenes mIoU`` for
     ``scenes/miou``.
     """
     name, _, kind = metric.partition("/")
@@ -60,20 +64,20 @@ def metric_words(metric: str) -> str:
 
 
 def baselines_text(baselines: Mapping[str, float], *, digits: int = 3) -> str:
-    """Return baselines by name such as ``constant background 0.024, whole image 0.031``."""
+    """Format baselines, such as ``constant background 0.024, whole image 0.031``."""
     return ", ".join(
         f"{name.replace('_', ' ')} {value:.{digits}f}" for name, value in baselines.items()
     )
 
 
 def amount(count: float, unit: str) -> str:
-    """Return a large number with its unit, such as ``4.9 GB`` or ``125 GFLOP``."""
+    """Format a large number with its unit, such as ``4.9 GB`` or ``125 GFLOP``."""
     power = min(6, int(math.log10(max(count, 1)) // 3))
     return f"{count / 1000**power:,.4g} {' kMGTPE'[power].strip()}{unit}"
 
 
 def span(seconds: float) -> str:
-    """Return a duration such as ``8 s``, ``4 min 44 s`` or ``2 h 05 min``."""
+    """Format a duration, such as ``8 s``, ``4 min 44 s`` or ``2 h 05 min``."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -83,10 +87,10 @@ def span(seconds: float) -> str:
 
 
 def images_text(entry: Mapping[str, Any]) -> str:
-    """Return the number of images that an entry of a record was scored on: ``125 of 1449 images``,
-    or ``all 1449 images``.
+    """Format the number of scored images of an entry in a results file: ``125 of 1449 images``, or
+    ``all 1449 images``.
 
-    Without ``images_official``, the size of the published set, it is never ``all``.
+    The word ``all`` needs ``images_official``, the size of the published set.
     """
     images = entry.get("images", "?")
     official = entry.get("images_official")
@@ -99,8 +103,8 @@ def images_text(entry: Mapping[str, Any]) -> str:
 
 
 def part_text(entry: Mapping[str, Any]) -> str:
-    """Return ``images_text`` if a part of the set was scored; empty for the whole set, or if its
-    size is not recorded.
+    """Return ``images_text`` if only a part of the set was scored.  It is empty for the whole set,
+    or if the size of the set is not recorded.
     """
     text = images_text(entry)
     return "" if re.fullmatch(r"(all )?\S+ images", text) else text
@@ -108,15 +112,15 @@ def part_text(entry: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """A table as text.
+    """A table of texts.
 
     Attributes:
         title: what it shows; may be empty.
         heads: a head for each column.
         rows: texts in the order of the heads; the first names the row.
-        numbers: positions of the columns of numbers, which are aligned to the right.
+        numbers: indices of the columns with numbers, which are right-aligned.
         notes: sentences below the table.
-        values: its numbers, unrounded, by name for each line of CSV.
+        values: name -> unrounded number, for each line of CSV.
     """
 
     title: str
@@ -127,7 +131,7 @@ class Table:
     values: Sequence[Mapping[str, object]] = ()
 
     def markdown(self, *, aligned: bool = False) -> str:
-        """Return heads and rows in Markdown; ``aligned`` pads the columns for a terminal."""
+        """Return heads and rows in Markdown.  ``aligned`` pads the columns for a terminal."""
         lines = [[text.replace("|", r"\|") for text in row] for row in (self.heads, *self.rows)]
         widths = [max(map(len, column)) if aligned else 0 for column in zip(*lines, strict=True)]
         lines.insert(1, ["---".ljust(width, "-") for width in widths])
@@ -135,7 +139,7 @@ class Table:
 
 
 def markdown(tables: Sequence[Table], method: str) -> str:
-    """Return all tables with their notes, and ``method`` if they have intervals."""
+    """Return all tables with their notes in Markdown, and ``method`` if they have intervals."""
     parts = []
     for table in tables:
         parts += [table.title, table.markdown(), *table.notes]
@@ -145,9 +149,10 @@ def markdown(tables: Sequence[Table], method: str) -> str:
 
 
 def latex(tables: Sequence[Table], method: str) -> str:
-    """Return the values of all tables as one tabular for ``\\usepackage{booktabs}``, in per cent: a
-    row for each cell or run, a column for each metric.  The notes are comments; ``method`` is not,
-    since the table has no intervals.
+    """Return the values of all tables as one LaTeX tabular for ``\\usepackage{booktabs}``, in per
+    cent. It has a row for each cell or run, and a column for each metric.
+
+    The notes are added as comments. ``method`` is not added, since the table has no intervals.
     """
     import pandas as pd
 
@@ -167,12 +172,12 @@ def latex(tables: Sequence[Table], method: str) -> str:
     notes = dict.fromkeys(note for table in tables for note in table.notes)
     spread = ["± is the sample standard deviation over seeds."] if "±" in str(numbers) else []
     lines = [f"% {line}\n" for line in ("In %.", *spread, *notes)]
-    # a bracket or a star would be an argument of the command before it
+    # LaTeX would take a bracket or a star as an argument of the preceding command.
     return "".join(lines) + re.sub(r"^(?=[\[*])", "{}", text, flags=re.MULTILINE)
 
 
 def csv_text(tables: Sequence[Table], method: str = "") -> str:
-    """Return the values of all tables as CSV with numbers unrounded; None is an empty field."""
+    """Return the values of all tables as CSV, with unrounded numbers.  None is an empty field."""
     import pandas as pd
 
     rows = [values for table in tables for values in table.values]
