@@ -1,1 +1,1 @@
-"""The parts of a run, the work on it (training, scoring, pretraining), and its folder."""
+"""Runs: their parts, their work (training, scoring, pretraining), and their folders."""

@@ -1,5 +1,6 @@
-"""The description file of a cache of features, and whether it fits a run.  Without torch, so that a
-mismatch is refused at once.
+"""Read and write the description file of a feature cache, and check that the cache fits a run.
+
+torch is not imported, so that a mismatch is refused at once.
 """
 
 import json
@@ -19,11 +20,11 @@ FILE, IMAGES, SUMS = "features.json", "images.npy", "sums.npy"
 """Files of a cache: its description, the features of images by row, and the CRC-32 of each row."""
 
 IMAGE = (*ARCHITECTURE, "frozen", "frozen_blocks")
-"""Keys of ``image`` that decide features, besides the weights and the data themselves."""
+"""Keys of ``image`` that determine the features, in addition to the weights and the data."""
 
 
 def key_of(config: Experiment) -> Fields:
-    """Return the configuration's part of what features depend on."""
+    """Return the settings of the configuration that the features depend on."""
     image, data = config.image, config.data
     seed = {"seed": config.seed} if _draws(config) else {}
     return {
@@ -37,11 +38,11 @@ def key_of(config: Experiment) -> Fields:
 
 
 def _draws(config: Experiment) -> bool:
-    """Return True if the seed decides features: those of kept tokens, of random crops, or of images
-    that the source draws.
+    """Return True if the features depend on the seed: if tokens are dropped, crops are random, or
+    the source draws its images.
 
-    A crop of the whole area does not fit into an image of another ratio, so it is the same for any
-    seed.
+    A crop of the whole area is the same for every seed, because it does not fit into an image with
+    another aspect ratio.
     """
     data = config.data
     crops = min(data.crop_scale) < 1 or data.flip > 0 or data.colour > 0
@@ -49,7 +50,7 @@ def _draws(config: Experiment) -> bool:
 
 
 def kept_share(image: Image) -> float:
-    """Return the share of the patch tokens that an image keeps."""
+    """Return the share of patch tokens of an image that are kept."""
     return image.keep_tokens if image.subsampling else 1.0
 
 
@@ -61,9 +62,9 @@ class Description:
         key: name -> value that the features depend on.
         stored: number format of the file, float32 or float16.
         shape: shape of an image's features.
-        computed: number format in which the tower gave them, to which they are converted again.
-        written: images that are written; they are written in order.
-        bad: row of each bad image -> reason, where and key.
+        computed: number format of the tower's output.  Stored features are converted back to it.
+        written: number of images written so far, in order.
+        bad: row of each bad image -> the reason, the file and the key of the image.
         complete: True if all images are written.
     """
 
@@ -85,7 +86,7 @@ class Description:
         """Read the file.
 
         Raises:
-            ConfigError: not a cache.
+            ConfigError: the folder is not a cache.
         """
         try:
             record = read_json(folder / FILE, "features")
@@ -101,7 +102,9 @@ class Description:
         refuse("data.features", folder, why)
 
     def differences(self, key: Mapping[str, Any]) -> list[str]:
-        """Return in what the cache differs from what a run wants: each name with both values."""
+        """Return the differences between the cache and what a run needs: each name with both
+        values.
+        """
         return [
             f"{name} is {value}, but the cache has {self.key.get(name)}"
             for name, value in key.items()
@@ -109,8 +112,8 @@ class Description:
         ]
 
     def check(self, folder: Path, key: Mapping[str, Any]) -> None:
-        """Refuse a cache that is incomplete, or was made for another configuration, other weights
-        or other data.
+        """Check that a cache is complete, and was made for this configuration, these weights and
+        this data.
 
         Raises:
             ConfigError: names each difference.
@@ -132,10 +135,10 @@ class Description:
 
 
 def check_cache(config: Experiment) -> None:
-    """Check ``data.features`` against the configuration; weights and data are compared later.
+    """Check ``data.features`` against the configuration.  Weights and data are compared later.
 
     Raises:
-        ConfigError: not a complete cache, or one of another configuration.
+        ConfigError: the folder is not a complete cache, or was made for another configuration.
     """
     if config.data.features is not None:
         folder = Path(config.data.features).expanduser()

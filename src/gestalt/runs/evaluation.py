@@ -1,5 +1,5 @@
-"""Build validation data and the callbacks that score it: a model's images, or label maps in a
-folder.
+"""Build validation data, and the callbacks that score a model on it or score a folder of label
+maps.
 """
 
 from functools import cache, partial
@@ -40,11 +40,12 @@ NO_TEXT = "the model is vision-only and has no names for classes"
 
 
 def build_image_sets(config: Experiment, places: Places = TRUSTED) -> dict[str, ImageSet]:
-    """Open the image sets of all benchmarks, each once, with the label sets that the benchmarks
-    score.  Returns them by name.
+    """Open the image set of each benchmark, with the label sets that the benchmarks score.  Returns
+    name -> image set.
 
     Raises:
-        ValueError: an image set that cannot be opened, or one of ``places``, which may not be.
+        ValueError: an image set cannot be opened, or is one of ``places``, which must not be
+            opened.
     """
     places.refuse("evaluation.benchmarks")
     by_set: dict[str, list[Benchmark]] = {}
@@ -54,7 +55,7 @@ def build_image_sets(config: Experiment, places: Places = TRUSTED) -> dict[str, 
 
 
 def _open(config: Experiment, benchmarks: list[Benchmark], places: Places) -> ImageSet:
-    """Open the image set that these benchmarks share."""
+    """Open the image set that several benchmarks share."""
     row = benchmarks[0]
     split, limit = config.evaluation.split, config.evaluation.limit
     if is_path(row.image_set):
@@ -79,11 +80,11 @@ def _open(config: Experiment, benchmarks: list[Benchmark], places: Places) -> Im
 
 
 def open_unlabelled(config: Experiment, places: Places = TRUSTED) -> SourceImages:
-    """Open unlabelled images: those of ``evaluation.unlabelled``, or the training data.
+    """Open unlabelled images: the images of ``evaluation.unlabelled``, or the training images.
 
     Raises:
-        ConfigError: a folder without pictures, a configuration without training data, or one of
-            ``places``, which may not be opened.
+        ConfigError: the folder has no pictures, the configuration has no training data, or the
+            images are one of ``places``, which must not be opened.
     """
     folder = config.evaluation.unlabelled
     places.refuse("data." if folder is None else "evaluation.unlabelled")
@@ -115,13 +116,16 @@ def build_evaluation(
     kept: dict[str, Tensor] | None = None,
     places: Places = TRUSTED,
 ) -> tuple[ImageSetDataModule, list[Callback]]:
-    """Build validation data, and the callbacks that score it exactly; ``only`` names one measure,
-    all by default, ``kept`` is of ``Context``, and ``places`` may not be opened.
+    """Build validation data, and the callbacks that score a model on every image exactly once.
 
-    A model without text leaves out the measures that name classes, and the record says so.
+    ``only`` names one measure; by default there are callbacks for all measures. ``kept`` is passed
+    to ``Context``. ``places`` must not be opened.
+
+    For a model without text, the measures that need class names are left out, and the results file
+    says so.
 
     Raises:
-        ConfigError: a model without text, and no measure that it can be scored by.
+        ConfigError: the model has no text tower, and every measure needs one.
     """
     image_sets = build_image_sets(config, places)
     callbacks: list[Callback] = []
@@ -170,21 +174,21 @@ def build_predictions(
     suffix: str,
     map_size: MapSize,
 ) -> tuple[ImageSetDataModule, Scorer, list[Path]]:
-    """Build the data and the callback that score label maps by the configuration's only benchmark.
-    Returns them and the files, in order of image.
+    """Build the data and the callback that score label maps on the configuration's only benchmark.
+    Returns both, and the files in the order of the images.
 
     Args:
         config: configuration of the score.
-        folder: holds the files, in sub-folders or not.
-        measure: ``segmentation``, or ``grouping`` for maps whose every value is a group.
-        values: what ``value_map`` takes, or ``voc_colours`` for maps painted in the colours of
-            PASCAL VOC.
-        suffix: end of the files' stems behind the image's name.
-        map_size: ``nearest`` to scale a map of another size than its truth.
+        folder: folder that contains the files, also in sub-folders.
+        measure: ``segmentation``, or ``grouping`` for maps in which each value is a group.
+        values: an argument of ``value_map``, or ``voc_colours`` for maps in the colours of PASCAL
+            VOC.
+        suffix: text between the image's name and the file's ending.
+        map_size: ``nearest`` to resize maps whose size differs from the ground truth.
 
     Raises:
-        ValueError: the image set does not list its names or has no truth of the measure, an image
-            has no map, or the values do not fit.
+        ValueError: the image set does not list its image names or has no ground truth for the
+            measure; an image has no map; or the values do not fit.
     """
     (name,) = config.evaluation.benchmarks
     images = build_image_sets(config)[BENCHMARKS[name].image_set]
@@ -221,7 +225,7 @@ def build_predictions(
 
 
 def _class_values(values: str | dict[int, str | None], context: Context) -> Values:
-    """Return the classes of the values in label maps of classes."""
+    """Return the mapping from values in label maps to classes."""
     labels = context.labels
     if values == "voc_colours":
         # VOC's background, which this set does not score

@@ -1,4 +1,4 @@
-"""An experiment from its name or file, checked before anything heavy is imported."""
+"""Load an experiment by name or file, and check it before anything heavy is imported."""
 
 from os import PathLike, fspath
 
@@ -25,8 +25,8 @@ def experiment(
         scale: one of ``gestalt list scales``, or the path of a YAML file.
 
     Raises:
-        ValueError: an unknown name or key, a value or a combination that cannot run, or a file that
-            is not there; the message has the mend.
+        ValueError: a name or a key is unknown, a value or a combination of values cannot run, or a
+            file does not exist.  The message says what to change.
 
     Example:
         >>> experiment = gestalt.experiment("clippy_dino_max", "seed=1", scale="demo")
@@ -45,11 +45,11 @@ def experiment(
 
 
 def check_run(config: Experiment) -> None:
-    """Check that a configuration can be trained, the backbone's name, and the files that training
-    reads: pairs, weights, and the checkpoint to resume from.
+    """Check that a configuration can be trained, that the backbone is known, and that the files
+    exist that training reads: image-text pairs, weights, and the checkpoint to resume from.
 
     Raises:
-        ValueError: one is missing, or contradicts the configuration.
+        ValueError: a file is missing, or contradicts the configuration.
     """
     check_training(config)
     check_pairs(config)
@@ -59,8 +59,10 @@ def check_run(config: Experiment) -> None:
 
 
 def check_pairs(config: Experiment) -> None:
-    """Check that files exist, and those of ``data.source`` by their first or last bytes; those of a
-    mixture's parts are checked when they are opened.
+    """Check that the files of the training data exist, and that the first or last bytes of
+    ``data.source`` files are right.
+
+    The files of a mixture's parts are checked when they are opened.
 
     Raises:
         ValueError: names the key and the file.

@@ -1,5 +1,6 @@
-"""The cache of the features that a frozen image tower computes: what they depend on, reading them
-in training, and writing them.  B batch, S image side.
+"""Write the features of a frozen image tower to a cache, and read them during training.
+
+B batch size, S image side.
 """
 
 import time
@@ -44,9 +45,9 @@ from gestalt.training.machine import check_machine
 
 
 def whole_key(config: Experiment, model: DualEncoder, source: Source) -> dict[str, Any]:
-    """Return all that features depend on: configuration, weights, crops and data."""
+    """Return everything that the features depend on: configuration, weights, crops and data."""
     data = config.data
-    crops = f"shares {data.crop_scale}, ratios {RATIO}, bicubic"  # of stored images
+    crops = f"shares {data.crop_scale}, ratios {RATIO}, bicubic"  # for stored images
     if data.flip or data.colour:
         crops += f", mirrored {data.flip}, colours {data.colour}"
     return {
@@ -64,12 +65,12 @@ def connect_loader(
     data: ImageTextDataModule,
     nouns: NounList | None,
 ) -> None:
-    """Let the loading processes tokenise captions, read what the loss terms need, and read the
-    cached features of ``data.features``.
+    """Set up the loading processes to tokenise captions, to read what the auxiliary losses need,
+    and to read the cached features of ``data.features``.
 
     Raises:
-        ConfigError: the cache is incomplete, or of other weights, data, keys or shape; the message
-            names each difference.
+        ConfigError: the cache is incomplete, or was made for other weights, data, keys or shapes.
+            The message names each difference.
     """
     data.pairs.read_captions = caption_reader(model, nouns)
     if config.data.features is None:
@@ -79,7 +80,7 @@ def connect_loader(
     cache = Description.read(folder)
     cache.check(folder, whole_key(config, model, source))
     shapes = {IMAGES: (cache.stored, (cache.written, *cache.shape))}
-    if (folder / SUMS).exists():  # not in a cache of an older version
+    if (folder / SUMS).exists():  # caches of older versions have no such file
         shapes[SUMS] = ("uint32", (cache.written,))
     for name, (kind, shape) in shapes.items():
         values = map_array(folder / name)
@@ -93,11 +94,12 @@ def connect_loader(
 
 @dataclass
 class CachedImages:
-    """Features of images by (epoch, index).
+    """Cached features of images, indexed by (epoch, index).
 
     Attributes:
-        cache, folder: the cache; row c * pairs + i has crop c of image i.
-        side: S.
+        cache, folder: description and folder of the cache.  Row c * pairs + i has crop c of image
+            i.
+        side: image side, S.
         crops: number of crops of each image.
         pairs: number of images.
     """
@@ -113,11 +115,13 @@ class CachedImages:
         return epoch % self.crops * self.pairs + index
 
     def about(self) -> dict[str, Any]:
-        """Return the number of crops and of bad ones, and the number format of the files."""
+        """Return the number of crops, the number of bad crops, and the number format of the
+        files.
+        """
         return {"crops": self.crops, "bad": len(self.cache.bad), "stored": self.cache.stored}
 
     def bad(self, key: Key) -> BadSample | None:
-        """Return why an image could not be read."""
+        """Return the reason why an image could not be read; None if it was read."""
         fault = self.cache.bad.get(str(self._row(key)))
         return None if fault is None else BadSample(fault[0], where=fault[1], key=fault[2])
 
@@ -125,7 +129,7 @@ class CachedImages:
         """Return the features of images, in the number format in which they were computed.
 
         Raises:
-            ValueError: they cannot be read, or differ from their checksum.
+            ValueError: the features cannot be read, or differ from their checksum.
         """
         numbers = [self._row(key) for key in keys]
         rows = map_array(self.folder / IMAGES)[numbers]
@@ -142,8 +146,9 @@ class CachedImages:
 
 
 def _read_crops(rows: range, *, source: Source, size: int) -> tuple[Tensor, dict[str, list[str]]]:
-    """Read images (B, 3, S, S) uint8 of consecutive rows of a cache, black where they are bad.
-    Returns them, and row -> reason, where and key of each bad one.
+    """Read the images of consecutive cache rows, (B, 3, S, S) uint8.  Bad images are black.
+
+    Returns the images, and row -> the reason, the file and the key of each bad image.
     """
     images = torch.zeros(len(rows), 3, size, size, dtype=torch.uint8)
     bad = {}
@@ -160,19 +165,21 @@ BATCH = 64
 """Number of images that are encoded together."""
 
 SAVED_BYTES = 2**28
-"""Bytes of images between notes of what is written; a stopped command repeats at most so many."""
+"""Maximum number of bytes that a stopped command has to write again: progress is noted after this
+many.
+"""
 
 SPARE_BYTES = 2**26
-"""Bytes to leave free on the disk."""
+"""Number of bytes to leave free on the disk."""
 
 
 def make_cache(config: Experiment, folder: Path, *, stored: str, only_check: bool = False) -> None:
-    """Write the features of the run's training pairs into a folder, which is complete when
-    ``features.json`` says so.
+    """Write the features of the run's training pairs to a folder.  ``features.json`` says when the
+    cache is complete.
 
     Raises:
-        ValueError: the configuration cannot run, the folder holds something else, or the disk lacks
-            room.
+        ValueError: the configuration cannot run, the folder contains other files, or the disk has
+            too little free space.
     """
     check_alone("gestalt features uses")
     check_names(config)
@@ -201,8 +208,8 @@ def make_cache(config: Experiment, folder: Path, *, stored: str, only_check: boo
 
     @torch.no_grad()
     def encode(images: Tensor, rows: range) -> Tensor:
-        """Return the features of images (B, 3, S, S) uint8, as the run's steps compute them, given
-        their rows: crop c of image i is row c * pairs + i.
+        """Return the features of images, (B, 3, S, S) uint8, as a training step computes them. Row
+        c * pairs + i is crop c of image i.
         """
         height, width = model.image_tower.grid(*images.shape[-2:])
         number = torch.tensor(rows)
@@ -233,10 +240,10 @@ def make_cache(config: Experiment, folder: Path, *, stored: str, only_check: boo
 
 
 def _open_description(folder: Path, wanted: Description) -> Description:
-    """Return the description of a cache to continue, or of a new one; refuse a folder with other
-    files, or with another cache.
+    """Return the description of the cache to continue, or of a new cache.  A folder with other
+    files or with another cache is refused.
     """
-    # A killed command leaves *.partial.
+    # A killed command leaves *.partial files behind.
     others = [
         path.name for path in folder.iterdir() if path.name != ".lock" and path.suffix != ".partial"
     ]
@@ -264,7 +271,7 @@ def _write(
     config: Experiment,
     encode: Callable[[Tensor, range], Tensor],
 ) -> Description:
-    """Write the images that are not written yet, unless the disk cannot hold them.  Returns the
+    """Write the remaining features, unless the disk has too little free space.  Returns the
     description of the complete cache.
     """
     assert config.data.crops is not None
@@ -285,7 +292,7 @@ def _write(
             "are free; choose another disk, --dtype float16, fewer data.crops or a smaller image"
         )
     description.write(folder)  # first, since a folder with rows alone is refused
-    # A cache of an older version has no sums of the rows that it has written.
+    # An incomplete cache of an older version has no checksums for its rows.
     summed = first > 0 and (folder / SUMS).exists()
     file, sums = (
         np.lib.format.open_memmap(folder / name, mode, dtype, shape=(count, *shape))
@@ -329,10 +336,10 @@ def _write(
 
 
 def as_stored(values: Tensor, stored: str) -> Any:
-    """Convert a tower's output into an array for the file.
+    """Convert the output of a tower to an array for the file.
 
     Raises:
-        ValueError: the format cannot hold a number.
+        ValueError: the number format cannot represent a value.
     """
     array = values.detach().float().cpu().numpy().astype(stored)
     if not np.isfinite(array).all():

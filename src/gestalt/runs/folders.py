@@ -15,8 +15,8 @@ from gestalt.support.typed import ConfigError
 
 
 def new_version(config: Experiment) -> Path | None:
-    """Make the next free version folder on rank 0; None on other ranks.  Runs that start at once
-    get a folder each.
+    """Create the next free version folder on rank 0; None on other ranks.  Runs that start at the
+    same time get separate folders.
     """
     if not first_rank():
         return None
@@ -27,8 +27,10 @@ def new_version(config: Experiment) -> Path | None:
 
 @contextmanager
 def new_evaluation(folder: Path, kind: str = "evaluations") -> Iterator[Path]:
-    """Claim the next free ``<kind>/<n>.json`` of a run, as an empty file; if the block ends before
-    anything is written there, as on a full disk, remove it and its folder of arrays.
+    """Claim the next free ``<kind>/<n>.json`` of a run by creating an empty file.
+
+    If nothing has been written to it when the block ends, as on a full disk, the file and its
+    folder of arrays are removed.
     """
     parent = folder / kind
     parent.mkdir(exist_ok=True)
@@ -42,7 +44,7 @@ def new_evaluation(folder: Path, kind: str = "evaluations") -> Iterator[Path]:
 
 
 def check_writable(folder: Path, option: str = "--output DIR") -> None:
-    """Make a folder and write a temporary file in it.
+    """Create a folder, and check that a temporary file can be written to it.
 
     Raises:
         ConfigError: the system refuses; the message says why.
@@ -58,8 +60,8 @@ def check_writable(folder: Path, option: str = "--output DIR") -> None:
 
 
 def _claim(parent: Path, name: str, make: Callable[[Path], None]) -> Path:
-    """Make the path with the first free number in ``name``; the file system decides between two
-    processes.
+    """Create the path with the first free number in ``name``.  Only one of several processes can
+    create a path.
     """
     number = 1 + max(map(number_of, parent.iterdir()), default=-1)
     while True:

@@ -1,4 +1,4 @@
-"""Locks between processes; the file system frees them when their process ends."""
+"""Locks between processes.  The file system frees a lock when its process ends."""
 
 import errno
 import fcntl
@@ -13,16 +13,17 @@ class Held(ConfigError):
 
 
 def hold(file: Path, busy: str) -> IO[str]:
-    """Lock a file while the returned one is open; make its folder if missing.
+    """Lock a file for as long as the returned file is open.  The folder is created if it does not
+    exist.
 
     Raises:
         Held: another process holds it; the message is ``busy``.
-        ConfigError: its file system has no locks.
+        ConfigError: the file system has no locks.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = file.open("w")
     try:
-        # not flock: forked loader workers would inherit it
+        # Forked loading processes would inherit a lock of flock.
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         lock.close()

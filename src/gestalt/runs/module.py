@@ -1,4 +1,4 @@
-"""The training module, opened from a checkpoint by the configuration in it."""
+"""Open the training module from a checkpoint, which contains its configuration."""
 
 from collections.abc import Sequence
 from os import PathLike, fspath
@@ -25,7 +25,7 @@ NOT_LOADED = (
     TypeError,
     UnpicklingError,
 )
-"""Errors of Lightning and torch on a file that is not a checkpoint of the module."""
+"""Errors that Lightning and torch raise for a file that is not a checkpoint of the module."""
 
 
 class ContrastiveModule(module.ContrastiveModule):  # noqa: D101 -- that of the base class
@@ -38,17 +38,18 @@ class ContrastiveModule(module.ContrastiveModule):  # noqa: D101 -- that of the 
 
         Args:
             checkpoint_path: the file.
-            options: Lightning's.
-            arguments: Lightning's, and those of the module in place of the checkpoint's own; for a
-                model of one's own ``model``; and ``overrides``, ``key=value`` words
-                on the saved configuration, which have to name again the code that a file from
-                elsewhere names, and the data if the term ``nouns`` reads their captions.
+            options: positional arguments of Lightning.
+            arguments: keyword arguments of Lightning, and arguments of the module that replace
+                those in the checkpoint.  Pass ``model`` for your own model.  ``overrides`` are
+                ``key=value`` words that change the saved configuration.  If the file comes from
+                elsewhere, they must name the code that it uses again, and also the data if the
+                auxiliary loss ``nouns`` reads its captions.
 
         Raises:
             ValueError: the checkpoint has no configuration and no ``model`` is given, or it cannot
                 be read, or its weights do not fit the model.
         """
-        if not hasattr(checkpoint_path, "read"):  # an open file
+        if not hasattr(checkpoint_path, "read"):  # only an open file has "read"
             check_type("checkpoint_path", checkpoint_path, PATH, "the path of a checkpoint")
         if "model" not in arguments:
             overrides = arguments.pop("overrides", ())
@@ -69,8 +70,8 @@ def arguments_of(checkpoint: str | PathLike[str], overrides: Sequence[str] = ())
     """Return the arguments of ``ContrastiveModule`` for a checkpoint of a run that ``build`` made.
 
     Raises:
-        ValueError: it has no configuration, names code, or data that a term of its loss reads,
-            that ``overrides`` do not, or cannot be read.
+        ValueError: the checkpoint cannot be read, or has no configuration; or it names code, or
+            data that an auxiliary loss reads, and ``overrides`` do not name them.
     """
     path = Path(fspath(checkpoint))
     run = run_of(path)

@@ -36,12 +36,14 @@ NOT_READ = {
     "gradient_clip_val": None,
     "limit_val_batches": 0,
 }
-"""Keywords of the trainer in place of keys that pretraining does not read."""
+"""Keyword arguments of the trainer that replace keys that pretraining does not read."""
 
 
 def build_pretraining(config: Experiment) -> tuple[Pretrainer, TrainingData, nn.Module]:
-    """Build the module that trains the tower, its images, and the trunk of ``build_trunk``, which
-    names every tensor of the file; random weights are drawn from ``pretraining.seed``.
+    """Build the module that trains the tower, the image data, and the trunk of ``build_trunk``.
+
+    The trunk has all tensors of the weights file. Random weights are drawn from
+    ``pretraining.seed``.
 
     Raises:
         ConfigError: labels are needed and the source has none.
@@ -89,8 +91,10 @@ def build_pretraining(config: Experiment) -> tuple[Pretrainer, TrainingData, nn.
 
 
 def make(file: Path, config: Experiment, command: str) -> None:
-    """Pretrain, from the checkpoint of an interrupted run if there is one, and write the file on
-    the first rank; the folder beside it has the run's configuration, log and checkpoint.
+    """Pretrain an image tower, and write its weights on the first rank.
+
+    An interrupted run continues from its checkpoint. The folder beside the file has the run's
+    configuration, log and checkpoint.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, once the state is saved.
@@ -102,7 +106,8 @@ def make(file: Path, config: Experiment, command: str) -> None:
     checkpoint = folder / CHECKPOINT
     resume = checkpoint.is_file()
     if resume:
-        # refused in one line if damaged; prototypes are not trained at first
+        # A damaged checkpoint is refused in one line.  Prototypes are not trained in the first
+        # steps.
         read_resumable(checkpoint, partly_trained=True)
     module, data, untrimmed = build_pretraining(config)
     source = data.source
@@ -152,22 +157,25 @@ def make(file: Path, config: Experiment, command: str) -> None:
 def write_init(
     file: Path, tower: ImageTower, *, untrimmed: nn.Module, size: int, record: Fields
 ) -> None:
-    """Write JSON (mean, std and size, which the tower reads, and the record) and weights
-    atomically, the weights last.
+    """Write the weights of a tower, and a JSON file with mean, std, size and the provenance,
+    atomically.
+
+    The tower reads mean, std and size. The weights are written last.
     """
     from safetensors.torch import save
 
-    # the trunk's tensors under timm's names; those that the tower lacks are ``untrimmed``'s
+    # The trunk's tensors have timm's names; ``untrimmed`` provides the tensors that the tower
+    # lacks.
     state = untrimmed.state_dict()
     for name, value in tower.trunk.state_dict().items():
-        # of models that normalise after averaging
+        # Models that normalise after averaging name this layer differently.
         target = name if name in state else name.replace("norm.", "fc_norm.", 1)
         assert state[target].shape == value.shape
         state[target] = value.detach().cpu()
     state = {name: value.contiguous() for name, value in state.items()}
     pixels = {name: getattr(tower, name).flatten().tolist() for name in ("mean", "std")}
     with replacing(file) as partial:
-        # its own writer raises no OSError
+        # The writer of safetensors does not raise OSError.
         partial.write_bytes(save(state))
         write_record(
             file.with_name(f"{file.name}.json"),

@@ -1,4 +1,4 @@
-"""This process: the output of its libraries, and what it must have for the steps of a run."""
+"""Set up this process: the output of its libraries, and the requirements of a run."""
 
 import logging
 import os
@@ -36,13 +36,13 @@ def quiet(*, with_lightning: bool = True) -> None:
     # transformers and the hub's client read it when they are imported
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if with_lightning:
-        import_module("lightning.pytorch")  # which sets the levels of its loggers
+        import_module("lightning.pytorch")  # importing sets the levels of its loggers
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()  # type: ignore[no-untyped-call]
         for name in ("lightning.pytorch", "lightning.fabric"):
             logging.getLogger(name).setLevel(logging.WARNING)  # tips, device lists, a line a rank
-    # the root logger alone: open_clip logs there what it also raises
+    # Only the root logger: open_clip logs errors there that it also raises.
     logging.getLogger().addFilter(lambda record: False)
     for pattern in QUIET:
         warnings.filterwarnings("ignore", pattern)
@@ -50,15 +50,17 @@ def quiet(*, with_lightning: bool = True) -> None:
 
 
 def _quiet_board(failure: threading.ExceptHookArgs) -> None:
-    """Print the error that ended a thread, unless it is TensorBoard's writer, whose error the next
-    write raises in the main thread.
+    """Print the error that ended a thread.
+
+    Errors of TensorBoard's writer are not printed, because the next write raises them in the main
+    thread.
     """
     if type(failure.thread).__name__ != "_AsyncWriterThread":
         threading.__excepthook__(failure)
 
 
 def prepare(config: Experiment) -> None:
-    """Set up this process for steps of a run.
+    """Check that this process can run training steps, and set it up.
 
     Raises:
         ValueError: this machine or an installed package cannot do what the configuration asks for.
@@ -75,8 +77,8 @@ def prepare(config: Experiment) -> None:
 
 
 def check_alone(what: str) -> None:
-    """Refuse the several processes of a launcher, each of which would do the same; ``what`` begins
-    the message.
+    """Refuse to run in several processes of a launcher, each of which would do the same work.  The
+    message begins with ``what``.
 
     Raises:
         ConfigError: names the launcher.

@@ -1,5 +1,5 @@
-"""Find the checkpoint that a run resumes from.  Nothing heavy is imported, so that a wrong one is
-refused at once.
+"""Find the checkpoint to resume a run from.  Nothing heavy is imported, so that a wrong checkpoint
+is refused at once.
 """
 
 from dataclasses import replace
@@ -14,16 +14,16 @@ from gestalt.support.typed import ConfigError
 from gestalt.training.keys import ADAMW_EPS
 
 DIVERGED = "diverged.txt"
-"""A note in the folder of a run that stopped because its loss was not finite."""
+"""File that is written to the folder of a run whose loss was not finite."""
 
 
 def resolve_resume(config: Experiment) -> Path | None:
-    """Return the checkpoint that ``resume`` means; None for a new run.  If ``optimizer.eps`` is
-    null, it is set to the one that the run has saved.
+    """Return the checkpoint that ``resume`` selects; None for a new run.  If ``optimizer.eps`` is
+    null, it is set to the saved value of the run.
 
     Raises:
-        ConfigError: no checkpoint, or one of another configuration; the message names the keys that
-            differ.
+        ConfigError: there is no checkpoint, or it has another configuration.  The message names the
+            keys that differ.
     """
     if config.resume is None:
         return None
@@ -57,12 +57,11 @@ def _unfinished_run(config: Experiment) -> Path | None:
     """Return the last checkpoint of the only unfinished run of this configuration; None if there is
     none.  Runs that diverged do not count.
 
-    A run is unfinished while it has a checkpoint and no ``result.json``, or one that
-    ``trainer.max_time`` ended before its last step.
+    A run is unfinished if it has a checkpoint but no ``result.json``, or if ``trainer.max_time``
+    ended it before its last step.
 
     Raises:
-        ConfigError: several runs are unfinished, and the configuration does not tell which is
-            meant; or the newest run diverged.
+        ConfigError: the configuration has several unfinished runs; or the newest run diverged.
     """
     hashes = _hashes(config)
     runs = [folder for folder in runs_of(config.name, config.scale) if saved_hash(folder) in hashes]
@@ -89,18 +88,19 @@ def _unfinished_run(config: Experiment) -> Path | None:
 
 
 def _hashes(config: Experiment) -> set[str]:
-    """Return the hash of a configuration and, if its ``optimizer.eps`` is null, the hash that it
-    had in 0.3.0, when every optimiser had the eps of AdamW.
+    """Return the hash of a configuration.  If ``optimizer.eps`` is null, also return the hash that
+    it had in 0.3.0, when every optimiser used the eps of AdamW.
     """
     optimizer = replace(config.optimizer, eps=config.optimizer.eps or ADAMW_EPS)
     return {config_hash(config), config_hash(replace(config, optimizer=optimizer))}
 
 
 def _matching(checkpoint: Path, config: Experiment) -> Path:
-    """Return a checkpoint of this configuration, whose eps, if null, becomes the saved one.
+    """Check that a checkpoint has this configuration, and return it.  If ``optimizer.eps`` is null,
+    it is set to the saved value.
 
     Raises:
-        ConfigError: it is of another; names the keys that differ.
+        ConfigError: the checkpoint has another configuration; names the keys that differ.
     """
     saved = load_saved(run_folder(checkpoint) / "config.yaml")
     if config.optimizer.eps is None:

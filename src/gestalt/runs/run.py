@@ -1,4 +1,4 @@
-"""The parts of a training run, for anyone's Lightning ``Trainer``."""
+"""Build the parts of a training run, for any Lightning ``Trainer``."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -36,8 +36,8 @@ from gestalt.training.trainer import EagerValidation, keywords_of, on_cuda
 class Run:
     """The parts of a training run.
 
-    ``Trainer(**run.trainer).fit(run.module, run.data)`` trains it to the weights of ``gestalt
-    train`` and scores it, on any number of ranks.
+    ``Trainer(**run.trainer).fit(run.module, run.data)`` trains and scores the run, with the same
+    weights as ``gestalt train``, on any number of ranks.
 
     Example:
         >>> from lightning.pytorch import Trainer
@@ -45,11 +45,11 @@ class Run:
         >>> trainer = Trainer(**run.trainer | {"logger": False})
 
     Attributes:
-        config: its configuration.
+        config: configuration of the run.
         module: the model with its loss, optimiser and schedule.
-        data: its pairs, and the image sets of its benchmarks for validation.
-        total_steps: number of steps, at whose end the learning rate's schedule ends; a Trainer that
-            takes another number stretches the schedule to it.
+        data: the training pairs, and the image sets of the benchmarks for validation.
+        total_steps: number of steps of the run and of the learning-rate schedule.  A Trainer with
+            another number of steps stretches the schedule to this number.
         steps_per_epoch: number of steps in an epoch.
         scorers: the callbacks that score the benchmarks.
         bad_samples: the callback that counts unreadable samples.
@@ -67,8 +67,8 @@ class Run:
 
     @property
     def callbacks(self) -> list[Callback]:
-        """The callbacks that the run needs: averaged weights, if ``optimizer.ema`` asks for them,
-        the scorers, the count of bad samples, and the callbacks of ``trainer.callbacks``.
+        """The callbacks that the run needs: weight averaging if ``optimizer.ema`` is set, the
+        scorers, the count of bad samples, and the callbacks of ``trainer.callbacks``.
         """
         trainer = self.config.trainer
         eager = [] if trainer.compile == "none" else [EagerValidation()]
@@ -83,16 +83,19 @@ class Run:
 
     @property
     def trainer(self) -> dict[str, Any]:
-        """The keywords of Lightning's ``Trainer`` that decide the run: its end, precision,
-        clipping, validations, devices and callbacks.  ``gestalt train`` passes the same.
+        """The arguments of Lightning's ``Trainer`` that define the run: its end, precision,
+        clipping, validations, devices and callbacks.  ``gestalt train`` passes the same arguments.
         """
-        # The run ends by steps: Lightning counts an epoch that max_time cut short as a whole one.
+        # The run ends after a number of steps, because Lightning counts an epoch that max_time cut
+        # short as a whole epoch.
         ends = {"max_epochs": -1, "max_steps": self.total_steps}
         return keywords_of(self.config.trainer) | ends | {"callbacks": self.callbacks}
 
 
 def averaging(optimizer: Optimizer) -> list[Callback]:
-    """Return the callback that averages the weights of a run, if ``optimizer.ema`` asks for it."""
+    """Return the callback that averages the weights of a run; an empty list unless
+    ``optimizer.ema`` is set.
+    """
     decay = optimizer.ema
     return [] if decay is None else [EMAWeightAveraging(decay=decay)]
 
@@ -106,12 +109,13 @@ def build(
     """Build the parts of a training run.
 
     Args:
-        experiment: its configuration, of ``gestalt.experiment``.
-        module: a subclass of ``ContrastiveModule``, for a training step of one's own.
-        resumed: checkpoint that the Trainer will restore, in place of reading ``start``.
+        experiment: configuration of the run, from ``gestalt.experiment``.
+        module: a subclass of ``ContrastiveModule``, for a custom training step.
+        resumed: checkpoint that the Trainer will restore.  The weights of ``start`` are then not
+            read.
 
     Raises:
-        ValueError: a configuration that cannot run, or files that are missing or damaged.
+        ValueError: the configuration cannot run, or files are missing or damaged.
 
     Example:
         >>> run = gestalt.build(experiment)
@@ -146,14 +150,14 @@ def build(
 
 
 SHAPES = 64
-"""Most compiled versions of one function, one for each padded length of captions; above its limit,
-8 by default, torch runs uncompiled.
+"""Maximum number of compiled versions of one function.  There is one version for each padded length
+of captions.  Above the limit, which is 8 by default, torch runs uncompiled.
 """
 
 
 def check_compiler(trainer: Trainer) -> None:
-    """Check that this machine can compile for the device of training, before a run's folder is
-    made.
+    """Check that this machine can compile for the training device, before the folder of the run is
+    created.
 
     Raises:
         ConfigError: names what is missing and what to choose.
@@ -179,20 +183,19 @@ def check_compiler(trainer: Trainer) -> None:
 
 
 def compile_training(module: ContrastiveModule, how: str, *, backend: str = "inductor") -> None:
-    """Compile the towers, or the forward pass of a step with its loss, for static shapes; "none"
-    compiles nothing.
+    """Compile the towers, or the forward pass of a step with its loss, for static shapes.
 
     Tokenisation is not compiled.
 
     Args:
         module: the run's module; its batches have fixed shapes, except for the padded length of
             captions, which takes few values.
-        how: "none", "towers" or "step".
+        how: "towers", "step", or "none" to compile nothing.
         backend: backend of ``torch.compile``.
     """
     if how == "none":
         return
-    # with batch statistics, the black images of bad pairs would count
+    # With batch statistics, the black images of bad pairs would count.
     module.static_shapes = not batch_statistics(module.model)
     import torch._dynamo
 

@@ -1,4 +1,6 @@
-"""Scoring: resolve a target to a model with its configuration, evaluate it, write the record."""
+"""Score a model: resolve a target to a model with its configuration, evaluate it, and write the
+results file.
+"""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -43,7 +45,7 @@ ENTRY_KEYS = (
     "templates",
     "protocol",
 )
-"""Keys of a benchmark's entry in the record that the statement repeats."""
+"""Keys of a benchmark's entry in the results file that ``predictions.json`` repeats."""
 
 MODEL_KEYS = (
     "experiment",
@@ -61,17 +63,19 @@ MODEL_KEYS = (
     "config_hash",
     "provenance",
 )
-"""Keys of the record that the statement repeats."""
+"""Keys of the results file that ``predictions.json`` repeats."""
 
 
 @contextmanager
 def writing_maps(callbacks: Iterable[Callback], to: str | None) -> Iterator[list[ClassMaps]]:
-    """Let every callback that scores class maps write them to ``<to>/<benchmark>``, which appears
-    when the block ends without an error; None writes none.  Yields these callbacks.
+    """Let every callback that scores class maps write them to ``<to>/<benchmark>``.
+
+    The folders appear when the block ends without an error. If ``to`` is None, no maps are written.
+    Yields these callbacks.
 
     Raises:
         ValueError: such a folder is not empty.
-        ConfigError: it cannot be written, or there is no such callback.
+        ConfigError: a folder cannot be written, or no callback scores class maps.
     """
     if to is None:
         yield []
@@ -82,7 +86,7 @@ def writing_maps(callbacks: Iterable[Callback], to: str | None) -> Iterator[list
         raise ConfigError(
             f"--predictions {folder}: none of the benchmarks measures segmentation; leave it out"
         )
-    if not first_rank():  # which is told the folder of the first
+    if not first_rank():  # the first rank shares its folder with this rank
         yield scorers
         return
     for scorer in scorers:
@@ -97,7 +101,7 @@ def writing_maps(callbacks: Iterable[Callback], to: str | None) -> Iterator[list
 
 def state_origin(scorers: Iterable[ClassMaps], record: Fields) -> None:
     """Write ``predictions.json`` beside the maps: classes, protocol, model and weights, from the
-    record of their evaluation.
+    results file of the evaluation.
     """
     for scorer in scorers:
         assert scorer.folder is not None
@@ -114,8 +118,8 @@ def state_origin(scorers: Iterable[ClassMaps], record: Fields) -> None:
 
 
 class ScoredModule(LightningModule):
-    """Holds the model, ours or another library's, that callbacks score in Lightning's validation;
-    its model is None for label maps.
+    """Holds the model that callbacks score in Lightning's validation: ours or an external model. It
+    is None when label maps are scored.
     """
 
     def __init__(self, model: DenseModel | None) -> None:
@@ -127,12 +131,14 @@ class ScoredModule(LightningModule):
 
 
 TIMED_BATCHES = 3
-"""Batches of each image set after the first whose time tells how long the set takes."""
+"""Number of batches of each image set, after the first, that are timed to estimate the time of the
+set.
+"""
 
 
 class Forecast(Callback):
-    """Says how long an image set takes, by the time of its first batches; nothing if that is less
-    than a minute.
+    """Prints how long an image set takes, estimated from its first batches, if that is a minute or
+    more.
     """
 
     def on_validation_batch_end(
@@ -144,7 +150,7 @@ class Forecast(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Take the time; the first batch, which warms up, is not counted."""
+        """Take the time.  The first batch is a warm-up and is not counted."""
         if batch_idx == 0:
             self._begin = time.monotonic()
         elif batch_idx == TIMED_BATCHES:
@@ -157,7 +163,9 @@ class Forecast(Callback):
 def run_scorers(
     model: DenseModel | None, data: Any, callbacks: list[Callback], folder: Path, **keywords: Any
 ) -> Trainer:
-    """Score image sets by callbacks; ``keywords`` are of ``make_trainer``.  Returns the trainer."""
+    """Score image sets with callbacks.  ``keywords`` are passed to ``make_trainer``.  Returns the
+    trainer.
+    """
     trainer = make_trainer(
         folder,
         callbacks=[*callbacks, Forecast()],
@@ -170,7 +178,7 @@ def run_scorers(
 
 
 def write_evaluation(folder: Path, record: Fields, callbacks: list[Callback]) -> Result:
-    """Write ``evaluations/<n>.json`` in a folder, and its arrays.  Returns the result."""
+    """Write ``evaluations/<n>.json`` and its arrays to a folder.  Returns the result."""
     with new_evaluation(folder) as path:
         arrays = path.with_suffix("")
         result = write_results(path, record, callbacks, arrays=arrays, extremes=arrays)
@@ -178,8 +186,9 @@ def write_evaluation(folder: Path, record: Fields, callbacks: list[Callback]) ->
 
 
 class Scored(NamedTuple):
-    """The record of a score, and its result, ``evaluations/<n>.json``; None on ranks after the
-    first, which writes it.
+    """The content of a results file, and the result that was read from ``evaluations/<n>.json``.
+
+    The result is None on ranks other than the first, which writes the file.
     """
 
     record: Fields
@@ -190,25 +199,25 @@ def open_target(target: str, *, overrides: list[str], output: str | None = None)
     """Resolve a target to its model and configuration, for scoring on this machine.
 
     Args:
-        target: a run, a checkpoint, an exported folder, or another library's model.
-        overrides: ``key=value`` words on its configuration.
-        output: folder for the records; None for the run's.
+        target: a run, a checkpoint, an exported folder, or an external model.
+        overrides: ``key=value`` words that change its configuration.
+        output: folder for the results files; None for the run's folder.
 
     Raises:
-        ValueError: no such target, weights that do not fit, a machine that lacks what the
-            configuration asks for, or a folder that cannot be written to.
+        ValueError: the target does not exist, its weights do not fit, this machine cannot do what
+            the configuration asks for, or the folder cannot be written to.
     """
     opened = targets.open_target(target, overrides=overrides, check=_check_here)
     if output is not None:
         opened = opened._replace(folder=Path(output))
     tell(f"model: {opened.origin}")
     if first_rank():
-        check_writable(opened.folder)  # before the time that scoring takes
+        check_writable(opened.folder)  # before scoring, which takes time
     return opened
 
 
 def _check_here(config: Experiment, has_text: bool, places: Places) -> None:
-    """Check that this machine can score as the configuration asks, on images that are there and may
+    """Check that this machine can score with this configuration, and that the images exist and may
     be opened.
     """
     check_nodes(config.trainer)
@@ -219,12 +228,12 @@ def _check_here(config: Experiment, has_text: bool, places: Places) -> None:
 def score(
     target: Target, *, overrides: list[str], only: str | None = None, predictions: str | None = None
 ) -> Scored:
-    """Score a model on the benchmarks of its configuration, and write ``evaluations/<n>.json`` in
+    """Score a model on the benchmarks of its configuration, and write ``evaluations/<n>.json`` to
     its folder.
 
     Args:
         target: the model with its configuration.
-        overrides: the words that it was opened with, for the record.
+        overrides: the words that the model was opened with, for the results file.
         only: the measure to score; None for all.
         predictions: folder for the predicted class maps; None to write none.
 

@@ -1,4 +1,6 @@
-"""The source of an Experiment's pairs or images; its steps; the number of its loading processes."""
+"""Open the source of an experiment's pairs or images, count its steps, and choose the number of
+loading processes.
+"""
 
 import os
 from functools import cache
@@ -24,25 +26,27 @@ from gestalt.training.schedule import rate_factor
 
 
 def build_source(config: Experiment, *, size: int | None = None, **offered: Any) -> Source:
-    """Open the training pairs, at the size that the image tower trains on, or another; ``offered``
-    are further options that the source may take.
+    """Open the training pairs.
+
+    ``size`` is the side of the images, by default that of training. ``offered`` are additional
+    options that a source may take.
     """
     size = size or train_size(config.image)
     return open_data(config.data, size=size, seed=config.seed, **offered)
 
 
 def pairs_a_step(config: Experiment) -> int:
-    """Return the number of pairs in an optimisation step over all ranks, from which loss and
-    gradient are computed.
+    """Return the number of pairs of an optimisation step, over all ranks and accumulated
+    batches.
     """
     return config.data.batch_size * config.trainer.accumulate_grad_batches
 
 
 def steps(config: Experiment, pairs: int) -> tuple[int, int]:
-    """Return the steps of an epoch of so many pairs, and of the whole run.
+    """Return the number of steps of an epoch with ``pairs`` pairs, and of the whole run.
 
     Raises:
-        ConfigError: fewer pairs than one batch.
+        ConfigError: there are fewer pairs than one batch has.
     """
     trainer, epoch = config.trainer, pairs // pairs_a_step(config)
     if epoch == 0:
@@ -61,44 +65,46 @@ def steps(config: Experiment, pairs: int) -> tuple[int, int]:
 
 
 MAX_WORKERS = 16
-"""Largest number that is chosen: more processes than this wait for the disk."""
+"""Maximum number of processes that is chosen.  More processes would wait for the disk."""
 
 READY = 2
-"""Number of batches that each process keeps ready, in shared memory; it fills one more."""
+"""Number of batches that each process keeps ready in shared memory, while it fills one more."""
 
 SHARE = 4
-"""Batches may take one part in so many of the memory and of the shared memory that are free."""
+"""Batches may take 1 / ``SHARE`` of the free memory and of the free shared memory."""
 
 SHARED = Path("/dev/shm")
 
 
 def loading_processes(config: Experiment, pairs: int | None = None) -> int:
-    """Return ``data.workers``, or the number that is chosen for this machine and a source of so
-    many pairs.
+    """Return ``data.workers``; if it is not set, the number chosen for this machine and the number
+    of pairs.
     """
     return choose_workers(config, pairs)[0]
 
 
 def reading_processes(data: Data) -> int:
-    """Return the number of processes for work that only reads: ``data.workers``, or one for each
-    core, at most ``MAX_WORKERS``.
+    """Return the number of processes for work that only reads: ``data.workers``; if it is not set,
+    one for each core, at most ``MAX_WORKERS``.
     """
     return min(MAX_WORKERS if data.workers is None else data.workers, cpu_count())
 
 
 def shared_bytes(config: Experiment, workers: int) -> int:
-    """Return the most bytes of shared memory that the batches on a host take: those that each of so
-    many processes of a rank keeps ready, and the one that a step reads.
+    """Return the maximum number of bytes of shared memory that batches take on a host.
+
+    Each of a rank's ``workers`` keeps some batches ready, and a step reads one more.
     """
     pairs = pairs_a_step(config) // config.trainer.num_nodes
     return (READY * workers + 1) * pairs * _image_bytes(config) if workers else 0
 
 
 def check_shared(config: Experiment, workers: int) -> None:
-    """Check that batches fit into the shared memory, whose end kills a process without a message.
+    """Check that batches fit into shared memory.  A process that runs out of it is killed without a
+    message.
 
     Raises:
-        ConfigError: they do not; names the mends.
+        ConfigError: the batches do not fit; the message says what to change.
     """
     need, (_, free) = shared_bytes(config, workers), free_room()
     if need > free:
@@ -112,7 +118,7 @@ def check_shared(config: Experiment, workers: int) -> None:
         )
 
 
-@cache  # as the process finds it, so that every call chooses the same number
+@cache  # so that every call in a process chooses the same number.
 def free_room() -> tuple[int, int]:
     """Return the bytes of memory and of shared memory that are free."""
     memory = free_memory()
@@ -120,13 +126,15 @@ def free_room() -> tuple[int, int]:
 
 
 def choose_workers(config: Experiment, pairs: int | None = None) -> tuple[int, str]:
-    """Return ``data.workers``, or the number that is chosen for this machine and a source of so
-    many pairs, and the reason in words.
+    """Return the number of loading processes, and the reason in words.
+
+    The number is ``data.workers``; if it is not set, it is chosen for this machine and the number
+    of pairs.
     """
     if config.data.workers is not None:
         return config.data.workers, "as set"
     ranks = ranks_here(config)
-    cores = max(1, cpu_count() // ranks)  # of the affinity and the container's quota
+    cores = max(1, cpu_count() // ranks)  # within the affinity and the quota of a container
     share = -(-pairs_a_step(config) // (ranks * config.trainer.num_nodes))
     side = train_size(config.image)
     reason = (
@@ -134,9 +142,9 @@ def choose_workers(config: Experiment, pairs: int | None = None) -> tuple[int, s
         "steps on"
     )
     if not _accelerated(config.trainer):
-        # far longer than the loading of their batch
+        # A step on the CPU takes far longer than loading its batch.
         return 1, f"{reason} the CPU take the cores themselves"
-    # such a step leaves the cores to the loader, all but the one that starts its kernels
+    # A step on an accelerator needs one core to start kernels, and leaves the others to the loader.
     memory, shared = (room // ranks // SHARE for room in free_room())
     size = share * _image_bytes(config)
     bounds = {
@@ -151,7 +159,7 @@ def choose_workers(config: Experiment, pairs: int | None = None) -> tuple[int, s
 
 
 def _image_bytes(config: Experiment) -> int:
-    """Return the bytes of an image, or of its features, which are sent as float32."""
+    """Return the number of bytes of an image, or of its features as float32."""
     if config.data.features is None:
         return 3 * train_size(config.image) ** 2
     return 4 * prod(Description.read(Path(config.data.features).expanduser()).shape)

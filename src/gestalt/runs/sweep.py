@@ -1,6 +1,8 @@
-"""Score a list of rows, each an evaluation of its own, and print them in one table: several models
-or checkpoints; or one model at several sizes or under several protocols, with one JSON and one
-plot. Or score all thresholds at once, to choose that of a background rule.
+"""Score several models or settings, and print the metrics in one table.
+
+Each row is a separate evaluation. Rows are several models or checkpoints; or one model at several
+sizes or under several protocols, for which a JSON file and a plot are written. ``calibrate`` scores
+all thresholds at once, to choose the threshold of a background rule.
 """
 
 from collections.abc import Iterable, Sequence
@@ -44,15 +46,17 @@ def score_each(
     verbose: bool = False,
     **options: str | None,
 ) -> Comparison | None:
-    """Score each row, a label with a model and the words that it was opened with, and print their
-    metrics, of several as one table.  Returns it; None without one, and on ranks after the first.
+    """Score each row, and print the metrics of several rows in one table.
+
+    Returns the table; None if there is none, and on ranks other than the first.
 
     Args:
-        rows: with different labels; a model is opened when it is its turn.
+        rows: label, model, and the words that the model was opened with.  Labels differ.  A model
+            is opened only when its row is scored.
         of: number of rows.
         always: True to print the table of a single row too.
         verbose: see ``print_result``.
-        options: those of ``score``.
+        options: options of ``score``.
     """
     results = []
     for number, (label, target, words) in enumerate(rows, start=1):
@@ -74,18 +78,18 @@ def score_each(
 def sweep_sizes(
     target: Target, sizes: list[int], overrides: list[str], *, verbose: bool = False
 ) -> None:
-    """Score a checkpoint at each size, print a table, and write ``sweeps/<n>.json`` and ``.png``,
-    which are named at the end.
+    """Score a checkpoint at each size, print a table, and write ``sweeps/<n>.json`` and ``.png``.
+    Their paths are printed at the end.
 
     Args:
         target: the model.
-        sizes: pixels a side, ascending.
+        sizes: sides of the images in pixels, ascending.
         overrides: the words that it was opened with.
         verbose: see ``print_result``.
 
     Raises:
-        ConfigError: a size that the tower's patches do not divide, a protocol that fixes its own
-            size, or a calibrated threshold.
+        ConfigError: a size is not a multiple of the tower's patches, the protocol fixes the size,
+            or the threshold was calibrated.
     """
     image = target.config.image
     configs = {size: replace(target.config, image=replace(image, eval_size=size)) for size in sizes}
@@ -117,12 +121,12 @@ def sweep_protocols(
     Args:
         target: the model.
         overrides: the words that it was opened with.
-        protocols: names; equal settings otherwise.
+        protocols: names of the protocols; all other settings are equal.
         verbose: see ``print_result``.
 
     Raises:
-        ConfigError: no benchmark that measures segmentation, a threshold that was calibrated under
-            another protocol, or settings that a protocol does not take.
+        ConfigError: no benchmark measures segmentation, a threshold was calibrated under another
+            protocol, or a protocol does not take the settings.
     """
     evaluation = target.config.evaluation
     if not any("segmentation" in BENCHMARKS[name].measures for name in evaluation.benchmarks):
@@ -134,7 +138,7 @@ def sweep_protocols(
         name: replace(target.config, evaluation=replace(evaluation, protocol=name))
         for name in protocols
     }
-    for config in configs.values():  # All are checked before the first is scored.
+    for config in configs.values():  # All settings are checked before the first is scored.
         check_scoring(config)
     compared = _score_values(
         target,
@@ -169,8 +173,8 @@ def _score_values(
     overrides: list[str],
     **options: Any,
 ) -> Comparison | None:
-    """Score a model with each value of a key, by which the configurations are listed; the rows are
-    labelled ``key=value``.
+    """Score a model with each value of a key.  ``configs`` maps values to configurations, and rows
+    are labelled ``key=value``.
     """
     words = {f"{key}={value}": target._replace(config=config) for value, config in configs.items()}
     rows = ((word, changed, [*overrides, word]) for word, changed in words.items())
@@ -187,7 +191,7 @@ def _value(label: str) -> str:
 
 
 def _write(target: Target, fields: Fields, figure: Figure, overrides: list[str], kind: str) -> None:
-    """Write the record and the plot of a sweep, and print their names."""
+    """Write the JSON file and the plot of a sweep, and print their paths."""
     with new_evaluation(target.folder, kind) as path:
         write_record(
             path, {**target.identity, "overrides": overrides, **fields, "provenance": provenance()}
@@ -198,7 +202,7 @@ def _write(target: Target, fields: Fields, figure: Figure, overrides: list[str],
 
 
 def _check_sizes(target: Target, configs: dict[int, Experiment]) -> None:
-    """Check the sizes before the first is scored."""
+    """Check all sizes before the first is scored."""
     file = target.config.evaluation.calibration
     if file is not None:
         raise ConfigError(
@@ -222,7 +226,7 @@ def _check_sizes(target: Target, configs: dict[int, Experiment]) -> None:
 
 
 def plot_sizes(columns: Sequence[Column], trained_at: int | None, title: str) -> Figure:
-    """Draw a line for each headline over the sizes; a dotted line marks the training size."""
+    """Plot each headline metric over the sizes.  A dotted line marks the training size."""
     series = {
         column.metric: {int(_value(label)): score for label, score in column.scores.items()}
         for column in columns
@@ -239,7 +243,7 @@ def plot_sizes(columns: Sequence[Column], trained_at: int | None, title: str) ->
 
 
 def plot_protocols(columns: Sequence[Column], title: str) -> Figure:
-    """Draw a bar with its interval for each protocol of each benchmark."""
+    """Plot a bar with an interval for each protocol of each benchmark."""
     scores = {
         f"{column.metric.partition('/')[0]}, {_value(label)}": score
         for column in columns
@@ -249,25 +253,27 @@ def plot_protocols(columns: Sequence[Column], title: str) -> Figure:
 
 
 MIN_PROBABILITY = 1e-9
-"""Threshold in place of 0 on probabilities: at 0 they would not be computed."""
+"""Threshold on probabilities that replaces 0, because at 0 the probabilities would not be
+computed.
+"""
 
 
 def calibrate(target: Target, benchmark: str, split: str | None) -> Path:
-    """Choose the threshold of a benchmark's background rule on images that are not reported, and
-    report what it costs.
+    """Choose the threshold of a benchmark's background rule on images that are not used for the
+    reported score, and report its effect.
 
     Args:
-        target: a model with text, with a configuration that scores the benchmark alone;
+        target: a model with a text tower.  Its configuration scores only this benchmark, and
             ``evaluation.protocol`` names the protocol whose threshold is chosen.
         benchmark: the name of a benchmark that measures segmentation.
-        split: to choose on; None for train, or tune for scenes.
+        split: split to choose on; None for ``train``, and for scenes ``tune``.
 
     Returns:
-        The record, ``calibrations/<n>.json`` in the run's folder.
+        Path of the results file, ``calibrations/<n>.json`` in the run's folder.
 
     Raises:
-        ValueError: there is no threshold to calibrate, or the split shares images with the reported
-            one.
+        ValueError: there is no threshold to calibrate, or the split shares images with the split of
+            the reported score.
     """
     row = BENCHMARKS[benchmark]
     split = split or ("tune" if row.source == "scenes" else "train")

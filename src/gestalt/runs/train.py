@@ -1,4 +1,4 @@
-"""Train a run, score it after each epoch, and write its record."""
+"""Train a run, score it after each epoch, and write its results file."""
 
 import time
 from collections.abc import Iterator
@@ -49,23 +49,25 @@ from gestalt.training.trainer import STATIC_GRAPH, build_profiler, make_trainer
 NEXT = """next: gestalt report {folder}   # one HTML page
       gestalt {use}
       gestalt compare {folder} OTHER_RUN   # tensorboard --logdir lightning_logs: the curves"""
-"""Commands that read a run, printed at its end."""
+"""Commands for a finished run, which are printed at its end."""
 
 USE_SCENES = "eval {folder} scenes --protocols whole_square,sclip-336"
 USE_PHOTOGRAPHS = 'segment photo.jpg --labels "background, dog, cat" --model {folder}'
-"""The command among them that uses a model, of scenes alone or also of photographs."""
+"""The command that uses the model, for models of scenes only and for models of photographs."""
 
 
 def train(experiment: Experiment, *, verbose: bool = False) -> dict[str, Any]:
-    """Train, score after each epoch, write ``result.json`` in the run's folder and print its
-    metrics; score a finished run that is to be resumed as an evaluation of its own.
+    """Train, score after each epoch, write ``result.json`` to the run's folder, and print the
+    metrics.
+
+    If the run to resume is already finished, it is scored as a new evaluation.
 
     Args:
-        experiment: configuration of the run, of ``gestalt.experiment``.
+        experiment: configuration of the run, from ``gestalt.experiment``.
         verbose: True to print the IoU of each class too.
 
     Returns:
-        The record, that of the run or of the evaluation.
+        The content of the results file of the run or of the evaluation.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, once the state is saved.
@@ -92,7 +94,9 @@ def train(experiment: Experiment, *, verbose: bool = False) -> dict[str, Any]:
 
 
 def _held(folder: Path | None) -> Any:
-    """Lock a run's folder against other processes within a block, on the first rank for all."""
+    """Lock a run's folder against other processes within a block.  The first rank holds the lock
+    for all ranks.
+    """
     if folder is None or not first_rank():
         return nullcontext()
     busy = f"resume: another process is training in {folder}; wait for it, or start without resume"
@@ -101,12 +105,14 @@ def _held(folder: Path | None) -> Any:
 
 @contextmanager
 def _noting_end(folder: Path | None) -> Iterator[None]:
-    """Leave a note in a run's folder if its loss is not finite, so that ``resume=auto`` does not
-    try again for ever; add the run's checkpoint to a signal that comes after training.
+    """Write a note to a run's folder if its loss is not finite, so that ``resume=auto`` does not
+    retry for ever.
+
+    If a signal comes after training, the run's checkpoint is added to the exception.
     """
     note = folder / DIVERGED if folder and first_rank() else None
     if note is not None:
-        note.unlink(missing_ok=True)  # a note of the attempt that this one continues
+        note.unlink(missing_ok=True)  # removes the note of an earlier attempt
     try:
         yield
     except NonFiniteLoss as error:
@@ -165,8 +171,10 @@ def _train(config: Experiment, resumed: Path | None, verbose: bool) -> dict[str,
 
 
 def next_commands(config: Experiment, folder: Path) -> str:
-    """Return commands that read a run; a model that knows scenes alone is not proposed for
-    photographs.  The command that opens the model names the run's ``python:`` code.
+    """Return commands to type for a finished run.
+
+    A model that was trained only on scenes is not proposed for photographs. The command that opens
+    the model names the run's ``python:`` code.
     """
     use = USE_SCENES if only_scenes(config.data) else USE_PHOTOGRAPHS
     words = [use.format(folder=folder), *code_of(config)]
@@ -176,11 +184,12 @@ def next_commands(config: Experiment, folder: Path) -> str:
 def _restore_finished(
     module: ContrastiveModule, checkpoint: Path, total_steps: int
 ) -> tuple[int, dict[str, Any] | None]:
-    """Load the final weights of a run that was stopped after its last step.  Returns the step of
-    the checkpoint, and its content; None in place of the content if steps remain.
+    """Load the final weights of a run that was stopped after its last step.
+
+    Returns the step of the checkpoint, and its content. The content is None if steps remain.
     """
     saved = read_resumable(checkpoint)
-    # a factored moment has some of a parameter's sides
+    # A factored moment has a subset of a parameter's dimensions.
     sides = {frozenset({1, *parameter.shape}) for parameter in module.parameters()}
     for moments in saved["optimizer_states"][0]["state"].values():
         for name, moment in moments.items():
@@ -190,21 +199,23 @@ def _restore_finished(
     step = int(saved["global_step"])
     if step < total_steps:
         return step, None
-    module.load_state_dict(saved["state_dict"])  # the averaged weights under optimizer.ema
+    module.load_state_dict(saved["state_dict"])  # averaged weights if optimizer.ema is set
     module.on_load_checkpoint(saved)
     return step, saved
 
 
 def _fit(trainer: Trainer, parts: Run, resumed: Path | None) -> int | None:
-    """Train the remaining steps, if any, and score the final weights unless the last epoch's
-    validation did.  Returns the step that the run was resumed from; None for a new run.
+    """Train the remaining steps, if any, and score the final weights unless the validation of the
+    last epoch has scored them.
+
+    Returns the step that the run was resumed from; None for a new run.
     """
     module = parts.module
     first, finished = None, None
     if resumed is not None:
         first, finished = _restore_finished(module, resumed, parts.total_steps)
     if finished:
-        # The trainer then logs at the step of the run.
+        # With this state, the trainer logs at the step of the run.
         trainer.fit_loop.load_state_dict(finished["loops"]["fit_loop"])
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if callback.state_key in finished["callbacks"]:
@@ -229,19 +240,19 @@ def _trainer(
     benchmarks = [BENCHMARKS[name] for name in config.evaluation.benchmarks]
     board = Board("  \n".join(lines), speed=speed)
     keywords = parts.trainer
-    # the callbacks of the user among them precede EpochCheckpoint, which stores their state
+    # The callbacks of the user come before EpochCheckpoint, which stores their state.
     callbacks = [*keywords.pop("callbacks"), clock, speed, board, SaveOnSignal()]
     own_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
-    if config.trainer.enable_progress_bar and not own_bar:  # the Trainer takes one
+    if config.trainer.enable_progress_bar and not own_bar:  # the Trainer takes only one
         callbacks.append(RunProgressBar(speed))
     segmented = [row.name for row in benchmarks if "segmentation" in row.measures]
     if segmented:
-        # It precedes EpochCheckpoint, which stores its state.
+        # BestCheckpoint comes before EpochCheckpoint, which stores its state.
         callbacks.append(BestCheckpoint(f"{segmented[0]}/miou"))
     callbacks.append(EpochCheckpoint())
     intervals = {config.checkpoint_every_steps or 0, config.checkpoint_keep or 0} - {0}
     callbacks += [StepCheckpoint(every_steps=every) for every in sorted(intervals)]
-    # Only the first rank writes there.
+    # Only the first rank writes to this folder.
     log_folder = folder or LOGS / config.name / config.scale / "version_0"
     tensorboard = BoardLogger(
         log_folder.parent, name="", version=log_folder.name, default_hp_metric=False
@@ -290,8 +301,8 @@ def _best(callback: Callback) -> dict[str, Any] | None:
 
 
 def _write(trainer: Trainer, folder: Path, record: dict[str, Any], config: Experiment) -> Result:
-    """Write the record, with the hashes of the checkpoints, and TensorBoard's hyperparameters.
-    Returns the result.
+    """Write the results file, with the hashes of the checkpoints, and TensorBoard's
+    hyperparameters. Returns the result.
     """
     checkpoint = folder / CHECKPOINT
     hashes = {path.name: file_hash(path) for path in sorted(checkpoint.parent.glob("*.ckpt"))}

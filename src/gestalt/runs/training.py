@@ -1,5 +1,5 @@
-"""Build what training needs besides the model: the module with loss and optimiser, the data, the
-count of bad samples.
+"""Build the parts of training other than the model: the module with loss and optimiser, the data,
+and the count of bad samples.
 """
 
 from functools import partial
@@ -41,9 +41,9 @@ def module_arguments(
 
     Args:
         config: configuration of the run.
-        model: its model.
+        model: model of the run.
         total_steps: number of steps of the run.
-        nouns: those that ``list_nouns`` returns.
+        nouns: nouns from ``list_nouns``.
 
     Raises:
         ValueError: batches are accumulated and the model's embeddings depend on the batch.
@@ -97,11 +97,12 @@ def _check_image_map(config: Experiment) -> None:
 def build_data(
     config: Experiment, source: Source, validation: ImageSetDataModule | None
 ) -> ImageTextDataModule:
-    """Put training pairs and validation sets into one Lightning data module; its batch is that of a
-    whole step, accumulated or not.
+    """Build a Lightning data module with the training pairs and the validation sets.
+
+    Its batch contains all pairs of a step, including those of accumulated batches.
 
     Raises:
-        ConfigError: batches do not fit into the shared memory.
+        ConfigError: batches do not fit into shared memory.
     """
     workers = loading_processes(config, len(source))
     check_shared(config, workers)
@@ -117,10 +118,10 @@ def build_data(
 
 
 def check_deterministic(config: Experiment) -> None:
-    """Refuse deterministic training on CUDA where position embeddings are resized in every step.
+    """Refuse deterministic training on CUDA if position embeddings are resized in every step.
 
-    Resizing is bicubic, and torch has no deterministic CUDA kernel of its gradient (list of
-    ``torch.use_deterministic_algorithms``).
+    Resizing is bicubic, and torch has no deterministic CUDA kernel for its gradient (see the list
+    of ``torch.use_deterministic_algorithms``).
 
     Raises:
         ConfigError: names the sizes and what to choose.
@@ -139,8 +140,9 @@ def check_deterministic(config: Experiment) -> None:
 
 
 def caption_reader(model: DualEncoder, nouns: NounList | None = None) -> CaptionReader:
-    """Build the function by which loading processes hash and tokenise captions, and find the nouns
-    that they name: no step waits for it.
+    """Build the function that hashes and tokenises captions, and finds their nouns.
+
+    It runs in the loading processes, so that training steps do not wait for it.
     """
     return partial(_read_captions, tower=model.text_tower.without_weights(), nouns=nouns)
 
@@ -148,8 +150,9 @@ def caption_reader(model: DualEncoder, nouns: NounList | None = None) -> Caption
 def _read_captions(
     texts: list[str], *, tower: TextTower, nouns: NounList | None
 ) -> dict[str, Tensor]:
-    """Return ids and tokens of a batch's captions; a bad pair, whose text is empty, has the tokens
-    of a good one, which no step uses.
+    """Return ids and tokens of a batch's captions.
+
+    A bad pair has an empty text. It gets the tokens of a good pair, which no step uses.
     """
     fields = {"text_id": text_ids(texts)}
     if nouns is not None:
@@ -168,12 +171,12 @@ HINTS_OF_TABLE = {
         "to"
     ),
 }
-"""Fixes to suggest for the bad samples of a table, by reason."""
+"""Reason for bad samples in a table -> the fix to suggest."""
 
 
 def build_bad_samples(data: Data, *, samples: int = FIRST_SAMPLES) -> BadSamples:
-    """Build the callback that counts unreadable samples and stops a run with too many; ``samples``
-    is the number in the data.
+    """Build the callback that counts unreadable samples, and stops a run with too many.
+    ``samples`` is the number of samples in the data.
     """
     sources = (data.source, *(part.source for part in data.mixture))
     return BadSamples(
@@ -185,7 +188,9 @@ def build_bad_samples(data: Data, *, samples: int = FIRST_SAMPLES) -> BadSamples
 
 
 def build_terms(config: Experiment, model: DualEncoder, nouns: NounList | None) -> dict[str, Term]:
-    """Build the terms with a weight above 0; each draws its parameters from ``seed`` alone."""
+    """Build the auxiliary losses with a weight above 0.  The initial parameters of each depend only
+    on ``seed``.
+    """
     if not terms_of(config.loss):
         return {}
     if nouns is not None and config.loss.nouns_alike is not None:
@@ -199,7 +204,7 @@ def build_terms(config: Experiment, model: DualEncoder, nouns: NounList | None) 
         seed=config.seed,
     )
     terms = {}
-    with torch.random.fork_rng(devices=[]):  # a term changes no other random draw
+    with torch.random.fork_rng(devices=[]):  # an auxiliary loss changes no other random draw
         for name in terms_of(config.loss):
             torch.manual_seed(config.seed)
             function = TERMS[name]
@@ -209,15 +214,17 @@ def build_terms(config: Experiment, model: DualEncoder, nouns: NounList | None) 
 
 
 def _module_name(term: str) -> str:
-    """Return the name by which the module holds a term.  torch allows no dot in it; a colon, which
-    no Python name has, keeps apart the names of modules that differ in a dot alone.
+    """Return the submodule name of an auxiliary loss.
+
+    torch allows no dot in the name of a submodule. Dots are replaced with colons, which no Python
+    name has, so that names stay distinct.
     """
     return term.replace(".", ":")
 
 
 def _similar(loss: Loss, model: DualEncoder, nouns: NounList) -> Tensor:
-    """Return the nouns that are not negatives of each other, (V, V) bool, by the text tower's
-    weights before training.
+    """Return which nouns are too similar to be negatives of each other, (V, V) bool, from the text
+    tower's embeddings before training.
 
     Raises:
         ConfigError: a noun would have no negative.

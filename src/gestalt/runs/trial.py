@@ -1,5 +1,7 @@
-"""A trial of a run: real steps on one device, of which no file is written, whatever the number of
-pairs; their time, their memory, and the FLOP of a step, counted on a few pairs.
+"""Run real training steps on one device without writing files, to measure time and memory, and
+count the FLOP of a step on a few pairs.
+
+The steps work with any number of pairs.
 """
 
 import math
@@ -35,22 +37,22 @@ from gestalt.training.progress import Speed
 from gestalt.training.trainer import keywords_of, make_trainer
 
 MAX_PAIRS = 64
-"""Largest number of pairs that are read for steps on pairs in memory."""
+"""Maximum number of pairs that are read.  Steps repeat these pairs from memory."""
 
 COUNTED_PAIRS = (2, 4, 6)
-"""Pairs of the steps whose FLOP are counted."""
+"""Numbers of pairs of the steps whose FLOP are counted."""
 
 MAX_STEPS = 20
-"""Largest number of steps to time one."""
+"""Maximum number of steps to measure the time of a step."""
 
 MIN_STEPS = 4
-"""Smallest number of steps; the first is not timed."""
+"""Minimum number of steps.  The first is not timed."""
 
 MAX_SECONDS = 40.0
 """Seconds after which no further step is timed."""
 
 VALIDATION_BATCHES = 3
-"""Batches of each validation set that are timed beside the first."""
+"""Number of batches of each validation set that are timed, in addition to the first."""
 
 NOTHING_WRITTEN = {
     "devices": 1,
@@ -64,11 +66,13 @@ NOTHING_WRITTEN = {
     "logger": False,
     "enable_checkpointing": False,
 }
-"""Keywords of a trainer that takes steps on one device until it is told to stop."""
+"""Arguments of a trainer that takes steps on one device until it is told to stop."""
 
 
 def trial_trainer(trial: Run, *callbacks: Callback, **keywords: Any) -> Trainer:
-    """Return a trainer that steps as a run does and writes nothing; keywords are Lightning's."""
+    """Return a trainer that takes the same steps as a run and writes nothing.  ``keywords`` are
+    arguments of Lightning's Trainer.
+    """
     keywords = keywords_of(trial.config.trainer) | NOTHING_WRITTEN | keywords
     return make_trainer(
         Path(tempfile.gettempdir()),
@@ -81,7 +85,7 @@ def trial_trainer(trial: Run, *callbacks: Callback, **keywords: Any) -> Trainer:
 def take_steps(
     trial: Run, batch: Batch, *callbacks: Callback, max_steps: int = 1, **keywords: Any
 ) -> Trainer:
-    """Take training steps on the same batch.  Returns their trainer."""
+    """Take training steps on the same batch.  Returns the trainer."""
     callbacks = (*averaging(trial.config.optimizer), *callbacks)
     trainer = trial_trainer(trial, *callbacks, max_steps=max_steps, **keywords)
     loader: DataLoader[Any] = DataLoader(
@@ -94,11 +98,12 @@ def take_steps(
 
 
 def build_trial(config: Experiment) -> Run:
-    """Build the parts of a run for steps on one device.  Any number of pairs will do, which this
-    process reads itself; nothing is compiled.
+    """Build the parts of a run for steps on one device.
+
+    Any number of pairs is enough. This process reads them itself, and nothing is compiled.
     """
     config = deepcopy(config)
-    # the cache is a folder of the user's, in which a trial writes nothing
+    # A trial must not write to the cache, which is a folder of the user.
     config.evaluation.prompt_cache = False
     config.evaluation.benchmarks = []
     config.data.batch_size = 1
@@ -108,16 +113,16 @@ def build_trial(config: Experiment) -> Run:
     config.trainer.max_steps = MAX_STEPS
     config.trainer.max_epochs = -1
     trial = build(config)
-    trial.module.token_count = "trial"  # a first step with an empty one prints its token count
+    trial.module.token_count = "trial"  # if it is empty, the first step prints the number of tokens
     return trial
 
 
 def read_pairs(trial: Run, *, first: int = 0) -> Batch:
-    """Read ``MAX_PAIRS`` pairs of the run's order from the first on, over ends of epochs, and leave
-    out those that cannot be read.
+    """Read ``MAX_PAIRS`` pairs in the order of the run, starting at ``first``, across epochs if
+    needed. Pairs that cannot be read are left out.
 
     Raises:
-        ConfigError: none of them can be read.
+        ConfigError: none of the pairs can be read.
     """
     loader: Any = trial.data.train_dataloader()
     batch = loader.dataset[loader.sampler.order.keys(first, first + MAX_PAIRS)]
@@ -131,12 +136,12 @@ def read_pairs(trial: Run, *, first: int = 0) -> Batch:
 
 
 def repeat(batch: Batch, count: int) -> Batch:
-    """Return a batch of so many pairs, which are repeated or cut."""
+    """Return a batch of ``count`` pairs, by repeating or cutting a batch."""
     return _select(batch, [number % len(batch["text"]) for number in range(count)])
 
 
 def _select(batch: Batch, rows: list[int]) -> Batch:
-    """Return some rows, all valid."""
+    """Return some rows of a batch, all marked as valid."""
     selected = {**batch, "valid_count": len(rows)}
     for key, values in batch.items():
         if isinstance(values, torch.Tensor):
@@ -147,7 +152,7 @@ def _select(batch: Batch, rows: list[int]) -> Batch:
 
 
 def time_step(trial: Run, batch: Batch) -> float:
-    """Return the seconds of a step on a batch, whose pairs need not be waited for."""
+    """Return the seconds of a training step on a batch, without the time to load it."""
     speed = Speed()
     take_steps(
         trial,
@@ -162,8 +167,8 @@ def time_step(trial: Run, batch: Batch) -> float:
 
 
 def time_validation(trial: Run, benchmarks: list[str], *, ranks: int) -> float:
-    """Score a few batches of each set.  Returns the seconds of a whole validation on each of some
-    ranks.
+    """Score a few batches of each set.  Returns the estimated seconds of a whole validation on
+    ``ranks`` ranks.
 
     Raises:
         ValueError: the files of a benchmark are missing or damaged.
@@ -175,7 +180,7 @@ def time_validation(trial: Run, benchmarks: list[str], *, ranks: int) -> float:
     def seconds(limit: int) -> float:
         begin = time.monotonic()
         trainer = trial_trainer(trial, *scorers, limit_val_batches=limit)
-        with warnings.catch_warnings(action="ignore", category=Caveat):  # a part will do here
+        with warnings.catch_warnings(action="ignore", category=Caveat):  # a part is enough here
             trainer.validate(trial.module, datamodule=data, verbose=False)
         return time.monotonic() - begin
 
@@ -188,23 +193,23 @@ def time_validation(trial: Run, benchmarks: list[str], *, ranks: int) -> float:
 
 @contextmanager
 def counting() -> Iterator[FlopCounterMode]:
-    """Count FLOP of matrix products, convolutions and attention, with a multiplication and an
-    addition as two FLOP.
+    """Count the FLOP of matrix products, convolutions and attention; a multiplication and an
+    addition are two FLOP.
 
-    Attention is computed as plain matrix products meanwhile, because torch does not count its fused
-    CPU kernel.
+    Within the context, attention is computed with plain matrix products, because torch does not
+    count its fused CPU kernel.
     """
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         yield counter
 
 
 class Counted(NamedTuple):
-    """Numbers that describe what the steps of a run compute and store.
+    """The cost of a run: what its steps compute and store.
 
     Attributes:
         flop: FLOP of a step.
-        saved: bytes of a checkpoint: weights, their averages, and the optimiser's state, which a
-            step makes.
+        saved: bytes of a checkpoint: weights, averaged weights, and the optimiser's state after a
+            step.
     """
 
     flop: int
@@ -212,8 +217,8 @@ class Counted(NamedTuple):
 
 
 def step_flop(config: Experiment) -> tuple[int, int]:
-    """Count the FLOP of a training step with all of its pairs on one device.  Returns them and the
-    number of steps of the run.
+    """Count the FLOP of a training step with all of its pairs on one device.  Returns the FLOP and
+    the number of steps of the run.
 
     Raises:
         ConfigError: the configuration cannot run, or none of the first pairs can be read.
@@ -223,15 +228,17 @@ def step_flop(config: Experiment) -> tuple[int, int]:
 
 
 def count_training(config: Experiment, pairs: int) -> Counted:
-    """Count the FLOP of a training step with so many pairs on one device, and the bytes of a
+    """Count the FLOP of a training step with ``pairs`` pairs on one device, and the bytes of a
     checkpoint.
 
-    Configurations with the same hash have the same count: micro-batches, gradient checkpointing,
-    cached features and the blocks of the loss, which change no result, are left out, as are
-    elementwise operations.  Once the model is built, it and its pairs become meta tensors, which
-    have shapes and no values, so that steps take neither time nor memory; where code reads values,
-    steps are taken on the CPU.  The first step is not counted: it includes work that is done once
-    in a run, such as embedding nouns with a frozen text tower.
+    Configurations with the same hash have the same count. Micro-batches, gradient checkpointing,
+    cached features and the blocks of the loss do not change results, so their FLOP are not counted.
+    Elementwise operations are not counted either.
+
+    The model and its pairs are converted to meta tensors, which have shapes but no values, so that
+    steps need neither time nor memory. If code reads values, steps are taken on the CPU instead.
+    The first step is not counted: it includes work that is done once in a run, such as embedding
+    nouns with a frozen text tower.
 
     Raises:
         ConfigError: the configuration cannot run, or none of the first pairs can be read.
@@ -243,10 +250,10 @@ def count_training(config: Experiment, pairs: int) -> Counted:
     config.trainer.accumulate_grad_batches = 1
     config.trainer.accelerator = "cpu"
     if config.trainer.precision.endswith("-mixed"):
-        config.trainer.precision = "32-true"  # whose weights are the same
+        config.trainer.precision = "32-true"  # the weights are the same
     try:
         return _count(config, pairs, "meta")
-    except RuntimeError:  # of torch, where a value is read; another one is raised again
+    except RuntimeError:  # from torch where values are read; other errors occur again
         return _count(config, pairs, "cpu")
 
 
@@ -258,7 +265,7 @@ def _count(config: Experiment, pairs: int, device: str) -> Counted:
     optimizer = _optimizer(trial)
     count_step(module, optimizer, repeat(batch, COUNTED_PAIRS[0]))
     counts = {size: count_step(module, optimizer, repeat(batch, size)) for size in COUNTED_PAIRS}
-    trainer.precision_plugin.convert_module(module)  # half the bytes in 16 bits
+    trainer.precision_plugin.convert_module(module)  # weights in 16 bits take half the bytes
     optimizer = _optimizer(trial)
     optimizer.step()
     copies = 1 if config.optimizer.ema is None else 2
@@ -269,16 +276,16 @@ def _count(config: Experiment, pairs: int, device: str) -> Counted:
 
 
 def _optimizer(trial: Run) -> Optimizer:
-    """Return the run's optimiser without a fused kernel, which keeps the same state and takes no
-    meta tensors.
+    """Return the run's optimiser without a fused kernel, which does not take meta tensors.  The
+    state is the same.
     """
     module = trial.module
     return module.make_optimizer(module.model, module.terms, fused=False)  # type: ignore[call-arg]
 
 
 def count_step(module: ContrastiveModule, optimizer: Optimizer, batch: Batch) -> int:
-    """Count the FLOP of a step: of its forward and backward pass, and of an optimiser that
-    multiplies matrices, such as Muon.
+    """Count the FLOP of a step: the forward and backward pass, and the optimiser if it multiplies
+    matrices, as Muon does.
     """
     optimizer.zero_grad()
     with counting() as counter:
@@ -289,11 +296,13 @@ def count_step(module: ContrastiveModule, optimizer: Optimizer, batch: Batch) ->
 
 
 def extrapolate(counts: dict[int, int], pairs: int) -> int:
-    """Return the FLOP of a step with more pairs, by the polynomial through three counts.
+    """Return the FLOP of a step with more pairs, from the quadratic polynomial through three
+    counts.
 
-    Towers cost a fixed amount for each pair, the loss one for each image and text, and the texts of
-    nouns one for each step, so that three counts give every batch size.  The similarities that a
-    large loss computes again in blocks are not included.
+    Three counts determine the cost of every batch size, because the cost of the towers is
+    proportional to the number of pairs, the cost of the loss to the number of image-text
+    combinations, and the cost of embedding nouns is constant.  The similarities that a large loss
+    recomputes in blocks are not included.
     """
     return round(
         sum(
