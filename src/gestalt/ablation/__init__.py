@@ -1,1 +1,1 @@
-"""Studies: grids of runs, and the tables, plots and pictures that compare them."""
+"""Studies: grids of runs and surveys of models, and the jobs that run them."""

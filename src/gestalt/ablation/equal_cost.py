@@ -1,4 +1,4 @@
-"""Give the cells of a grid the number of steps that costs the same FLOP."""
+"""Set the number of steps of each cell of a grid so that all cells cost the same FLOP."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -16,7 +16,7 @@ from gestalt.support.process import tell
 from gestalt.support.typed import ConfigError
 
 COUNTS = "flop.json"
-"""File in the grid's folder: hash of a configuration -> its cost.  A repeated call reads it, so
+"""File in the grid's folder: hash of a configuration -> cost.  A repeated call reads this file, so
 that its runs stay the same.
 """
 
@@ -28,12 +28,12 @@ def at_equal_cost(grid: Grid, folder: Path, *, write: bool) -> tuple[Grid, list[
 
     Args:
         grid: from ``read_grid``, with ``equal: flop``.
-        folder: folder of the grid's page, where the counts are kept.
-        write: False to leave the file of the counts as it is.
+        folder: folder of the grid's page, where the counts are stored.
+        write: False to leave the file of counts unchanged.
 
     Raises:
-        ConfigError: a cell cannot be counted, or cannot run for its number of steps; names the
-            cell.
+        ConfigError: the FLOP of a cell cannot be counted, or a cell cannot run for its number of
+            steps; names the cell.
     """
     file = folder / COUNTS
     counts = read_state_file(file, "flop").get("counts", {})
@@ -62,7 +62,7 @@ def at_equal_cost(grid: Grid, folder: Path, *, write: bool) -> tuple[Grid, list[
         cells[cell] = dict(grid.cells[cell])
         if steps != cost["steps"]:
             cells[cell]["trainer.max_steps"] = steps
-        if steps > cost["steps"]:  # or the run would end by its epochs
+        if steps > cost["steps"]:  # else the run would end after its epochs
             cells[cell]["trainer.max_epochs"] = -1
         lines.append(
             f"{cell}: {steps:,} steps of {amount(cost['flop'], 'FLOP')}, "

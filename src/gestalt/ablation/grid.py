@@ -1,8 +1,8 @@
-"""Grids: a base experiment and the keys that vary, from ``experiments/ablations/<name>.yaml``, all
-checked before the first run.
+"""Read and check grids: a base experiment and the keys that vary, from
+``experiments/ablations/<name>.yaml``.  All configurations are checked before the first run.
 
-To add one: write such a file, with ``base:`` and ``vary:`` (every combination) or ``cells:`` (name
--> overrides); ``GridFile`` has its keys.  No code changes.
+To add a grid, write such a file with ``base:`` and with ``vary:`` (every combination) or ``cells:``
+(name -> overrides); ``GridFile`` lists the keys. No code changes are needed.
 """
 
 import itertools
@@ -32,12 +32,14 @@ Values = dict[str, list[Any]]
 """Key of the configuration -> values to try."""
 
 MAX_RUNS = 10_000
-"""Most runs of a grid; each configuration is checked before the first starts."""
+"""Maximum number of runs of a grid.  All configurations are checked before the first run starts."""
 
 
 @dataclass
 class GridFile:
-    """The keys of a grid's file, see ``docs/ablations.md``; those without a default are needed."""
+    """The keys of a grid's file, see ``docs/ablations.md``.  Keys without a default are
+    required.
+    """
 
     base: str
     vary: Values = field(default_factory=dict)
@@ -51,11 +53,12 @@ class GridFile:
 
 
 def read_grid_file(file: Path, scale: str) -> GridFile:
-    """Read a grid's file; one list of test sizes, for any scale, becomes that of ``scale``.
+    """Read a grid's file.  If it has one list of test sizes for all scales, this list is used for
+    ``scale``.
 
     Raises:
-        ConfigError: not YAML, a key that is unknown or missing, a value of a wrong type, or a list
-            without different values.
+        ConfigError: the file is not YAML, a key is unknown or missing, a value has the wrong type,
+            or a list is empty or repeats a value.
     """
     raw = read_keys(file)
     if "base" not in raw:
@@ -80,7 +83,7 @@ def slug(name: str) -> str:
 
 
 def word(key: str, value: Any) -> str:
-    """Return ``key=value`` such that the command line reads the same value."""
+    """Format ``key=value`` such that the command line reads the same value."""
     bare = (
         isinstance(value, str)
         and re.fullmatch(r"[A-Za-z_][\w./:-]*", value)
@@ -93,14 +96,14 @@ def cells_of(grid: GridFile) -> dict[str, Keys]:
     """Return name -> overrides, from ``vary`` or ``cells``.
 
     Raises:
-        ConfigError: too many cells, or names that would share a log.
+        ConfigError: there are too many cells, or the names of two cells would share a log.
     """
     cells = {name: flatten(values or {}, keep_empty=True) for name, values in grid.cells.items()}
     check_number(map(len, grid.vary.values()))
     if grid.vary:
         for combination in itertools.product(*grid.vary.values()):
             cell = dict(zip(grid.vary, combination, strict=True))
-            # a word alone, any other value after its key
+            # A string is the label itself; another value is labelled with its key.
             labels = [
                 value if isinstance(value, str) else f"{key.rpartition('.')[2]}={json.dumps(value)}"
                 for key, value in change_texts(cell, without_secrets).items()
@@ -119,10 +122,11 @@ def cells_of(grid: GridFile) -> dict[str, Keys]:
 
 
 def check_number(factors: Iterable[int]) -> None:
-    """Check that a grid has no absurd number of runs, the product of these factors.
+    """Check that a grid does not have too many runs.  The number of runs is the product of the
+    factors.
 
     Raises:
-        ConfigError: it has.
+        ConfigError: there are too many runs.
     """
     runs = prod(factors)
     if runs > MAX_RUNS:
@@ -139,7 +143,7 @@ def read_choices(words: Iterable[str]) -> Values:
     """Parse the ``KEY=a,b,c`` words of ``--choose``.
 
     Raises:
-        ConfigError: a word has another form.
+        ConfigError: a word does not have this form.
     """
     lists = {}
     for text in words:
@@ -157,7 +161,7 @@ def read_choices(words: Iterable[str]) -> Values:
 
 
 def check_paper(paper: Paper, cells: dict[str, Any]) -> None:
-    """Check that each of the paper's numbers is for a cell and a metric that the file names.
+    """Check that each of the paper's numbers belongs to a cell and a metric of the file.
 
     Raises:
         ConfigError: names the number.
@@ -182,15 +186,15 @@ LENGTH = (
     "data.batch_size",
     "trainer.accumulate_grad_batches",
 )
-"""Keys of a run's length, which cells of equal cost cannot vary."""
+"""Keys that set the length of a run.  Cells of equal cost cannot vary these keys."""
 
 TUNE = "evaluation.split=tune"
-"""Override of the runs on which a value is chosen."""
+"""Override for the runs that are used to choose values."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A grid at a scale.
+    """A grid of experiments at one scale.
 
     Attributes:
         name: stem of the file.
@@ -198,15 +202,16 @@ class Grid:
         scale: a name or an absolute path.
         cells: name of a cell -> key of the configuration -> value, in the file's order.
         varied: the keys of ``vary``; empty for named cells.
-        choose: key -> values that each cell is trained with to choose the best on the tuning split.
-        common: overrides of every cell: those of the file for this scale, then those of the command
-            line.
-        evaluate_at: further test sizes in pixels.
-        against: the cell that differences are to.
-        equal: ``flop`` if each cell trains for as many steps as cost the FLOP of ``against``; None
-            for the steps of its configuration.
+        choose: key -> values to try.  Each cell is trained with every value, and the best is chosen
+            on the tuning split.
+        common: overrides of every cell: first those of the file for this scale, then those of the
+            command line.
+        evaluate_at: additional test sizes in pixels.
+        against: the base cell, which the others are compared to.
+        equal: ``flop`` to train each cell for as many steps as cost the FLOP of ``against``; None
+            for the steps of each configuration.
         paper: the paper's numbers for the same cells.
-        metric: the metric by which values are chosen and cells are drawn.
+        metric: the metric that values are chosen by and that is plotted.
     """
 
     name: str
@@ -224,12 +229,12 @@ class Grid:
 
     @property
     def base_name(self) -> str:
-        """Name that the runs of the base are filed under."""
+        """The name of the base in the folders of runs."""
         return stem(self.base)
 
     @property
     def scale_name(self) -> str:
-        """Name that runs at the scale are filed under."""
+        """The name of the scale in the folders of runs."""
         return stem(self.scale)
 
     def words(self, cell: str, *, chosen: Overrides = (), seed: int) -> Overrides:
@@ -238,7 +243,7 @@ class Grid:
         return (*self.common, *words, *chosen, f"seed={seed}")
 
     def design(self) -> Design:
-        """Return the grid as its tables show it."""
+        """Return the description of the grid that its tables show."""
         cells = {}
         for name, values in self.cells.items():
             texts = [word(key, values[key]).partition("=")[2] for key in self.varied]
@@ -257,7 +262,9 @@ class Grid:
         )
 
     def choices(self) -> list[Overrides]:
-        """Return every combination of values to choose from, as overrides; empty without any."""
+        """Return every combination of values to choose from, as overrides; empty if there is
+        nothing to choose.
+        """
         options = [[word(key, value) for value in values] for key, values in self.choose.items()]
         return list(itertools.product(*options)) if options else []
 
@@ -268,14 +275,15 @@ def read_grid(
     """Read a grid and load every cell's configuration.
 
     Args:
-        name: the stem of a YAML in ``experiments/ablations``, or the path of another, whose
-            ``base`` may be a path relative to it.
-        scale: the stem of a YAML in ``experiments/scales``, or the path of another.
+        name: the stem of a YAML file in ``experiments/ablations``, or the path of another file.
+            Its ``base`` may be a path relative to the file.
+        scale: the stem of a YAML file in ``experiments/scales``, or the path of another file.
         overrides: ``key=value`` words for every cell.
         choose: ``KEY=a,b,c`` words in place of the file's ``choose``.
 
     Raises:
-        ConfigError: the file, a cell or an override is wrong; one line with the place and the fix.
+        ConfigError: the file, a cell or an override is wrong.  The message is one line that says
+            where, and what to change.
     """
     file = find_yaml(EXPERIMENTS / "ablations", name, kind="grid")
     shipped = EXPERIMENTS / "ablations" / f"{file.stem}.yaml"
@@ -315,7 +323,7 @@ def read_grid(
 
 
 def _absolute(name: str, folder: Path) -> str:
-    """Return a path relative to ``folder`` as an absolute one, and a name as it is."""
+    """Make a path relative to ``folder`` absolute; return a name unchanged."""
     return str((folder / Path(name).expanduser()).resolve()) if is_path(name) else name
 
 

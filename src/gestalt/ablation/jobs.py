@@ -20,7 +20,7 @@ from gestalt.support.typed import ConfigError
 QUIET = "trainer.enable_progress_bar=false"  # the output goes to a file
 
 FURTHER_MODELS = ("evaluation.proxy", "evaluation.calibration")
-"""Keys that name a further model, or a file that was made with one."""
+"""Keys that name a second model, or a file that was made with a model."""
 
 OF_IMAGES = (
     "benchmark_",
@@ -29,17 +29,17 @@ OF_IMAGES = (
     "evaluation.limit=",
     "evaluation.split=",
 )
-"""How the overrides begin that choose the images of an evaluation."""
+"""Prefixes of the overrides that choose the images of an evaluation."""
 
 
 class State(NamedTuple):
-    """State of a job.
+    """The state of a job.
 
     Attributes:
-        kind: finished has a record; stopped has a checkpoint to resume from; busy is run by another
-            process; new is none of these.
+        kind: ``finished`` if there is a results file; ``stopped`` if there is a checkpoint to
+            resume from; ``busy`` if another process runs the job; else ``new``.
         folder: folder of the run, if it has one.
-        result: its result, if finished.
+        result: result of the job, if it is finished.
     """
 
     kind: Literal["finished", "stopped", "busy", "new"]
@@ -49,15 +49,15 @@ class State(NamedTuple):
 
 @dataclass(frozen=True)
 class Training:
-    """A training run of a cell.
+    """Job that trains a cell with one seed.
 
     Attributes:
         grid: the grid.
-        cell: name of its cell.
+        cell: name of the cell.
         seed: seed of the run.
         chosen: values of ``choose``, as overrides.
-        tuning: True if the run is scored on the tuning split, to choose by; False for a reported
-            run.
+        tuning: True if the run is scored on the tuning split, to choose values; False for a
+            reported run.
     """
 
     grid: Grid
@@ -68,13 +68,13 @@ class Training:
 
     @property
     def words(self) -> Overrides:
-        """All overrides, with the seed."""
+        """All overrides of the run, including the seed."""
         words = self.grid.words(self.cell, chosen=self.chosen, seed=self.seed)
         return (*words, TUNE) if self.tuning else words
 
     @property
     def hash(self) -> str:
-        """Hash of the configuration, which identifies finished runs."""
+        """The hash of the configuration, which identifies finished runs."""
         return _hash_of_words(self.grid.base, self.grid.scale, self.words)
 
     @property
@@ -95,8 +95,10 @@ class Training:
         return f"{self.stem} {self.hash}"
 
     def read_state(self) -> State:
-        """Return the state of the newest finished run of the configuration, else of a busy one,
-        else of the newest with a checkpoint.
+        """Return the state of the job.
+
+        This is the state of the latest finished run of the configuration. If none is finished, it
+        is the state of a busy run, or else of the latest run with a checkpoint.
         """
         unfinished = []
         for folder in reversed(runs_of(self.grid.base_name, self.grid.scale_name)):
@@ -117,7 +119,7 @@ class Training:
     def command(self, state: State) -> list[str]:
         """Return the arguments of ``python -m gestalt`` that start or resume the run.
 
-        A busy run is resumed too, because the later ranks of a cluster job see its first rank as
+        A busy run is resumed too, because in a cluster job the other ranks see the first rank as
         another process.
         """
         resumable = state.folder is not None and (state.folder / CHECKPOINT).exists()
@@ -127,10 +129,10 @@ class Training:
 
 @dataclass(frozen=True)
 class Evaluating:
-    """An evaluation of a finished run at a further test size.
+    """Job that evaluates a finished run at an additional test size.
 
     Attributes:
-        cell: its name.
+        cell: name of the cell.
         seed: seed of the run.
         run: folder of the run.
         size: test size in pixels.
@@ -146,7 +148,7 @@ class Evaluating:
 
     @property
     def words(self) -> Overrides:
-        """Overrides: the size, and the images that the run itself was scored on."""
+        """The overrides: the test size, and the images that the run itself was scored on."""
         return (f"image.eval_size={self.size}", word("evaluation.limit", self.limit))
 
     @property
@@ -170,7 +172,7 @@ class Evaluating:
         return f"{self.stem} {self.run}"
 
     def read_state(self) -> State:
-        """Return the state of the newest evaluation of the same weights with the same
+        """Return the state of the latest evaluation of the same weights with the same
         configuration.
         """
         result = record_of(self.run / RESULT)
@@ -189,11 +191,11 @@ class Evaluating:
 
 @dataclass(frozen=True)
 class Scoring:
-    """An evaluation of any model, which is a cell of a survey.
+    """Job that evaluates a model for one cell of a survey.
 
     Attributes:
-        cell: its name.
-        model: what is scored, as ``gestalt eval`` takes it.
+        cell: name of the cell.
+        model: the model to score, as an argument of ``gestalt eval``.
         words: overrides of the evaluation.
         survey: folder of the survey.
     """
@@ -213,14 +215,14 @@ class Scoring:
 
     @property
     def models(self) -> list[str]:
-        """The model, and its proxy model or the file of its calibration."""
+        """The model, and its proxy model or calibration file if it has one."""
         words = (word.partition("=") for word in self.words)
         return [self.model, *(value for key, _, value in words if key in FURTHER_MODELS)]
 
     @cached_property
     def stem(self) -> str:
-        """Name of its folder and of its log: the cell, and a digest of what the score depends on,
-        which is the overrides, the model's files and the images.
+        """Name of the folder and of the log: the cell, and a digest of the overrides, the model's
+        files and the images, which the score depends on.
         """
         words = [word for word in self.words if word.partition("=")[0] not in NOT_HASHED]
         files = [
@@ -237,11 +239,11 @@ class Scoring:
 
     @property
     def folder(self) -> Path:
-        """Folder of its results file."""
+        """The folder of the results file."""
         return self.survey / "cells" / self.stem
 
     def read_state(self) -> State:
-        """Return the state of the newest evaluation in its folder."""
+        """Return the state of the latest evaluation in the folder."""
         finished = evaluations_in(self.folder)
         if finished:
             return State("finished", self.folder, read_result(finished[-1]))
@@ -253,7 +255,7 @@ class Scoring:
 
 
 def scoring_config(words: Iterable[str]) -> Experiment:
-    """Load the configuration that scores a model without training data, with some overrides.
+    """Load a configuration without training data that scores a model, with overrides.
 
     Raises:
         ConfigError: a key or a value does not fit the schema.
@@ -262,7 +264,7 @@ def scoring_config(words: Iterable[str]) -> Experiment:
 
 
 def files_of(model: str) -> list[Path]:
-    """Return the files of a model that are on this disk; none for one that only its name tells."""
+    """Return the files of a model on this disk; empty for a model that is known only by name."""
     place = Path(model if Path(model).exists() else model.rpartition(":")[2])
     return sorted(path for path in (place, *place.rglob("*")) if path.is_file())
 
@@ -271,8 +273,7 @@ Job = Training | Evaluating | Scoring
 
 
 def read_state_file(path: Path, schema: str) -> Fields:
-    """Return the JSON of a file of this grid, by a schema of ``read_json``; empty without the
-    file.
+    """Read a JSON file of a grid, with a schema of ``read_json``; empty if the file does not exist.
 
     Raises:
         ConfigError: the file is damaged.
@@ -289,9 +290,11 @@ hash_of_model_file = cache(file_hash)
 @cache
 def digest_of_images(*words: str) -> str:
     """Return a digest of the file that defines a benchmark, and of the names and sizes of its
-    images; empty if they cannot be opened, for a reason that the evaluation will state.
+    images.
+
+    It is empty if the images cannot be opened; the evaluation will then report the reason.
     """
-    from gestalt.runs.evaluation import build_image_sets  # which imports torch
+    from gestalt.runs.evaluation import build_image_sets  # imports torch
 
     try:
         (images,) = build_image_sets(scoring_config(words)).values()

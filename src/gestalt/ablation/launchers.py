@@ -1,5 +1,7 @@
-"""Launchers of the jobs of a grid: processes of this machine, or a cluster, to which they are
-submitted through submitit: SLURM, or its local executor, which does the same on one machine.
+"""Launch the jobs of a grid, as processes of this machine or on a cluster.
+
+Cluster jobs are submitted with submitit: to SLURM, or to submitit's local executor, which behaves
+the same on one machine.
 """
 
 import contextlib
@@ -23,23 +25,26 @@ from gestalt.support.process import follow_environment
 from gestalt.support.typed import ConfigError
 
 PROGRAM = (sys.executable, "-P", "-m", "gestalt")
-"""Command of a run; -P: no module of the working directory stands in for one of a package."""
+"""Command of a run.  With -P, a module in the working directory cannot shadow an installed
+module.
+"""
 
 ERROR = re.compile(r"(gestalt: |[\w.]*(Error|Exception|Interrupt|Exit|Loss|Interrupted)\b)")
-"""Start of a line that names an error."""
+"""Pattern of the start of a line that names an error."""
 
 TICK = 0.1
-"""Seconds between looks at the processes; ten times as many once a run of another process was
-met.
+"""Seconds between two checks of the processes.  It is ten times as long while a run of another
+process is waited for.
 """
 
 
 class LocalProcess(subprocess.Popen[bytes]):
-    """A run as a process of this machine, in a session of its own, so that Ctrl-C reaches it only
-    through this program.
+    """A run as a process of this machine.
+
+    It has a separate session, so that Ctrl-C reaches it only through this program.
 
     Attributes:
-        log: its output, after that of earlier attempts.
+        log: file to which the output is appended, after the output of earlier attempts.
     """
 
     def __init__(self, command: list[str], log: Path, environment: dict[str, str]) -> None:
@@ -59,13 +64,13 @@ class LocalProcess(subprocess.Popen[bytes]):
             )
 
     def output(self) -> str:
-        """Return what it wrote."""
+        """Return the output of this attempt."""
         with self.log.open("rb") as file:
             file.seek(self._begins)
             return file.read().decode(errors="replace")
 
     def interrupt(self) -> None:
-        """Send SIGINT: the run finishes its step and saves."""
+        """Send SIGINT.  The run then finishes its step and saves."""
         self.send_signal(signal.SIGINT)
 
 
@@ -74,9 +79,9 @@ class LocalLauncher:
     """Starts runs as processes of this machine.
 
     Attributes:
-        limit: runs at a time; each gets a share of the cores and of the GPUs.
+        limit: maximum number of runs at a time.  Each gets a share of the cores and of the GPUs.
         logs: folder of the log files.
-        detached: False, because they end with this process.
+        detached: False, because the runs end with this process.
     """
 
     limit: int
@@ -84,7 +89,7 @@ class LocalLauncher:
     detached = False
 
     def start(self, job: Job, state: State, slot: int) -> LocalProcess:
-        """Start a run; ``slot`` in [0, limit) differs between the runs of one time."""
+        """Start a run.  ``slot``, in [0, limit), differs between runs that run at the same time."""
         command = [*PROGRAM, *job.command(state)]
         environment = follow_environment() | shares(self.limit, slot)
         return LocalProcess(command, self.logs / f"{job.stem}.log", environment)
@@ -92,7 +97,7 @@ class LocalLauncher:
 
 def shares(jobs: int, slot: int) -> dict[str, str]:
     """Return the environment variables that divide the machine among ``jobs`` processes; empty for
-    a single one.
+    a single process.
     """
     if jobs == 1:
         return {}
@@ -112,8 +117,8 @@ def shares(jobs: int, slot: int) -> dict[str, str]:
 
 
 def reason(text: str, status: int) -> str:
-    """Return one line on why a process failed: the last line that names an error, else the last
-    line, and the signal that ended it.
+    """Return one line that says why a process failed: the last line that names an error, or else
+    the last line, and the signal that ended the process.
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if ERROR.match(line)]
@@ -129,17 +134,18 @@ Parameters = dict[str, Any]
 """Parameters of submitit."""
 
 FOLLOWS = {"trainer.devices": "gpus_per_node", "trainer.num_nodes": "nodes"}
-"""Overrides of a run -> the parameters of submitit they must equal."""
+"""Override of a run -> parameter of submitit that must have the same value."""
 
 
 @dataclass
 class ClusterJob:
-    """A job on the cluster: starts or resumes its run, and is submitted again after pre-emption.
+    """A job on the cluster.  It starts or resumes its run, and is submitted again after
+    pre-emption.
 
     Attributes:
         job: the training or evaluation.
-        program: command that the arguments of a run follow.
-        words: overrides after those of the run.
+        program: command that is followed by the arguments of the run.
+        words: overrides that follow those of the run.
     """
 
     job: Job
@@ -148,7 +154,7 @@ class ClusterJob:
     _process: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> int:
-        """Run it and return its exit status; its output goes to the output of the job."""
+        """Run the command and return its exit status.  The output goes to the output of the job."""
         state = self.job.read_state()
         if state.kind == "finished":
             return 0
@@ -156,7 +162,7 @@ class ClusterJob:
         self._process = subprocess.Popen(
             command,
             env=follow_environment(),
-            # submitit's signal, which SLURM may send to every process of the job
+            # SLURM may send submitit's signal to every process of the job.
             preexec_fn=lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN),
         )
         try:
@@ -166,8 +172,8 @@ class ClusterJob:
         return self._process.wait()
 
     def checkpoint(self) -> Any:
-        """Let the run save and stop, and queue this job again; submitit calls it shortly before the
-        time limit.
+        """Let the run save and stop, and queue this job again.  submitit calls this method shortly
+        before the time limit.
         """
         import submitit
 
@@ -178,10 +184,10 @@ class ClusterJob:
 
 
 def _await(process: subprocess.Popen[bytes]) -> None:
-    """Wait without ``Popen.wait``: a signal handler that interrupts it could never take its
-    lock.
+    """Wait for a process without ``Popen.wait``, whose lock a signal handler that interrupts it
+    could never take.
     """
-    with contextlib.suppress(ChildProcessError):  # already reaped
+    with contextlib.suppress(ChildProcessError):  # the exit status was already collected
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
 
@@ -189,7 +195,7 @@ class ClusterProcess:
     """A submitted job.
 
     Attributes:
-        log: output of its first task.
+        log: file with the output of the job's first task.
     """
 
     def __init__(self, job: Any) -> None:
@@ -197,23 +203,23 @@ class ClusterProcess:
         self.job = job
 
     def poll(self) -> int | None:
-        """Return the exit status of the run, None while it is queued or runs; 1 if the job itself
-        failed.
+        """Return the exit status of the run; None while it is queued or running, and 1 if the job
+        itself failed.
         """
         if not self.job.done():
             return None
         return 1 if self.job.exception() is not None else int(self.job.result())
 
     def output(self) -> str:
-        """Return what the run wrote, else submitit's own message."""
+        """Return the output of the run, or else the message of submitit."""
         text = self.log.read_text(errors="replace") if self.log.is_file() else ""
         return text if text.strip() else str(self.job.exception() or "")
 
     def interrupt(self) -> None:
-        """Cancel the job: SLURM sends SIGTERM, on which a run saves."""
+        """Cancel the job.  SLURM then sends SIGTERM, and the run saves."""
         self.job.cancel(check=False)
 
-    kill = interrupt  # a cluster ends a cancelled job itself
+    kill = interrupt  # the cluster ends a cancelled job
 
 
 Process = LocalProcess | ClusterProcess
@@ -224,9 +230,9 @@ class ClusterLauncher:
     """Submits runs to a cluster.
 
     Args:
-        cluster: slurm or local.
-        folder: for submitit's files and the list of submitted jobs.
-        limit: jobs submitted at a time.
+        cluster: ``slurm`` or ``local``.
+        folder: folder for submitit's files and the list of submitted jobs.
+        limit: maximum number of jobs that are submitted at a time.
         parameters: parameters of submitit, such as ``slurm_partition``, ``gpus_per_node``,
             ``nodes``, ``timeout_min``.
 
@@ -249,9 +255,9 @@ class ClusterLauncher:
         self.detached = cluster == "slurm"
         self._folder = folder
         self._parameters = parameters
-        # submitit's own times are minutes
+        # submitit's times are in minutes
         defaults: Parameters = {"timeout_min": 24 * 60, "stderr_to_stdout": True}
-        # Lightning expects a task for each GPU there
+        # On a cluster, Lightning expects a task for each GPU.
         if cluster == "slurm" and "gpus_per_node" in parameters:
             defaults["tasks_per_node"] = parameters["gpus_per_node"]
         python = {f"{cluster}_python": f"{shlex.quote(sys.executable)} -P"}
@@ -274,8 +280,8 @@ class ClusterLauncher:
         return ClusterProcess(submission)
 
     def _words(self, job: Job) -> Overrides:
-        """Return the overrides for devices and nodes of the cluster, unless the run sets them
-        itself.
+        """Return the overrides for the devices and nodes of the cluster, except those that the run
+        sets.
         """
         overridden = {word.partition("=")[0] for word in job.words}
         return tuple(

@@ -1,5 +1,5 @@
-"""Run a list of jobs: start the unfinished ones, a few at a time, record failures, and leave no
-process behind.
+"""Run a list of jobs: start unfinished jobs, a few at a time, record failures, and leave no process
+behind.
 """
 
 import itertools
@@ -30,8 +30,8 @@ class Queue:
     """Runs jobs, a few at a time.
 
     Attributes:
-        launcher: starts the jobs.
-        folder: folder of ``cells.json``, which has the outcome of each job.
+        launcher: launcher that starts the jobs.
+        folder: folder of ``cells.json``, which stores the outcome of each job.
         failures: a line for each job of this call that failed.
     """
 
@@ -42,14 +42,15 @@ class Queue:
     _busy: list[Job] = field(default_factory=list)
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Run all jobs to their end, in order; finished ones are skipped, and those that another
-        process runs are waited for.
+        """Run all jobs to their end, in order.
+
+        Finished jobs are skipped. Jobs that another process runs are waited for.
 
         Raises:
             ConfigError: ``cells.json`` is damaged.
             Interrupted: after Ctrl-C, SIGTERM or SIGUSR1.
         """
-        read_entries(self.folder)  # a damaged file is refused before the first job
+        read_entries(self.folder)  # refuses a damaged file before the first job
         waiting = deque(jobs)
         self._left = len(jobs)
         received: list[int] = []
@@ -65,7 +66,7 @@ class Queue:
                 time.sleep(10 * TICK if self._busy else TICK)
 
     def _fill(self, waiting: deque[Job]) -> None:
-        """Start jobs while slots are free; look at each waiting job once."""
+        """Start jobs while slots are free.  Each waiting job is checked once."""
         for _ in range(len(waiting)):
             if len(self._running) == self.launcher.limit:
                 return
@@ -86,12 +87,12 @@ class Queue:
                 tell(f"{job.label}: {begins}; log {process.log}")
 
     def _end(self, job: Job, process: Process | None = None, seconds: float = 0.0) -> None:
-        """Write and say how a job ended.
+        """Record and print how a job ended.
 
         Args:
             job: the job.
-            process: what ran it; None if it was finished before.
-            seconds: time of this call.
+            process: process that ran the job; None if the job was already finished.
+            seconds: time that the job took in this call.
         """
         state = job.read_state()
         folder = state.folder
@@ -124,8 +125,8 @@ class Queue:
         tell(f"{job.label}: {line}; {self._left} to come")
 
     def _stop(self, received: list[int]) -> None:
-        """Stop all processes, unless they are left to the cluster, and raise; a second signal kills
-        them.
+        """Stop all processes, except jobs that are left to the cluster, and raise.  A second signal
+        kills the processes.
         """
         processes = [process for _, process, _ in self._running.values()]
         left = "the submitted jobs go on"
@@ -148,6 +149,6 @@ class Queue:
 
 
 def read_entries(folder: Path) -> dict[str, Fields]:
-    """Return the outcomes of this call and of earlier ones, by key."""
+    """Return key of a job -> outcome, from this call and earlier calls."""
     recorded = read_state_file(folder / ATTEMPTS, "cells")
     return {entry["key"]: entry for entry in recorded.get("runs", [])}

@@ -16,17 +16,17 @@ from gestalt.support.typed import ConfigError
 
 @dataclass
 class Study:
-    """A grid being run.
+    """The execution of a grid.
 
     Attributes:
-        grid: its definition.
-        seeds: reported runs of each cell, with seeds 0 to seeds - 1.
-        launcher: starts runs.
+        grid: definition of the grid.
+        seeds: number of reported runs of each cell, with seeds 0 to seeds - 1.
+        launcher: launcher that starts the runs.
         folder: folder of the page.
         allow_mixed: True to compare runs that are not comparable.
-        chosen: cell -> its best values of ``choose``, as overrides.
+        chosen: cell -> the best values of ``choose``, as overrides.
         remarks: lines for the page.
-        queue: runs the jobs.
+        queue: queue that runs the jobs.
     """
 
     grid: Grid
@@ -42,7 +42,7 @@ class Study:
         self.queue = Queue(self.launcher, self.folder)
 
     def tuning(self) -> list[Training]:
-        """Return the runs on the tuning split: each cell with each value to choose from, with seed
+        """Return the runs on the tuning split: each cell with each value to choose from, for seed
         0.
         """
         return [
@@ -52,8 +52,10 @@ class Study:
         ]
 
     def reported(self) -> list[Training]:
-        """Return the runs of the page, by seed, so that an early end leaves complete seeds; cells
-        without a chosen value are left out.
+        """Return the runs of the page.
+
+        Runs are ordered by seed, so that complete seeds remain after an early end. Cells without a
+        chosen value are left out.
         """
         chosen = self.chosen if self.grid.choose else dict.fromkeys(self.grid.cells, ())
         return [
@@ -64,7 +66,7 @@ class Study:
         ]
 
     def scoring(self) -> list[Evaluating]:
-        """Return the evaluations of the finished runs at further test sizes."""
+        """Return the evaluations of the finished runs at additional test sizes."""
         jobs = []
         for run in self.reported() if self.grid.evaluate_at else []:
             state = run.read_state()
@@ -77,8 +79,9 @@ class Study:
         return jobs
 
     def choose(self) -> None:
-        """Choose each cell's best value on the tuning split, the first of equal ones; cells without
-        a finished run are left out.
+        """Choose the best value of each cell on the tuning split.
+
+        The first of equally good values is chosen. Cells without a finished run are left out.
         """
         for cell in self.grid.cells:
             scores = {}
@@ -105,8 +108,8 @@ class Study:
 
         Raises:
             Interrupted: after a signal.
-            ConfigError: the finished runs are not comparable with each other, or with those to
-                come.
+            ConfigError: the finished runs are not comparable with each other or with the runs to
+                start.
         """
         self._refuse_other_commit()
         self.queue.run(self.tuning())

@@ -1,7 +1,7 @@
-"""Surveys: models, benchmarks and protocols, from ``experiments/surveys/<name>.yaml``, all checked
-before the first evaluation.
+"""Read and check surveys: models, benchmarks and protocols, from
+``experiments/surveys/<name>.yaml``. All cells are checked before the first evaluation.
 
-To add one: write such a file; ``SurveyFile`` has its keys.  No code changes.
+To add a survey, write such a file; ``SurveyFile`` lists the keys. No code changes are needed.
 """
 
 from collections.abc import Iterable
@@ -24,7 +24,9 @@ from gestalt.support.keys import Keys, flatten
 from gestalt.support.typed import ConfigError, convert, read_keys
 
 MODEL = "model"
-"""Key of a row of ``models`` that names the model; the others are keys of the configuration."""
+"""Key that names the model in a row of ``models``.  The other keys of a row are keys of the
+configuration.
+"""
 
 
 @dataclass
@@ -37,12 +39,12 @@ class SurveyFile:
 
 
 class Survey(NamedTuple):
-    """A survey.
+    """A survey of models on benchmarks.
 
     Attributes:
-        name: stem of its file.
+        name: stem of the survey's file.
         root: folder of the benchmarks' files.
-        benchmarks: in the file's order.
+        benchmarks: names of benchmarks, in the file's order.
         cells: the evaluations.
     """
 
@@ -53,7 +55,7 @@ class Survey(NamedTuple):
 
     @property
     def folder(self) -> Path:
-        """Folder of its page and results files."""
+        """The folder of the page and of the results files."""
         return LOGS / "surveys" / self.name
 
 
@@ -61,11 +63,12 @@ def read_survey(name: str, overrides: Overrides) -> Survey:
     """Read a survey and check every cell.
 
     Args:
-        name: the stem of a YAML in ``experiments/surveys``, or the path of another.
+        name: the stem of a YAML file in ``experiments/surveys``, or the path of another file.
         overrides: ``key=value`` words for every cell.
 
     Raises:
-        ConfigError: the file, a cell or an override is wrong; one line with the place and the fix.
+        ConfigError: the file, a cell or an override is wrong.  The message is one line that says
+            where, and what to change.
     """
     file = find_yaml(EXPERIMENTS / "surveys", name, kind="survey")
     given = _by_key([f"benchmark_root={ROOT}", *overrides])
@@ -84,7 +87,7 @@ def read_survey(name: str, overrides: Overrides) -> Survey:
                     word("evaluation.benchmarks", [name]),
                     *map(word, settings, settings.values()),
                 ]
-                if protocol != OWN:  # it replaces a protocol of the settings
+                if protocol != OWN:  # the protocol replaces one in the model's settings
                     stated.append(word(f"evaluation.{MEASURES[row.measures[0]].key}", protocol))
                 elif row.name in numbers:
                     stated = numbers[row.name].overrides()
@@ -97,12 +100,12 @@ def read_survey(name: str, overrides: Overrides) -> Survey:
 
 
 def _words(stated: list[str], given: dict[str, str], *, reads_root: bool) -> Overrides:
-    """Return the words of a cell, after a check.
+    """Check and return the words of a cell.
 
     Args:
-        stated: those of the survey.
-        given: those of the command line, by key.
-        reads_root: False if its benchmark has no files; ``gestalt eval`` would refuse a root.
+        stated: words of the survey.
+        given: key -> word of the command line.
+        reads_root: False if the benchmark has no files; ``gestalt eval`` would then refuse a root.
     """
     words = _by_key(stated)
     for key in words.keys() & given.keys():
