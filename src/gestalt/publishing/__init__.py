@@ -1,3 +1,3 @@
-"""Publishing: a model as a folder with its card, on the hub, and as a graph; results of pictures as
-files and as a page.
+"""Publishing: write a model as a folder with a model card, to the hub, or as a graph; write the
+results of pictures as files and as a page.
 """

@@ -1,6 +1,8 @@
-"""Export: a checkpoint as a folder that loads anywhere, written whole and read back before it
-appears; with a model card, ``README.md`` with a head that the hub reads, and results from the
-records that belong to the weights of the checkpoint alone.
+"""Export a checkpoint as a folder that loads anywhere.
+
+The folder is read back before it appears, and appears only when complete. It contains a model card,
+``README.md``, with metadata for the hub. The card has only results that belong to the weights of
+the checkpoint.
 """
 
 import json
@@ -29,13 +31,15 @@ from gestalt.support.files import Fields, partial_folder
 
 
 def gather(config: Experiment, checkpoint: Path, *, weights: str) -> tuple[Fields, list[Result]]:
-    """Return the provenance of a checkpoint's weights, for an exported folder: what made them, from
-    what, and what exported them; and the records of its run that were made with them, none for
-    untrained weights.
+    """Return the provenance of a checkpoint's weights for an exported folder, and the results of
+    its run that belong to these weights.
+
+    The provenance describes how the weights were made, from which data, and with which versions
+    they were exported. Untrained weights have no results.
 
     Raises:
-        ValueError: a record that was edited or is of a newer version, or a checkpoint that cannot
-            be read.
+        ValueError: a results file was edited or has a newer version, or the checkpoint cannot be
+            read.
     """
     steps, planned = progress(checkpoint)
     folder = checkpoint.resolve().parent.parent
@@ -71,8 +75,9 @@ def gather(config: Experiment, checkpoint: Path, *, weights: str) -> tuple[Field
 
 
 def measurements(results: Sequence[Result]) -> list[tuple[Result, str]]:
-    """Return the headline metrics of the records, each with its result; of several measurements of
-    one kind, such as two equal evaluations, the last.
+    """Return the headline metrics of the results, each with its result.
+
+    If several results measure the same, such as two equal evaluations, the last is used.
     """
     last = {}
     for result in results:
@@ -99,10 +104,10 @@ class CardFacts(NamedTuple):
     Attributes:
         name: name of the model.
         config: configuration of its run.
-        parameters: their number.
-        provenance: that of ``config.json``.
-        license: an identifier of the hub's list; None if none was given.
-        datasets: names on the hub of the training data.
+        parameters: number of parameters.
+        provenance: provenance in ``config.json``.
+        license: identifier from the hub's list; None if none was given.
+        datasets: names of the training data on the hub.
     """
 
     name: str
@@ -114,7 +119,7 @@ class CardFacts(NamedTuple):
 
 
 def write_card(facts: CardFacts, results: Sequence[Result]) -> str:
-    """Return the card as Markdown; ``results`` are the records of the weights."""
+    """Return the model card as Markdown.  ``results`` are the results of the weights."""
     measured, config = measurements(results), facts.config
     head = ModelCardData(
         library_name="gestalt",
@@ -146,11 +151,11 @@ def write_card(facts: CardFacts, results: Sequence[Result]) -> str:
 
 
 def _row(result: Result, metric: str) -> list[str]:
-    """Return a measurement as a row of the card's table."""
+    """Return a row of the card's table for one metric of a result."""
     entry = result.entry(metric)
     protocol = entry["protocol"]
     ((name, *numbers),) = result.metric_rows([metric])
-    # None for the set's default, on which results are published
+    # None is the set's default split, on which results are published
     split = result.record["config"].get("evaluation", {}).get("split")
     return [
         f"{name}, split {split}" if split else name,
@@ -161,8 +166,8 @@ def _row(result: Result, metric: str) -> list[str]:
 
 
 def _notes(data: Data, results: Sequence[Result]) -> list[str]:
-    """Return the caveat of the training data, and what the records say was left out, or chosen
-    here; each once.
+    """Return the notes of the card, each once: the caveat of the training data, the steps that
+    protocols leave out or choose differently, and the parts of benchmarks that were not scored.
     """
     notes = [f"{ONLY_SCENES[0].upper()}{ONLY_SCENES[1:]}."] if only_scenes(data) else []
     for result, metric in measurements(results):
@@ -201,36 +206,36 @@ def export_checkpoint(
     Args:
         model: the checkpoint's model, in eval mode.
         config: configuration of its run.
-        checkpoint: in the ``checkpoints/`` of the run.
-        folder: missing or empty.
-        license: an identifier of the hub's list, for the card; None to state none.
-        datasets: names on the hub of the training data, for the card.
-        interpolation: the share of the run in the model's weights, and the hashes of both ends;
-            None if they are the checkpoint's own.
+        checkpoint: file in the folder ``checkpoints/`` of the run.
+        folder: folder to write; it must be empty or not exist.
+        license: identifier from the hub's list, for the card; None to state none.
+        datasets: names of the training data on the hub, for the card.
+        interpolation: the share of the run in mixed weights, and the hashes of both models; None if
+            the weights are those of the checkpoint.
 
     Raises:
-        ValueError: the folder holds something, a record cannot be read, or what was written does
-            not load as the same model.
+        ValueError: the folder is not empty, a results file cannot be read, or the written folder
+            does not load as the same model.
     """
     folder = folder.absolute()
     provenance, results = gather(config, checkpoint, weights=weights_hash(model))
     if interpolation is not None:
         provenance["interpolation"] = interpolation
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    place = folder.resolve()  # a symbolic link stays: the folder that it names is written
+    place = folder.resolve()  # a symbolic link is kept, and its target is written
     with partial_folder(place) as partial:
         save_folder(model, config, path=partial, provenance=provenance)
         written = read_description(partial)
         facts = CardFacts(folder.name, config, parameters, written.provenance, license, datasets)
         (partial / CARD).write_text(write_card(facts, results), encoding="utf-8")
-        # which compares the weights with their hash
+        # loading compares the weights with their hash
         again = load_folder(partial, [*code_of(config)], description=written)
         if again.text_tower.tokenise(TEXTS) != model.text_tower.tokenise(TEXTS):
             raise ValueError(
                 "export: the exported tokenizer tokenises texts differently from the model's; "
                 "nothing was written"
             )
-        if place.exists():  # empty, or the system refuses
+        if place.exists():  # the system refuses to remove a folder with files
             place.rmdir()
         os.replace(partial, place)
     return folder

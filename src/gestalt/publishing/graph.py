@@ -1,7 +1,7 @@
-"""The dense image encoder as a graph that runs without Gestalt: ``torch.export`` and ONNX, checked
-against the model.
+"""Export the dense image encoder as a graph that runs without Gestalt, with ``torch.export`` or as
+ONNX, and check it against the model.
 
-B batch, E shared width, h w grid of locations, H W pixels.
+B batch size, E embedding width, h w patch grid, H W pixels.
 """
 
 import copy
@@ -24,27 +24,30 @@ from gestalt.model import DualEncoder
 from gestalt.support.files import Fields, replacing
 
 MAX_DIFFERENCE = 1e-4
-"""Largest difference between the graph and the model, of vectors of length 1."""
+"""Maximum difference between the outputs of the graph and of the model, which are vectors of length
+1.
+"""
 
 MAX_IMAGES, MAX_LOCATIONS = 4096, 1024
-"""Bounds of a graph's batch, and of each side of its grid."""
+"""Maximum batch size of a graph, and maximum number of patches on each side of its grid."""
 
 NAMES = ("dense", "pooled")
-MAX_BYTES = 2**31  # limit of a protobuf file
+MAX_BYTES = 2**31  # size limit of a protobuf file
 
 
 class DenseGraph(nn.Module):
-    """Pixels to one vector for each location and one for the image, both L2-normalised.
+    """Module that maps pixels to an embedding of each patch and an embedding of the image, both
+    L2-normalised.
 
     Args:
-        model: in eval mode; the text side of a dual encoder is left out.
+        model: model in eval mode.  The text tower of a dual encoder is left out.
         pixels: type of the input, "uint8" in [0, 255], or "float" in [0, 1], which is rounded to
             the 256 levels that the model reads.
     """
 
     def __init__(self, model: DenseModel, *, pixels: Literal["uint8", "float"] = "uint8") -> None:
         super().__init__()
-        if isinstance(model, DualEncoder):  # the text side's weights would lie in the file unused
+        if isinstance(model, DualEncoder):  # else the file has unused weights
             model = copy.copy(model)
             model._modules = {name: part for name, part in model._modules.items() if name != "text"}
         self.model = model
@@ -63,7 +66,9 @@ class DenseGraph(nn.Module):
         return maps_of(tokens._replace(parts=locations)), pooled
 
     def example(self, batch: int, *, rows: int, columns: int) -> Tensor:
-        """Return random pixels (B, 3, H, W) of this many locations, drawn from the sizes."""
+        """Return random pixels, (B, 3, H, W), for a grid of ``rows`` x ``columns`` patches.  The
+        sizes are the seed.
+        """
         down, across = self.model.patch_stride
         images = torch.randint(
             256,
@@ -75,11 +80,11 @@ class DenseGraph(nn.Module):
 
 
 def trace(graph: DenseGraph) -> torch.export.ExportedProgram:
-    """Trace a graph whose batch, height and width are free; sides are multiples of the stride, two
-    locations or more.
+    """Trace a graph with dynamic batch size, height and width.  Sides are multiples of the stride,
+    and at least two patches.
 
     Raises:
-        ValueError: the model does something that depends on values, or that needs one size.
+        ValueError: the computation of the model depends on values, or works for only one size.
     """
     down, across = graph.model.patch_stride
     batch = torch.export.Dim("batch", min=1, max=MAX_IMAGES)
@@ -103,8 +108,9 @@ def trace(graph: DenseGraph) -> torch.export.ExportedProgram:
 
 @contextmanager
 def _refused(complaint: str) -> Iterator[None]:
-    """Turn any error of torch or of a runtime into one line; within, torch neither warns nor prints
-    the graph that it cannot trace.
+    """Turn any error of torch or of a runtime into a one-line ValueError.
+
+    Within the context, torch does not warn, and does not print a graph that it cannot trace.
     """
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -112,9 +118,9 @@ def _refused(complaint: str) -> Iterator[None]:
         with warnings.catch_warnings(action="ignore"), redirect_stderr(io.StringIO()):
             yield
     except Exception as error:
-        # tracer, serialiser and runtimes raise many kinds; each means that this model has no such
-        # graph
-        # the other lines are internals
+        # Tracer, serialiser and runtimes raise many types of errors.  Each means that this model
+        # cannot be exported.
+        # the other lines are about internals
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ValueError(f"{complaint}: {first[:300]}") from error
     finally:
@@ -123,12 +129,13 @@ def _refused(complaint: str) -> Iterator[None]:
 
 @contextmanager
 def _same_padding_of_multiples() -> Iterator[None]:
-    """Within the context, timm pads as TensorFlow's "same" does by a formula for sides that are
-    multiples of the convolution's stride.
+    """Within the context, timm computes TensorFlow's "same" padding with a formula that requires
+    sides to be multiples of the convolution's stride.
 
-    The sides of a traced image are multiples of the model's stride, so those of each map are
-    multiples of the convolution's. With timm's general formula each layer's size is an expression
-    that contains those of all layers below it; EfficientNet-Lite0 was not traced in ten minutes.
+    The sides of a traced image are multiples of the model's stride, so the sides of each feature
+    map are multiples of the convolution's stride. With timm's general formula, the size of each
+    layer is an expression that contains the expressions of all layers below it; EfficientNet-Lite0
+    was not traced in ten minutes.
     """
     from timm.layers import padding
 
@@ -149,8 +156,8 @@ def _same_padding_of_multiples() -> Iterator[None]:
 def write_program(
     program: torch.export.ExportedProgram, path: Path, *, graph: DenseGraph, side: int
 ) -> list[str]:
-    """Write a file for ``torch.export.load``, after it was compared with the model; returns the
-    lines of ``compare``.
+    """Compare a program with the model, and write it as a file for ``torch.export.load``.  Returns
+    the lines of ``compare``.
     """
     with replacing(path) as partial:
         with _refused("torch.export cannot write this model"), partial.open("wb") as file:
@@ -164,12 +171,12 @@ AXES = {
     "dense": ("batch", "embedding", "rows", "columns"),
     "pooled": ("batch", "embedding"),
 }
-"""Names of the axes of a graph's input and outputs; an ONNX file names those whose size is free."""
+"""Names of the axes of a graph's input and outputs.  An ONNX file names the dynamic axes."""
 
 
 def preprocessing(graph: DenseGraph, *, side: int) -> Fields:
-    """Return, as JSON, what must be done to a picture before the graph, and what the graph does
-    itself.
+    """Describe as JSON how to prepare a picture for the graph, and which steps are part of the
+    graph.
     """
     tower: Any = getattr(graph.model, "image_tower", graph.model)
     usual = ImageProtocol(name="square", input_size=side)
@@ -194,16 +201,16 @@ def write_onnx(
     side: int,
     labels: Fields | None = None,
 ) -> list[str]:
-    """Write an ONNX file, after it was compared with the model in onnxruntime; returns the lines of
-    ``compare``.
+    """Compare an ONNX graph in onnxruntime with the model, and write it to a file.  Returns the
+    lines of ``compare``.
 
-    The file names the free axes of its input and outputs.  Its metadata have, as JSON, the
-    ``preprocessing`` and the ``labels`` with their ``label_embeddings`` (K, E), if ``labels`` maps
-    some to their vectors.
+    The file names the dynamic axes of its input and outputs. Its metadata contain, as JSON, the
+    ``preprocessing`` and, if ``labels`` maps labels to embeddings, the ``labels`` and the
+    ``label_embeddings``, (K, E).
 
     Raises:
-        ValueError: the weights are too large, an operation has no ONNX form,
-            or the file does not give what the model gives.
+        ValueError: the weights are too large, ONNX does not support an operation, or the outputs of
+            the file differ from the model's.
     """
     size = sum(tensor.nbytes for tensor in program.state_dict.values())
     if size >= MAX_BYTES:
@@ -251,19 +258,19 @@ def compare(
     """Compare a written graph with the model at three sizes.
 
     Args:
-        run: the written graph.
+        run: function that runs the written graph.
         graph: the model.
-        side: side of the model's square images, pixels.
+        side: side of the model's square images in pixels.
         name: name of the file, for messages.
 
     Returns:
         A line for each size, with the largest differences.
 
     Raises:
-        ValueError: a difference above ``MAX_DIFFERENCE``, or another shape.
+        ValueError: a difference is above ``MAX_DIFFERENCE``, or shapes differ.
     """
     down, across = graph.model.patch_stride
-    rows, columns = max(2, side // down), max(2, side // across)  # fewer are not in the graph
+    rows, columns = max(2, side // down), max(2, side // across)  # the graph needs two or more
     lines = []
     for batch, height, width in (
         (1, rows, columns),
@@ -284,7 +291,7 @@ def compare(
         ]
         listed = [f"{value:.1e} {output}" for value, output in zip(differences, NAMES, strict=True)]
         text += f", largest difference to the model {', '.join(listed)}"
-        if not all(value <= MAX_DIFFERENCE for value in differences):  # also where it is nan
+        if not all(value <= MAX_DIFFERENCE for value in differences):  # also true for nan
             raise ValueError(f"{text}: above {MAX_DIFFERENCE:g}, so the file was not written")
         lines.append(text)
     return lines

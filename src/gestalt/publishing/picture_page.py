@@ -1,12 +1,13 @@
-"""Results of pictures: files, and one page of images with their maps, which opens from disk and
-asks for nothing outside.  K names, h w patch grid, H W pixels.
+"""Write the results of pictures as files, and as one page of images with their maps.
 
-Files are a coloured picture, a map with its palette, numbers, and a summary of all.  A file's name
-need not be UTF-8: what is not is written as Python's escape, from which JSON gives the name back.
+The page opens from disk and loads nothing from elsewhere. K names, h w patch grid, H W pixels.
 
-In the page is everything: images as WebP at ``MAX_SIDE`` pixels at most, masks and heat maps as PNG
-with a palette.  ``pictures.html`` beside this file is the template, with the page's style and its
-script.
+The files are a coloured picture, a map with its palette, numbers, and a summary of all pictures.
+File names may contain bytes that are not UTF-8: JSON stores them as Python's escapes, from which
+the name can be restored.
+
+The page embeds images as WebP of at most ``MAX_SIDE`` pixels, and masks and heat maps as PNG with a
+palette. ``pictures.html`` beside this file is the template, with the style and the script.
 """
 
 import json
@@ -28,13 +29,15 @@ COLUMNS = ("picture", "name", "area", "mean", "max")
 
 
 def indexed(result: SegmentedImage) -> Image.Image:
-    """Return the map as a picture whose values are positions in the labels, in their colours."""
+    """Return a map as a palette image.  Pixel values are indices of labels, and the palette has
+    their colours.
+    """
     return map_image(result.map.numpy(), result.colours)
 
 
 def numbers(result: SegmentedImage, *, picture: Path, kind: str) -> Fields:
-    """Return a picture's numbers as JSON: its size, and of each label the value in the map, colour,
-    area and scores.
+    """Return the numbers of a picture as JSON: its size, and for each label the value in the map,
+    the colour, the area and the scores.
     """
     colours = result.colours
     rows = [
@@ -59,13 +62,13 @@ def numbers(result: SegmentedImage, *, picture: Path, kind: str) -> Fields:
 
 
 def write_result(result: SegmentedImage, entry: Fields, files: Sequence[Path]) -> None:
-    """Write a picture's result.
+    """Write the result files of a picture.
 
     Args:
         result: result of the picture.
-        entry: its numbers.
-        files: by their endings the coloured picture (``_overlay.png``), the map (``.png`` and
-            ``.npy``) and the numbers (``.json``).
+        entry: numbers of the picture.
+        files: paths to write.  The ending of a path selects the content: the coloured picture
+            (``_overlay.png``), the map (``.png`` and ``.npy``), or the numbers (``.json``).
     """
     for path in files:
         if path.suffix == ".json":
@@ -80,8 +83,8 @@ def write_result(result: SegmentedImage, entry: Fields, files: Sequence[Path]) -
 
 
 def write_summary(entries: list[Fields], about: Fields, folder: Path, kind: str) -> None:
-    """Write ``<kind>.json``, how the results were made and all numbers, and ``<kind>.csv``, a row
-    for each name in each.
+    """Write ``<kind>.json``, with the settings and all numbers, and ``<kind>.csv``, with a row for
+    each name in each picture.
     """
     import pandas as pd
 
@@ -96,22 +99,24 @@ def _write_json(path: Path, content: Fields) -> None:
 
 
 MAX_SIDE = 1024
-"""Longer side of an image on the page, pixels; larger ones are scaled down for it."""
+"""Maximum length in pixels of the longer side of an image on the page.  Larger images are scaled
+down.
+"""
 
 THUMBNAIL = 96
-"""Longer side of an image in the strip, pixels."""
+"""Length in pixels of the longer side of an image in the strip."""
 
 MAX_LISTED = 100
-"""Most names of an image's maps that the page lists with and without pixels; of more it lists only
-those with pixels.
+"""Maximum number of names of an image for which the page lists all names.  If there are more, it
+lists only names with pixels.
 """
 
 Maps = Mapping[str, SegmentedImage]
-"""Maps of one image by one model, by their kind: ``labels``, ``groups`` or both."""
+"""Kind (``labels`` or ``groups``) -> map of one image from one model."""
 
 
 def page_entry(name: str, by_model: Sequence[Maps]) -> Fields:
-    """Return an image with the maps of every model, for the page."""
+    """Return the entry of an image on the page, with the maps of every model."""
     any_map = next(iter(by_model[0].values()))
     original = pil_image(any_map.image)
     small = original.copy()
@@ -139,11 +144,11 @@ def write_page(
     notes: Sequence[str] = (),
     warnings: Sequence[str] = (),
 ) -> None:
-    """Write the page; a file that is there is replaced.
+    """Write the page.  An existing file is replaced.
 
     Args:
         path: HTML file.
-        images: of ``page_entry``.
+        images: entries from ``page_entry``.
         models: titles of the models, which are shown side by side.
         notes: sentences on the models, such as the step and the hash of their weights.
         warnings: the caveats of the models.
@@ -154,10 +159,11 @@ def write_page(
 
 
 def titles(models: Sequence[str]) -> list[str]:
-    """Return short titles for models: a path from its experiment on, or its last part; a page that
-    is passed on names no folders.
+    """Return short titles for models: the part of a path from the experiment on, or the last part.
 
-    Models whose titles would be equal keep the whole path.
+    Titles have no folders, so that a published page does not reveal them.
+
+    Models whose titles would be equal keep their whole paths.
     """
     short = []
     for model in models:
@@ -170,7 +176,7 @@ def titles(models: Sequence[str]) -> list[str]:
 
 
 def _layers(kind: str, result: SegmentedImage, size: tuple[int, int]) -> Fields:
-    """Return a map's masks and heat maps by the positions of their names, the ends of the heat
+    """Return the masks and heat maps of a map by the indices of their names, the limits of the heat
     maps' scale, and areas in words.
 
     The heat maps of all labels share one scale, so that they can be compared.
@@ -204,8 +210,8 @@ def _layers(kind: str, result: SegmentedImage, size: tuple[int, int]) -> Fields:
 
 
 def _legend(kind: str, results: Sequence[SegmentedImage]) -> Fields:
-    """Return the table of a kind of map: of each name its position, colour, and area under every
-    model.
+    """Return the table of a kind of map: the index, the colour, and the area under every model for
+    each name.
     """
     count, colours = len(results[0].labels), results[0].colours
     rows = [
@@ -222,8 +228,10 @@ def _legend(kind: str, results: Sequence[SegmentedImage]) -> Fields:
 
 
 def _listed(results: Sequence[SegmentedImage]) -> dict[int, str]:
-    """Return the labels that the page lists by their positions: all, or of many those with pixels
-    in any of the maps, which have the same labels.
+    """Return index -> label for the labels that the page lists.
+
+    All labels are listed; if there are many, only those with pixels in at least one map. All maps
+    have the same labels.
     """
     names = results[0].labels
     return {
@@ -234,7 +242,7 @@ def _listed(results: Sequence[SegmentedImage]) -> dict[int, str]:
 
 
 def _png(values: Array, palette: Pixels, **options: int) -> str:
-    """Return positions in a palette as the address of an embedded PNG."""
+    """Return indices into a palette as the data URL of a PNG."""
     image = Image.fromarray(values.astype(np.uint8))
     image.putpalette(palette.tobytes())
     return image_url(image, "png", **options, optimize=True)
