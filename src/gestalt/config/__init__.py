@@ -1,1 +1,1 @@
-"""The configuration: schema, loading, checks, and what tells two runs apart."""
+"""The configuration: schema, loading, checks, and the hash that identifies a run."""

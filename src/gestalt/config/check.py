@@ -1,5 +1,5 @@
-"""Values and combinations of keys of several rooms that cannot run, refused in one line before
-anything heavy is imported.
+"""Check values and combinations of keys of several packages.  Those that cannot run are refused in
+one line before anything heavy is imported.
 """
 
 import os
@@ -19,7 +19,7 @@ from gestalt.training.keys import Trainer, check_end, check_optimizer, class_pat
 
 
 def check(config: Experiment) -> None:
-    """Refuse values that the schema does not allow, then combinations of keys that cannot run.
+    """Refuse values that the schema does not allow, and combinations of keys that cannot run.
 
     Raises:
         ConfigError: names the key, the valid choices and the reason.
@@ -52,8 +52,8 @@ CACHE = "a cache of data.features"
 
 
 def check_features(config: Experiment) -> None:
-    """Check that features of images can be kept: something is frozen, and there is a fixed number
-    of crops of numbered images.
+    """Check that features of images can be cached: a part of the tower is frozen, and numbered
+    images have a fixed number of crops.
 
     Raises:
         ConfigError: names the key and what to choose.
@@ -76,7 +76,7 @@ def _of_features(config: Experiment) -> Complaints:
 
 
 def _of_start(config: Experiment) -> Complaints:
-    """Yield complaints about keys that need another start or precision."""
+    """Yield complaints about keys that need another ``start`` or precision."""
     text, order = config.text, config.projection.order
     if order not in OF_CLASSIFIER:
         if config.optimizer.names_rate:
@@ -115,7 +115,7 @@ def _of_start(config: Experiment) -> Complaints:
 
 
 def _of_terms(config: Experiment) -> Complaints:
-    """Yield complaints about terms of the loss that do not fit the towers or the trainer."""
+    """Yield complaints about auxiliary losses that do not fit the towers or the trainer."""
     loss = config.loss
     random = config.text.init == "random" and start_of(config.start, "text") is None
     if loss.nouns_alike is not None and random:
@@ -144,12 +144,12 @@ def _of_self_distillation(config: Experiment) -> Complaints:
 
 
 def _of_benchmarks(config: Experiment) -> Complaints:
-    """Yield complaints about benchmarks whose files are missing, and about protocols and readings
-    that the image tower cannot have.
+    """Yield complaints about benchmarks whose files are missing, and about protocols and dense
+    inference methods that the image tower does not support.
     """
     evaluation, family = config.evaluation, config.image.family
     for row in (BENCHMARKS[name] for name in evaluation.benchmarks):
-        # the same source: data.root is the root
+        # If the source is the same, data.root is also the root of the benchmark.
         if row.layout and row.source != config.data.source and config.benchmark_root is None:
             why = f"benchmark {row.name} needs its files: benchmark_root=DIR, {row.layout}"
             yield "benchmark_root", why
@@ -164,15 +164,15 @@ def _of_benchmarks(config: Experiment) -> Complaints:
 
 
 LAUNCHERS = {"TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "NODE_RANK", "GROUP_RANK"}
-"""Environment variables by which Lightning recognises a launcher."""
+"""Environment variables that tell Lightning which launcher started the process."""
 
 NOT_A_PATH = ("://", "{", "*", "?", "[")
-"""Signs of a URL or a pattern."""
+"""Characters that occur in URLs and patterns."""
 
 
 def check_nodes(trainer: Trainer) -> None:
-    """Refuse several nodes where no launcher has started their processes: the run would wait for
-    them.
+    """Refuse several nodes if no launcher has started their processes, because the run would wait
+    for these processes.
 
     Raises:
         ConfigError: names the launchers.
@@ -238,7 +238,7 @@ def check_places(config: Experiment) -> None:
         places["data.root"] = config.data.root
     if config.data.captions is not None:
         places["data.captions.root"] = config.data.captions.root
-    # else it is last or auto, or ``resolve_resume`` refuses it
+    # else resume is last or auto, or ``resolve_resume`` refuses it
     if config.resume is not None and "/" in config.resume:
         places["resume"] = config.resume
     for key, place in places.items():
@@ -253,7 +253,7 @@ PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 
 
 def check_pretraining(config: Experiment, *, init: str) -> None:
-    """Refuse keys with which an init cannot be made.
+    """Refuse keys for which pretrained weights cannot be made.
 
     Raises:
         ConfigError: names the key and what to choose.

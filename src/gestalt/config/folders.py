@@ -1,4 +1,4 @@
-"""Folders of experiments and of runs, and the YAML file that a word names."""
+"""Find the folders of experiments and runs, and the YAML file that a word names."""
 
 from importlib import resources
 from pathlib import Path
@@ -11,7 +11,7 @@ EXPERIMENTS = Path(str(resources.files("gestalt"))) / "experiments"
 LOGS = Path("lightning_logs")  # under the working directory
 
 RESERVED = ("ablations", "data", "pretrained", "surveys", "zoo")
-"""Folders of ``LOGS`` that are not an experiment's."""
+"""Folders in ``LOGS`` that do not belong to an experiment."""
 
 
 def find_yaml(folder: Path, name: str, *, kind: str) -> Path:
@@ -19,12 +19,13 @@ def find_yaml(folder: Path, name: str, *, kind: str) -> Path:
 
     Args:
         folder: folder of the shipped files.
-        name: the stem of a shipped file, or the path of another, relative to the working directory.
+        name: the stem of a shipped file, or the path of another file, relative to the working
+            directory.
         kind: kind of the word, for messages: experiment, --scale or grid.
 
     Raises:
-        ConfigError: no such file, and the message names the nearest; or a name that no folder can
-            have.
+        ConfigError: the file does not exist, and the message suggests the nearest name; or the name
+            cannot be that of a folder.
     """
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     if not is_path(name):

@@ -1,4 +1,6 @@
-"""Load the configuration of an experiment: schema <- scale <- experiment <- command line."""
+"""Load the configuration of an experiment: schema <- scale <- experiment <- command line.  Later
+layers win.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +20,7 @@ from gestalt.support.plugins import code_complaint
 from gestalt.support.typed import ConfigError, read_keys
 
 LIMITS = ("data.limit", "pretraining.limit")
-"""Keys that read the first samples only."""
+"""Keys that limit a run to the first samples."""
 
 
 def load(
@@ -27,17 +29,17 @@ def load(
     scale: str | None,
     overrides: Sequence[str] = (),
 ) -> Experiment:
-    """Merge schema <- scale <- experiment <- command line, and check the whole.
+    """Merge schema <- scale <- experiment <- command line, and check the result.
 
     Args:
-        name: experiment, the stem of a YAML in ``EXPERIMENTS`` or the path of another; None for a
-            scale alone.
-        scale: the stem of a YAML in its folder ``scales`` or the path of another; None for the
-            schema alone.
+        name: experiment: the stem of a YAML file in ``EXPERIMENTS``, or the path of another file;
+            None for a scale without an experiment.
+        scale: the stem of a YAML file in the folder ``scales`` of ``EXPERIMENTS``, or the path of
+            another file; None for no scale.
         overrides: ``key.sub=value`` words.
 
     Raises:
-        ConfigError: an unknown name or key, a wrong type or value, or a combination that cannot
+        ConfigError: a name or a key is unknown, a type or a value is wrong, or a combination cannot
             run.
     """
     files = [] if scale is None else [find_yaml(EXPERIMENTS / "scales", scale, kind="--scale")]
@@ -75,10 +77,10 @@ def load(
 
 
 def _following(layers: list[tuple[str, Keys]], *, place: str) -> Keys:
-    """Return the keys, flat, that follow the weights of ``start``.
+    """Return the keys that the weights of ``start`` determine, as a flat dictionary.
 
-    A resumed run does not read these weights again, so its saved keys are taken.  ``place`` is the
-    folder of the experiment's runs at this scale, below the logs.
+    A resumed run does not read these weights again, so its saved keys are used. ``place`` is the
+    folder of the experiment's runs at this scale, relative to the logs.
     """
     chosen = {key: value for _, layer in layers for key, value in layer.items()}
     start, resume = chosen.get("start"), chosen.get("resume")
@@ -98,12 +100,12 @@ def _following(layers: list[tuple[str, Keys]], *, place: str) -> Keys:
 
 
 def _lift_limits(scale: Keys, later: list[Keys]) -> Keys:
-    """Return the layer that sets the scale's limits to null if later layers name other data, and an
-    empty one otherwise.
+    """Return a layer that sets the scale's limits to null if later layers name other data;
+    otherwise an empty layer.
 
-    Data differ if ``data.source`` does, or ``data.root`` where the scale has one: a scale without a
-    root leaves the place of the data to the user, and for ``scenes``, which are drawn without end,
-    a limit is the length of an epoch.
+    The data differ if ``data.source`` differs, or if the scale sets ``data.root`` and it differs. A
+    scale without a root leaves the path of the data to the user. For ``scenes``, which have no end,
+    the limit is the length of an epoch.
     """
     limited = flatten(scale)
     chosen = {key: value for layer in later for key, value in flatten(layer).items()}

@@ -1,4 +1,4 @@
-"""Merge layers of keys, such as files and the command line, into the schema."""
+"""Merge layers of keys, such as files and the command line, into a configuration."""
 
 import json
 from typing import Any, get_origin
@@ -14,20 +14,20 @@ MAPPINGS = tuple(name for name, item in fields_below(Experiment) if get_origin(i
 
 
 def merge(layers: list[tuple[str, Keys]]) -> Experiment:
-    """Merge layers, such as files and the command line, into the schema; later ones win.
+    """Merge layers, such as files and the command line, into a configuration.  Later layers win.
 
-    A layer adds to a mapping such as ``image.inits``; an empty one clears it.
+    A layer adds to a mapping such as ``image.inits``. An empty mapping clears it.
 
     Args:
-        layers: the name of each layer's place, for messages, and its nested keys.
+        layers: origin of each layer, for messages, and its nested keys.
 
     Raises:
-        ConfigError: an unknown key, a value of a wrong type, or an interpolation, which could read
-            the environment.
+        ConfigError: a key is unknown, a value has the wrong type, or a value is an interpolation,
+            which could read the environment.
     """
     merged: Any = OmegaConf.create()
     for origin, layer in layers:
-        convert(layer, Experiment, origin=origin)  # alone, so that a message names its place
+        convert(layer, Experiment, origin=origin)  # separately, so that a message names the origin
         if "${" in json.dumps(layer):
             raise ConfigError(
                 f"interpolations such as ${{KEY}} are not supported (in {origin}); write the value"

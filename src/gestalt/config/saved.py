@@ -16,8 +16,8 @@ from gestalt.support.plugins import find_code
 from gestalt.support.typed import ConfigError, fields_below, read_keys
 
 ALL_IMAGES = "evaluation.limit=null"
-"""Override put before the command line of an evaluation: it scores all images, even if training
-scored a part after each epoch.
+"""Override that comes before the command line of an evaluation.  It scores all images, even if
+training scored only a part after each epoch.
 """
 
 REMOVED = (
@@ -28,14 +28,15 @@ REMOVED = (
     "loss.self_distillation_",
     "loss.text_conditioned_",
 )
-"""Removed keys, or prefixes of them: those that a saved configuration has and the schema lacks are
-ignored.
+"""Removed keys, or prefixes of removed keys.  They are ignored in a saved configuration if the
+schema does not have them.
 """
 
 
 def load_saved(path: Path, *, overrides: Sequence[str] = ()) -> Experiment:
-    """Read the resolved ``config.yaml`` of a run, with further overrides; its loss and
-    benchmarks may be of packages that are not installed any more.
+    """Read the resolved ``config.yaml`` of a run, and apply overrides.
+
+    The packages of its loss and benchmarks need not be installed.
 
     Raises:
         ConfigError: the file is missing or does not fit the schema.
@@ -48,12 +49,13 @@ def load_saved(path: Path, *, overrides: Sequence[str] = ()) -> Experiment:
 
 
 def load_mapping(content: Keys, *, origin: Path, overrides: Sequence[str] = ()) -> Experiment:
-    """Check a resolved configuration, a mapping that ``schema.to_plain`` gives, of a run whose
-    loss and benchmarks may be of packages that are not installed any more; ``origin`` is the file
-    it is from.
+    """Check the resolved configuration of a run, a mapping from ``schema.to_plain``.
+
+    The packages of its loss and benchmarks need not be installed. ``origin`` is the file of the
+    configuration.
 
     Raises:
-        ConfigError: it does not fit the schema.
+        ConfigError: the configuration does not fit the schema.
     """
     if any("." in str(name) for name in content):
         raise ConfigError(
@@ -62,8 +64,8 @@ def load_mapping(content: Keys, *, origin: Path, overrides: Sequence[str] = ()) 
         )
     config = merge([(str(origin), _without_removed_keys(content)), *layers_of(overrides)])
     scored, named = config.evaluation, keys_named(overrides)
-    # the packages of its loss and its benchmarks and the files that it names may be gone, and a
-    # stranger may name any: they are checked where they are opened
+    # Packages of the loss and of benchmarks, and files, may not exist any more, and a file from
+    # elsewhere may name any.  They are checked where they are opened.
     if "evaluation.benchmarks" not in named:
         installed = [name for name in scored.benchmarks if name in {*BENCHMARKS}]
         scored = replace(scored, benchmarks=installed)
@@ -85,8 +87,8 @@ def load_mapping(content: Keys, *, origin: Path, overrides: Sequence[str] = ()) 
 
 
 def _without_removed_keys(layer: Keys) -> Keys:
-    """Return a saved configuration without the keys of :data:`REMOVED` and without ``made``,
-    which an init could once stand for.
+    """Return a saved configuration without the keys of :data:`REMOVED`, and without ``made``, an
+    earlier value of ``init``.
     """
     known = {name for name, _ in fields_below(Experiment)}
     keys = flatten(layer, keep_empty=True)
@@ -98,8 +100,9 @@ def _without_removed_keys(layer: Keys) -> Keys:
 
 
 def _without_code(group: Any, key: str) -> Any:
-    """Return a group of keys with the default of a key that names code: a check would import the
-    code before it is known whether the user trusts the file.
+    """Return a group of keys with a key that names code reset to its default.
+
+    Otherwise a check would import the code before it is known whether the user trusts the file.
     """
     named = find_code(f"{key}={getattr(group, key)}")
     return replace(group, **{key: getattr(type(group), key)}) if named else group

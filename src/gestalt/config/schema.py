@@ -1,9 +1,9 @@
-"""The schema, whose defaults are the paper's run as far as it is known; what tells two runs apart,
-and the hash of it.
+"""The schema of the configuration, and the hash that identifies a run.  The defaults are the
+paper's run as far as it is known.
 
-Source of the defaults: Ranasinghe et al. 2023 (arXiv:2210.09996), tables 1 and 6 and section
-3.  What its main text does not state (optimiser, rates, batch, warm-up) follows kahnchana/clippy at
-04bf78b or is our choice: docs/training.md lists which.
+Source of the defaults: Ranasinghe et al. 2023 (arXiv:2210.09996), tables 1 and 6 and section 3.
+Settings that the main text does not state (optimiser, rates, batch, warm-up) follow
+kahnchana/clippy at 04bf78b or are our choice; docs/training.md lists which.
 """
 
 import hashlib
@@ -32,8 +32,9 @@ class Experiment:
     """A method at a scale.
 
     Attributes:
-        overrides: the ``key=value`` words that it was loaded with, for the record of a run; its
-            other fields include them.  ``dataclasses.replace`` loses them: load another experiment.
+        overrides: the ``key=value`` words that the experiment was loaded with, for the results
+            file. The other fields already include them.  ``dataclasses.replace`` loses them, so
+            load another experiment instead.
     """
 
     overrides: ClassVar[tuple[str, ...]] = ()
@@ -116,8 +117,8 @@ class Experiment:
 NOT_HASHED = tuple(
     name for name, item in fields_below(Experiment) if not item.metadata["key"].hashed
 )
-"""Keys that do not change a result's expected value: paths, and how the work is distributed and
-displayed.
+"""Keys that do not change the expected value of a result: paths, and keys that set how the work is
+distributed and displayed.
 """
 
 
@@ -127,14 +128,14 @@ def to_yaml(config: Experiment) -> str:
 
 
 def to_plain(config: Experiment) -> Keys:
-    """Return the resolved configuration as dicts and lists, to be written or compared: URLs have no
-    user info, query or fragment.
+    """Return the resolved configuration as dicts and lists, to write or compare.  URLs are without
+    user info, query and fragment.
     """
     return change_texts(asdict(config), without_secrets)
 
 
 def keys_below(config: Experiment, prefixes: tuple[str, ...]) -> Keys:
-    """Return the keys that start with one of some prefixes of overrides, such as ``evaluation.`` or
+    """Return the keys that start with one of the prefixes, such as ``evaluation.`` or
     ``data.root=``, as dicts.
     """
     flat = flatten(to_plain(config)).items()
@@ -142,13 +143,13 @@ def keys_below(config: Experiment, prefixes: tuple[str, ...]) -> Keys:
 
 
 def hashed_keys(config: Experiment) -> Keys:
-    """Return the keys, flat, that two runs must share to be the same run.
+    """Return the keys that identify a run, as a flat dictionary.
 
-    Of the roots of data and of their captions, ``data.manifest``, ``data.include``,
-    ``image.weights`` and the file of a benchmark only the last part of the path counts, so that
-    data may move, and of a URL neither user info, query nor fragment, so that a token may change.
-    Accumulated batches count as one batch of their size.  The options of a term of the loss count
-    if the run has that term.
+    Paths count only with their last part, so that data may move. This applies to the roots of data
+    and captions, ``data.manifest``, ``data.include``, ``image.weights`` and the file of a
+    benchmark. URLs count without user info, query and fragment, so that a token may change.
+    Accumulated batches count as one batch of their total size. The options of an auxiliary loss
+    count only if the run has that loss.
     """
     terms = terms_of(config.loss)
     read: tuple[str, ...] = (
@@ -160,7 +161,7 @@ def hashed_keys(config: Experiment) -> Keys:
         else ()
     )
     if read and (config.loss.nouns_alike is not None or "nouns_of_images" in terms):
-        read = (*read, "loss.nouns_phrase")  # it decides which nouns are alike, too
+        read = (*read, "loss.nouns_phrase")  # the phrase affects which nouns are alike, too
     unread = ("loss.terms.", *(f"loss.{term}_" for term in TERMS if term not in terms))
     flat = {key: value for key, value in flatten(to_plain(config)).items() if key not in NOT_HASHED}
     flat = {key: value for key, value in flat.items() if key in read or not key.startswith(unread)}
@@ -174,17 +175,17 @@ def hashed_keys(config: Experiment) -> Keys:
 
 
 def last_parts(keys: Keys, *paths: str) -> Keys:
-    """Return the keys, with each path cut to its last part."""
+    """Return the keys with each path cut to its last part."""
     return keys | {key: Path(keys[key]).name for key in paths if keys.get(key) is not None}
 
 
 DEFAULTS = flatten(to_plain(Experiment()))
-"""The keys of the schema, flat, with their defaults."""
+"""Key of the schema -> default, as a flat dictionary."""
 
 
 def config_hash(config: Experiment) -> str:
-    """Return 12 hexadecimal digits over those of :func:`hashed_keys` that differ from their
-    defaults: a new key changes no hash.
+    """Return a hash of 12 hexadecimal digits of the keys in :func:`hashed_keys` that differ from
+    their defaults.  A new key therefore does not change existing hashes.
     """
     keys = {
         key: value

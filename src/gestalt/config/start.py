@@ -1,4 +1,4 @@
-"""The keys that follow the weights of ``start``, so that a user sets only what is new."""
+"""Determine keys from the weights of ``start``, so that a user sets only the keys that change."""
 
 import json
 from pathlib import Path
@@ -20,8 +20,7 @@ POSSIBLE = (
     "classifier, write text: or image: before it"
 )
 TOWERS = ("image", "text")
-"""Towers that ``start`` may take alone, by a word before it: ``text:open_clip:ARCHITECTURE:TAG``.
-"""
+"""Towers that ``start`` may provide alone, with a prefix: ``text:open_clip:ARCHITECTURE:TAG``."""
 
 FOLLOWING = (
     *(f"image.{name}" for name in (*ARCHITECTURE, "eval_size")),
@@ -31,7 +30,9 @@ FOLLOWING = (
     "projection.order",
     "projection.width",
 )
-"""Keys that the weights of a run decide; position embeddings are of images of ``eval_size``."""
+"""Keys that the weights of a run determine.  The position embeddings are for images of
+``eval_size``.
+"""
 
 SIZES = {
     "embed_dim": "projection.width",
@@ -42,7 +43,7 @@ SIZES = {
     "text_cfg.heads": "text.heads",
     "text_cfg.mlp_ratio": "text.mlp_ratio",
 }
-"""Values of open_clip's description of a model -> the keys that they decide."""
+"""Value in open_clip's description of a model -> key that it determines."""
 
 CLIP = SIZES | {
     "vision_cfg.patch_size": "image.patch_size",
@@ -62,21 +63,21 @@ USUAL = {
     "text_cfg.mlp_ratio": 4.0,
     "text_cfg.vocab_size": 49408,
 }
-"""Values that a description may leave out."""
+"""Usual values, which a description may leave out."""
 
 OF_CLASSIFIER = ("classifier", "classifier_image")
-"""Values of ``projection.order`` that a classifier's names fit."""
+"""Values of ``projection.order`` that are possible with the class names of a classifier."""
 
 UNREAD: Keys = {"image.inits": {}, "image.weights": None}
-"""Keys of other weights, which are not read beside a start."""
+"""Keys of other weights, which are not read if there is a ``start``."""
 
 
 class Start(NamedTuple):
     """A value of ``start``.
 
     Attributes:
-        tower: the tower of ``TOWERS`` that is taken alone; empty for the whole model.
-        place: what has the weights.
+        tower: the tower of ``TOWERS`` that is used alone; empty for the whole model.
+        place: name or path of the weights.
     """
 
     tower: str
@@ -84,29 +85,30 @@ class Start(NamedTuple):
 
 
 def read_start(start: str) -> Start:
-    """Split a value of ``start``."""
+    """Split a value of ``start`` into tower and place."""
     word, colon, place = start.partition(":")
     return Start(word, place) if colon and word in TOWERS else Start("", start)
 
 
 def start_of(start: str | None, part: str) -> str | None:
-    """Return ``start`` if it has the weights of a part of the model, ``image``, ``text`` or
-    ``projection``; None if the part has an init.
+    """Return ``start`` if it provides the weights of a part of the model (``image``, ``text`` or
+    ``projection``); None if ``init`` provides them.
     """
     taken = start is not None and read_start(start).tower in ("", part)
     return start if taken else None
 
 
 def folder_of(place: Path) -> Path:
-    """Return the folder of a run that a path names by itself or by its checkpoint."""
+    """Return the folder of a run, given the folder or a checkpoint."""
     return place.resolve().parent.parent if place.is_file() else place
 
 
 def keys_of(start: str) -> Keys:
-    """Return the keys that follow a start, flat; of a single tower, its own.
+    """Return the keys that a ``start`` determines, as a flat dictionary.  A single tower determines
+    only its keys.
 
     Raises:
-        ValueError: no description of it, or one that cannot be read or used.
+        ValueError: the weights have no description, or it cannot be read or used.
     """
     tower, place = read_start(start)
     if tower and read_start(place).tower:
@@ -120,10 +122,10 @@ def keys_of(start: str) -> Keys:
 
 
 def _keys_at(place: str, start: str) -> Keys:
-    """Return the keys of the whole model at the place that a start names.
+    """Return the keys of the whole model whose weights a ``start`` names.
 
     Raises:
-        ValueError: as of ``keys_of``; the message names the start.
+        ValueError: see ``keys_of``; the message names the start.
     """
     if place.startswith(CLASSIFIER):
         return _keys_of_classifier(place.removeprefix(CLASSIFIER))
@@ -142,24 +144,24 @@ def _keys_at(place: str, start: str) -> Keys:
     if beside is not None:
         saved = read_keys(beside)
     elif path.is_file():
-        from gestalt.encoders.checkpoints import config_in, read_checkpoint  # which import torch
+        from gestalt.encoders.checkpoints import config_in, read_checkpoint  # imports torch
 
-        # its checksums are read with its weights
+        # checksums are checked when the weights are read
         saved = config_in(read_checkpoint(path, verified=True), path)
     else:
         refuse("start", start, f"there is no configuration in its folder; {POSSIBLE}")
     found = {key.removeprefix("config."): value for key, value in flatten(saved).items()}
-    if (folder / "text").is_dir():  # of an exported folder
+    if (folder / "text").is_dir():  # in an exported folder
         found["text.model"] = str(folder / "text")
     return {key: found.get(key, DEFAULTS[key]) for key in FOLLOWING} | UNREAD
 
 
 def _keys_of_open_clip(start: str, description: Keys) -> Keys:
-    """Return the keys that follow a CLIP or SigLIP ViT of open_clip.
+    """Return the keys that a CLIP or SigLIP ViT of open_clip determines.
 
     Raises:
-        ConfigError: it is another model, or has another tokenizer than these; names what its
-            description has.
+        ConfigError: the model is not such a ViT, or has another tokenizer; names the values in its
+            description.
     """
     found = flatten(description.get("model_cfg", description))
     is_siglip = found.get("vision_cfg.timm_pool") == "map"
@@ -177,7 +179,7 @@ def _keys_of_open_clip(start: str, description: Keys) -> Keys:
         refuse("start", start, f"not a plain CLIP or SigLIP ViT: {words}; {POSSIBLE}")
     keys = {ours: found[theirs] for theirs, ours in sizes.items()}
     if not is_siglip:
-        # timm's twin, of any size
+        # timm's equivalent; its name fits every size
         keys["image.backbone"] = f"vit_base_patch16_{family.replace('open_', '')}_224"
         keys["image.heads"] = keys["image.width"] // keys["image.heads"]
         keys["image.eval_size"] -= keys["image.eval_size"] % keys["image.patch_size"]
@@ -190,7 +192,7 @@ def _keys_of_open_clip(start: str, description: Keys) -> Keys:
 
 
 def _keys_of_classifier(name: str) -> Keys:
-    """Return the keys that follow a classifier of timm, whose names MiniLM embeds."""
+    """Return the keys that a classifier of timm determines.  MiniLM embeds its class names."""
     backbone, _, tag = name.partition(".")
     if tag == "random":
         refuse("start", f"{CLASSIFIER}{name}", "random weights know no classes; leave the tag out")
@@ -207,9 +209,10 @@ def _keys_of_classifier(name: str) -> Keys:
 
 
 def refuse_misfit(config: Experiment, following: Keys) -> None:
-    """Refuse keys that do not fit the weights of ``start``.  Where the files of a sentence model
-    lie, and how long its captions may be, are not theirs alone to decide; any embeds a classifier's
-    names.
+    """Refuse keys that do not fit the weights of ``start``.
+
+    The path of a sentence model's files and the maximum caption length may differ. Any sentence
+    model can embed the class names of a classifier.
 
     Raises:
         ConfigError: names each key, and the value that fits.

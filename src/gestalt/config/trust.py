@@ -1,5 +1,5 @@
-"""What a configuration from elsewhere names is opened or run only if the user names it again: code,
-files, addresses and a second model.
+"""Restrict what a configuration from elsewhere may use.  Code, files, addresses and a second model
+are opened or run only if the user names them again.
 """
 
 import json
@@ -28,25 +28,26 @@ PLACES = (
     "evaluation.proxy",
     "evaluation.unlabelled",
 )
-"""Prefixes of the keys that name files, folders, addresses or a second model, which scoring or
+"""Prefixes of keys that name files, folders, addresses or a second model that scoring or
 ``load_from_checkpoint`` opens.
 """
 
 
 def code_of(config: Experiment) -> dict[str, str]:
-    """Return the ``key=value`` words by which a configuration names ``python:`` code, each with
-    the code's name.
+    """Return ``key=value`` word -> name of the code, for each ``python:`` object that a
+    configuration names.
     """
     words = [f"{key}={value}" for key, value in flatten(to_plain(config)).items()]
     return {word: code for word in words if (code := find_code(word))}
 
 
 def refuse_code(code: Iterable[str], words: Sequence[str], *, origin: str) -> None:
-    """Refuse code of one's own that a file of others names, unless words of the user name it too.
+    """Refuse ``python:`` code that a file from elsewhere names, unless words of the user name it
+    too.
 
     Args:
-        code: the words of ``code_of`` of the file's configuration.
-        words: those of the user.
+        code: words from ``code_of`` for the file's configuration.
+        words: words of the user.
         origin: the file.
 
     Raises:
@@ -63,12 +64,12 @@ def refuse_code(code: Iterable[str], words: Sequence[str], *, origin: str) -> No
 
 @dataclass(frozen=True)
 class Places:
-    """The places that only a file from elsewhere names: they are not opened.
+    """Places that only a file from elsewhere names, and that must not be opened.
 
     Attributes:
         origin: the file.
-        words: ``key=value`` for each key of a place that the user has not named again, as the shell
-            takes it; URLs are without secrets.
+        words: ``key=value``, quoted for the shell, for each place that the user has not named
+            again. URLs are without secrets.
     """
 
     origin: str = ""
@@ -78,7 +79,7 @@ class Places:
         """Refuse to open the places whose keys begin with one of the prefixes.
 
         Raises:
-            ConfigError: there are some; the message has the words that name them.
+            ConfigError: there are such places; the message has the words that name them.
         """
         found = [word for key, word in self.words.items() if key.startswith(prefixes)]
         if found:
@@ -90,15 +91,16 @@ class Places:
 
 
 TRUSTED = Places()
-"""No places: all that the user's own configuration names may be opened."""
+"""No places, for a configuration of the user: everything that it names may be opened."""
 
 
 def places_of(config: Experiment, words: Sequence[str], *, origin: str) -> Places:
-    """Return the places that the configuration of a file from elsewhere names, and the user's words
-    do not name again.
+    """Return the places that the configuration of a file from elsewhere names and that the user's
+    words do not name again.
 
     Raises:
-        ConfigError: it names code, or a calibration, which every protocol would read.
+        ConfigError: the configuration names code, or a calibration, which every protocol would
+            read.
     """
     refuse_code(code_of(config), words, origin=origin)
     named = keys_named(words)

@@ -1,4 +1,4 @@
-"""Read the ``key=value`` words of the command line, which Python calls overrides."""
+"""Read the ``key=value`` words of the command line, which are called ``overrides`` in code."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ FOLDERS = {
     "name": "name the experiment after `gestalt train`",
     "scale": "a saved run keeps its scale; for a new run choose --scale",
 }
-"""Keys that name a run's folder -> how to choose them; only a run's config.yaml may set them."""
+"""Key that names a run's folder -> how to choose it.  Only a run's ``config.yaml`` may set it."""
 
 
 def read_word(word: str) -> Keys:
-    """Read a word of the command line."""
+    """Parse a ``key=value`` word of the command line into nested keys."""
     key, sign, value = word.partition("=")
     if not sign or not key:
         hint = f"{word!r}: an override is key=value, such as trainer.max_epochs=2"
