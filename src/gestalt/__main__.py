@@ -20,15 +20,17 @@ from gestalt.support.faults import StoppedRun, describe
 from gestalt.support.names import nearest
 
 PRINTING = ("compare", "diagnose", "report", "list")
-"""Commands that need no torch, and for which a closed pipe is not an error."""
+"""Commands that do not need torch, and for which a closed pipe is not an error."""
 
 WITHOUT_LIGHTNING = ("data", "export", "segment", "group")
-"""Commands that need no Lightning, which takes seconds to import."""
+"""Commands that do not need Lightning, which takes seconds to import."""
 
 
 class Parser(argparse.ArgumentParser):
-    """The parser of the program or of a command: every flag in full, ``--debug`` anywhere, and
-    messages without the secrets of URLs in the words that they quote.
+    """The parser of the program or of a command.
+
+    Flags cannot be abbreviated, ``--debug`` may be anywhere, and messages quote words without the
+    secrets of URLs.
     """
 
     def __init__(self, **keywords: Any) -> None:
@@ -51,8 +53,8 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     Help and usage errors end the process, as argparse does.
 
     Returns:
-        The flags; ``command``, its name; ``module``, its file; ``overrides``, the key=value words;
-        ``words``, all of them.
+        The flags, with ``command``, the name of the command; ``module``, its file; ``overrides``,
+        the key=value words; and ``words``, all words.
     """
     given = sys.argv[1:] if words is None else words
     parser = Parser(
@@ -91,16 +93,17 @@ def parse(words: list[str] | None) -> argparse.Namespace:
 def main(words: list[str] | None = None) -> int:
     """Run the command in ``words``, or in the words of this process.
 
-    Bad input (a ValueError), what the system refuses (an OSError), a SystemExit of other code and a
-    signal each become one line on the standard error.  A closed pipe, as in ``gestalt list |
+    Bad input (ValueError), errors of the system (OSError), a SystemExit of other code, and signals
+    are each reported in one line on the standard error.  A closed pipe, as in ``gestalt list |
     head``, ends the command without an error.
 
     Returns:
         The exit status: 0, 1 if the work failed, 2 for bad input, 128 + the number of a signal.
     """
     arguments = parse(words)
-    # Python's last collection over the modules of torch takes seconds, and the process's memory is
-    # given back all the same.  Registered before them, it runs after their own hooks.
+    # At exit, Python's last garbage collection over the modules of torch takes seconds, although
+    # the process's memory is freed anyway.  This hook is registered before theirs, so it runs after
+    # them.
     atexit.register(gc.freeze)
     process.shorten_wait()
     try:
@@ -117,7 +120,7 @@ def main(words: list[str] | None = None) -> int:
     except process.Interrupted as stop:
         return import_module("gestalt.commands.stopping").interrupted(stop, arguments)
     except BrokenPipeError:
-        # Python would write the rest at its exit, and fail again.
+        # Python would write the rest at exit, and fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0 if arguments.command in PRINTING else 128 + signal.SIGPIPE
     except StoppedRun as error:

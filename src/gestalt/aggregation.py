@@ -1,8 +1,10 @@
-"""Aggregation: many tokens in, one vector out.  B batch, N parts, D width.
+"""Aggregation: functions and modules that pool tokens to one vector.
 
-To add one: write a function of ``Tokens``, or a module that is made for a width, and its row in
-``tables.py``.  Nothing else changes. ``cls``, ``avg`` and ``max`` are the paper's; the model
-decides where they act (after the final LayerNorm, after the projection).
+B batch size, N parts, D width.
+
+To add an aggregation, write a function of ``Tokens``, or a module that is constructed with a width,
+and add a row to ``tables.py``. Nothing else changes. ``cls``, ``avg`` and ``max`` are those of the
+paper. The model decides whether they are applied after the final LayerNorm or after the projection.
 """
 
 import math
@@ -20,7 +22,7 @@ Aggregation = Callable[[Tokens], Tensor]
 
 
 def summary_token(tokens: Tokens) -> Tensor:
-    """Take the tower's summary, the class token.  Returns (B, D).
+    """Return the summary of the tower, the class token, (B, D).
 
     Raises:
         ValueError: the tower has no summary.
@@ -44,7 +46,7 @@ def max_of_parts(tokens: Tokens) -> Tensor:
 
     Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3.
     """
-    # the gradient goes to one part per channel; amax would split it at ties
+    # With max, the gradient goes to one part per channel; amax would split it between ties.
     return _filled(tokens, -math.inf).max(dim=1).values
 
 
@@ -81,14 +83,14 @@ def summary_and_max(tokens: Tokens) -> Tensor:
 
 
 def mean_of_largest(tokens: Tokens, *, share: float = 1.0, most: int = 2**31) -> Tensor:
-    """Average each channel over its largest ``share`` of the real parts, at least one and at most
-    ``most``.  Returns (B, D).
+    """Average the largest values of each channel: a ``share`` of the real parts, at least one and
+    at most ``most`` values.  Returns (B, D).
 
-    Source of a number: Yi et al., "A simple framework for text-supervised semantic segmentation"
-    (SimSeg), CVPR 2023, locality-driven alignment.
+    Source of averaging a fixed number: Yi et al., "A simple framework for text-supervised semantic
+    segmentation" (SimSeg), CVPR 2023, locality-driven alignment.
     """
     real = tokens.mask.sum(dim=1, keepdim=True)
-    # 1e-4: 0.3 * 50 is 15.000001 in float32, and must give 15
+    # 1e-4 because 0.3 * 50 is 15.000001 in float32, and the count must be 15
     count = (real * share - 1e-4).ceil().clamp(1, most)  # (B, 1)
     longest = min(most, max(1, math.ceil(tokens.parts.shape[1] * share - 1e-4)))
     largest = _filled(tokens, -math.inf).topk(longest, dim=1).values  # (B, longest, D)
@@ -101,7 +103,7 @@ mean_of_top_5 = partial(mean_of_largest, most=5)
 
 
 class AttentionPooling(nn.Module):
-    """Mean of the parts, weighted by the softmax of their similarity to one learned query.
+    """Average the parts, weighted by the softmax of their similarity to one learned query.
 
     The query starts at zero, which gives the plain mean.
     """
@@ -119,11 +121,12 @@ class AttentionPooling(nn.Module):
 
 
 class LogSumExp(nn.Module):
-    """Soft maximum of each channel with a learned sharpness t: (1/t) log mean exp(t x).  The mean
-    as t falls to 0, the maximum as t grows.
+    """Soft maximum of each channel with a learned sharpness t: (1/t) log mean exp(t x).
+
+    It approaches the mean as t goes to 0, and the maximum as t grows.
 
     Source: Boyd, Vandenberghe, "Convex optimization", section 3.1.5; Pinheiro, Collobert 2015
-    (arXiv:1411.6228) use it to pool locations.
+    (arXiv:1411.6228) use it to pool the cells of feature maps.
     """
 
     def __init__(self, width: int, sharpness: float = 4.0) -> None:
@@ -139,11 +142,12 @@ class LogSumExp(nn.Module):
 
 
 class GeneralisedMean(nn.Module):
-    """Power mean of each channel with a learned exponent p: the mean for p = 1, the maximum as p
-    grows.
+    """Power mean of each channel with a learned exponent p.
 
-    Powers need positive values and channels are signed: each channel is shifted by its smallest
-    real part, and back afterwards.
+    It is the mean for p = 1, and approaches the maximum as p grows.
+
+    Powers need positive values, but channels are signed. Each channel is therefore shifted by its
+    minimum over the real parts, and shifted back afterwards.
 
     Source: Radenovic, Tolias, Chum 2018 (arXiv:1711.02512), GeM with p = 3; the shift is ours.
     """
@@ -155,7 +159,7 @@ class GeneralisedMean(nn.Module):
 
     def forward(self, tokens: Tokens) -> Tensor:
         """Pool the real parts.  Returns (B, D)."""
-        floor = 1e-6  # added to the shifted values: keeps the logarithm and its gradient finite
+        floor = 1e-6  # added to shifted values to keep the logarithm finite
         exponent = self.log_exponent.exp()
         smallest = _wide(tokens, math.inf).min(dim=1, keepdim=True).values  # (B, 1, D)
         shifted = (_wide(tokens) - smallest).masked_fill(~tokens.mask.unsqueeze(-1), 0) + floor
@@ -164,7 +168,7 @@ class GeneralisedMean(nn.Module):
 
 
 def build_aggregation(name: str, width: int) -> Aggregation:
-    """Build an aggregation by name for tokens of ``width`` channels; a module if it has
+    """Build an aggregation by name, for tokens of ``width`` channels.  It is a module if it has
     parameters.
     """
     aggregation = AGGREGATIONS[name]
@@ -172,16 +176,16 @@ def build_aggregation(name: str, width: int) -> Aggregation:
 
 
 def pooled_width(name: str, width: int) -> int:
-    """Return the width of the vector that an aggregation makes of tokens of ``width`` channels."""
+    """Return the width of the output of an aggregation for tokens of ``width`` channels."""
     return 2 * width if AGGREGATIONS.row(name).beside else width
 
 
 def check_parts(tokens: Tokens) -> None:
     """Check that every item has a real part.
 
-    On an accelerator the device checks, and stops the run at the next synchronisation: reading the
-    mask on the host would wait for the forward pass at each step.  A traced graph, which may not
-    depend on values, has no check.
+    On an accelerator the device itself checks, and stops the run at the next synchronisation,
+    because reading the mask on the host would wait for the forward pass in each step. A traced
+    graph must not depend on values, so it has no check.
 
     Raises:
         ValueError: an item whose parts are all padding (CPU).
@@ -204,19 +208,17 @@ def check_parts(tokens: Tokens) -> None:
 
 
 def _filled(tokens: Tokens, value: float) -> Tensor:
-    """Return the parts with padding filled, (B, N, D)."""
+    """Return the parts with padding set to ``value``, (B, N, D)."""
     check_parts(tokens)
     return tokens.parts.masked_fill(~tokens.mask.unsqueeze(-1), value)
 
 
 def _wide(tokens: Tokens, fill: float = 0.0) -> Tensor:
-    """Return ``_filled`` in float32 or wider, which exponentials need."""
+    """Return ``_filled`` in float32 or higher precision, which exponentials need."""
     return _filled(tokens, fill).to(torch.promote_types(tokens.parts.dtype, torch.float32))
 
 
 def _log_mean_exp(x: Tensor, mask: Tensor) -> Tensor:
-    """Return the logarithm of the mean exponential over the real parts.  (B, N, D) and (B, N) to
-    (B, D).
-    """
+    """Return log mean exp over the real parts.  Maps (B, N, D) and mask (B, N) to (B, D)."""
     total = x.masked_fill(~mask.unsqueeze(-1), -math.inf).logsumexp(dim=1)
     return total - mask.sum(dim=1, keepdim=True).to(x.dtype).log()

@@ -1,6 +1,6 @@
 """The Python API: load a model, and embed, segment and group pictures.  Lightning is not needed.
 
-B pictures, E shared width, K texts, D tower width, h w patch grid, H W pixels.
+B pictures, E embedding width, K texts, D tower width, h w patch grid, H W pixels.
 """
 
 import warnings
@@ -53,7 +53,7 @@ def load(
     Args:
         target: a checkpoint, the folder of a run, the name of an experiment for its latest finished
             run with default settings, an exported folder, its name on the Hugging Face hub
-            (``org/name``), or a model of another library (``timm:vit_base_patch8_224.dino``).
+            (``org/name``), or an external model (``timm:vit_base_patch8_224.dino``).
         device: such as ``cpu`` or ``cuda:1``; by default the GPU, if torch can use one.
         dtype: type of the weights, such as ``bfloat16``; float32 by default.
         overrides: ``key=value`` words that change the model's configuration. Code, a calibration or
@@ -62,8 +62,8 @@ def load(
             unless a word here sets the prior.
 
     Raises:
-        ValueError: no such model, weights that do not fit, a device that this machine does not
-            have, or ``overrides`` that is one string.
+        ValueError: the model does not exist, its weights do not fit, this machine does not have the
+            device, or ``overrides`` is a single string.
 
     Example:
         >>> model = gestalt.load("exported", device="cpu", overrides=["image.eval_size=64"])
@@ -76,7 +76,7 @@ def load(
     library, separator, _ = fspath(target).partition(":")
     if separator and library in EXTERNAL and "evaluation.prior" not in " ".join(words):
         words = [*EXTERNAL[library].of_pictures, *words]
-    with keep_random_state(), hide_bars():  # building draws weights, which are then replaced
+    with keep_random_state(), hide_bars():  # building draws random weights, which are then replaced
         opened = open_target(fspath(target), overrides=words)
     return Model(
         opened.model.requires_grad_(False),
@@ -101,11 +101,11 @@ class Model:
     Attributes:
         encoder: the model.
         config: its configuration, with the image sizes and the protocols.
-        name: as it was given.
+        name: name of the model as it was given.
         origin: what the name referred to; for a run, its folder, the step of its checkpoint, and
             the number of steps.
-        identity: what a results file says of the weights, such as ``checkpoint`` and its SHA-256,
-            ``run``, ``steps`` and ``steps_planned``.
+        identity: fields of a results file that identify the weights, such as ``checkpoint`` and its
+            SHA-256, ``run``, ``steps`` and ``steps_planned``.
         only_scenes: True if the model was trained on synthetic scenes alone; it then warns at its
             first picture.
 
@@ -137,7 +137,9 @@ class Model:
 
     @property
     def _weight(self) -> Tensor:
-        """One of the weights; of code without any, such as fixed filters, one of its buffers."""
+        """One of the weights.  For a model without weights, such as fixed filters, one of the
+        buffers.
+        """
         return next(chain(self.encoder.parameters(), self.encoder.buffers()))
 
     def to(
@@ -202,11 +204,11 @@ class Model:
             norm: apply the last norm to each.
             output_fmt: ``NCHW``, maps (B, D, h, w), or ``NLC``, tokens (B, N, D).
             intermediates_only: return the list without the final features.
-            options: further ones of timm's method, such as ``return_prefix_tokens``.
+            options: additional options of timm's method, such as ``return_prefix_tokens``.
 
         Raises:
-            ValueError: pictures of another size, an option that timm refuses, or a tower that is
-                not timm's.
+            ValueError: the size of the pictures is not allowed, timm refuses an option, or the
+                tower is not from timm.
 
         Example:
             >>> images = torch.zeros(1, 3, 64, 96)
@@ -230,7 +232,7 @@ class Model:
                 intermediates_only=intermediates_only,
                 **options,
             )
-        # a value, or a keyword that this tower does not have
+        # a wrong value, or an option that this tower does not have
         except (AssertionError, TypeError) as error:
             raise ValueError(f"forward_intermediates: {' '.join(str(error).split())}") from error
 
@@ -314,11 +316,11 @@ class Model:
                 ``naclip``. ``templates``, sentences with ``{}`` for the label, or a published set
                 such as ``openai_80``. The defaults are those of the model's configuration.
 
-        Warns of labels that the text tower cannot tell apart, of which the first gets all pixels,
-        and of labels that it truncates.
+        Warns about labels that the text tower cannot distinguish, of which the first gets all
+        pixels, and about labels that it truncates.
 
         Raises:
-            ValueError: a repeated label, an unknown choice, or a model without text.
+            ValueError: a label is repeated, a choice is unknown, or the model has no text tower.
 
         Example:
             >>> result = model.segment("photo.jpg", ["dog", "grass"])
@@ -384,8 +386,8 @@ class Model:
         return maps[0] if single else maps
 
     def _read(self, images: Pictures) -> tuple[list[Tensor], bool]:
-        """Return pictures on the model's device, and True if a single one was given, not a list;
-        warn once of a model of scenes.
+        """Return pictures on the model's device, and True if a single picture was given instead of
+        a list. Warns once if the model was trained only on scenes.
         """
         if self.only_scenes and not self._warned:
             self._warned = True
@@ -399,7 +401,7 @@ def segmentation_protocol(model: Model, **choices: Unpack[Choices]) -> TopDownPr
     the proxy model of its inference method.
     """
     evaluation = model.config.evaluation
-    if "evaluation.benchmarks" in model._places.words:  # whose files a picture does not need
+    if "evaluation.benchmarks" in model._places.words:  # pictures do not need files of benchmarks
         evaluation = replace(evaluation, benchmarks=[])
     return picture_protocol(
         evaluation,
@@ -411,7 +413,7 @@ def segmentation_protocol(model: Model, **choices: Unpack[Choices]) -> TopDownPr
 
 
 def partition_protocol(model: Model, groups: int, *, name: str | None = None) -> BottomUpProtocol:
-    """Return the protocol with which a model groups pictures; ``name`` is by default that of its
+    """Return the protocol with which a model groups pictures; by default that of its
     configuration.
     """
     check_type("protocol", name, str | None, "the name of a protocol")

@@ -1,6 +1,7 @@
-"""DualEncoder: an image side and a text side, each a tower, a projection and an aggregation.
+"""DualEncoder: a model with an image side and a text side, each with a tower, a projection and an
+aggregation.
 
-B batch, K texts, D tower width, E shared width, H W pixels, h w patch grid.
+B batch size, K texts, D tower width, E embedding width, H W pixels, h w patch grid.
 """
 
 import math
@@ -30,15 +31,16 @@ MAX_LOGIT_SCALE = math.log(100)  # ibid.; kahnchana/clippy at 04bf78b clamps to 
 
 
 class Side(nn.Module):
-    """One modality: tower, projection, aggregation.
+    """One modality of a dual encoder: tower, projection and aggregation.
 
     Args:
-        tower: inputs to tokens.
-        projection: a ``gestalt.projection.Projection`` to the shared width; None for none.
-        aggregation: tokens to one vector.
-        project_first: True to project tokens before aggregation, False to project the vector after
-            it.
-        beside: True if the aggregation's vector is the summary and, beside it, a pool of the parts.
+        tower: module that maps inputs to tokens.
+        projection: a ``gestalt.projection.Projection`` to the embedding width; None for no
+            projection.
+        aggregation: function that pools tokens to one vector.
+        project_first: True to project tokens before aggregation, False to project the pooled
+            vector.
+        beside: True if the aggregation concatenates the summary and the pooled parts.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class Side(nn.Module):
         self.beside = beside
 
     def project(self, tokens: Tokens) -> Tokens:
-        """Project every token.  Parts (B, N, D) to (B, N, E)."""
+        """Project every token.  Maps parts (B, N, D) to (B, N, E)."""
         return tokens if self.projection is None else self.projection(tokens)
 
     def pool(
@@ -67,7 +69,7 @@ class Side(nn.Module):
         """Aggregate the tower's tokens to one vector per item, L2-normalised by default.  Returns
         (B, E).
 
-        ``projected`` are the same tokens as ``project`` returns them, if they exist already.
+        ``projected`` is the output of ``project`` for the tokens, if it was already computed.
         """
         if self.project_first or self.projection is None:
             vector = self.aggregation(projected or self.project(tokens))
@@ -76,11 +78,11 @@ class Side(nn.Module):
         return functional.normalize(vector, dim=-1) if normalise else vector
 
     def locations(self, tokens: Tokens, *, projected: Tokens | None = None) -> Tensor:
-        """Return what the side makes of each part of the tower's tokens alone, not normalised.
+        """Embed each part (patch or word) separately, without normalisation.
 
         Returns:
-            (B, N, E); (B, N, E / 2) where the aggregation puts a pool of the parts beside the
-            summary and no map follows.
+            (B, N, E); or (B, N, E / 2) if the aggregation concatenates the summary and the pooled
+            parts and no projection follows.
         """
         if self.projection is None:
             return tokens.parts
@@ -94,12 +96,14 @@ class Side(nn.Module):
 
     @property
     def cuts_text(self) -> bool:
-        """True if a text is compared with locations by the second half of its vector."""
+        """True if only the second half of a text's embedding is compared with patches."""
         return self.beside and (self.project_first or self.projection is None)
 
 
 def _side(part: Side | nn.Module, aggregation: str, *, width: int) -> Side:
-    """Return a side, or that of a tower, projected to a width before aggregation."""
+    """Return a side, or build one from a tower, with a projection to ``width`` before
+    aggregation.
+    """
     if isinstance(part, Side):
         return part
     check_type("width", width, SupportsIndex, "a whole number")
@@ -112,14 +116,14 @@ def _side(part: Side | nn.Module, aggregation: str, *, width: int) -> Side:
 
 
 class Embeddings(NamedTuple):
-    """Embeddings of a batch of pairs.
+    """Embeddings of a batch of image-text pairs.
 
     Attributes:
         image: (B, E), L2-normalised.
         text: (B, E), L2-normalised.
         parts: number of patch tokens of each image after sub-sampling.
-        patches: (B, N, E) or (B, N, E / 2), the vectors of locations, not normalised, for terms of
-            the loss; None if they were not asked for.
+        patches: (B, N, E) or (B, N, E / 2), the embeddings of patches, not normalised, for
+            auxiliary losses; None if they were not requested.
     """
 
     image: Tensor
@@ -129,16 +133,16 @@ class Embeddings(NamedTuple):
 
 
 class DualEncoder(DenseModel):
-    """Embeds images and texts in one space, where cosine compares them.
+    """Dual encoder: embeds images and texts in one space, in which they are compared by cosine.
 
     Args:
-        image, text: the two sides, or their towers, which are then joined as in the paper: a linear
+        image, text: the two sides, or two towers.  Towers are combined as in the paper: a linear
             projection of every token, the maximum over patches, the mean over words.  An image
-            tower may be a module of one's own (docs/contributing.md), a text tower a ``TextTower``.
-        width: E, where towers are given.
-        logit_scale: initial logarithm of the factor on cosines.
-        logit_bias: initial bias of scaled cosines, for the sigmoid loss, whose scale is not
-            clamped; None for a model without one.
+            tower may be your own module (docs/contributing.md), a text tower is a ``TextTower``.
+        width: embedding width E, if towers are given.
+        logit_scale: logarithm of the initial scale of cosines.
+        logit_bias: initial bias of scaled cosines, for the sigmoid loss; None for a model without a
+            bias.  With a bias, the scale is not clamped.
 
     Example:
         >>> towers = model.encoder.image_tower, model.encoder.text_tower
@@ -177,7 +181,7 @@ class DualEncoder(DenseModel):
 
     @property
     def cuts_text(self) -> bool:  # type: ignore[override]
-        """True if texts are compared with locations by the second half of their vectors."""
+        """True if only the second half of a text's embedding is compared with patches."""
         return self.image.cuts_text
 
     @property
@@ -192,18 +196,18 @@ class DualEncoder(DenseModel):
 
     @property
     def image_origin(self) -> WeightsOrigin:  # type: ignore[override]
-        """Origin of the image tower's weights."""
+        """The origin of the image tower's weights."""
         return self.image_tower.origin
 
     @property
     def text_origin(self) -> WeightsOrigin:  # type: ignore[override]
-        """Origin of the text tower's weights."""
+        """The origin of the text tower's weights."""
         return self.text_tower.origin
 
     @property
     def patch_stride(self) -> Pair:  # type: ignore[override]
-        """Pixels from one patch to the next, (down, across); they must divide the sides of an
-        image.
+        """The distance in pixels from one patch to the next, (down, across).  The sides of an image
+        must be multiples of it.
         """
         return self.image_tower.stride
 
@@ -215,10 +219,13 @@ class DualEncoder(DenseModel):
         keep: Tensor | None = None,
         dense: bool = False,
     ) -> Embeddings:
-        """Embed pairs of images (B, 3, H, W) uint8, or their features, and texts, padded or not, or
-        their tokens; without texts, these are zero.
+        """Embed image-text pairs.
 
-        ``keep`` (B, K) int64 selects tokens, None keeps all; ``dense`` returns the patches as well.
+        Images are (B, 3, H, W) uint8, or features. Texts are strings, padded token ids, or tokens.
+        Without texts, the text embeddings are zero.
+
+        ``keep``, (B, K) int64, selects patch tokens; None keeps all. With ``dense``, the embeddings
+        of patches are returned as well.
         """
         tokens = self.tokens(images, keep)
         projected = self.image.project(tokens) if dense and self.image.project_first else None
@@ -231,13 +238,13 @@ class DualEncoder(DenseModel):
         )
 
     def tokens(self, images: Tensor | Features, keep: Tensor | None = None) -> Tokens:
-        """Encode images (B, 3, H, W) uint8, or their features; ``keep`` (B, K) int64 selects
-        tokens, None keeps all.
+        """Encode images, (B, 3, H, W) uint8, or their features.  ``keep``, (B, K) int64, selects
+        patch tokens; None keeps all.
         """
         return self.image.tower(images, keep)
 
     def trunk_input(self, images: Tensor) -> tuple[nn.Module, Tensor]:
-        """Return the image tower's trunk and images as it takes them, normalised."""
+        """Return the image tower's trunk, and normalised images as input for it."""
         tower = self.image_tower
         return (
             (tower.trunk, tower.normalise(images))
@@ -246,21 +253,23 @@ class DualEncoder(DenseModel):
         )
 
     def head(self, tokens: Tokens) -> Tensor:
-        """Aggregate and project tokens, (B, E), not normalised."""
+        """Aggregate and project tokens.  Returns (B, E), not normalised."""
         return self.image.pool(tokens, normalise=False)
 
     def locations(self, tokens: Tokens) -> Tensor:
-        """Return the vectors of locations, not normalised, as ``Side.locations``."""
+        """Return the embeddings of patches, not normalised, see ``Side.locations``."""
         return self.image.locations(tokens)
 
     def last_block(self) -> LastBlock | None:
-        """Return the parts of the image tower's last block; None for a CNN or a block of another
-        kind.
+        """Return the parts of the image tower's last block; None for a CNN or an unsupported
+        block.
         """
         return timm_block(self.image_tower.trunk)
 
     def check_reading(self, reading: str) -> None:
-        """Check that the model supports a reading; a ValueError gives the reason if not."""
+        """Check that the model supports a dense inference method.  If not, a ValueError gives the
+        reason.
+        """
         mixes = getattr(self.image.projection, "mixes_locations", False)
         if not READINGS.row(reading).keeps_block and mixes:
             raise ValueError(
@@ -271,13 +280,13 @@ class DualEncoder(DenseModel):
         super().check_reading(reading)
 
     def resize_positions(self, positions: str, *, grid: Pair) -> AbstractContextManager[None]:
-        """Return a context in which the tower's position embeddings are resized by another rule
+        """Return a context in which the tower's position embeddings are resized with a rule other
         than timm's.
         """
         return timm_positions(self.image_tower.trunk, grid=grid, how=positions)
 
     def embed_text(self, texts: list[str] | Padded | Tokens, *, normalise: bool = True) -> Tensor:
-        """Embed K texts, padded or not, or their tokens from the text tower.  Returns (K, E),
+        """Embed K texts: strings, padded token ids, or tokens from the text tower.  Returns (K, E),
         L2-normalised by default.
         """
         return self.text.pool(
@@ -287,8 +296,10 @@ class DualEncoder(DenseModel):
     def embed_text_for_locations(
         self, texts: list[str] | Padded | Tokens, *, normalise: bool = True
     ) -> Tensor:
-        """Embed K texts to be compared with locations: where the aggregation of images puts a pool
-        of the parts beside the summary, by the half of their vectors that faces the parts.
+        """Embed K texts for comparison with patches.
+
+        If the aggregation of images concatenates the summary and the pooled parts, only the half of
+        the embeddings that corresponds to the parts is returned.
         """
         if not self.image.cuts_text:
             return self.embed_text(texts, normalise=normalise)
@@ -298,8 +309,8 @@ class DualEncoder(DenseModel):
 
     @torch.no_grad()
     def clamp_logit_scale(self) -> None:
-        """Clamp the scale to [1, 100], as CLIP does after each step; with a bias there is no clamp,
-        as in SigLIP.
+        """Clamp the logit scale to [1, 100], as CLIP does after each step.  A model with a bias is
+        not clamped, as in SigLIP.
         """
         if self.logit_bias is None:
             self.logit_scale.clamp_(0, MAX_LOGIT_SCALE)

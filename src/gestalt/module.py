@@ -1,5 +1,6 @@
-"""ContrastiveModule: the training step.  Evaluation is done by callbacks.  B batch, K kept tokens,
-E shared width.
+"""ContrastiveModule: the training step.  Evaluation is done by callbacks.
+
+B batch size, K kept tokens, E embedding width.
 """
 
 import math
@@ -32,7 +33,7 @@ from gestalt.training.micro_batches import Batch, MicroBatches, image_size
 from gestalt.training.schedule import PAPER, by_step, clip_in_step, make_optimizer, rate_factor
 
 WARMUP = 0.1
-"""Largest share of a run that the paper's warm-up takes by default."""
+"""Maximum share of a run that the paper's warm-up takes by default."""
 
 
 class ContrastiveModule(LightningModule):
@@ -43,8 +44,8 @@ class ContrastiveModule(LightningModule):
         loss: maps embedded pairs to this rank's share of the loss, as ``contrastive_loss`` with its
             options bound; ``logit_bias`` is given where the model has one.  It measures accuracy
             and duplicates only at the steps that are logged.
-        make_optimizer: maps the model, and the terms of the loss with the parameters of a subclass,
-            to their optimiser.
+        make_optimizer: maps the model and the auxiliary losses, together with the parameters of a
+            subclass, to an optimiser.
         rate_factor: maps the step to a multiplier in [0, 1] of every group's learning rate. None:
             the paper's warm-up, for at most a tenth of the Trainer's steps, and half a cosine to 0
             at their end.
@@ -111,7 +112,7 @@ class ContrastiveModule(LightningModule):
         self.validated_step = -1
         self.last_loss = float("nan")
         self.static_shapes = False
-        # of the last step: this rank's share, and the norm before clipping
+        # this rank's share of the last loss, and the gradient norm before clipping
         self._loss = torch.tensor(float("nan"))
         self._gradient_norm = torch.zeros(())
         self._first_bad = FirstBadStep()
@@ -151,7 +152,7 @@ class ContrastiveModule(LightningModule):
                 measure=self._is_logged(),
                 **bias,
             )
-        else:  # DDP needs every parameter in the graph, those of the image's aggregation too
+        else:  # DDP needs every parameter in the graph, also those of the aggregation of images
             terms = ContrastiveTerms(0 * embeddings.image.sum(), None, None)
         shares = {"pairs": self.weights["pairs"] * terms.loss}
         if self.terms:
@@ -163,8 +164,8 @@ class ContrastiveModule(LightningModule):
         return loss
 
     def _reads_captions(self) -> bool:
-        """Return False if no part of the loss reads captions, and the model has no bias of their
-        scores, which DDP needs in the graph.
+        """Return False if no part of the loss reads captions.  A model with a logit bias always
+        reads them, because DDP needs the bias in the graph.
         """
         return (
             self.weights["pairs"] != 0
@@ -173,8 +174,8 @@ class ContrastiveModule(LightningModule):
         )
 
     def _draw_tokens(self, batch: Batch) -> tuple[Tensor | None, int]:
-        """Return the patch tokens to keep, (B, K) int64 or None for all, and the number of tokens
-        of an image.
+        """Return the patch tokens to keep, (B, K) int64 or None for all, and the number of patch
+        tokens of an image.
         """
         height, width = self.model.image_tower.grid(*image_size(batch))
         total = height * width
@@ -187,7 +188,7 @@ class ContrastiveModule(LightningModule):
         ), total
 
     def _check_kept(self, parts: int, total: int) -> None:
-        """Check that the tower kept the configured share of tokens; print it once."""
+        """Check that the tower kept the configured share of tokens, and print the number once."""
         expected = kept_tokens(total, self.keep_share)
         if parts != expected:
             raise RuntimeError(
@@ -199,13 +200,11 @@ class ContrastiveModule(LightningModule):
             self.print(f"image tokens: kept {self.token_count}")
 
     def _is_logged(self) -> bool:
-        """Return True within a step whose numbers are logged."""
+        """Return True during a step whose numbers are logged."""
         return is_logging_step(self.trainer)
 
     def _log_step(self, terms: ContrastiveTerms, shares: Mapping[str, Tensor]) -> None:
-        """Log means over ranks, the logit scale and the learning rate, at the steps that are
-        logged.
-        """
+        """Log means over ranks, the logit scale and the learning rate, in steps that are logged."""
         if not self._is_logged():
             return
         measured = {
@@ -218,8 +217,7 @@ class ContrastiveModule(LightningModule):
         values = {
             name: value.detach().float() for name, value in measured.items() if value is not None
         }
-        # not for the progress bar, of whose metrics Lightning reads the latest value after each
-        # step
+        # These are not for the progress bar: Lightning would read their values after each step.
         self.log_dict(values, sync_dist=True)
         self.log("train/logit_scale", self.model.logit_scale.detach().exp())
         if self.model.logit_bias is not None:
@@ -249,8 +247,11 @@ class ContrastiveModule(LightningModule):
         return by_step(optimizer, self.rate_factor)
 
     def on_fit_start(self) -> None:
-        """Refuse a fused optimiser with a gradient scaler, because it would clip scaled gradients;
-        warn of parameters that no optimiser has, and of batches that the Trainer accumulates.
+        """Check the optimiser and the Trainer.
+
+        A fused optimiser with a gradient scaler is refused, because it would clip scaled gradients.
+        Warns about parameters that no optimiser has, and about batches that the Trainer
+        accumulates.
         """
         precision, fused = self.trainer.precision, self.trainer.optimizers[0].defaults.get("fused")
         if fused and str(precision).startswith("16"):
@@ -285,13 +286,13 @@ class ContrastiveModule(LightningModule):
             )
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Record loss and gradient norm before clipping, of gradients averaged over ranks; log the
-        norm at logged steps.
+        """Record the loss, and the gradient norm before clipping, of gradients averaged over
+        ranks.  The norm is logged in steps that are logged.
 
         Raises:
-            NonFiniteLoss: on every rank at once: this step's is NaN or infinite, and no parameter
-                has changed yet; or that of a step since the last reading, and what came after is
-                lost.
+            NonFiniteLoss: raised on every rank at once.  Either the loss or norm of this step is
+                NaN or infinite, and no parameter has changed yet; or that of a step since the last
+                reading is, and the steps after it are lost.
         """
         gradients = [
             parameter.grad for parameter in _parameters(optimizer) if parameter.grad is not None
@@ -313,8 +314,10 @@ class ContrastiveModule(LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip gradients with the norm that was just recorded, so that it is not computed twice; a
-        fused optimiser clips them while it reads them. With your own Trainer, also clip by value.
+        """Clip gradients with the recorded norm, so that it is not computed twice.
+
+        A fused optimiser clips gradients while it reads them. With your own Trainer, gradients can
+        also be clipped by value.
         """
         if gradient_clip_algorithm == "value":
             super().configure_gradient_clipping(
@@ -330,7 +333,7 @@ class ContrastiveModule(LightningModule):
             )
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step, then clamp the logit scale, before a checkpoint."""
+        """Step, and then clamp the logit scale before a checkpoint can be written."""
         super().optimizer_step(*args, **kwargs)
         self.model.clamp_logit_scale()
         for term in self.terms.values():
@@ -344,16 +347,16 @@ class ContrastiveModule(LightningModule):
         self.validated_step = self.global_step
 
     def on_validation_start(self) -> None:
-        """Read the steps before their weights are scored."""
+        """Read the recorded steps before the weights are scored."""
         self.read_steps()
 
     def on_train_end(self) -> None:
-        """Read the last steps."""
+        """Read the last recorded steps."""
         self.read_steps()
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Drop stale metrics when ``max_time`` stops between logging steps, and log the loss of the
-        last step.
+        """Log the loss of the last step, and drop stale metrics if ``max_time`` stops the run
+        between two logged steps.
         """
         if self.trainer.should_stop and self.trainer._results is not None and not self._is_logged():
             self.trainer._results.clear()
@@ -361,12 +364,13 @@ class ContrastiveModule(LightningModule):
             self.log("train/loss", self.last_loss)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the last loss and token count, which a run resumed after its final step reports, the
-        number of steps of the whole run, and the origin of its first weights.
+        """Add fields to a checkpoint: the last loss and token count, which a run that is resumed
+        after its final step reports; the number of steps of the whole run; and the origin of its
+        initial weights.
 
         Raises:
-            NonFiniteLoss: a step since the last reading, or a weight, is NaN or infinite; no file
-                is written, and the one to be replaced stays.
+            NonFiniteLoss: a step since the last reading, or a weight, is NaN or infinite.  No file
+                is written, and the existing checkpoint is kept.
         """
         self.read_steps()
         check_weights(checkpoint["state_dict"], step=self.global_step)
@@ -382,12 +386,15 @@ class ContrastiveModule(LightningModule):
 
     @property
     def steps_planned(self) -> int:
-        """Number of steps of the whole run, by its Trainer; 0 for a run without an end."""
+        """The number of steps of the whole run, according to its Trainer; 0 for a run without an
+        end.
+        """
         planned = self.trainer.estimated_stepping_batches
         if not math.isfinite(planned):
             return 0
         for scheduler in self._accumulation_schedulers():
-            # Lightning's own estimate takes the number of the current epoch for all epochs
+            # Lightning's estimate assumes that all epochs accumulate as many batches as the current
+            # one.
             epochs, batches = self.trainer.max_epochs or -1, self.trainer.num_training_batches
             if epochs > 0 and math.isfinite(batches):
                 counts = map(scheduler.get_accumulate_grad_batches, range(epochs))
@@ -407,12 +414,12 @@ class ContrastiveModule(LightningModule):
         self.last_loss, self.token_count = saved["last_loss"], saved["kept"]
 
     def read_steps(self) -> None:
-        """Wait for the device and read the steps since the last reading; all ranks call this
+        """Wait for the device, and read the steps since the last reading.  All ranks must call this
         together.
 
         Raises:
-            NonFiniteLoss: on every rank at once: a loss or gradient norm is NaN or infinite. The
-                message names the first step.
+            NonFiniteLoss: a loss or gradient norm is NaN or infinite; raised on every rank at
+                once.  The message names the first such step.
         """
         if not self._first_bad.unread:
             return

@@ -1,5 +1,7 @@
-"""Projection: maps a tower's tokens, or the vector to which they are aggregated, to the shared
-width.  B batch, N parts, R registers, D tower width, E shared width, C classes.
+"""Projection: modules that map a tower's tokens, or the vector pooled from them, to the embedding
+width.
+
+B batch size, N parts, R registers, D tower width, E embedding width, C classes.
 
 To add one, write a module for each tower that needs one, put them into ``Maps``, and add a row to
 ``tables.py``. Nothing else changes.
@@ -17,15 +19,18 @@ from torch.nn import functional
 from gestalt.tokens import Tokens
 
 CLASSES = 1000
-"""Classes of ImageNet-1k, the only ones whose names are known."""
+"""Number of classes of ImageNet-1k, the only classes whose names are known."""
 
 TEMPERATURE, LIKELIEST = 2.0, 10
-"""Of the softmax over classes, and how many of its largest probabilities are read."""
+"""Temperature of the softmax over classes, and number of its largest probabilities that are
+used.
+"""
 
 
 class Projection(nn.Module):
-    """Base class of the map of one tower. A subclass defines ``project``, which maps vectors (...,
-    D) to (..., E).
+    """Base class of the projection of one tower.
+
+    A subclass defines ``project``, which maps vectors (..., D) to (..., E).
 
     Attributes:
         mixes_locations: True if the vector of a patch depends on the tokens of other patches.
@@ -34,8 +39,8 @@ class Projection(nn.Module):
     mixes_locations = False
 
     def forward(self, tokens: Tokens) -> Tokens:
-        """Project tokens.  Parts (B, N, D) to (B, N, E), summary (B, D) to (B, E); mask and grid
-        are unchanged.
+        """Project tokens.  Maps parts (B, N, D) to (B, N, E) and the summary (B, D) to (B, E).
+        Mask and grid are unchanged.
         """
         summary = None if tokens.summary is None else self.project(tokens.summary)
         return tokens._replace(summary=summary, parts=self.project(tokens.parts))
@@ -45,17 +50,18 @@ class Projection(nn.Module):
         raise NotImplementedError
 
     def locations(self, tokens: Tokens, projected: Tokens) -> Tensor:
-        """Return the vectors of patches (B, N, E), from the tokens of the tower and the tokens that
-        ``forward`` has projected.
+        """Return the embeddings of patches, (B, N, E), given the tokens of the tower and the output
+        of ``forward``.
         """
         return projected.parts
 
 
 class TokenProjection(Projection):
-    """Linear map, as a rule without bias, applied to every part and to the summary.
+    """Linear map, by default without bias, applied to every part and to the summary.
 
-    Before aggregation, a maximum is over channels that both towers share.  The initial
-    standard deviation, ``width_in ** -0.5``, keeps the scale of tokens after a LayerNorm.
+    If it comes before aggregation, a maximum is taken over channels that both towers share. The
+    initial standard deviation, ``width_in ** -0.5``, preserves the scale of tokens after a
+    LayerNorm.
 
     Source: Radford et al. 2021 (arXiv:2103.00020) for no bias and the initial scale.
     """
@@ -71,12 +77,13 @@ class TokenProjection(Projection):
 
 
 class ClassifierProjection(TokenProjection):
-    """A classifier's names of a vector, averaged by their probabilities and L2-normalised, plus a
-    linear map that is zero at first.
+    """Average of a classifier's class-name embeddings, weighted by the class probabilities of a
+    vector and L2-normalised, plus a linear map of the vector that is initially zero.
 
-    The ``LIKELIEST`` probabilities of softmax(logits / ``TEMPERATURE``) are renormalised and weigh
-    the names' vectors, which have length 1 at first.  A start or a checkpoint fills classifier and
-    names.  Either the linear map is trained or the names (``train_names``).
+    The ``LIKELIEST`` largest probabilities of softmax(logits / ``TEMPERATURE``) are renormalised
+    and used as weights. The class-name embeddings initially have length 1. ``start`` or a
+    checkpoint provides the classifier and the embeddings. Training changes either the linear map or
+    the class-name embeddings (``train_names``).
 
     Source: Norouzi et al. 2013 (arXiv:1312.5650, ConSE), equations 4 and 5, with a temperature.
     """
@@ -92,16 +99,20 @@ class ClassifierProjection(TokenProjection):
         self.names = nn.Parameter(torch.zeros(CLASSES, width_out), requires_grad=False)
 
     def train_names(self, wanted: bool) -> None:
-        """Let training change the names in place of the linear map, or the linear map alone."""
+        """Choose what training changes: the class-name embeddings if ``wanted``, else the linear
+        map.
+        """
         self.names.requires_grad_(wanted)
         self.linear.requires_grad_(not wanted)
 
     def forward(self, tokens: Tokens) -> Tokens:
-        """Project a CNN's tokens, and the mean of its map for the summary."""
+        """Project a CNN's tokens; the summary is projected from global average pooling."""
         return super().forward(tokens._replace(summary=tokens.parts.mean(dim=1)))
 
     def project(self, vectors: Tensor) -> Tensor:
-        """Average the names of vectors (..., D), and add the linear map: (..., E)."""
+        """Average the class-name embeddings for vectors (..., D), and add the linear map.  Returns
+        (..., E).
+        """
         logits = functional.linear(vectors, self.weight, self.bias)
         likeliest = (logits.float() / TEMPERATURE).topk(LIKELIEST, dim=-1)
         names = self.names[likeliest.indices]  # (..., LIKELIEST, E)
@@ -111,10 +122,12 @@ class ClassifierProjection(TokenProjection):
 
 
 class ClassifierImageProjection(ClassifierProjection):
-    """``ClassifierProjection``; the summary gets a linear map of the mean of the map, after a
-    LayerNorm, which is zero at first.
+    """``ClassifierProjection`` with a separate linear map for the summary.
 
-    The names learn from the parts alone.
+    The map is applied to the globally average-pooled features after a LayerNorm, and is initially
+    zero.
+
+    The class-name embeddings are trained from the parts only.
     """
 
     def __init__(self, width_in: int, width_out: int) -> None:
@@ -124,7 +137,7 @@ class ClassifierImageProjection(ClassifierProjection):
         nn.init.zeros_(self.image_map.bias)
 
     def forward(self, tokens: Tokens) -> Tokens:
-        """Project a CNN's tokens, and the mean of its map for the summary."""
+        """Project a CNN's tokens; the summary is projected from global average pooling."""
         projected = super().forward(tokens)
         mean = tokens.parts.mean(dim=1)
         assert projected.summary is not None
@@ -133,8 +146,8 @@ class ClassifierImageProjection(ClassifierProjection):
 
 
 class AttentionProjection(nn.Sequential):
-    """SigLIP's attention pooling, its only part: of each patch token alone, and of all of them for
-    the summary.
+    """SigLIP's attention pooling, applied to each patch token separately, and to all patch tokens
+    for the summary.  It is the only submodule.
 
     Source: Zhai et al. 2023 (arXiv:2303.15343); timm 1.0, ``layers.AttentionPoolLatent``.
     """
@@ -173,7 +186,7 @@ class GatedProjection(Projection):
     initial values of its code (lezhang7/SAIL).
     """
 
-    INNER = 8  # times the width of the input
+    INNER = 8  # inner width as a multiple of the input width
 
     def __init__(self, width_in: int, width_out: int) -> None:
         super().__init__()
@@ -193,11 +206,12 @@ class GatedProjection(Projection):
 
 
 class BlocksProjection(Projection):
-    """Two new transformer blocks over summary, registers and parts, a LayerNorm, and a linear map
-    where the widths differ.
+    """Two transformer blocks over summary, registers and parts, a LayerNorm, and a linear map if
+    the widths differ.
 
-    Blocks have heads of 64 channels, no positions, no bias of queries, keys and values, LayerScale
-    and SwiGLU.  Stochastic depth, which the published training has, is left out.
+    The blocks have heads of 64 channels, LayerScale and SwiGLU, but no position embeddings and no
+    bias of queries, keys and values.  Stochastic depth, which the published training has, is left
+    out.
 
     Source: Jose et al. 2024 (arXiv:2412.16334, dino.txt), section 3, with the sizes and initial
     values of its code (facebookresearch/dinov3).
@@ -205,18 +219,18 @@ class BlocksProjection(Projection):
 
     mixes_locations = True
     BLOCKS, HEAD, SCALE, EPSILON = 2, 64, 1e-5, 1e-5
-    MULTIPLE = 64  # the inner width of SwiGLU is rounded up to it
+    MULTIPLE = 64  # the inner width of SwiGLU is rounded up to a multiple
 
     def __init__(self, width_in: int, width_out: int) -> None:
         super().__init__()
         from timm.layers.mlp import SwiGLU
         from timm.models import vision_transformer
 
-        block: Any = vision_transformer.Block  # takes functions for its parts, too
+        block: Any = vision_transformer.Block  # also accepts functions for submodules
         inner = math.ceil(int(8 * width_in / 3) / self.MULTIPLE) * self.MULTIPLE
 
         def swiglu(in_features: int, hidden_features: int, **options: Any) -> nn.Module:
-            # timm gives its own inner width, and GELU as the activation
+            # timm passes its default inner width, and GELU as the activation
             return SwiGLU(in_features, inner, **{**options, "act_layer": nn.SiLU})
 
         self.blocks = nn.Sequential(
@@ -253,32 +267,34 @@ class BlocksProjection(Projection):
 
 
 class TrunkBlocksProjection(BlocksProjection):
-    """``BlocksProjection`` whose locations are the trunk's patch tokens, which the linear map, if
-    there is one, projects.
+    """``BlocksProjection`` that takes the embeddings of patches from the trunk instead of the
+    blocks. The linear map projects them, if there is one.
     """
 
     mixes_locations = False
 
     def locations(self, tokens: Tokens, projected: Tokens) -> Tensor:
-        """Return the parts (B, N, E) as the trunk gives them."""
+        """Return the trunk's patch tokens, (B, N, E), projected if there is a linear map."""
         return tokens.parts if self.linear is None else self.linear.project(tokens.parts)
 
 
 Make = Callable[[Any, int, int], nn.Module]
-"""Makes the map of a side from its tower, the width of what it projects and the width that it
-projects to.
+"""Function that builds the projection of a side from the tower, the input width and the output
+width.
 """
 
 
 class Maps(NamedTuple):
-    """The maps of both towers; None for a tower without one."""
+    """The projections of both towers; None for a tower without a projection."""
 
     image: Make | None
     text: Make | None
 
 
 def by_widths(kind: Callable[[int, int], nn.Module]) -> Make:
-    """Return a function that makes a map without reading the tower."""
+    """Return a function that builds a projection from the widths alone, without reading the
+    tower.
+    """
     return lambda tower, width_in, width_out: kind(width_in, width_out)
 
 

@@ -30,21 +30,22 @@ def kept_tokens(total: int, share: float) -> int:
 def keep_indices(sample_id: Tensor, epoch: Tensor, *, seed: int, total: int, kept: int) -> Tensor:
     """Draw the patch tokens that each image keeps: uniformly, without replacement.
 
-    A pure function of (seed, epoch, sample id) in integer arithmetic: the same bits on any device,
-    in any batch, on any rank. An image's scores are a bijection of distinct counters, so none tie.
+    The result depends only on (seed, epoch, sample id), and is computed with integers, so it is
+    identical on every device, in every batch and on every rank. The scores of an image are a
+    bijection of distinct counters, so there are no ties.
 
     Args:
         sample_id: (B,) int64.
         epoch: (B,) int64.
         seed: seed of the run.
-        total: N, patch tokens of an image.
-        kept: K, in [1, N].
+        total: N, number of patch tokens of an image.
+        kept: K, number of tokens to keep, in [1, N].
 
     Returns:
         (B, K) int64, ascending row-major patch indices; the class token is not counted.
 
     Raises:
-        ValueError: ``kept`` outside [1, total].
+        ValueError: ``kept`` is outside [1, total].
     """
     if not 1 <= kept <= total:
         raise ValueError(f"cannot keep {kept} of {total} patch tokens: choose 1 to {total}")
@@ -57,7 +58,7 @@ def keep_indices(sample_id: Tensor, epoch: Tensor, *, seed: int, total: int, kep
 
 
 def _mix(x: Tensor) -> Tensor:
-    """Mix the bits of int64 values by a bijection.  Source: SplitMix64's finaliser (Stafford's
+    """Mix the bits of int64 values with a bijection.  Source: SplitMix64's finaliser (Stafford's
     variant 13).
     """
     x = (x ^ _shift(x, 30)) * _signed(0xBF58476D1CE4E5B9)

@@ -1,7 +1,8 @@
-"""The built-in aggregations, projections, losses, terms, readings, towers and inits: a row for
-each, read by configuration, ``gestalt list`` and builders.
+"""Tables of the built-in aggregations, projections, losses, auxiliary losses, dense inference
+methods, towers and pretrained weights.  The configuration, ``gestalt list`` and the builders read
+them.
 
-To add one: write the function or class in its file, and its row here.  Nothing else changes.
+To add one, write the function or class in its file, and add a row here. Nothing else changes.
 """
 
 import math
@@ -17,10 +18,10 @@ class Aggregation(Row):
     """A row of ``AGGREGATIONS``.
 
     Attributes:
-        needs_class_token: it reads the summary.
-        images_only: not for texts.
-        beside: its vector is the summary and, beside it, a pool of the parts: twice as wide as a
-            token.
+        needs_class_token: True if the aggregation reads the summary.
+        images_only: True if it cannot aggregate texts.
+        beside: True if it concatenates the summary and the pooled parts, which is twice as wide as
+            a token.
     """
 
     needs_class_token: bool = False
@@ -30,8 +31,8 @@ class Aggregation(Row):
 
 @dataclass(frozen=True)
 class Projecting(Row):
-    """A row of ``PROJECTIONS``; ``after``: vectors are projected after aggregation, not tokens
-    before it.
+    """A row of ``PROJECTIONS``.  If ``after``, the pooled vectors are projected instead of the
+    tokens.
     """
 
     after: bool = False
@@ -42,8 +43,8 @@ class LossOfPairs(Row):
     """A row of ``LOSSES``.
 
     Attributes:
-        one_direction: ``loss.directions`` must be "sum".
-        scalars: initial logit scale and bias of the model, where they are not those of the
+        one_direction: True if ``loss.directions`` must be "sum".
+        scalars: initial logit scale and bias of the model, if they differ from those of the
             contrastive loss.
     """
 
@@ -53,15 +54,17 @@ class LossOfPairs(Row):
 
 @dataclass(frozen=True)
 class FurtherTerm(Row):
-    """A row of ``TERMS``; ``reads_nouns``: it needs the list of the captions' nouns."""
+    """A row of ``TERMS``, an auxiliary loss.  If ``reads_nouns``, it needs the list of the
+    captions' nouns.
+    """
 
     reads_nouns: bool = False
 
 
 @dataclass(frozen=True)
 class DenseReading(Row):
-    """A row of ``READINGS``; ``needs_proxy``: its attention is that of a proxy model;
-    ``keeps_block``: it takes the last block as it is.
+    """A row of ``READINGS``, a dense inference method.  If ``needs_proxy``, it uses the attention
+    of a proxy model; if ``keeps_block``, it takes the last block as it is.
     """
 
     needs_proxy: bool = False
@@ -70,7 +73,9 @@ class DenseReading(Row):
 
 @dataclass(frozen=True)
 class Init(Row):
-    """A row of ``INITS``; ``tags``: timm's, and a backbone starts from the first that it has."""
+    """A row of ``INITS``, pretrained weights.  ``tags`` are timm's; the first tag that a backbone
+    has is used.
+    """
 
     tags: tuple[str, ...] = ()
 
@@ -136,7 +141,7 @@ AGGREGATIONS: OpenRegistry[Any] = OpenRegistry(
         ),
     ],
 )
-"""Functions of ``Tokens``, or modules made for a width."""
+"""Functions of ``Tokens``, or modules that are constructed with a width."""
 
 PROJECTIONS: OpenRegistry[Any] = OpenRegistry(
     "projections",
@@ -195,7 +200,7 @@ PROJECTIONS: OpenRegistry[Any] = OpenRegistry(
         ),
     ],
 )
-"""Objects of class ``Maps``: how each side reaches the shared width."""
+"""Objects of class ``Maps``: the projections of both sides to the embedding width."""
 
 LOSSES: OpenRegistry[Any] = OpenRegistry(
     "losses",
@@ -303,8 +308,8 @@ IMAGE_TOWERS: OpenRegistry[Any] = OpenRegistry(
         Row("cnn", "a CNN of timm", "gestalt.encoders.image:build_timm_tower"),
     ],
 )
-"""Functions of the configuration's ``Image``; ``gestalt.encoders.towers`` says what those that a
-package adds, and of one's own code, return.
+"""Functions of the configuration's ``Image``.  ``gestalt.encoders.towers`` documents what functions
+from packages or from your own code must return.
 """
 
 TEXT_TOWERS: OpenRegistry[Any] = OpenRegistry(
@@ -329,7 +334,7 @@ TEXT_TOWERS: OpenRegistry[Any] = OpenRegistry(
         ),
     ],
 )
-"""Classes or functions that make a ``TextTower`` of the configuration's ``Text``."""
+"""Classes or functions that build a ``TextTower`` from the configuration's ``Text``."""
 
 INITS = {
     row.name: row
@@ -339,7 +344,7 @@ INITS = {
             "supervised",
             "ImageNet classification, or classification of scenes for weights that come with the "
             "package",
-            # ImageNet-1K alone where possible
+            # ImageNet-1K only, if possible
             tags=("augreg_in1k", "augreg_in21k_ft_in1k", "fb_in1k", "a1_in1k", "in1k"),
         ),
         Init(
@@ -353,4 +358,4 @@ INITS = {
         Init("clip", "OpenAI's CLIP", tags=("openai",)),
     )
 }
-"""The words for an image init; timm's tags are accepted too."""
+"""The values of ``image.init``.  timm's tags are accepted too."""

@@ -1,5 +1,6 @@
-"""Tokens: the interface between towers and aggregation.  B batch, N parts, D width, h w patch
-grid.
+"""Tokens: the interface between towers and aggregation.
+
+B batch size, N parts, D width, h w patch grid.
 """
 
 from typing import NamedTuple
@@ -7,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 Pair = tuple[int, int]
-"""Two whole numbers, down and across: a grid (h, w), or a stride in pixels."""
+"""Two integers, down and across: a grid (h, w), or a stride in pixels."""
 
 
 class Tokens(NamedTuple):
@@ -20,8 +21,8 @@ class Tokens(NamedTuple):
         mask: (B, N) bool, True for a real part, False for padding.
         grid: (h, w) with h * w == N, for all patch tokens of an image; None for text and for
             sub-sampled patches.
-        registers: (B, R, D), further tokens of a ViT, which stand for no patch; None for a tower
-            without them.
+        registers: (B, R, D), register tokens of a ViT, which do not belong to patches; None for a
+            tower without registers.
     """
 
     summary: Tensor | None
@@ -44,11 +45,11 @@ class Padded(NamedTuple):
 
 
 class Features(NamedTuple):
-    """Images as the trained part of an image tower reads them: the output of its frozen part.
+    """Images as the input of the trained part of an image tower: the output of the frozen part.
 
     Attributes:
-        values: (B, prefix + K, D) of a ViT, its kept patches only; (B, C, h', w') of a CNN.
-        side: side of the square images, pixels.
+        values: (B, prefix + K, D) for a ViT, with the kept patches only; (B, C, h', w') for a CNN.
+        side: side of the square images in pixels.
     """
 
     values: Tensor

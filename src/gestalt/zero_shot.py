@@ -135,7 +135,7 @@ class ZeroShot(Callback):
         model = scored.model.to(scored.device)
         training = [part for part in model.modules() if part.training]
         model.eval()
-        # running statistics differ between ranks, and a checkpoint holds those of the first
+        # Running statistics differ between ranks, and a checkpoint stores those of the first.
         buffers = [*ModuleList([pl_module, model]).buffers()]
         before = [buffer.clone() for buffer in buffers]
         broadcast(buffers)
@@ -145,7 +145,7 @@ class ZeroShot(Callback):
                 getattr(callback, hook)(trainer, scored, *arguments)
 
         try:
-            with keep_random_state():  # a loader draws its seed
+            with keep_random_state():  # a data loader draws a seed
                 call("on_validation_start")
                 call("on_validation_epoch_start")
                 for loader in self._data.val_dataloader():
@@ -184,7 +184,8 @@ def find_method(module: LightningModule, name: str, *, key: str) -> Function:
     """Return a method of a module that its class defines, by its name.
 
     Raises:
-        ValueError: it has no such method; ``key`` says what names it.
+        ValueError: the class has no such method.  The message contains ``key``, which names the
+            method.
     """
     names = {
         method
