@@ -1,3 +1,3 @@
-"""Small functions for all other packages: atomic files, suggestions for misspelt names, rows of
+"""Utilities for all other packages: atomic files, suggestions for misspelt names, plug-ins of
 installed packages.
 """

@@ -1,5 +1,7 @@
-"""Addresses in what is written, printed or published: without user info, query and fragment, which
-may be secret, and without the name of the user's home directory.
+"""Remove secrets from text that is written, printed or published.
+
+URLs lose user info, query and fragment, which may be secret. Published text also loses the path of
+the user's home directory.
 """
 
 import os
@@ -25,7 +27,7 @@ else it begins a query.
 """
 
 PUNCTUATION = ".,:;`'\")]}>"
-"""Characters of the sentence, where an address ends in them."""
+"""Characters that belong to the sentence if an address ends in them."""
 
 END = rf",{SCHEME}|\s+{SCHEME}|\s\||[{re.escape(PUNCTUATION)}]+(?!\S)"
 ADDRESS = re.compile(rf"({SCHEME}(?:(?!,{SCHEME})[^\s?#])*)[?#](?:(?!{END}).)*")
@@ -35,7 +37,7 @@ quotation or a cell of a table ends.
 
 
 def change_texts(tree: Any, change: Callable[[str], str]) -> Any:
-    """Return a tree of dicts and lists with every text in it changed, but for the keys."""
+    """Apply a function to every text in a tree of dicts and lists, except to keys."""
     if isinstance(tree, dict):
         return {key: change_texts(value, change) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
@@ -44,7 +46,7 @@ def change_texts(tree: Any, change: Callable[[str], str]) -> Any:
 
 
 def without_secrets(text: str) -> str:
-    """Return a text whose URLs have lost user info, query and fragment."""
+    """Remove user info, query and fragment from the URLs in a text."""
     return ADDRESS.sub(_without_query, USER_INFO.sub(r"\1", text))
 
 
@@ -53,8 +55,8 @@ def _without_query(match: re.Match[str]) -> str:
 
 
 def published(text: str) -> str:
-    """Return a text for others to read: ``without_secrets``, and with ``~`` in place of the user's
-    home directory.
+    """Prepare a text for publication: apply ``without_secrets``, and replace the user's home
+    directory with ``~``.
     """
     home = re.escape(os.path.expanduser("~").rstrip("/") or "~")
     return re.sub(rf"(?<![\w.-]){home}(?![\w.-])", "~", without_secrets(text))

@@ -8,7 +8,7 @@ PATH = (str, PathLike)
 
 
 def wrong_type(name: str, value: Any, needed: str) -> ValueError:
-    """Return the error of an argument that has a wrong type; ``needed`` says what is right."""
+    """Return the error for an argument of a wrong type.  ``needed`` describes the right type."""
     shown = shorten(repr(value), 80)
     return ValueError(f"{name} is {shown}, of type {type(value).__name__}; give {needed}")
 
@@ -17,18 +17,18 @@ def check_type(name: str, value: Any, kind: Any, needed: str) -> None:
     """Check that an argument is an instance of a type, or of one of several.
 
     Raises:
-        ValueError: it has another type; the message names the argument and ends with ``needed``.
+        ValueError: the argument has another type.  The message names it and ends with ``needed``.
     """
     if not isinstance(value, kind):
         raise wrong_type(name, value, needed)
 
 
 def check_words(name: str, values: Any, example: str) -> list[str]:
-    """Return the texts of an argument as a list.
+    """Check that an argument is a sequence of texts, and return it as a list.
 
     Raises:
-        ValueError: it is one string, it has an element that is not a string, or a string has a
-            surrogate; the message names the argument.
+        ValueError: the argument is a single string, an element is not a string, or a string has a
+            surrogate.  The message names the argument.
     """
     needed = f"a list of texts, such as {example}"
     if isinstance(values, str):
@@ -48,15 +48,15 @@ def check_words(name: str, values: Any, example: str) -> list[str]:
 
 
 def is_unicode(text: str) -> bool:
-    """Return False for a text that UTF-8 cannot encode, since it has a surrogate."""
+    """Return False if a text contains a surrogate, which UTF-8 cannot encode."""
     return text == text.encode(errors="ignore").decode()
 
 
 def check_dict(name: str, values: Any, needed: str) -> dict[str, Any]:
-    """Return a mapping, or pairs of a name and a value, as a dict; None is an empty one.
+    """Return a mapping, or pairs of a name and a value, as a dict.  None gives an empty dict.
 
     Raises:
-        ValueError: it is neither; the message names the argument and ends with ``needed``.
+        ValueError: the argument is neither.  The message names it and ends with ``needed``.
     """
     try:
         return dict(values or {})

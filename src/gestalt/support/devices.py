@@ -1,4 +1,6 @@
-"""Devices and types of weights, as a user names them; torch's random state."""
+"""Find devices and types of weights by name, move tensors between devices, and keep torch's random
+state.
+"""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -9,7 +11,7 @@ from torch import Tensor
 
 
 def find_device(device: str | torch.device | None) -> torch.device:
-    """Return a device of this machine; None is the GPU, or the CPU where torch can use none.
+    """Return a device of this machine.  None selects the GPU, or the CPU if torch can use no GPU.
 
     Raises:
         ValueError: this machine has no such device.
@@ -27,10 +29,10 @@ def find_device(device: str | torch.device | None) -> torch.device:
 
 
 def find_dtype(dtype: str | torch.dtype) -> torch.dtype:
-    """Return a type of weights.
+    """Return a type of weights by name.
 
     Raises:
-        ValueError: not a floating point type.
+        ValueError: the type is not a floating-point type.
     """
     kind = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
@@ -39,8 +41,8 @@ def find_dtype(dtype: str | torch.dtype) -> torch.dtype:
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor to a device without waiting: from the CPU through pinned memory, from which
-    CUDA copies by itself.
+    """Copy a tensor to a device without waiting.  Copies from the CPU go through pinned memory,
+    from which CUDA copies asynchronously.
     """
     pinned = (
         tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
@@ -49,8 +51,8 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def on_host(*tensors: Tensor) -> list[Tensor]:
-    """Copy tensors of one device to the CPU, all of them by one transfer, for which the host waits
-    once; tensors of the CPU are returned as they are.
+    """Copy tensors from one device to the CPU in a single transfer, so that the host waits only
+    once. Tensors on the CPU are returned unchanged.
     """
     if all(tensor.device.type == "cpu" for tensor in tensors):
         return list(tensors)
@@ -63,21 +65,21 @@ def on_host(*tensors: Tensor) -> list[Tensor]:
 
 
 def occurring(values: Tensor, bins: int) -> Tensor:
-    """Return which integers in [0, bins) occur, (bins,) bool on the values' device, for which the
-    host does not wait.
+    """Return which integers in [0, bins) occur, (bins,) bool on the device of the values.  The host
+    does not wait for the result.
     """
     occurs = torch.zeros(bins, dtype=torch.bool, device=values.device)
     return occurs.index_fill_(0, values.flatten().long(), True)
 
 
 def ranks_among(values: Tensor, occurs: Tensor) -> Tensor:
-    """Return the position of each value among those that occur, int64."""
+    """Return the rank of each value among the values that occur, int64."""
     return (occurs.cumsum(0) - 1)[values.int()]
 
 
 def bin_counts(values: Tensor, bins: int) -> Tensor:
-    """Count integers in [0, bins), (bins,) int64 on their device; unlike ``torch.bincount``, the
-    host does not wait.
+    """Count integers in [0, bins).  Returns (bins,) int64 on their device.  Unlike with
+    ``torch.bincount``, the host does not wait.
     """
     values = values.flatten().long()
     return values.new_zeros(bins).scatter_add_(0, values, torch.ones_like(values))
@@ -92,12 +94,12 @@ def keep_random_state() -> Iterator[None]:
 
 
 def without_autocast(device_type: str) -> AbstractContextManager[Any]:
-    """Return a context without autocast; entering torch's takes 8 microseconds, which matters at
-    small batches.
+    """Return a context without autocast.  If autocast is off, torch's context is avoided: entering
+    it takes 8 microseconds, which matters for small batches.
     """
     return torch.autocast(device_type, enabled=False) if autocasting(device_type) else nullcontext()
 
 
 def autocasting(device_type: str) -> bool:
-    """Return True under autocast on a type of device; meta tensors have none."""
+    """Return True if autocast is on for a type of device; False for meta tensors."""
     return device_type != "meta" and torch.is_autocast_enabled(device_type)

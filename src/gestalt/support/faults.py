@@ -1,4 +1,6 @@
-"""One line for an error that a user can cause or fix: where, the reason and the fix; caveats."""
+"""Describe errors that a user can cause or fix in one line: where, the reason and the fix.  Also
+the warning class for caveats.
+"""
 
 import errno
 import os
@@ -39,11 +41,11 @@ MENDS = {
         "the system starts no further process or thread; lower data.workers or raise `ulimit -u`"
     ),
 }
-"""Error number of the system -> reason and fix."""
+"""System error number -> reason and fix."""
 
 DEAD_WORKER = re.compile(r"DataLoader worker \(pid|A process in the process pool was terminated")
-"""Beginning of the messages of torch and of Python for a loading process that has ended: the system
-kills them where memory runs out.
+"""Start of the messages of torch and of Python for a loading process that has ended.  The system
+kills loading processes if memory runs out.
 """
 
 KILLED = (
@@ -53,15 +55,15 @@ KILLED = (
 
 
 class StoppedRun(RuntimeError):
-    """The work of all ranks stopped for a reason that the message states with its mend."""
+    """The work of all ranks was stopped.  The message states the reason and what to change."""
 
 
 def describe(error: Exception) -> str | None:
-    """Return the line for an error; None if it is a fault of this program, which keeps its
+    """Return a line that describes an error; None for a bug of this program, which keeps its
     traceback.
     """
     text = str(error)
-    if "Original Traceback" in text:  # which torch puts before the message of a loader's worker
+    if "Original Traceback" in text:  # torch puts it before a worker's message
         text = (re.findall(r"^[\w.]+: (.+)$", text, flags=re.MULTILINE) or [text])[-1]
     if isinstance(error, ValueError):
         return _one_line(text)
@@ -76,7 +78,7 @@ def describe(error: Exception) -> str | None:
         )
     if isinstance(error, RuntimeError) and DEAD_WORKER.match(text):
         return f"{KILLED} ({_one_line(text)})"
-    # as a loader's worker or a library in Rust writes it
+    # This is the form that a loading process or a library in Rust writes.
     number = re.search(r"\[Errno (\d+)\]|\(os error (\d+)\)", text)
     code = int(number[1] or number[2]) if number else None
     place = None

@@ -1,5 +1,7 @@
-"""Files: regular ones alone are opened, up to a bound; JSON is checked by a schema; what is written
-is written whole or not at all; hashes.
+"""Read and write files safely, and hash them.
+
+Only regular files up to a maximum size are opened. JSON is checked against a schema. Files are
+written atomically.
 """
 
 import errno
@@ -20,29 +22,31 @@ from pathlib import Path
 from typing import Any
 
 MAX_BYTES = 2**26
-"""Largest text that is read whole; a record of 1,000 classes has 0.2 MB."""
+"""Maximum size of a text file.  A results file with 1,000 classes has 0.2 MB."""
 
 MAX_LISTING = 2**31
-"""Largest JSON that lists the images of a data set; COCO's panoptic one has 0.3 GB."""
+"""Maximum size of a JSON file that lists the images of a data set.  The panoptic file of COCO has
+0.3 GB.
+"""
 
 TEXTS = (".json", ".txt", ".jinja")
 
 
 class Strange(ValueError):
-    """A file that is not opened; the message names the reason, and not the file."""
+    """A file is refused.  The message states the reason, and does not name the file."""
 
 
 class TooLarge(Strange):
-    """A file beyond the bound of its reader."""
+    """A file is larger than its reader allows."""
 
 
 def check_regular(path: Path | str, most: int | None = None) -> None:
-    """Check that a file is a regular one, links followed: a pipe would wait for ever, and a device
-    has no end.
+    """Check that a path, after following links, is a regular file.  Reading a pipe would wait for
+    ever, and a device has no end.
 
     Args:
         path: the file.
-        most: largest number of bytes; None for a file that is not read whole.
+        most: maximum number of bytes; None for a file that is not read as a whole.
 
     Raises:
         Strange: another kind of file, or a larger one.
@@ -56,7 +60,7 @@ def check_regular(path: Path | str, most: int | None = None) -> None:
 
 
 def read_whole(path: Path, most: int = MAX_BYTES) -> bytes:
-    """Return the content of a regular file of at most so many bytes.
+    """Return the content of a regular file of at most ``most`` bytes.
 
     Raises:
         Strange: another kind of file, or a larger one.
@@ -67,10 +71,10 @@ def read_whole(path: Path, most: int = MAX_BYTES) -> bytes:
 
 
 def check_folder(folder: Path) -> None:
-    """Check the files of a folder that another library opens by itself.
+    """Check the files of a folder that another library will open.
 
     Raises:
-        ValueError: a pipe, a device, or a text that is too large; names the file.
+        ValueError: a file is a pipe, a device, or a text that is too large; names the file.
     """
     for path in sorted(folder.rglob("*")):
         try:
@@ -81,17 +85,18 @@ def check_folder(folder: Path) -> None:
 
 
 ABANDONED = 7 * 24 * 3600
-"""Seconds after the last write from which a partial file counts as abandoned on every host."""
+"""Seconds after the last write after which a partial file counts as abandoned on every host."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; what is written there replaces ``path`` when the
-    block ends without an error.
+    """Yield a temporary path beside ``path``, which replaces ``path`` when the block ends without
+    an error.
 
-    The folder is made if missing.  A reader sees the old file or the new one, never a part; two
-    writers do not disturb each other.  After an error the temporary file is removed and ``path`` is
-    unchanged; what a killed process leaves, the next writer in the folder removes.
+    The folder is created if it does not exist. A reader sees the old or the new file, never a part,
+    and several writers do not disturb each other. After an error, the temporary file is removed and
+    ``path`` is unchanged. Temporary files of killed processes are removed by the next writer in the
+    folder.
 
     Raises:
         OSError: the system's error, with ``path`` as its file.
@@ -104,7 +109,7 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:
-        # torch.save's own error hides the system's
+        # The error of torch.save hides that of the system.
         refusal = error if isinstance(error, OSError) else error.__context__
         if not isinstance(refusal, OSError):
             raise
@@ -120,14 +125,14 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def partial_folder(path: Path) -> Iterator[Path]:
-    """Yield a new temporary folder beside ``path``, which the block fills and may move away.
+    """Yield a new temporary folder beside ``path``, which the block may fill and move away.
 
-    What is left of it when the block ends is removed; what a killed process leaves, by the next
-    writer in the folder.
+    What remains of the folder when the block ends is removed. Folders of killed processes are
+    removed by the next writer.
 
     Raises:
-        OSError: the system's error, with ``path`` if it names no file, as of a full disk, or the
-            temporary folder.
+        OSError: the system's error.  It names ``path`` if the original error names no file, as for
+            a full disk, or names the temporary folder.
     """
     partial = partial_beside(path)
     try:
@@ -144,11 +149,13 @@ def partial_folder(path: Path) -> Iterator[Path]:
 @contextmanager
 def filled_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder, whose files are moved to ``folder`` when the block ends without an
-    error.  A missing folder appears whole; an existing one gets the files besides its own, none of
-    which is replaced.
+    error.
+
+    If ``folder`` does not exist, it appears complete. If it exists, the files are added to it, and
+    no file is replaced.
 
     Raises:
-        OSError: as ``partial_folder``; or a file of the same name exists.
+        OSError: see ``partial_folder``; or a file of the same name exists.
     """
     # inside a folder that exists, since its parent may be read-only or another disk
     with partial_folder(folder / "new" if folder.is_dir() else folder) as partial:
@@ -157,8 +164,8 @@ def filled_folder(folder: Path) -> Iterator[Path]:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Move a file or a folder; if the target is a folder with files, those of the source are
-    added.
+    """Move a file or a folder.  If the target is a folder with files, the files of the source are
+    added to it.
     """
     if source.is_dir() and target.is_dir() and any(target.iterdir()):
         for path in sorted(source.iterdir()):
@@ -171,13 +178,14 @@ def _move(source: Path, target: Path) -> None:
 
 @contextmanager
 def locked(path: Path, waiting: str = "") -> Iterator[None]:
-    """Hold the lock of a file that the block makes, ``<name>.lock`` beside it.
+    """Lock a file that the block creates, with ``<name>.lock`` beside it.
 
-    Another process that holds it is waited for.  A file system without locks is not locked.
+    If another process holds the lock, wait for it. On a file system without locks nothing is
+    locked.
 
     Args:
-        path: the file; its folder is made if missing.
-        waiting: what is printed before waiting; empty for nothing.
+        path: the file.  Its folder is created if it does not exist.
+        waiting: text to print before waiting; empty for nothing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f"{path.name}.lock").open("w") as lock:
@@ -193,8 +201,9 @@ def locked(path: Path, waiting: str = "") -> Iterator[None]:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all, in place of one that exists; text as UTF-8, with bytes of
-    file names that are not UTF-8 escaped.
+    """Write a file atomically, replacing an existing one.
+
+    Text is written as UTF-8. Bytes of file names that are not UTF-8 are escaped.
     """
     data = content if isinstance(content, bytes) else content.encode(errors="backslashreplace")
     with replacing(path) as partial:
@@ -204,8 +213,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
 def partial_beside(path: Path) -> Path:
     """Return this process's temporary path beside ``path``, ``<name>.<host>.<pid>.partial``.
 
-    Those of this host's dead processes are removed, and files of other hosts for the same ``path``
-    that are ``ABANDONED``.
+    Temporary files of this host's ended processes are removed, and also files of other hosts for
+    the same ``path`` that are older than ``ABANDONED``.
     """
     host = platform.node() or "localhost"
     for left in path.parent.glob("*.*.*.partial"):
@@ -236,7 +245,7 @@ def check_free(folder: Path, option: str) -> None:
     """Check that a folder is missing or empty.
 
     Raises:
-        ValueError: it holds something, or is a file.
+        ValueError: the folder is not empty, or is a file.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(
@@ -261,15 +270,15 @@ def files_hash(paths: Iterable[Path], folder: Path) -> str:
 
 
 def cache_home() -> Path:
-    """Return the folder of what can be made anew: ``$GESTALT_CACHE``, else ``gestalt`` in
-    ``$XDG_CACHE_HOME`` or ``~/.cache``.
+    """Return the folder for caches: ``$GESTALT_CACHE``, else ``gestalt`` in ``$XDG_CACHE_HOME`` or
+    ``~/.cache``.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gestalt"
     return Path(os.environ.get("GESTALT_CACHE") or cache)
 
 
 def free_bytes(folder: Path) -> int:
-    """Return the free bytes of the disk that a folder, which may not exist yet, lies on."""
+    """Return the free bytes of the disk of a folder, which may not exist yet."""
     place = next(
         parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists()
     )
@@ -281,17 +290,17 @@ Fields = dict[str, Any]
 
 
 def read_json(path: Path, schema: str, *, most: int = MAX_BYTES) -> Fields:
-    """Return the content of a JSON file that fits a schema, a name in ``schemas.json``.
+    """Read a JSON file, and check it against a schema of ``schemas.json``.
 
     Args:
         path: the file.
-        schema: its name.
-        most: largest number of bytes.
+        schema: name of the schema.
+        most: maximum number of bytes.
 
     Raises:
-        ValueError: another kind of file, a larger one, not JSON in UTF-8, a key that is given
-            twice, a number that is not finite, or a value that does not fit; the message names the
-            key, and not the file.
+        ValueError: the file is not a regular file, is too large, or is not JSON in UTF-8; or a key
+            is repeated, a number is not finite, or a value does not fit the schema.  The message
+            names the key, and not the file.
         OSError: it cannot be read.
     """
     from fastjsonschema import JsonSchemaValueException
@@ -309,8 +318,9 @@ def read_json(path: Path, schema: str, *, most: int = MAX_BYTES) -> Fields:
 
 
 def read_listing(path: Path) -> Any:
-    """Return the content of a JSON file that lists the images of a data set, up to ``MAX_LISTING``
-    bytes, as it is: with the checks of ``read_json`` it would take twice as long.
+    """Read a JSON file that lists the images of a data set, of at most ``MAX_LISTING`` bytes.
+
+    The content is not checked, because the checks of ``read_json`` would double the time.
 
     Raises:
         ValueError: another kind of file, a larger one, or not JSON.
@@ -328,7 +338,7 @@ def _validator(schema: str) -> Any:
 
 
 def _checked(pairs: list[tuple[str, Any]]) -> Fields:
-    """Return an object of JSON whose keys differ and whose numbers are finite."""
+    """Build a JSON object, and check that keys differ and numbers are finite."""
     content: Fields = {}
     for key, value in pairs:
         if key in content:
@@ -337,14 +347,14 @@ def _checked(pairs: list[tuple[str, Any]]) -> Fields:
         values = [value]
         for number in values:
             if isinstance(number, list):
-                values += number  # nested lists are looked through as well
+                values += number  # nested lists are checked too
             elif isinstance(number, float) and not math.isfinite(number):
                 raise ValueError(f"{key} holds {number}, which is not a finite number")
     return content
 
 
 def short_digest(text: str) -> str:
-    """Return the first sixteen hexadecimal digits of a text's SHA-256; names of files may have
+    """Return the first 16 hexadecimal digits of a text's SHA-256.  The text may be a file name with
     undecodable bytes.
     """
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
@@ -355,10 +365,10 @@ UID = re.compile(rb"[0-9a-fA-F]{32}")
 
 
 def value_hash(value: Any) -> int:
-    """Return a hash of 64 bits of a value that tells pairs apart, such as a URL.
+    """Return a 64-bit hash of a value that identifies an image-text pair, such as a URL.
 
-    It is ``uid_hash`` for the hexadecimal digits of a ``uid``, otherwise BLAKE2b, and 0 for None
-    and an empty text.
+    A ``uid`` in hexadecimal digits is hashed with ``uid_hash``, other values with BLAKE2b. None and
+    an empty text give 0.
     """
     content = value if isinstance(value, bytes) else str(value).encode(errors="surrogateescape")
     if value is None or not content:
@@ -369,7 +379,7 @@ def value_hash(value: Any) -> int:
 
 
 def uid_hash(first: Any, second: Any) -> Any:
-    """Return a hash of 64 bits of the two halves of a ``uid``.
+    """Return a 64-bit hash of the two halves of a ``uid``.
 
     Args:
         first: the first 64 bits, an integer or an array of uint64.

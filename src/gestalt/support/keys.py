@@ -1,5 +1,5 @@
-"""Keys of the configuration: default, meaning and allowed values of each, side by side in the
-schema.
+"""Define keys of the configuration: default, meaning and allowed values of each key, side by side
+in the schema.
 """
 
 import copy
@@ -16,7 +16,7 @@ from gestalt.support.names import nearest
 from gestalt.support.typed import ConfigError
 
 Keys = dict[str, Any]
-"""Keys of a configuration and their values, nested or flat."""
+"""Key of a configuration -> value, nested or flat."""
 
 WITHIN = {
     "above": operator.gt,
@@ -24,11 +24,11 @@ WITHIN = {
     "below": operator.lt,
     "at_most": operator.le,
 }
-"""Bounds of a number: attribute of :class:`Key` -> the comparison that holds."""
+"""Bounds of a number: attribute of :class:`Key` -> comparison that must hold."""
 
 
 class Reader(Flag):
-    """Work that reads a key, for messages that refuse a key which has no effect there."""
+    """Kinds of work that read a key.  A key that has no effect for a kind of work is refused."""
 
     NONE = 0
     TRAINING = auto()
@@ -42,7 +42,7 @@ class Reader(Flag):
 
 
 MAX_INTEGER = 2**63 - 1
-"""Largest integer of a key: torch and NumPy hold no larger one."""
+"""Maximum integer of a key, the largest that torch and NumPy support."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +63,8 @@ class Key:
         form: the pattern in words.
         hashed: False if two runs may differ in it and still be the same run, see
             ``config/schema.py``.
-        read_by: who reads it, beside those that read its group: the attribute ``read_by`` of the
-            group's class.
+        read_by: the work that reads the key, in addition to the work that reads the whole group,
+            which is the attribute ``read_by`` of the group's class.
     """
 
     meaning: str
@@ -94,7 +94,7 @@ class Key:
         return words if self.also is None else f"{words}, or {self.also}"
 
     def holds(self, number: float) -> bool:
-        """Return True if a number is within the bounds, and no NaN, infinity or integer beyond 63
+        """Return True if a number is finite and within the bounds, and an integer fits into 63
         bits.
         """
         largest = MAX_INTEGER if isinstance(number, int) else sys.float_info.max
@@ -102,7 +102,7 @@ class Key:
         return (within and abs(number) <= largest) or number == self.also
 
     def complaint(self, value: Any) -> str:
-        """Return the error for a value, or an empty string."""
+        """Return the error message for a value; empty if the value is allowed."""
         if self.choices and value not in self.choices:
             return nearest(str(value), self.choices)
         if self.pattern and not re.fullmatch(self.pattern, str(value)):
@@ -143,13 +143,13 @@ def words_read_by(reader: Reader, group: Any, prefix: str = "") -> tuple[str, ..
 
 
 positive = partial(key, above=0)
-"""Makes a field whose number is above 0."""
+"""Create a field whose number is above 0."""
 
 unhashed = partial(key, hashed=False)
-"""Makes a field that the hash of a configuration leaves out."""
+"""Create a field that the hash of a configuration leaves out."""
 
 path_key = partial(key, None, kind="path")
-"""Makes a field that names a file or a folder, null by default."""
+"""Create a field that names a file or a folder; null by default."""
 
 
 def refuse(name: str, value: Any, why: str) -> NoReturn:
@@ -162,15 +162,15 @@ Complaints = Iterator[tuple[str, str]]
 
 
 def refuse_first(group: object, complaints: Complaints, prefix: str = "") -> None:
-    """Raise a ConfigError of the first complaint about a group of keys, with the value that the key
-    has; ``prefix`` is the group's own name and a point.
+    """Raise a ConfigError for the first complaint about a group of keys.  The message has the value
+    of the key.  ``prefix`` is the name of the group and a dot.
     """
     for name, why in complaints:
         refuse(f"{prefix}{name}", operator.attrgetter(name)(group), why)
 
 
 def check_values(group: Any, prefix: str = "") -> None:
-    """Check each value of a group, and of the groups in it, by its :class:`Key`.
+    """Check each value of a group, and of nested groups, against its :class:`Key`.
 
     Raises:
         ConfigError: names the key, its value and what to choose.

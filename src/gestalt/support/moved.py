@@ -1,5 +1,5 @@
-"""Modules, and names in modules, of earlier versions that have another place now: the old name
-imports the new one, with a DeprecationWarning.
+"""Forward modules and names that have moved since earlier versions.  Importing the old name imports
+the new one, with a DeprecationWarning.
 """
 
 import sys
@@ -19,7 +19,7 @@ MOVED = {
     "gestalt.measures.segmentation.protocol": "gestalt.measures.dense.protocol",
     "gestalt.publishing.hub": "gestalt.models.folder",
 }
-"""Old name of a module, or of a package with all that is in it -> its name now."""
+"""Old name of a module, or of a package with everything in it -> new name."""
 
 MOVED_NAMES = {
     "gestalt.encoders.readings": dict.fromkeys(
@@ -31,7 +31,7 @@ MOVED_NAMES = {
         "text_ids": "gestalt.losses.captions",
     },
 }
-"""Module -> names that have left it, and the module that each is in now."""
+"""Module -> name that has left it -> module that now contains it."""
 
 
 def forward_names(module: str) -> Callable[[str], Any]:
@@ -52,10 +52,10 @@ def forward_names(module: str) -> Callable[[str], Any]:
 
 
 class Forward(Loader):
-    """Finds and loads the modules of :data:`MOVED`.
+    """Find and load the modules of :data:`MOVED`.
 
-    It stands first in ``sys.meta_path``: a moved package has files that Python would find again
-    under its old name.
+    This is the first entry of ``sys.meta_path``, because Python would find the files of a moved
+    package again under the old name.
     """
 
     def find_spec(
@@ -68,7 +68,9 @@ class Forward(Loader):
         return None
 
     def exec_module(self, module: ModuleType) -> None:
-        """Put the module at its new place under the old name, where Python made an empty one."""
+        """Replace the empty module that Python created under the old name with the module of the
+        new name.
+        """
         assert module.__spec__ is not None
         now = str(module.__spec__.origin)
         warnings.warn(

@@ -1,4 +1,4 @@
-"""Suggestions for a name that is not known, names of folders, and words that are paths."""
+"""Suggest names for an unknown name, make folder names, and recognise words that are paths."""
 
 import difflib
 import re
@@ -16,15 +16,15 @@ SYNONYMS = {
     "pooling": "aggregation",
     "wd": "weight_decay",
 }
-"""Other words of the field for keys and their values -> the words here."""
+"""Common synonym of a key or a value -> name in this package."""
 
 
 def suggestion(name: str, known: Iterable[str], count: int = 1) -> str:
-    """Return ``did you mean 'x'?``, or an empty string where no known name is near.
+    """Return ``did you mean 'x'?``; empty if no known name is similar.
 
-    First come at most three names whose last part is that of ``name`` or its synonym, of the same
-    group if there are any; else the ``count`` names of the nearest spelling, of the same group if
-    there are any.
+    Up to three names with the same last part as ``name`` or its synonym are suggested. If there are
+    none, the ``count`` names with the most similar spelling are suggested. Names of the same group
+    are preferred.
     """
     known = list(known)
     last = _last_part(name)
@@ -56,28 +56,30 @@ def nearest(name: str, choices: Iterable[str], known: Iterable[str] = ()) -> str
 
 
 def few(name: str, known: list[str]) -> str:
-    """Return the ten nearest of known names, joined, and ``...`` where there are more."""
+    """Return the ten most similar known names, joined, and ``...`` if there are more."""
     near = difflib.get_close_matches(name, known, n=10, cutoff=0.0)
     return ", ".join(near if len(near) == len(known) else [*near, "..."])
 
 
 def file_name(name: str) -> str:
-    """Return a name for a folder: letters, digits and ``-._`` are kept, anything else becomes an
-    underscore; so do the dots of a name that has nothing else.
+    """Return a valid folder name.
+
+    Letters, digits and ``-._`` are kept, and other characters become underscores. In a name of dots
+    only, the dots become underscores too.
     """
     kept = re.sub(r"[^\w.-]", "_", name)
     return kept if kept.strip(".") else kept.replace(".", "_")
 
 
 def is_path(name: str) -> bool:
-    """Return True if a word for an experiment, a scale or a grid is the path of a file, not the
-    name of a shipped one.
+    """Return True if a word for an experiment, a scale or a grid is the path of a file instead of
+    the name of a shipped file.
     """
     return "/" in name or name.endswith((".yaml", ".yml"))
 
 
 def stem(name: str) -> str:
-    """Return the name that runs of an experiment, a scale or a grid are filed under: that of the
-    file, for a path.
+    """Return the name of an experiment, a scale or a grid in the folders of runs.  For a path, this
+    is the stem of the file.
     """
     return Path(name).stem if is_path(name) else name

@@ -1,15 +1,15 @@
-"""Registries: one table for each choice by name, to which installed packages add rows by entry
+"""Registries: a table of names for each choice, to which installed packages add rows with entry
 points.
 
-A package adds a row by an entry point in the group of the registry, whose value is what a built-in
-row names as its target::
+A package adds a row with an entry point in the group of the registry. The value of the entry point
+has the form of a built-in row's target::
 
     [options.entry_points]
     gestalt.aggregations =
         median = my_package.pooling:median_of_parts
 
 Names are known without importing the package; an object is imported when it is used.  An
-``OpenRegistry`` takes objects of one's own code besides, as ``python:package.module:Name``.
+``OpenRegistry`` also accepts objects of your own code, as ``python:package.module:Name``.
 """
 
 import ast
@@ -28,10 +28,10 @@ from typing import Any, TypeVar
 BUILT_IN = "built in"
 
 CODE = re.compile(r"python:([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)")
-"""Matches ``python:package.module:Name``, an object of one's own code."""
+"""Matches ``python:package.module:Name``, an object of your own code."""
 
 OTHERS = (Exception, SystemExit)
-"""Errors that code of others may raise: any, and the end of the process."""
+"""Errors that third-party code may raise: any exception, and SystemExit."""
 
 Target = TypeVar("Target")
 
@@ -46,13 +46,13 @@ class Row:
 
     Attributes:
         name: what a configuration says.
-        line: what it is, in one line.
-        target: ``module:object``, imported when it is used, or the object itself; empty for a word
-            that stands for none.
+        line: description in one line.
+        target: ``module:object``, which is imported when it is used, or the object itself; empty
+            for a name without an object.
         package: the package that adds it, with its version.
 
-    A subclass has what a check must know without the object, such as ``needs_class_token``; a
-    package's object has it as an attribute.
+    Subclasses add fields that checks need without importing the object, such as
+    ``needs_class_token``. An object of a package has them as attributes.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Registry(Mapping[str, Target]):
     group.
 
     Args:
-        group: its name; the group of the entry points has ``gestalt.`` in front.
+        group: name of the registry.  The group of entry points has the prefix ``gestalt.``.
         rows: the built-in rows, or objects by name.
 
     Attributes:
@@ -118,8 +118,10 @@ class Registry(Mapping[str, Target]):
         return name in self.built_in or name in self.added
 
     def row(self, name: str) -> Any:
-        """Return the row of a name; for one that a package adds, the object is imported, and the
-        row's further fields are those of its attributes that it has.
+        """Return the row of a name.
+
+        If a package adds the name, the object is imported, and the additional fields of the row are
+        read from its attributes.
         """
         if name in self.built_in:
             return self.built_in[name]
@@ -133,8 +135,10 @@ class Registry(Mapping[str, Target]):
         return added_to(self.group, tuple(self.built_in))
 
     def rows(self) -> list[Row]:
-        """Return all rows; one that a package adds is not imported, and described by its docstring,
-        the package's summary, or its object's place, whichever is the first that there is.
+        """Return all rows, without importing packages.
+
+        A row that a package adds is described by the first of these that exists: its docstring, the
+        package's summary, or the path of its object.
         """
         added = [
             Row(
@@ -149,10 +153,12 @@ class Registry(Mapping[str, Target]):
 
 
 class OpenRegistry(Registry[Target]):
-    """The rows by name, and any object of one's own code, which is imported when it is used."""
+    """A registry that also accepts any object of your own code, which is imported when it is
+    used.
+    """
 
     def __getitem__(self, name: str) -> Target:
-        """Return the object of a row, or the one that ``python:package.module:Name`` names."""
+        """Return the object of a row, or the object that ``python:package.module:Name`` names."""
         return import_code(name) if CODE.fullmatch(name) else super().__getitem__(name)
 
     def __contains__(self, name: object) -> bool:
@@ -164,7 +170,7 @@ def import_code(name: str) -> Any:
     """Import the object that ``python:package.module:Name`` names.
 
     Raises:
-        PluginError: it is missing, or raises when it is imported.
+        PluginError: the object is missing, or importing it raises an error.
     """
     if complaint := code_complaint(name):
         raise PluginError(f"{name}: {complaint}")
@@ -175,8 +181,8 @@ def import_code(name: str) -> Any:
 
 
 def find_code(word: str) -> str:
-    """Return the ``python:package.module:Name`` that a ``key=value`` word names, as its value or as
-    the last part of its key; empty if it names none.
+    """Return the ``python:package.module:Name`` in a ``key=value`` word, which is the value or the
+    last part of the key; empty if there is none.
     """
     key, _, value = word.partition("=")
     found = CODE.fullmatch(value) or CODE.fullmatch(key[key.find("python:") :])
@@ -184,8 +190,8 @@ def find_code(word: str) -> str:
 
 
 def code_complaint(name: str) -> str:
-    """Return why nothing can be imported as ``python:package.module:Name``, without importing it;
-    empty if something may.
+    """Return the reason why ``python:package.module:Name`` cannot be imported, without importing
+    it; empty if there is no such reason.
     """
     match = CODE.fullmatch(name)
     if match is None:
@@ -202,15 +208,15 @@ def code_complaint(name: str) -> str:
 def search_here() -> None:
     """Let modules of the working directory be found, after all others, as ``python -m`` does.
 
-    Only a word of the command line may ask for this: a file that names code, which may be a
-    stranger's, would else bring the code along.
+    Only a word of the command line may enable this. Otherwise a file from elsewhere that names code
+    could bring the code along.
     """
     if not {"", str(Path.cwd())} & set(sys.path):
         sys.path.append(str(Path.cwd()))
 
 
 def in_one_line(error: BaseException) -> str:
-    """Return the class and the words of an error of other people's code."""
+    """Return the class and the message of an error of third-party code, in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
@@ -219,7 +225,7 @@ def added_to(group: str, built_in: tuple[str, ...]) -> dict[str, Any]:
     """Return the entry points that installed packages add to a registry, by name.
 
     Raises:
-        PluginError: a name is built in, or two packages add it.
+        PluginError: a package adds a name that is built in, or two packages add the same name.
     """
     added = {}
     owners = dict.fromkeys(built_in, "gestalt-grouping")
@@ -237,11 +243,11 @@ def added_to(group: str, built_in: tuple[str, ...]) -> dict[str, Any]:
 
 def docstring_of(place: str) -> str:
     """Return the first paragraph of the docstring of ``module``, or of a function or class
-    ``module:object``, read from its file without an import; empty where none is found.
+    ``module:object``, read from its file without an import; empty if none is found.
     """
     module, _, name = place.partition(":")
     top, *inner = module.split(".")
-    with suppress(Exception):  # a package of others may be anything
+    with suppress(Exception):  # a third-party package may be anything
         spec: Any = find_spec(top)
         file = spec.origin
         if inner:
@@ -256,5 +262,5 @@ def docstring_of(place: str) -> str:
 
 
 def package_of(entry: Any) -> str:
-    """Return the package that an entry point is of, with its version."""
+    """Return the package that defines an entry point, with its version."""
     return f"{entry.dist.name} {entry.dist.version}"

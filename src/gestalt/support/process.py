@@ -1,5 +1,6 @@
-"""This process: whether it prints, signals that ask it to stop, its parent, its memory, and how
-long its threads wait.  Without torch and Lightning, which take seconds to import.
+"""Control this process: printing, signals to stop, the parent process, memory, and waiting threads.
+
+torch and Lightning are not imported, because that takes seconds.
 """
 
 import ctypes
@@ -21,8 +22,8 @@ RANK = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 
 
 def first_rank() -> bool:
-    """Return True if this process is rank 0: by Lightning where it is imported, and by the
-    launcher's variables before.
+    """Return True if this process is rank 0, according to Lightning if it is imported, and else
+    according to the launcher's environment variables.
     """
     lightning = sys.modules.get("lightning.pytorch.utilities.rank_zero")
     rank_zero_only = getattr(lightning, "rank_zero_only", None)
@@ -31,8 +32,9 @@ def first_rank() -> bool:
 
 
 def tell(message: str) -> None:
-    """Print to the standard error, on the first rank and without the secrets of URLs: the standard
-    output holds results, which can be piped.
+    """Print to the standard error on the first rank, without the secrets of URLs.
+
+    The standard output is for results, which can be piped.
     """
     if first_rank():
         print(without_secrets(message), file=sys.stderr, flush=True)
@@ -41,13 +43,13 @@ def tell(message: str) -> None:
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
-# not an Exception: libraries catch those, as a download that failed
+# Not an Exception, because libraries catch exceptions, for example as a failed download.
 class Interrupted(BaseException):
     """A signal stopped the work.
 
     Attributes:
         signal_number: number of the signal.
-        checkpoint: the checkpoint that was saved; None if no training step was under way.
+        checkpoint: the checkpoint that was saved; None if no training was running.
     """
 
     def __init__(self, signal_number: int, checkpoint: Path | None = None) -> None:
@@ -59,8 +61,8 @@ class Interrupted(BaseException):
 
 @contextmanager
 def handle(*numbers: int, by: Any) -> Iterator[None]:
-    """Handle signals in the block; restore the previous handlers after it.  Only the main thread
-    can; in others nothing changes.
+    """Handle signals in the block, and restore the previous handlers after it.  Only the main
+    thread can do this; in other threads nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -75,8 +77,8 @@ def handle(*numbers: int, by: Any) -> Iterator[None]:
 
 @contextmanager
 def noting() -> Iterator[list[int]]:
-    """Yield a list of the stopping signals that come in the block; a second one of a kind has the
-    system's default action.
+    """Yield a list that collects the stopping signals received in the block.  A second signal of
+    the same kind has the system's default action.
     """
     received: list[int] = []
 
@@ -90,8 +92,8 @@ def noting() -> Iterator[list[int]]:
 
 @contextmanager
 def defer() -> Iterator[None]:
-    """Defer the stopping signals to the end of the block, where Interrupted is raised: an import
-    that is cut short cannot be repeated.
+    """Defer stopping signals to the end of the block, where Interrupted is raised.  This protects
+    imports, because an interrupted import cannot be repeated.
     """
     with noting() as received:
         yield
@@ -100,7 +102,7 @@ def defer() -> Iterator[None]:
 
 
 def stop(number: int, frame: FrameType | None) -> None:
-    """Raise Interrupted, as a handler; a second signal has the system's default action."""
+    """Handle a signal by raising Interrupted.  A second signal has the system's default action."""
     signal.signal(number, signal.SIG_DFL)
     raise Interrupted(number)
 
@@ -122,8 +124,9 @@ def follow_environment() -> dict[str, str]:
 
 
 def follow() -> None:
-    """End with the process that started this one, if it asked for that: save and stop as after
-    SIGTERM, and in any case soon.
+    """End this process together with the process that started it, if that process requested it.
+
+    The process saves and stops as after SIGTERM, and is killed if this takes too long.
     """
     parent = os.environ.pop(PARENT, None)
     if parent is not None:
@@ -131,8 +134,8 @@ def follow() -> None:
 
 
 def end_with(parent: int, grace: float = 0.0) -> None:
-    """Kill this process when its parent ends, by a thread that looks for it; with ``grace``, send
-    SIGTERM so many seconds before.
+    """Start a thread that kills this process when its parent ends.  With ``grace``, SIGTERM is sent
+    that many seconds before.
     """
 
     def watch() -> None:
@@ -152,12 +155,12 @@ TRIM_THRESHOLD, MMAP_MAX = -1, -4  # parameters of mallopt, in glibc's malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep freed memory for the next step or image; without effect on other systems and C
+    """Let glibc keep freed memory for the next step or image.  This has no effect with other C
     libraries.
 
-    Otherwise large tensors are mapped anew each time, and the kernel clears every page, which takes
-    a tenth of the processor time of the demo, and a fifth of that of evaluating photographs on a
-    CPU. Results stay equal bit by bit; the process keeps its peak memory.  It does not concern an
+    Otherwise large tensors are mapped again each time, and the kernel clears every page. This takes
+    a tenth of the processor time of the demo, and a fifth of the time of evaluating photographs on
+    a CPU. Results stay equal bit by bit; the process keeps its peak memory.  It does not concern an
     accelerator's memory.
     """
     library: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -167,7 +170,7 @@ def keep_freed_memory() -> None:
 
 
 def free_memory() -> int:
-    """Return the bytes of memory that are free, within the limit of a container."""
+    """Return the number of free bytes of memory, within the limit of a container."""
     free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with suppress(OSError):  # not Linux
         fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
@@ -192,8 +195,8 @@ longer than with it (experiments/LOG.md).
 
 
 def shorten_wait() -> None:
-    """Set the wait for this process and its children, unless the user chose one.  Without effect
-    once torch is imported.
+    """Set how long threads wait in this process and its children, unless the user has set it.  This
+    has no effect after torch is imported.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", WAIT)

@@ -1,4 +1,4 @@
-"""Gather rows of all ranks, with and without a gradient.  B rows on this rank, G rows on all
+"""Gather rows from all ranks, with and without a gradient.  B rows on this rank, G rows on all
 ranks.
 """
 
@@ -10,7 +10,7 @@ from torch import Tensor, distributed
 
 
 class GatherRows(torch.autograd.Function):
-    """Differentiable all-gather: rows of all ranks, in rank order; a row's gradient is summed over
+    """Differentiable all-gather of rows, in rank order.  The gradient of a row is summed over
     ranks.
 
     ``torch.distributed.all_gather`` cuts the graph, so that a rank's rows would get no gradient
@@ -20,12 +20,12 @@ class GatherRows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
-        """Gather rows.  (B, ...) on each rank to (G, ...) on every rank."""
+        """Gather rows: (B, ...) on each rank to (G, ...) on every rank."""
         return gather_rows(rows)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        """Sum gradients over ranks.  (G, ...) on each rank to this rank's (B, ...)."""
+        """Sum gradients over ranks: (G, ...) on each rank to this rank's (B, ...)."""
         total = gradients[0].contiguous()
         world = distributed.get_world_size()
         return sum_over_ranks(total).chunk(world)[distributed.get_rank()]
@@ -35,8 +35,8 @@ gather_with_gradient: Callable[[Tensor], Tensor] = GatherRows.apply
 
 
 def check_rows(rows: int, *, device: torch.device) -> None:
-    """Check that every rank holds the same number of rows; an accelerator checks by itself, since
-    reading the numbers would wait for it.
+    """Check that every rank has the same number of rows.  An accelerator checks on the device,
+    because reading the numbers would wait for it.
 
     Raises:
         ValueError: the numbers differ (CPU).
@@ -78,13 +78,13 @@ def broadcast(tensors: Iterable[Tensor]) -> None:
     if world_size() == 1:
         return
     for tensor in tensors:
-        values = tensor.contiguous()  # which the exchange needs
+        values = tensor.contiguous()  # broadcasting needs contiguous memory
         distributed.broadcast(values, 0)
         tensor.copy_(values)
 
 
 def objects_of_ranks(value: Any) -> list[Any]:
-    """Return an object of each rank, in rank order; all ranks must call it together."""
+    """Return the objects of all ranks, in rank order.  All ranks must call this together."""
     objects = [value] * world_size()
     if len(objects) > 1:
         distributed.all_gather_object(objects, value)
@@ -103,8 +103,8 @@ def objects_on_first(value: Any) -> list[Any]:
 
 
 def shared_by_ranks(items: Sequence[Any], compute: Callable[[Any], Any]) -> list[Any]:
-    """Compute a result of each item, the items dealt to the ranks.  Returns all results, in order,
-    on every rank; all ranks must call it together.
+    """Compute a result for each item, with the items divided among the ranks.  Returns all results,
+    in order, on every rank.  All ranks must call this together.
     """
     world = world_size()
     rank = distributed.get_rank() if world > 1 else 0
@@ -124,9 +124,7 @@ def sum_over_ranks(values: Tensor) -> Tensor:
 
 
 def logsumexp_over_ranks(values: Tensor) -> Tensor:
-    """Return the logarithm of the sum of exponentials of values, (N,), over ranks, with the
-    gradient.
-    """
+    """Return the logsumexp of values, (N,), over ranks, with a gradient."""
     if world_size() == 1:
         return values
     return gather_with_gradient(values.unsqueeze(0)).logsumexp(dim=0)

@@ -1,5 +1,5 @@
-"""Values of YAML files, without surprises: words stay words, no key is given twice, each key exists
-in its dataclass and each value has the type of its key.
+"""Read YAML files strictly: words stay words, keys must not be repeated, each key must exist in its
+dataclass, and each value must have the type of its key.
 """
 
 import json
@@ -19,29 +19,29 @@ from gestalt.support.names import nearest
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot run.  One line: the key, its value, the reason and what to
-    choose.
+    """A configuration cannot run.  The message is one line: the key, its value, the reason and what
+    to choose.
     """
 
     def __init__(self, message: str) -> None:
-        # torch raises the error of a loading process anew with that process's traceback
+        # torch raises the error of a loading process again with that process's traceback.
         of_a_worker = "Original Traceback" in message
         super().__init__(message if of_a_worker else " ".join(message.splitlines()))
 
 
 class NotThere(ConfigError):
-    """Files that are not on this machine yet.  The message says where they were looked for, and
-    what brings them.
+    """Files are not on this machine yet.  The message says where they were expected, and how to get
+    them.
     """
 
 
 def options_of(kind: Any) -> tuple[Any, ...]:
-    """Return the types that a union allows, null's last; a type by itself is the only one."""
+    """Return the types of a union, with that of null last; for another type, only this type."""
     return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
 
 
 def literals(kind: Any) -> list[str]:
-    """Return the words of a ``Literal`` type, null aside; empty for any other type."""
+    """Return the words of a ``Literal`` type, without null; empty for any other type."""
     return [word for word in get_args(options_of(kind)[0]) if isinstance(word, str)]
 
 
@@ -76,18 +76,19 @@ def fields_below(group: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any]
 
 
 def convert(value: Any, kind: Any, *, origin: str, key: str = "", root: Any = None) -> Any:
-    """Return a value as the type of its key; keys of a group without a value have their defaults.
+    """Convert a value to the type of its key.  Keys of a group that are not given have their
+    defaults.
 
     Args:
-        value: as YAML gives it; a mapping for a group of keys.
+        value: value from YAML; a mapping for a group of keys.
         kind: the type, or the class of the group.
-        origin: place of the value, for messages.
+        origin: file or word with the value, for messages.
         key: name of the key; empty for the whole configuration.
         root: class whose keys a message may suggest; None for ``kind``.
 
     Raises:
-        ConfigError: an unknown key, or a value of another type; the message names key, value and
-            type.
+        ConfigError: a key is unknown, or a value has another type.  The message names key, value
+            and type.
     """
     options = options_of(kind)
     first = options[0]
@@ -165,11 +166,13 @@ def _scalar(value: str | float, kind: Any) -> Any:
 
 
 MAX_BYTES = 2**22
-"""Largest file that is read; a benchmark of the most classes with 20 phrases each has 2 MB."""
+"""Maximum size of a file.  A benchmark with the maximum number of classes and 20 phrases for each
+has 2 MB.
+"""
 
 MAX_PIECES = 150_000
-"""Most words of a file as JSON, which aliases may multiply; a configuration has a thousand, a
-benchmark of the most classes with 20 phrases each 135,000.
+"""Maximum number of words of a file as JSON, which aliases may multiply.  A configuration has a
+thousand; a benchmark with the maximum number of classes and 20 phrases for each has 135,000.
 """
 
 
@@ -217,10 +220,10 @@ _Words.add_implicit_resolver(
 
 
 def read_values(text: str, words: bool = False) -> Any:
-    """Read YAML as JSON's types; with ``words`` all but null and whole numbers are text.
+    """Read YAML as the types of JSON.  With ``words``, everything except null and integers is text.
 
     Raises:
-        ValueError: not YAML, or another type; one line.
+        ValueError: the text is not YAML, or has another type.  The message is one line.
     """
     try:
         loader = _Words if words else _Values
@@ -229,15 +232,15 @@ def read_values(text: str, words: bool = False) -> Any:
         if len(pieces) == MAX_PIECES:
             raise ValueError("too many values, with YAML aliases written out")
         return json.loads("".join(pieces))
-    except Exception as error:  # PyYAML passes on those of its constructors
+    except Exception as error:  # PyYAML's constructors raise many types
         raise ValueError(" ".join(str(error).split())) from error
 
 
 def read_keys(path: Path, *, words: bool = False) -> dict[str, Any]:
-    """Read the keys of a YAML file; with ``words`` all but null and whole numbers are text.
+    """Read the keys of a YAML file.  With ``words``, everything except null and integers is text.
 
     Raises:
-        ConfigError: it cannot be read, or holds something else.
+        ConfigError: the file cannot be read, or does not contain keys.
     """
     try:
         content = read_values(read_whole(path, most=MAX_BYTES).decode(), words) or {}
