@@ -203,7 +203,7 @@ class Diagnosis:
         """Return the 95 % interval over images of the share of the cause with an index in
         ``causes``.
         """
-        return self._contribution(number).interval(self.samples[:, number])
+        return self._contribution.interval(self.samples[:, number])
 
     @property
     def curves(self) -> dict[str, dict[str, float]]:
@@ -230,12 +230,12 @@ class Diagnosis:
     @property
     def reason(self) -> str:
         """The reason why the shares have no intervals; empty if they have intervals."""
-        return self._contribution(0).reason
+        return self._contribution.reason
 
-    def _contribution(self, number: int) -> Contribution:
-        return Contribution(
-            self.marks, float(self.shares[number]), self.samples[:, number], jackknife=True
-        )
+    @property
+    def _contribution(self) -> Contribution:
+        """The images' contributions to the first share; all shares have their marks."""
+        return Contribution(self.marks, float(self.shares[0]), self.samples[:, 0], jackknife=True)
 
 
 def diagnose(array: Array, *, images: int, classes: int, background: int | None) -> Diagnosis:

@@ -140,7 +140,7 @@ def _causes(metric: str, diagnoses: dict[str, Diagnosis], notes: list[str]) -> T
             if cause not in one.causes:
                 row.append(NONE)
                 continue
-            number = list(one.causes).index(cause)
+            number = one.causes.index(cause)
             share, interval = float(one.shares[number]), one.interval(number)
             row.append(f"{share:.3f} {interval_text(interval, sign='')}".removesuffix(f" {NONE}"))
             values.append(
