@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -15,6 +16,7 @@ from gestalt.results.record import evaluations_in
 from gestalt.results.result import Result, read_result
 from gestalt.runs import locks
 from gestalt.support.files import Fields, file_hash, read_json, short_digest
+from gestalt.support.plugins import find_code
 from gestalt.support.typed import ConfigError
 
 QUIET = "trainer.enable_progress_bar=false"  # the output goes to a file
@@ -215,9 +217,12 @@ class Scoring:
 
     @property
     def models(self) -> list[str]:
-        """The model, and its proxy model or calibration file if it has one."""
+        """The model, with its proxy model, calibration file and ``python:`` code if it has them."""
         words = (word.partition("=") for word in self.words)
-        return [self.model, *(value for key, _, value in words if key in FURTHER_MODELS)]
+        further = (
+            value for key, _, value in words if key in FURTHER_MODELS or value.startswith("python:")
+        )
+        return [self.model, *further]
 
     @cached_property
     def stem(self) -> str:
@@ -264,7 +269,11 @@ def scoring_config(words: Iterable[str]) -> Experiment:
 
 
 def files_of(model: str) -> list[Path]:
-    """Return the files of a model on this disk; empty for a model that is known only by name."""
+    """Return the files of a model on this disk, or the module of ``python:`` code; empty for a
+    model that is known only by name.
+    """
+    if code := find_code(f"={model}"):
+        return [Path(str(find_spec(code.split(":")[1]).origin))]  # type: ignore[union-attr]
     place = Path(model if Path(model).exists() else model.rpartition(":")[2])
     return sorted(path for path in (place, *place.rglob("*")) if path.is_file())
 

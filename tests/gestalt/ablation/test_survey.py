@@ -146,6 +146,21 @@ def test_a_cell_is_scored_again_after_a_change_of_its_words_its_weights_or_its_i
     assert changed == 2 * [True, True, False, False]
 
 
+def test_a_cell_is_scored_again_after_a_change_of_the_code_that_it_names(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    code = tmp_path / "code_of_a_survey.py"
+    for model, words in (
+        ("python:code_of_a_survey:Radio", ()),
+        ("hf:a", ("evaluation.reading=python:code_of_a_survey:read",)),
+    ):
+        stems = set()
+        for text in ("first", "second"):
+            code.write_text(text)
+            jobs.hash_of_model_file.cache_clear()
+            stems.add(jobs.Scoring("a", model, words, tmp_path).stem)
+        assert len(stems) == 2
+
+
 def test_cells_have_the_words_of_their_protocols_and_the_survey_keeps_them(survey, capsys):
     cells = read_survey("./mine.yaml", ("evaluation.limit=2",)).cells
     quiet, limit = "trainer.enable_progress_bar=false", "evaluation.limit=2"
